@@ -1,0 +1,57 @@
+"""Transformers you can see through.
+
+The public names are resolved when they are first used, so that ``import glassformer`` takes no time and does
+not import PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glassformer.attention import FusedAttention, KVCache, MultiHeadAttention, ScaledDotProductAttention
+    from glassformer.attention import record_attention as record_attention
+    from glassformer.models import GPTModel, TransformerModel
+    from glassformer.visualization import AttentionVisualizer
+
+_HOME = {
+    "AttentionVisualizer": "glassformer.visualization",
+    "FusedAttention": "glassformer.attention",
+    "GPTModel": "glassformer.models",
+    "KVCache": "glassformer.attention",
+    "MultiHeadAttention": "glassformer.attention",
+    "ScaledDotProductAttention": "glassformer.attention",
+    "TransformerModel": "glassformer.models",
+    "record_attention": "glassformer.attention",
+}
+
+__all__ = [
+    "AttentionVisualizer",
+    "FusedAttention",
+    "GPTModel",
+    "KVCache",
+    "MultiHeadAttention",
+    "ScaledDotProductAttention",
+    "TransformerModel",
+    "__version__",
+    "record_attention",
+]
+
+try:
+    __version__ = version("glassformer")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "unknown"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home, and keep it (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
