@@ -1,0 +1,93 @@
+"""Watch chosen heads while the model runs as it is: exact weights, bit-equal output.
+
+with record_attention(model, layers=[4], heads=[7]) as recording:
+    model(input_ids)
+recording[4]  # (batch, head, query, key)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.attention.self_attention import MultiHeadAttention, attention_weights, share_heads
+
+
+@contextmanager
+def record_attention(
+    model: nn.Module, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+) -> Iterator[dict[int, Tensor]]:
+    """Record what heads attend to in each forward pass inside the block.
+
+    The model keeps its kernels; beside them the weights of the chosen heads are computed from the very
+    q, k, mask and bias that the kernel was given. Nothing stays on the model, also after an exception.
+
+    Args:
+        model: a model whose ``blocks`` each have an ``attention``.
+        layers: numbers of the layers to watch; default all.
+        heads: numbers of the heads to keep, in this order; default all.
+
+    Yields:
+        A dictionary from layer to weights ``(batch, head, query, key)`` of the last forward pass.
+
+    Raises:
+        ValueError: a layer or head that does not exist.
+        TypeError: a model without blocks, or a compiled one, whose hooks would never fire.
+
+    """
+    attentions = _attentions(model)
+    chosen = range(len(attentions)) if layers is None else layers
+    for layer in chosen:
+        if not 0 <= layer < len(attentions):
+            raise ValueError(f"layer {layer} does not exist: layers are 0 to {len(attentions) - 1}")
+    for layer in chosen:
+        for head in heads or ():
+            if not 0 <= head < attentions[layer].num_heads:
+                last = attentions[layer].num_heads - 1
+                raise ValueError(f"head {head} does not exist in layer {layer}: heads are 0 to {last}")
+    recording: dict[int, Tensor] = {}
+    handles = []
+    try:
+        for layer in chosen:
+            kernel: Any = attentions[layer].kernel
+            hook = _recorder(recording, layer, heads)
+            handles.append(kernel.register_forward_hook(hook, with_kwargs=True))
+        yield recording
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _recorder(recording: dict[int, Tensor], layer: int, heads: Sequence[int] | None) -> Callable[..., None]:
+    """A forward hook for the kernel of one layer."""
+
+    def hook(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        def weights(
+            q: Tensor, k: Tensor, v: Tensor, mask: Any = None, bias: Tensor | None = None
+        ) -> Tensor:  # takes what the kernel takes
+            if heads is not None:
+                k = share_heads(k, q)
+                chosen = torch.tensor(heads, device=q.device)
+                q, k = q.index_select(-3, chosen), k.index_select(-3, chosen.clamp(max=k.size(-3) - 1))
+                bias = bias if bias is None or bias.size(-3) == 1 else bias.index_select(-3, chosen)
+                if isinstance(mask, Tensor) and mask.dim() == 4 and mask.size(1) > 1:
+                    mask = mask.index_select(1, chosen)
+            return attention_weights(q, k, mask, bias, kernel.scale)
+
+        with torch.no_grad():
+            recording[layer] = weights(*args, **kwargs)
+
+    return hook
+
+
+def _attentions(model: nn.Module) -> list[MultiHeadAttention]:
+    if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
+        raise TypeError("a compiled model runs no hooks: record the model that was compiled instead")
+    blocks = getattr(model, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList):
+        raise TypeError(f"{type(model).__name__} has no blocks to record")
+    return [block.attention for block in blocks]  # type: ignore[misc]

@@ -1,0 +1,78 @@
+"""The position-wise feed-forward network, plain and gated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gelu(x: Tensor) -> Tensor:
+    """X * Phi(x), with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+    return F.gelu(x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its tanh approximation, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as in GPT-2."""
+    return F.gelu(x, approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    """W_down activation(W_up x + b_up) + b_down (Vaswani et al. 2017, equation 2).
+
+    Args:
+        d_model: width of input and output.
+        d_ff: width between.
+        activation: elementwise function.
+        bias: whether both projections add one.
+
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: Activation = gelu, bias: bool = True) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``, each position by itself."""
+        output: Tensor = self.down_proj(self.activation(self.up_proj(x)))
+        return output
+
+
+class GatedFeedForward(nn.Module):
+    """W_down (activation(W_gate x) * W_up x): GEGLU with GELU, SwiGLU with SiLU (Shazeer 2020).
+
+    Args:
+        d_model: width of input and output.
+        d_ff: width between; two thirds of a plain network's for the same number of parameters.
+        activation: elementwise function of the gate.
+        bias: whether the projections add one.
+
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: Activation = F.silu, bias: bool = True) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``, each position by itself."""
+        output: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return output
+
+
+FEED_FORWARDS: dict[str, tuple[type[FeedForward] | type[GatedFeedForward], Activation]] = {
+    "gelu": (FeedForward, gelu),
+    "gelu_tanh": (FeedForward, gelu_tanh),
+    "relu": (FeedForward, torch.relu),
+    "swiglu": (GatedFeedForward, F.silu),
+    "geglu": (GatedFeedForward, gelu),
+}
+"""Feed-forward networks by the word that a model takes for ``activation``."""

@@ -1,0 +1,54 @@
+"""Normalization of each token's vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, over the last dimension (Ba et al. 2016).
+
+    Args:
+        d_model: size of the last dimension.
+        eps: added to the variance.
+        bias: whether a bias is learned.
+
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, over the last dimension (Zhang & Sennrich 2019, equation 4).
+
+    Args:
+        d_model: size of the last dimension.
+        eps: added to the mean square.
+        bias: accepted so that both norms are built alike; RMSNorm has none.
+
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = False) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {"layer": LayerNorm, "rms": RMSNorm}
+"""Norms by the word that a model takes for them; each is called with (d_model, eps, bias)."""

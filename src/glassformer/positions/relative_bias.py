@@ -1,0 +1,60 @@
+"""T5's relative bias: one learned number for each head and bucket of distances (Raffel et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.positions.scheme import PositionScheme, distances
+
+
+class RelativeBias(PositionScheme):
+    """score + table[bucket(key position - query position), head] (section 2.1).
+
+    Half of the buckets hold one small distance each; the other half grow logarithmically up to
+    ``max_distance``, beyond which all distances share the last. One table serves all layers.
+
+    Args:
+        num_heads: attention heads.
+        num_buckets: rows of the table, even and at least 4 where keys may lie on both sides.
+        max_distance: from here on distances share a bucket.
+        bidirectional: whether keys may lie in the future (encoder); else those count as distance zero.
+
+    Raises:
+        ValueError: too few buckets, or a ``max_distance`` within the exact buckets.
+
+    """
+
+    extrapolates = True
+
+    def __init__(
+        self, num_heads: int, num_buckets: int = 32, max_distance: int = 128, bidirectional: bool = False
+    ) -> None:
+        super().__init__()
+        sides = 2 if bidirectional else 1
+        if num_buckets < 2 * sides or num_buckets % (2 * sides):
+            raise ValueError(f"num_buckets must be a positive multiple of {2 * sides}, not {num_buckets}")
+        exact = num_buckets // (2 * sides)
+        if max_distance <= exact:
+            raise ValueError(f"max_distance must be above the {exact} exact distances, not {max_distance}")
+        self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
+        self.embedding = nn.Embedding(num_buckets, num_heads)
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """table[bucket], ``(1 or batch, head, query, key)``."""
+        bias: Tensor = self.embedding(self.bucket(distances(query_positions, key_positions)))
+        bias = bias.movedim(-1, -3)  # (..., query, key, head) -> (..., head, query, key)
+        return bias if bias.dim() == 4 else bias[None]
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """The bucket of key position - query position, integers of the same shape."""
+        per_side = self.num_buckets // 2 if self.bidirectional else self.num_buckets
+        side = torch.where(distance > 0, per_side, 0) if self.bidirectional else torch.zeros_like(distance)
+        reach = distance.abs() if self.bidirectional else (-distance).clamp(min=0)
+        exact = per_side // 2
+        # In float32, as in the published models: on the edges of buckets rounding decides.
+        growth = torch.log(reach.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
+        far = (exact + (growth * (per_side - exact)).long()).clamp(max=per_side - 1)
+        return side + torch.where(reach < exact, reach, far)

@@ -1,0 +1,95 @@
+"""Rotary positions (Su et al. 2021, RoFormer)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glassformer.positions.scheme import PositionScheme
+
+Pairing = Literal["half", "interleaved"]
+
+PAIRINGS: dict[str, tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Callable[[Tensor, Tensor], Tensor]]] = {
+    "half": (
+        lambda x: (x[..., : x.size(-1) // 2], x[..., x.size(-1) // 2 :]),
+        lambda a, b: torch.cat((a, b), dim=-1),
+    ),
+    "interleaved": (
+        lambda x: (x[..., 0::2], x[..., 1::2]),
+        lambda a, b: torch.stack((a, b), dim=-1).flatten(-2),
+    ),
+}
+"""For each pairing, how to take the pairs of ``(..., d_rotary)`` apart and how to put them back."""
+
+
+class RotaryPositions(PositionScheme):
+    """Turn each pair of dimensions of q and k by the angle position * theta^(-2i/d_rotary).
+
+    The score of a rotated query and a rotated key depends on their positions only through the distance
+    between them (section 3.2.2): rotation by m of one and n of the other leaves rotation by n - m.
+
+    Args:
+        d_head: width of a head.
+        theta: base of the angles.
+        d_rotary: how many leading dimensions of a head turn (partial rotary, GPT-J and NeoX). Default: all.
+        pairing: which dimensions make a pair: ``"half"``, i with i + d_rotary / 2 (NeoX, Llama in Hugging
+            Face's layout), or ``"interleaved"``, 2i with 2i + 1 (RoFormer, GPT-J, Llama's own layout).
+
+    Raises:
+        ValueError: an odd or too large rotary dimension, a theta that is not positive, an unknown pairing.
+
+    """
+
+    def __init__(
+        self, d_head: int, theta: float = 10_000.0, d_rotary: int | None = None, pairing: Pairing = "half"
+    ) -> None:
+        super().__init__()
+        d_rotary = d_head if d_rotary is None else d_rotary
+        if d_rotary < 2 or d_rotary % 2 or d_rotary > d_head:
+            raise ValueError(
+                f"the rotary dimension turns pairs: it must be even, at least 2 and at most d_head={d_head}, "
+                f"not {d_rotary}"
+            )
+        if theta <= 0:
+            raise ValueError(f"theta must be positive, not {theta}")
+        if pairing not in PAIRINGS:
+            raise ValueError(f'pairing must be "half" or "interleaved", not {pairing!r}')
+        self.theta, self.d_rotary = theta, d_rotary
+        self._split, self._join = PAIRINGS[pairing]
+        self._last: tuple[Tensor, int, torch.dtype, Tensor, Tensor] | None = None
+
+    def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Turn queries or keys by their positions.
+
+        Args:
+            x: ``(batch, head, seq, d_head)``.
+            positions: ``(seq,)`` or ``(batch, seq)``.
+
+        Returns:
+            The same shape; dimensions from ``d_rotary`` on are untouched.
+
+        """
+        cos, sin = self._cos_sin(positions, x.dtype)  # (seq, pair) or (batch, 1, seq, pair)
+        a, b = self._split(x[..., : self.d_rotary])  # (batch, head, seq, pair) each
+        turned = self._join(a * cos - b * sin, b * cos + a * sin)
+        return turned if self.d_rotary == x.size(-1) else torch.cat((turned, x[..., self.d_rotary :]), dim=-1)
+
+    def _cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Computed in double precision; kept, since all layers of a forward ask with the same tensor."""
+        if torch.compiler.is_compiling():
+            return self._compute_cos_sin(positions, dtype)
+        version = 0 if positions.is_inference() else positions._version  # changes with every write in place
+        if self._last is None or self._last[0] is not positions or self._last[1:3] != (version, dtype):
+            self._last = (positions, version, dtype, *self._compute_cos_sin(positions, dtype))
+        return self._last[3:]
+
+    def _compute_cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        precision = torch.float32 if positions.device.type == "mps" else torch.float64
+        pairs = torch.arange(0, self.d_rotary, 2, device=positions.device, dtype=precision)
+        angles = positions[..., None] * self.theta ** (-pairs / self.d_rotary)
+        if positions.dim() == 2:
+            angles = angles[:, None]  # every head of a row turns alike
+        return angles.cos().to(dtype), angles.sin().to(dtype)

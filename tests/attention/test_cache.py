@@ -1,0 +1,56 @@
+"""KVCache: what goes in comes out, in order, without being copied."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glassformer.attention import KVCache
+
+
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
+def test_holds_all_that_was_appended_in_order(sizes):
+    cache = KVCache(sum(sizes))
+    k, v = torch.randn(2, 3, sum(sizes), 4), torch.randn(2, 3, sum(sizes), 5)
+    for step, size in enumerate(sizes):
+        start = sum(sizes[:step])
+        keys, values = cache.append(k[:, :, start : start + size], v[:, :, start : start + size])
+        assert cache.length == start + size
+        assert torch.equal(keys, k[:, :, : cache.length])
+        assert torch.equal(values, v[:, :, : cache.length])
+
+
+def test_memory_is_allocated_once():
+    cache = KVCache(5)
+    first, _ = cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+    second, _ = cache.append(torch.ones(1, 1, 4, 2), torch.ones(1, 1, 4, 2))
+    assert first.data_ptr() == second.data_ptr()
+    cache.clear()
+    third, _ = cache.append(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+    assert third.data_ptr() == first.data_ptr()
+    assert torch.equal(third, torch.zeros(1, 1, 2, 2))
+    assert repr(cache) == "KVCache(length=2, capacity=5)"
+
+
+def test_rows_are_selected_and_repeated():
+    cache = KVCache(3)
+    cache.select(torch.tensor([0]))  # nothing to select from yet
+    k = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 1, 1, 4)
+    cache.append(k, k)
+    cache.select(torch.tensor([1, 1, 0]))
+    keys, _ = cache.append(torch.full((3, 1, 1, 4), 9.0), torch.full((3, 1, 1, 4), 9.0))
+    assert keys[:, 0, :, 0].tolist() == [[1.0, 9.0], [1.0, 9.0], [0.0, 9.0]]
+
+
+def test_refuses_what_it_cannot_hold():
+    with pytest.raises(ValueError, match="at least 1 slot, not 0"):
+        KVCache(0)
+    cache = KVCache(2)
+    cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
+    with pytest.raises(ValueError, match="holds 2 slots, 3 are needed"):
+        cache.append(torch.ones(1, 2, 2, 4), torch.ones(1, 2, 2, 4))
+    with pytest.raises(ValueError, match=r"\(1, 2, 0, 4\), not \(3, 2, 0, 4\)"):
+        cache.append(torch.ones(3, 2, 1, 4), torch.ones(3, 2, 1, 4))
+    assert cache.length == 1

@@ -1,0 +1,99 @@
+"""Recording: exact weights of the chosen heads, the model as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from glassformer.attention import record_attention
+from glassformer.models import GPTModel
+
+KINDS = ["learned", "rotary", "alibi", "relative_bias"]
+
+
+def build(kind, kernel="fused", **options):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "d_model": 24, "num_layers": 3, "num_heads": 6, "max_seq_len": 20}
+    return GPTModel(**sizes, positions=kind, kernel=kernel, num_kv_heads=2, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("padded", [False, True])
+def test_weights_are_those_of_the_textbook_kernel_and_the_output_is_bit_equal(kind, padded):
+    model, textbook = build(kind).double(), build(kind, "textbook").double()
+    ids = torch.randint(0, 50, (2, 7))
+    mask = torch.ones_like(ids)
+    mask[1, :3] = int(not padded)
+    expected = {}
+    for layer, block in enumerate(textbook.blocks):
+        block.attention.kernel.register_forward_hook(
+            lambda module, args, output, layer=layer: expected.__setitem__(layer, output[1])
+        )
+    textbook(ids, attention_mask=mask)
+    plain = model(ids, attention_mask=mask)
+    with record_attention(model) as recording:
+        watched = model(ids, attention_mask=mask)
+    assert torch.equal(plain, watched)
+    assert sorted(recording) == [0, 1, 2]
+    for layer in range(3):
+        torch.testing.assert_close(recording[layer], expected[layer], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chosen_layers_and_heads_only(kind):
+    model, ids = build(kind), torch.randint(0, 50, (1, 5))
+    with record_attention(model) as everything:
+        model(ids)
+    with record_attention(model, layers=[2], heads=[4, 1]) as chosen:
+        model(ids)
+    assert list(chosen) == [2]
+    torch.testing.assert_close(chosen[2], everything[2][:, [4, 1]])
+
+
+def test_heads_under_a_mask_of_their_own():
+    model = build("none")
+    attention = model.blocks[0].attention
+    x, mask = torch.randn(1, 4, 24), torch.rand(1, 6, 4, 4) < 0.7
+    with record_attention(model, layers=[0], heads=[5]) as recording:
+        attention(x, mask=mask)
+    torch.testing.assert_close(recording[0], attention.get_attention_maps(x, mask=mask)[:, [5]])
+
+
+def test_nothing_stays_behind_also_after_an_exception():
+    model = build("learned")
+    with pytest.raises(RuntimeError, match="stop"), record_attention(model):
+        raise RuntimeError("stop")
+    assert not any(block.attention.kernel._forward_hooks for block in model.blocks)
+
+
+def test_gradients_are_bit_equal():
+    gradients = []
+    for watched in (False, True):
+        model = build("rotary")
+        with record_attention(model, layers=range(3) if watched else []):
+            model(torch.arange(7)[None]).square().sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_refuses_what_does_not_exist():
+    model = build("learned")
+    with (
+        pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"),
+        record_attention(model, [3]),
+    ):
+        pass
+    with pytest.raises(ValueError, match="head 6 does not exist in layer 1: heads are 0 to 5"):
+        with record_attention(model, [1], [6]):
+            pass
+    with pytest.raises(TypeError, match="Linear has no blocks"), record_attention(torch.nn.Linear(2, 2)):
+        pass
+
+
+def test_refuses_a_compiled_model_whose_hooks_would_never_fire():
+    model = build("learned")
+    with pytest.raises(TypeError, match="compiled"), record_attention(torch.compile(model)):
+        pass
+    model.compile()
+    with pytest.raises(TypeError, match="compiled"), record_attention(model):
+        pass

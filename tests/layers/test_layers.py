@@ -1,0 +1,155 @@
+"""Feed-forward networks, norms, residual schemes and the block that is built from them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from glassformer.attention import MultiHeadAttention, causal, padding
+from glassformer.layers import (
+    FEED_FORWARDS,
+    NORMS,
+    RESIDUALS,
+    FeedForward,
+    LayerNorm,
+    Parallel,
+    PostNorm,
+    PreNorm,
+    RMSNorm,
+    TransformerBlock,
+)
+
+X = torch.linspace(-3, 3, 12, dtype=torch.float64).view(1, 2, 6)
+FUNCTIONS = {
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: x.clamp(min=0),
+    "swiglu": lambda x: x / (1 + torch.exp(-x)),
+    "geglu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+}
+
+
+@pytest.mark.parametrize("kind", FEED_FORWARDS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_feed_forward_is_its_formula(kind, bias):
+    make, function = FEED_FORWARDS[kind]
+    network = make(6, 10, function, bias).double()
+    state = network.state_dict()
+
+    def project(name, x):
+        return x @ state[f"{name}.weight"].T + (state[f"{name}.bias"] if bias else 0)
+
+    gated = "gate_proj.weight" in state
+    assert gated == (kind in ("swiglu", "geglu"))
+    inner = FUNCTIONS[kind](project("gate_proj" if gated else "up_proj", X))
+    inner = inner * project("up_proj", X) if gated else inner
+    torch.testing.assert_close(network(X), project("down_proj", inner))
+    assert set(state) == {
+        f"{name}.{part}"
+        for name in ("up_proj", "down_proj", *(["gate_proj"] if gated else []))
+        for part in ("weight", *(["bias"] if bias else []))
+    }
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_is_its_formula(bias):
+    norm = LayerNorm(6, eps=0.1, bias=bias).double()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    centred = X - X.mean(-1, keepdim=True)
+    expected = centred / (centred.square().mean(-1, keepdim=True) + 0.1).sqrt() * norm.weight
+    torch.testing.assert_close(norm(X), expected + norm.bias if bias else expected)
+
+
+def test_rms_norm_is_its_formula():
+    norm = RMSNorm(6, eps=0.1).double()
+    nn.init.normal_(norm.weight)
+    torch.testing.assert_close(norm(X), X / (X.square().mean(-1, keepdim=True) + 0.1).sqrt() * norm.weight)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_norms_start_as_normalization_alone(kind):
+    y = NORMS[kind](6, 1e-5, True)(torch.randn(4, 6) * 7)
+    torch.testing.assert_close(y.square().mean(-1), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_residual_schemes_are_their_lines_of_algebra():
+    f, g, n, m = (lambda x: 2 * x), (lambda x: x + 1), (lambda x: 10 * x), (lambda x: -x)
+    x = torch.tensor(3.0)
+    y = x + f(n(x))
+    assert PreNorm()(x, [f, g], [n, m]) == y + g(m(y))
+    y = n(x + f(x))
+    assert PostNorm()(x, [f, g], [n, m]) == m(y + g(y))
+    assert Parallel()(x, [f, g], [n, m]) == x + f(n(x)) + g(m(x))
+    assert Parallel(shared_norm=True)(x, [f, g], [n]) == x + f(n(x)) + g(n(x))
+
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+def parts(cross=False, norms=2):
+    return {
+        "attention": MultiHeadAttention(8, 2),
+        "feed_forward": FeedForward(8, 16),
+        "norms": [LayerNorm(8) for _ in range(norms)],
+        "cross_attention": MultiHeadAttention(8, 2) if cross else None,
+    }
+
+
+@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("cross", [False, True])
+def test_a_block_of_any_residual_scheme_trains_every_parameter(residual, cross):
+    scheme = RESIDUALS[residual]()
+    block = TransformerBlock(**parts(cross, scheme.norms_needed(2 + cross)), residual=scheme)
+    x, memory = torch.randn(2, 5, 8), torch.randn(2, 3, 8) if cross else None
+    (block(x, causal(), memory=memory) * torch.randn(8)).sum().backward()
+    for name, parameter in block.named_parameters():
+        if not name.endswith("k_proj.bias"):
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_pre_norm_block_is_its_parts():
+    block, x, memory = (
+        TransformerBlock(**parts(cross=True, norms=3)),
+        torch.randn(1, 4, 8),
+        torch.randn(1, 3, 8),
+    )
+    mask, memory_mask = causal(), padding(torch.tensor([[1, 1, 0]]))
+    y = x + block.attention(block.norm1(x), mask=mask)[0]
+    y = y + block.cross_attention(block.norm2(y), memory, mask=memory_mask)[0]
+    y = y + block.feed_forward(block.norm3(y))
+    torch.testing.assert_close(block(x, mask, memory=memory, memory_mask=memory_mask), y)
+
+
+def test_scales_apply_to_the_output_of_each_sublayer():
+    block = TransformerBlock(**parts(), scales=[Scale(0.0), Scale(0.5)])
+    x = torch.randn(1, 4, 8)
+    torch.testing.assert_close(block(x), x + 0.5 * block.feed_forward(block.norm2(x)))
+
+
+def test_dropout_acts_on_sublayers_in_training_only():
+    block, x = TransformerBlock(**parts(), dropout=0.5), torch.randn(1, 4, 8)
+    assert torch.equal(block.eval()(x), block(x))
+    torch.manual_seed(1)
+    assert not torch.equal(block.train()(x), block(x))
+
+
+def test_refuses_parts_that_do_not_fit():
+    with pytest.raises(ValueError, match="2 sublayers need 2 norms here, not 3"):
+        TransformerBlock(**parts(norms=3))
+    with pytest.raises(ValueError, match="2 sublayers need 1 norms here, not 2"):
+        TransformerBlock(**parts(norms=2), residual=Parallel(shared_norm=True))
+    with pytest.raises(ValueError, match="2 sublayers need 2 scales, not 1"):
+        TransformerBlock(**parts(), scales=[Scale(1.0)])
+    with pytest.raises(ValueError, match=r"dropout.*2\.0"):
+        TransformerBlock(**parts(), dropout=2.0)
