@@ -1,0 +1,186 @@
+"""What every model family shares: its configuration, its parameters counted, saved and loaded."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from glassformer.choices import choose, suggestion
+from glassformer.files import atomic_path, atomic_write
+from glassformer.tokenization import load_tokenizer
+
+if TYPE_CHECKING:
+    from glassformer.contracts import Tokenizer
+
+FORMAT = "glassformer-1"
+
+
+class TransformerModel(nn.Module):
+    """A model that knows the keywords it was built from, and can be written to a folder and read back.
+
+    A family is a subclass that names itself, lists its presets, and calls ``super().__init__(locals())``
+    first.
+
+    Args:
+        keywords: the constructor's local variables; those that are parameters become ``config``.
+
+    """
+
+    family: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    families: ClassVar[dict[str, type[TransformerModel]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        TransformerModel.families[cls.family] = cls
+
+    def __init__(self, keywords: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {name: keywords[name] for name in self.keywords()}
+        self.tokenizer: Tokenizer | None = None
+
+    @classmethod
+    def keywords(cls) -> list[str]:
+        """The constructor's keywords, in their order."""
+        return list(inspect.signature(cls).parameters)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> Self:
+        """A new model with random weights in a published, or a small, size.
+
+        Args:
+            name: a key of the family's ``PRESETS``.
+            overrides: keywords that replace the preset's.
+
+        Raises:
+            ValueError: an unknown preset; names the nearest.
+
+        """
+        return cls(**{**choose(cls.presets, name, f"{cls.family} preset"), **overrides})
+
+    def num_parameters(self) -> int:
+        """Parameters, each counted once, however many places share it."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def tied_parameters(self) -> dict[str, str]:
+        """Names in the state that are the same tensor as another: ``{name: the name that is saved}``."""
+        return {}
+
+    def tie_parameters(self) -> None:
+        """Make each tied name the same parameter again, as after loading."""
+        for name, source in self.tied_parameters().items():
+            owner, _, attribute = name.rpartition(".")
+            setattr(self.get_submodule(owner), attribute, self.get_parameter(source))
+
+    def own_state(self) -> dict[str, Tensor]:
+        """The state without tied doubles: what is written to a file."""
+        tied = self.tied_parameters()
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in tied}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json``, ``model.safetensors`` and the tokenizer, each whole or not at all.
+
+        Args:
+            folder: created where it does not exist.
+
+        Raises:
+            OSError: not writable, or the disk is full; files that were there stay as they were.
+
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / "model.safetensors") as path:
+            tensors = {name: tensor.detach().contiguous() for name, tensor in self.own_state().items()}
+            save_file(tensors, path, metadata={"format": "pt"})
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
+        header = {"format": FORMAT, "family": self.family}
+        atomic_write(folder / "config.json", json.dumps({**header, **self.config}, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what ``save_pretrained`` wrote. Called on ``TransformerModel``, it reads any family.
+
+        The weights are mapped from the file, so they take no more memory than their own size.
+
+        Raises:
+            FileNotFoundError: a missing file.
+            ValueError: another format or family, an unknown or missing key, a damaged file, or a tensor
+                that is missing, extra or of another shape (each is named).
+
+        """
+        folder = Path(folder)
+        family, config = _read_config(folder / "config.json")
+        if not issubclass(family, cls):
+            raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
+        with torch.device("meta"):
+            model = family(**config)
+        load_tensors(model, folder / "model.safetensors")
+        if (folder / "tokenizer.json").exists():
+            model.tokenizer = load_tokenizer(folder)
+        return model.eval()
+
+
+def load_tensors(model: TransformerModel, path: Path) -> None:
+    """Give a model, on the meta device or not, the tensors of a safetensors file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, or tensors that are not exactly the model's.
+
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no weights: {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            _check_tensors(shapes, model.own_state(), path)
+            tensors = {name: file.get_tensor(name) for name in shapes}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    model.load_state_dict(tensors, strict=False, assign=True)
+    model.tie_parameters()
+
+
+def _check_tensors(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor], path: Path) -> None:
+    wrong = [f"{name} is missing" for name in expected if name not in found]
+    wrong += [f"{name} is not part of the model" for name in found if name not in expected]
+    for name, shape in found.items():
+        if name in expected and shape != tuple(expected[name].shape):
+            wrong.append(f"{name} has shape {shape}, the model needs {tuple(expected[name].shape)}")
+    if wrong:
+        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(f"{path} does not fit the model: {'; '.join(wrong[:5])}{more}")
+
+
+def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
+    if not path.exists():
+        raise FileNotFoundError(f"no model: {path} does not exist")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
+        raise ValueError(f'{path} is not of the format "{FORMAT}"')
+    family = choose(TransformerModel.families, config.pop("family", ""), "model family")
+    known = family.keywords()
+    for name in config:
+        if name not in known:
+            raise ValueError(f"{path}: unknown key {name!r}{suggestion(name, known)}")
+    for name in known:
+        if name not in config:
+            raise ValueError(f"{path}: the key {name!r} is missing")
+    return family, config

@@ -1,0 +1,25 @@
+"""Text to ids and back: bytes, characters, and byte-level BPE, trained here or GPT-2's own.
+
+Every tokenizer keeps ``contracts.Tokenizer``. In all of them a text is only a text: ``<|endoftext|>`` spelled
+out in it is encoded as the letters it is made of, so that no text can forge the end of a document. The
+separator itself is written by its id, ``tokenizer.end_of_text``.
+"""
+
+from glassformer.tokenization.bpe import BPETokenizer
+from glassformer.tokenization.byte import ByteTokenizer
+from glassformer.tokenization.character import CharacterTokenizer
+from glassformer.tokenization.labels import visible
+from glassformer.tokenization.names import END_OF_TEXT, TOKENIZER_FILE
+from glassformer.tokenization.ranks import find_gpt2_ranks
+from glassformer.tokenization.saved import load_tokenizer
+
+__all__ = [
+    "END_OF_TEXT",
+    "TOKENIZER_FILE",
+    "BPETokenizer",
+    "ByteTokenizer",
+    "CharacterTokenizer",
+    "find_gpt2_ranks",
+    "load_tokenizer",
+    "visible",
+]

@@ -1,0 +1,170 @@
+"""What every model must do, whatever it is built from. A new family joins by its entry in ``MODELS``."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glassformer.attention import KERNELS
+from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS
+from glassformer.models import GPTModel, TransformerModel
+from glassformer.positions.build import SCHEMES
+
+SIZES = {"vocab_size": 43, "d_model": 24, "num_layers": 3, "num_heads": 6, "d_ff": 40, "max_seq_len": 16}
+MODELS = {
+    **{f"positions={kind}": {"positions": kind} for kind in SCHEMES},
+    **{f"norm={kind}": {"norm": kind} for kind in NORMS},
+    **{f"activation={kind}": {"activation": kind} for kind in FEED_FORWARDS},
+    **{f"residual={kind}": {"residual": kind} for kind in RESIDUALS},
+    "textbook kernel": {"kernel": "textbook"},
+    "grouped-query": {"num_kv_heads": 2},
+    "multi-query, wide heads": {"num_kv_heads": 1, "d_head": 10},
+    "untied, no biases": {"tie_embeddings": False, "bias": False},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+    "Llama's parts": {
+        "positions": {"kind": "rotary", "theta": 5e5, "pairing": "interleaved"},
+        "norm": "rms",
+        "activation": "swiglu",
+        "num_kv_heads": 3,
+        "bias": False,
+    },
+    "NeoX's parts": {"positions": {"kind": "rotary", "d_rotary": 2}, "residual": "parallel"},
+}
+models = pytest.mark.parametrize("parts", MODELS)
+
+
+def build(parts, **overrides):
+    torch.manual_seed(1)
+    model = GPTModel(**{**SIZES, **MODELS[parts], **overrides}).double()
+    for parameter in model.parameters():  # so that biases and norms count
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+def tokens(*shape):
+    return torch.randint(0, SIZES["vocab_size"], shape, generator=torch.Generator().manual_seed(2))
+
+
+@models
+@given(cuts=st.lists(st.integers(1, 8), max_size=3, unique=True), changed=st.integers(0, 8))
+@settings(max_examples=8)
+def test_no_logit_sees_the_future_whatever_the_state_of_the_cache(parts, cuts, changed):
+    model, ids = build(parts), tokens(2, 9)
+    other = ids.clone()
+    other[:, changed] = (other[:, changed] + 1) % SIZES["vocab_size"]
+
+    def logits(ids):
+        cache, pieces, start = model.make_cache(9), [], 0
+        for end in [*sorted(cuts), 9]:
+            pieces.append(model(ids[:, start:end], cache=cache))
+            start = end
+        return torch.cat(pieces, dim=1)
+
+    before, after = logits(ids), logits(other)
+    assert torch.equal(before[:, :changed], after[:, :changed])
+    assert not torch.allclose(before[:, changed], after[:, changed])
+
+
+@models
+@given(
+    cuts=st.lists(st.integers(1, 8), max_size=4, unique=True), left=st.integers(0, 3), right=st.integers(0, 3)
+)
+@settings(max_examples=8)
+def test_with_and_without_cache_and_padding_the_logits_agree(parts, cuts, left, right):
+    model, ids = build(parts), tokens(2, 9)
+    expected = model(ids)
+    real = torch.cat([torch.zeros(2, left), torch.ones(2, 9), torch.zeros(2, right)], dim=1).long()
+    padded = torch.cat([tokens(2, left), ids, tokens(2, right)], dim=1)
+    whole = model(padded, attention_mask=real)[:, left : left + 9]
+    torch.testing.assert_close(whole, expected, atol=1e-10, rtol=0)
+    cache, pieces, start = model.make_cache(padded.size(1)), [], 0
+    for end in [*sorted(cuts), padded.size(1)]:
+        pieces.append(model(padded[:, start:end], attention_mask=real[:, :end], cache=cache))
+        start = end
+    cached = torch.cat(pieces, dim=1)[:, left : left + 9]
+    torch.testing.assert_close(cached, expected, atol=1e-10, rtol=0)
+
+
+@models
+def test_padding_of_each_row_is_its_own_affair(parts):
+    model, ids = build(parts), tokens(3, 7)
+    mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]])
+    for given_mask in (mask, mask.bool()):
+        logits = model(ids, attention_mask=given_mask)
+        torch.testing.assert_close(logits[0], model(ids[:1])[0])
+        torch.testing.assert_close(logits[1, 2:], model(ids[1:2, 2:])[0])
+        torch.testing.assert_close(logits[2, :4], model(ids[2:, :4])[0])
+    assert torch.equal(model(ids, attention_mask=torch.ones_like(ids)), model(ids))
+
+
+@models
+def test_gradients_reach_every_parameter(parts):
+    model = build(parts).train()
+    ids = torch.arange(32).view(2, 16) % SIZES["vocab_size"]
+    F.cross_entropy(model(ids).flatten(0, 1), tokens(2, 16).flatten()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.endswith("k_proj.bias"):  # adds the same to all scores of a query
+            reached = parameter.grad.abs().sum()
+            assert reached > 0, name
+
+
+@models
+def test_fast_kernels_give_the_logits_and_gradients_of_the_textbook(parts):
+    ids, targets = tokens(2, 9), tokens(2, 9).flatten()
+    reference = build(parts, kernel="textbook")
+    expected = reference(ids)
+    F.cross_entropy(expected.flatten(0, 1), targets).backward()
+    for kernel in KERNELS:
+        model = build(parts, kernel=kernel)
+        logits = model(ids)
+        torch.testing.assert_close(logits, expected, atol=1e-10, rtol=1e-8)
+        F.cross_entropy(logits.flatten(0, 1), targets).backward()
+        for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-10, rtol=1e-8)
+
+
+@models
+def test_saved_and_read_back_it_is_the_same_model(parts, tmp_path):
+    model = build(parts)
+    model.save_pretrained(tmp_path / "new" / "folder")
+    for family in (type(model), TransformerModel):
+        again = family.from_pretrained(tmp_path / "new" / "folder")
+        assert type(again) is type(model)
+        assert again.config == model.config
+        assert torch.equal(again(tokens(2, 9)), model(tokens(2, 9)))
+        assert again.num_parameters() == model.num_parameters()
+        assert [name for name, _ in again.named_parameters()] == [
+            name for name, _ in model.named_parameters()
+        ]
+
+
+@models
+def test_overfits_a_small_batch(parts):
+    torch.manual_seed(0)
+    model = GPTModel(**{**SIZES, **MODELS[parts]})
+    ids = tokens(4, 9)
+    ids[:, 0] = torch.arange(4)  # rows that start alike could not be told apart
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    for step in range(500):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * min(1.0, (step + 1) / 20)
+        loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+        if loss.item() < 0.01:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01
+
+
+def test_a_fresh_model_knows_nothing():
+    torch.manual_seed(0)
+    model = GPTModel(**SIZES)
+    loss = F.cross_entropy(model(tokens(8, 16)).flatten(0, 1), tokens(8, 16).flip(0).flatten())
+    assert abs(loss.item() - math.log(SIZES["vocab_size"])) < 0.1

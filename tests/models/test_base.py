@@ -1,0 +1,167 @@
+"""Models in folders: written whole, read strictly, mapped instead of copied."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from glassformer.models import GPTModel, TransformerModel
+from glassformer.tokenization import ByteTokenizer
+
+SIZES = {"vocab_size": 257, "d_model": 8, "num_layers": 1, "num_heads": 2, "max_seq_len": 8}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    GPTModel(**SIZES).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def rewrite_config(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def rewrite_tensors(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_the_tied_head_is_written_once_and_tied_again(folder):
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        assert "token_embedding.weight" in file.keys()  # noqa: SIM118 - the file is no mapping
+        assert "lm_head.weight" not in file.keys()  # noqa: SIM118 - the file is no mapping
+    model = GPTModel.from_pretrained(folder)
+    assert model.lm_head.weight is model.token_embedding.weight
+    assert not model.training
+
+
+def test_the_tokenizer_travels_with_the_model(tmp_path):
+    model = GPTModel(**SIZES)
+    model.tokenizer = ByteTokenizer()
+    model.save_pretrained(tmp_path)
+    again = GPTModel.from_pretrained(tmp_path)
+    assert again.tokenizer.decode(again.tokenizer.encode("naïve 🙂")) == "naïve 🙂"
+
+
+def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder):
+    model = GPTModel.from_pretrained(folder)
+    before = (folder / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        model.token_embedding.weight.add_(1.0)
+    assert (folder / "model.safetensors").read_bytes() == before
+    model.save_pretrained(folder)
+    again = GPTModel.from_pretrained(folder)
+    assert torch.equal(again.token_embedding.weight, model.token_embedding.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(d_modle=3), "unknown key 'd_modle', did you mean 'd_model'"),
+        (lambda c: c.pop("norm"), "the key 'norm' is missing"),
+        (lambda c: c.update(format="other"), 'not of the format "glassformer-1"'),
+        (lambda c: c.update(family="gtp"), "unknown model family 'gtp', did you mean 'gpt'"),
+    ],
+)
+def test_a_config_is_read_strictly(folder, change, message):
+    rewrite_config(folder, change)
+    with pytest.raises(ValueError, match=message):
+        GPTModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3"])
+def test_a_config_that_is_none_is_refused(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is no"):
+        GPTModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("norm.weight"), "norm.weight is missing"),
+        (lambda t: t.update(extra=torch.ones(1)), "extra is not part of the model"),
+        (
+            lambda t: t.update({"norm.weight": torch.ones(9)}),
+            r"norm.weight has shape \(9,\), the model needs \(8,\)",
+        ),
+        (lambda t: t.clear(), "and 15 more"),
+    ],
+)
+def test_tensors_must_be_exactly_the_models(folder, change, message):
+    rewrite_tensors(folder, change)
+    with pytest.raises(ValueError, match=message):
+        GPTModel.from_pretrained(folder)
+
+
+def test_a_checkpoint_of_another_size_names_the_tensor(folder):
+    rewrite_config(folder, lambda c: c.update(d_ff=40))
+    with pytest.raises(ValueError, match=r"up_proj.weight has shape \(32, 8\), the model needs \(40, 8\)"):
+        GPTModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 40, -1])
+def test_a_truncated_file_is_refused(folder, keep):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        GPTModel.from_pretrained(folder)
+
+
+def test_missing_files_are_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.config\.json does not exist"):
+        GPTModel.from_pretrained(tmp_path / "nowhere")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors does not exist"):
+        GPTModel.from_pretrained(folder)
+
+
+def test_another_family_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(TransformerModel, "families", dict(TransformerModel.families))
+
+    class Other(TransformerModel):
+        family = "other"
+
+    with pytest.raises(ValueError, match="holds a gpt model, not a other one"):
+        Other.from_pretrained(folder)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(folder, monkeypatch):
+    old = (folder / "model.safetensors").read_bytes()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("glassformer.models.base.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        GPTModel(**SIZES).save_pretrained(folder)
+    assert (folder / "model.safetensors").read_bytes() == old
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_loading_takes_no_more_memory_than_the_weights(tmp_path):
+    sizes = {"vocab_size": 1000, "d_model": 1024, "num_layers": 5, "num_heads": 2, "max_seq_len": 8}
+    GPTModel(**sizes).save_pretrained(tmp_path)
+    weights = (tmp_path / "model.safetensors").stat().st_size
+    program = f"""
+import resource
+from glassformer.models import GPTModel
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = GPTModel.from_pretrained({str(tmp_path)!r})
+total = sum(parameter.double().sum().item() for parameter in model.blocks[0].parameters())
+model(__import__("torch").arange(8)[None])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1.3 * weights
