@@ -148,7 +148,11 @@ class LanguageModel(Protocol):
 
     vocab_size: int
     max_seq_len: int
-    positions: Positions
+
+    @property
+    def positions(self) -> Positions:
+        """The scheme that decides what generation does past ``max_seq_len``."""
+        ...
 
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None

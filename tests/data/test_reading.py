@@ -1,0 +1,68 @@
+"""Reading text files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glassformer.data.reading import CHUNK_BYTES, read_lines, read_text
+
+
+def write(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_character_across_two_chunks_is_whole(tmp_path: Path) -> None:
+    text = "a" * (CHUNK_BYTES - 1) + "é" + "b" * CHUNK_BYTES
+    chunks = list(read_text(write(tmp_path, text.encode())))
+    assert len(chunks) == 3
+    assert "".join(chunks) == text
+
+
+def test_newlines_stay_and_a_byte_order_mark_goes(tmp_path: Path) -> None:
+    assert "".join(read_text(write(tmp_path, b"\xef\xbb\xbfa\r\nb\n"))) == "a\r\nb\n"
+
+
+@pytest.mark.parametrize("before", [0, 7, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 3])
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (b"\xe9t\xe9", "is not UTF-8 text: byte 0xe9"),
+        (b"\x00\x01", "is binary, not text: it has a NUL byte"),
+        (b"\xe2\x82", "is not UTF-8 text: byte 0xe2"),  # cut off at the end of the file
+    ],
+)
+def test_the_byte_at_fault_is_named(tmp_path: Path, before: int, bad: bytes, problem: str) -> None:
+    path = write(tmp_path, b"a" * before + bad)
+    with pytest.raises(ValueError, match=rf"{path} {problem} at offset {before:,}$"):
+        list(read_text(path))
+
+
+def test_utf16_is_recognized(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"byte 0xff at offset 0; it looks like UTF-16"):
+        list(read_text(write(tmp_path, b"\xff\xfe" + "hello".encode("utf-16-le"))))
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    path = write(tmp_path, b'\xef\xbb\xbf{"text": "a\\nb"}\n\n{"id": 1, "text": "\xc3\xa9"}')
+    assert list(read_lines(path)) == [(1, "a\nb"), (3, "é")]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"text": "a"', "line 2 is no valid JSON"),
+        (b'["a"]', "line 2: expected an object with a field 'text', found list"),
+        (b'{"body": "a", "id": 1}', "line 2 has no field 'text'; its fields are 'body', 'id'"),
+        (b"{}", "line 2 has no field 'text'; its fields are none"),
+        (b'{"text": 1}', "line 2: the field 'text' is int, expected a string"),
+        (b'{"text": "\xe9"}', "line 2 is not UTF-8: byte 0xe9 at offset 10"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
+    path = write(tmp_path, b'{"text": "fine"}\n' + line + b"\n")
+    with pytest.raises(ValueError, match=rf"{path}, {problem}"):
+        list(read_lines(path))
