@@ -43,6 +43,8 @@ class RotaryPositions(PositionScheme):
 
     """
 
+    rotates = True
+
     def __init__(
         self, d_head: int, theta: float = 10_000.0, d_rotary: int | None = None, pairing: Pairing = "half"
     ) -> None:

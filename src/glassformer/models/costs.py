@@ -1,0 +1,279 @@
+"""What a model costs: parameters, FLOPs and activation memory of each part, with the formulas that give them.
+
+Letters: ``n`` tokens in a sequence, ``d`` d_model, ``f`` d_ff, ``h`` heads, ``g`` key and value heads, ``e``
+d_head, ``V`` vocab_size, ``L`` layers; a batch multiplies FLOPs and memory.
+
+FLOPs are those of a forward pass: matrix products only, a multiplication and an addition counted as two, the
+attention scores of all n x n pairs (a kernel that skips the future does half of these). A backward pass costs
+twice as much again. Memory is what a training step on a CPU keeps for the backward pass under the fused
+kernel without dropout, the loss and its logits left out. It is exact but for a learned relative bias, which
+takes PyTorch's unfused path and keeps more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import singledispatch
+
+import torch
+from torch import nn
+
+from glassformer.attention import MultiHeadAttention
+from glassformer.layers import FeedForward, GatedFeedForward, LayerNorm, Parallel, RMSNorm, TransformerBlock
+from glassformer.models.base import TransformerModel
+from glassformer.positions import ALiBi, LearnedPositions, PositionScheme, RelativeBias, RotaryPositions
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One component: its counts for all its copies, and the formula of each for one copy and one sequence."""
+
+    component: str
+    copies: int = 1
+    parameters: int = 0
+    parameter_formula: str = ""
+    flops: int = 0
+    """Of a forward pass."""
+    flop_formula: str = ""
+    memory: int = 0
+    """Bytes kept for the backward pass."""
+    memory_formula: str = ""
+    """In numbers kept, not bytes."""
+
+    def times(self, copies: int) -> Cost:
+        """The same component ``copies`` times."""
+        return replace(
+            self,
+            copies=self.copies * copies,
+            parameters=self.parameters * copies,
+            flops=self.flops * copies,
+            memory=self.memory * copies,
+        )
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much passes through a component: ``batch`` sequences of ``n`` tokens, ``width`` bytes a number."""
+
+    n: int
+    batch: int
+    width: int
+    layers: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all sequences."""
+        return self.n * self.batch
+
+
+def describe(model: TransformerModel, seq_len: int, batch_size: int = 1) -> list[Cost]:
+    """The cost of each component, in the order in which a token meets them.
+
+    Layers that cost the same are one entry with ``copies``. The model may be on the meta device.
+
+    Args:
+        model: any family made of our blocks.
+        seq_len: tokens in a sequence.
+        batch_size: sequences.
+
+    Raises:
+        ValueError: a size below 1, or more tokens than a learned table has positions.
+    """
+    for name, value in (("seq_len", seq_len), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    table = next((m for m in model.modules() if isinstance(m, LearnedPositions)), None)
+    if table is not None and seq_len > table.embedding.num_embeddings:
+        raise ValueError(
+            f"seq_len {seq_len} is past the learned table of {table.embedding.num_embeddings} positions"
+        )
+    layers = sum(isinstance(module, TransformerBlock) for module in model.modules())
+    size = Size(seq_len, batch_size, next(model.parameters()).element_size(), layers)
+    counted: set[int] = set()
+    costs: list[Cost] = []
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList):
+            costs += _layers([list(_once(cost_of(block, size), block, counted)) for block in child])
+        else:
+            named = [replace(cost, component=cost.component or name) for cost in cost_of(child, size)]
+            costs += _once(named, child, counted)
+    return [cost for cost in costs if cost.parameters or cost.flops or cost.memory]
+
+
+def total(costs: list[Cost]) -> Cost:
+    """The sum of all entries."""
+    return Cost(
+        "total",
+        parameters=sum(cost.parameters for cost in costs),
+        flops=sum(cost.flops for cost in costs),
+        memory=sum(cost.memory for cost in costs),
+    )
+
+
+def _layers(blocks: list[list[Cost]]) -> Iterator[Cost]:
+    """Entries of blocks; blocks that cost the same are counted together."""
+    alike: dict[tuple[Cost, ...], int] = {}
+    for block in blocks:
+        alike[tuple(block)] = alike.get(tuple(block), 0) + 1
+    for block_costs, copies in alike.items():
+        for cost in block_costs:
+            yield cost.times(copies)
+
+
+def _once(costs: list[Cost], module: nn.Module, counted: set[int]) -> Iterator[Cost]:
+    """The entries of a module; parameters that were counted elsewhere (a tied head) are not counted again."""
+    own = [parameter for parameter in module.parameters() if id(parameter) not in counted]
+    tied = not own and any(True for _ in module.parameters())
+    counted.update(id(parameter) for parameter in own)
+    for cost in costs:
+        yield replace(cost, parameters=0, parameter_formula="tied") if tied else cost
+
+
+@singledispatch
+def cost_of(module: nn.Module, size: Size) -> list[Cost]:
+    """The entries of a module; register one for a new kind of part.
+
+    Raises:
+        TypeError: a part that nobody has described.
+    """
+    if any(True for _ in module.parameters()):
+        raise TypeError(f"the cost of a {type(module).__name__} is not described")
+    return []
+
+
+@cost_of.register
+def _(module: TransformerBlock, size: Size) -> list[Cost]:
+    costs = []
+    for name, child in module.named_children():
+        costs += [replace(cost, component=cost.component or name) for cost in cost_of(child, size)]
+    if isinstance(module.residual, Parallel):
+        shared = size.width * size.tokens * module.attention.q_proj.in_features
+        costs.append(Cost("parallel sublayers share their input", memory=-shared, memory_formula="-n d"))
+    return costs
+
+
+@cost_of.register
+def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
+    d, h, g, e = module.q_proj.in_features, module.num_heads, module.num_kv_heads, module.d_head
+    n, tokens = size.n, size.tokens
+    inputs = [module.q_proj, module.k_proj, module.v_proj]
+    biases = module.q_proj.bias is not None
+    out_bias = module.out_proj.bias is not None
+    copies = (
+        2 if module.rotates else 1
+    )  # rotated heads come out in another order in memory: the mix is copied
+    return [
+        Cost(
+            "attention: q, k, v projections",
+            parameters=sum(parameter.numel() for layer in inputs for parameter in layer.parameters()),
+            parameter_formula="(d + 1)(h + 2g)e" if biases else "d(h + 2g)e",
+            flops=2 * tokens * d * (h + 2 * g) * e,
+            flop_formula="2n d(h + 2g)e",
+            memory=size.width * tokens * d,
+            memory_formula="n d",
+        ),
+        Cost(
+            "attention: scores and mixing",
+            flops=4 * size.batch * h * n * n * e,
+            flop_formula="4 h e n^2",
+            memory=size.width * tokens * (h + 2 * g) * e + 4 * tokens * h,  # log-sum-exps are float32
+            memory_formula="n(h + 2g)e + n h",
+        ),
+        Cost(
+            "attention: output projection",
+            parameters=sum(parameter.numel() for parameter in module.out_proj.parameters()),
+            parameter_formula="h e d + d" if out_bias else "h e d",
+            flops=2 * tokens * h * e * d,
+            flop_formula="2n h e d",
+            memory=size.width * tokens * h * e * copies,
+            memory_formula="2n h e" if module.rotates else "n h e",
+        ),
+    ]
+
+
+def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: int, kept: int) -> list[Cost]:
+    d, f = module.up_proj.in_features, module.up_proj.out_features
+    biased = module.up_proj.bias is not None
+    formula = f"{inputs + 1}d f"
+    return [
+        Cost(
+            "feed-forward",
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            parameter_formula=f"{formula} + {'f' if inputs == 1 else f'{inputs}f'} + d"
+            if biased
+            else formula,
+            flops=2 * size.tokens * (inputs + 1) * d * f,
+            flop_formula=f"{2 * (inputs + 1)}n d f",
+            memory=size.width * size.tokens * (d + kept * f),
+            memory_formula=f"n d + {kept}n f",
+        )
+    ]
+
+
+@cost_of.register
+def _(module: FeedForward, size: Size) -> list[Cost]:
+    # before and after the activation; ReLU needs only what it gave
+    return _feed_forward(module, size, inputs=1, kept=1 if module.activation is torch.relu else 2)
+
+
+@cost_of.register
+def _(module: GatedFeedForward, size: Size) -> list[Cost]:
+    return _feed_forward(module, size, inputs=2, kept=4)  # gate before and after, up, and their product
+
+
+@cost_of.register
+def _(module: LayerNorm, size: Size) -> list[Cost]:
+    d = module.weight.numel()
+    formula = "d" if module.bias is None else "2d"
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    memory = size.width * size.tokens * (d + 2)
+    return [Cost("", 1, parameters, formula, memory=memory, memory_formula="n d + 2n")]
+
+
+@cost_of.register
+def _(module: RMSNorm, size: Size) -> list[Cost]:
+    d = module.weight.numel()
+    return [Cost("", 1, d, "d", memory=size.width * size.tokens * (2 * d + 1), memory_formula="2n d + n")]
+
+
+@cost_of.register
+def _(module: nn.Embedding, size: Size) -> list[Cost]:
+    return [Cost("", 1, module.weight.numel(), "V d", memory=8 * size.tokens, memory_formula="2n")]
+
+
+@cost_of.register
+def _(module: nn.Linear, size: Size) -> list[Cost]:
+    rows, d = module.out_features, module.in_features
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    memory = size.width * size.tokens * d
+    return [Cost("", 1, parameters, "V d", 2 * size.tokens * d * rows, "2n d V", memory, "n d")]
+
+
+@cost_of.register
+def _(module: PositionScheme, size: Size) -> list[Cost]:
+    return []
+
+
+@cost_of.register
+def _(module: LearnedPositions, size: Size) -> list[Cost]:
+    table = module.embedding.weight.numel()
+    return [Cost("", 1, table, "max_seq_len d", memory=8 * size.n, memory_formula="2n")]
+
+
+@cost_of.register
+def _(module: RotaryPositions, size: Size) -> list[Cost]:
+    return [Cost("", memory=size.width * size.n * module.d_rotary, memory_formula="n e")]
+
+
+@cost_of.register
+def _(module: ALiBi, size: Size) -> list[Cost]:
+    memory = size.width * module.num_heads * size.n**2 * size.layers
+    return [Cost("", memory=memory, memory_formula="L h n^2")]
+
+
+@cost_of.register
+def _(module: RelativeBias, size: Size) -> list[Cost]:
+    table = module.embedding.weight
+    memory = size.width * table.size(1) * size.n**2 * size.layers + 8 * size.n**2
+    return [Cost("", 1, table.numel(), "buckets h", memory=memory, memory_formula="L h n^2 + 2n^2")]
