@@ -1,0 +1,62 @@
+"""What a model is trained for: an objective turns a model and a batch into one number to make small.
+
+The trainer knows no more than that. Another objective (masked tokens, span corruption, classes) is another
+class with ``__call__``; what a batch holds is between the objective and whoever draws the batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from glassformer.training.cross_entropy import chunked_cross_entropy
+
+
+class HiddenStates(Protocol):
+    """A language model, as far as its loss is concerned."""
+
+    @property
+    def lm_head(self) -> nn.Linear:
+        """``(vocab_size, d_model)``, without bias."""
+        ...
+
+    def hidden_states(self, input_ids: Tensor) -> Tensor:
+        """``(batch, seq, d_model)`` for ids ``(batch, seq)``, ready for ``lm_head``."""
+        ...
+
+
+class Objective(Protocol):
+    """A mean loss that can be differentiated."""
+
+    def __call__(self, model: Any, batch: Tensor) -> Tensor:
+        """The mean loss, a scalar."""
+        ...
+
+
+@dataclass(frozen=True)
+class LanguageModelling:
+    """mean of -log p(token t+1 | tokens 0 to t), in nats per token.
+
+    Args:
+        ignore_index: targets that do not count.
+        chunk_tokens: see ``chunked_cross_entropy``.
+    """
+
+    ignore_index: int = -100
+    chunk_tokens: int | None = None
+
+    def __call__(self, model: HiddenStates, batch: Tensor) -> Tensor:
+        """The loss of ids ``(batch, seq + 1)``: each row's first ``seq`` predict its last ``seq``."""
+        return self.loss(model, batch[:, :-1], batch[:, 1:])
+
+    def loss(self, model: HiddenStates, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of ``targets`` ``(batch, seq)`` after ``inputs`` ``(batch, seq)``."""
+        return chunked_cross_entropy(
+            model.hidden_states(inputs),
+            model.lm_head.weight,
+            targets,
+            ignore_index=self.ignore_index,
+            chunk_tokens=self.chunk_tokens,
+        )

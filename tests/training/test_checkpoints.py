@@ -1,0 +1,245 @@
+"""Checkpoints come back to the bit, and what is damaged or foreign is named."""
+
+import errno
+import json
+import os
+from importlib import import_module
+
+import pytest
+import torch
+
+from glassformer.models import GPTModel
+from glassformer.training import Checkpoints, LanguageModelling, OptimizerConfig, adamw
+from glassformer.training import checkpoints as checkpoints_module
+
+
+@pytest.fixture
+def trained(tiny_model):
+    """A model and its optimizer after some updates."""
+
+    def build(updates=2, seed=0, **keywords):
+        model = tiny_model(seed, **keywords)
+        optimizer = adamw(model, OptimizerConfig())
+        for _ in range(updates):
+            LanguageModelling()(model, torch.randint(11, (2, 9))).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return model, optimizer
+
+    return build
+
+
+def tree(folder):
+    """Every file below a folder, with its bytes."""
+    return {
+        p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
+    }
+
+
+def same_state(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("updates", [0, 2])
+def test_everything_comes_back(tmp_path, trained, tied, updates):
+    model, optimizer = trained(updates, tie_embeddings=tied)
+    checkpoints = Checkpoints(tmp_path / "c")
+    path = checkpoints.save(model, optimizer, {"step": 12, "tokens": 99})
+    drawn = torch.rand(3)
+    assert path.name == "step-000012"
+
+    other, other_optimizer = trained(1, seed=5, tie_embeddings=tied)
+    assert checkpoints.restore(path, other, other_optimizer) == {"step": 12, "tokens": 99}
+    assert same_state(model.state_dict(), other.state_dict())
+    assert torch.equal(torch.rand(3), drawn)
+    old, new = optimizer.state_dict(), other_optimizer.state_dict()
+    assert old["param_groups"] == new["param_groups"]
+    assert old["state"].keys() == new["state"].keys()
+    assert all(same_state(old["state"][i], new["state"][i]) for i in old["state"])
+
+
+def test_the_model_can_be_loaded_by_itself(tmp_path, trained):
+    model, optimizer = trained()
+    Checkpoints(tmp_path).save(model, optimizer, {"step": 1})
+    assert same_state(GPTModel.from_pretrained(tmp_path / "latest").state_dict(), model.state_dict())
+
+
+def test_nothing_is_pickled(tmp_path, trained):
+    files = tree(Checkpoints(tmp_path).save(*trained(), {"step": 1}))
+    assert {p.suffix for p in files} == {".json", ".safetensors"}
+
+
+def test_the_newest_and_the_best_stay(tmp_path, trained):
+    model, optimizer = trained(0)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest() is None
+    assert checkpoints.best() is None
+    for step, loss in [(1, 3.0), (2, 1.0), (3, None), (4, 2.0), (5, 2.5)]:
+        known = {} if loss is None else {"validation_loss": loss}
+        checkpoints.save(model, optimizer, {"step": step, **known})
+    assert checkpoints.steps() == [2, 4, 5]
+    assert checkpoints.latest() == (tmp_path / "latest").resolve() == tmp_path / "step-000005"
+    assert checkpoints.best() == (tmp_path / "best").resolve() == tmp_path / "step-000002"
+
+
+def test_the_same_step_again_replaces_it(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(*trained(0), {"step": 1, "tokens": 1})
+    model, optimizer = trained()
+    path = checkpoints.save(model, optimizer, {"step": 1, "tokens": 2})
+    other, other_optimizer = trained(0)
+    assert checkpoints.restore(path, other, other_optimizer)["tokens"] == 2
+    assert same_state(model.state_dict(), other.state_dict())
+
+
+def test_a_file_system_without_links(tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(
+        "pathlib.Path.symlink_to", lambda *_, **__: (_ for _ in ()).throw(OSError("no links"))
+    )
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.save(*trained(), {"step": 3}) == checkpoints.latest()
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000003"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        ("glassformer.models.base", "save_file", 1),
+        ("glassformer.training.checkpoints", "save_file", 1),
+        ("glassformer.training.checkpoints", "save_file", 2),
+        ("glassformer.training.checkpoints", "atomic_write", 1),
+        ("glassformer.training.checkpoints", "_sync", 1),
+        ("glassformer.training.checkpoints", "_sync", 4),
+        ("os", "replace", 1),
+        ("os", "replace", 6),  # the folder's own name
+    ],
+)
+def test_disk_full_midway_leaves_what_was_there(tmp_path, trained, monkeypatch, module, name, call):
+    checkpoints = Checkpoints(tmp_path)
+    model, optimizer = trained()
+    checkpoints.save(model, optimizer, {"step": 1, "validation_loss": 1.0})
+    before = tree(tmp_path)
+    real, calls = getattr(import_module(module), name), []
+
+    def full(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(import_module(module), name, full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(model, optimizer, {"step": 2})
+    assert tree(tmp_path) == before
+    assert checkpoints.latest().name == "step-000001"
+    checkpoints.restore(checkpoints.latest(), *trained(0))
+
+
+def test_a_real_write_error_of_safetensors(tmp_path, run_python):
+    """With files limited to 20 kB the optimizer's state cannot be written; the old checkpoint stays."""
+    message = run_python(
+        f"""
+import resource, signal, torch
+from glassformer.models import GPTModel
+from glassformer.training import Checkpoints, OptimizerConfig, adamw
+model = GPTModel(11, 16, 1, 2, max_seq_len=16)
+optimizer = adamw(model, OptimizerConfig())
+checkpoints = Checkpoints({str(tmp_path)!r})
+checkpoints.save(model, optimizer, {{"step": 1}})
+sum(p.sum() for p in model.parameters()).backward()
+optimizer.step()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))
+try:
+    checkpoints.save(model, optimizer, {{"step": 2}})
+except OSError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+checkpoints.restore(checkpoints.latest(), model, optimizer)
+print(sorted(p.name for p in checkpoints.folder.iterdir()))
+"""
+    )
+    assert "step-000002" in message
+    assert "['latest', 'step-000001']" in message
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path, trained):
+    left = tmp_path / ".step-000002.abc.partial"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps() == []
+    checkpoints.save(*trained(), {"step": 3})
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"]
+)
+@pytest.mark.parametrize("damage", ["truncated", "missing", "header"])
+def test_a_damaged_file_is_named_and_changes_nothing(tmp_path, trained, name, damage):
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(*trained(), {"step": 1})
+    file = path / name
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 2 // 3] if damage == "truncated" else b"\xff" * 40)
+    if damage == "missing":
+        file.unlink()
+    model, optimizer = trained(seed=3)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"step-000001 is damaged: {name}"):
+        checkpoints.restore(path, model, optimizer)
+    assert same_state(model.state_dict(), before)
+
+
+def test_a_checkpoint_of_another_version(tmp_path, trained):
+    path = Checkpoints(tmp_path).save(*trained(), {"step": 1})
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | {"format": 99}))
+    with pytest.raises(ValueError, match="has format 99; this version reads 1"):
+        Checkpoints(tmp_path).restore(path, *trained())
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"d_model": 32}, r"'.*' is \(16,\) in the file and \(32,\) in the model"),
+        ({"num_layers": 1}, "the model has no tensor 'blocks.1"),
+        ({"num_layers": 3}, "it has no tensor 'blocks.2"),
+        ({"tie_embeddings": False}, "it has no tensor 'lm_head.weight'"),
+    ],
+)
+def test_another_architecture_is_said_by_tensor(tmp_path, trained, keywords, message):
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(*trained(), {"step": 1})
+    with pytest.raises(ValueError, match=f"another architecture: .*{message}"):
+        checkpoints.restore(path, *trained(**keywords))
+
+
+def test_optimizer_state_of_another_model(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(*trained(), {"step": 1})
+    other = checkpoints.save(*trained(num_layers=3), {"step": 2})
+    (path / "optimizer.safetensors").write_bytes((other / "optimizer.safetensors").read_bytes())
+    with pytest.raises(
+        ValueError, match=r"optimizer.safetensors is of another architecture: 'exp_avg.*blocks.2"
+    ):
+        checkpoints.restore(path, *trained())
+
+
+def test_a_checkpoint_without_readable_loss_is_never_the_best(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(*trained(0), {"step": 1, "validation_loss": 0.5})
+    (path / "state.json").write_text("{")
+    assert checkpoints.best() is None
+
+
+def test_no_write_permission(tmp_path, trained, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(checkpoints_module.tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError):
+        Checkpoints(tmp_path).save(*trained(0), {"step": 1})

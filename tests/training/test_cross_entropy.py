@@ -1,0 +1,182 @@
+"""The chunked loss is the plain loss: value, gradients, cost; only the memory differs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from glassformer.training import chunked_cross_entropy
+
+
+def problem(tokens, vocab, d_model, ignored=(), seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(tokens, d_model, generator=generator, dtype=dtype).requires_grad_()
+    weight = torch.randn(vocab, d_model, generator=generator, dtype=dtype).requires_grad_()
+    targets = torch.randint(vocab, (tokens,), generator=generator)
+    targets[list(ignored)] = -100
+    return hidden, weight, targets
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, torch.Tensor):
+                self.elements = max(self.elements, value.numel())
+        return result
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_equals_the_plain_loss_and_gradients(data):
+    tokens = data.draw(st.integers(1, 13))
+    ignored = data.draw(st.sets(st.integers(0, tokens - 1), max_size=tokens - 1))
+    shape = (tokens, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5)))
+    hidden, weight, targets = problem(*shape, ignored, seed=data.draw(st.integers(0, 99)))
+    chunk = data.draw(st.integers(1, 15))
+    scale = data.draw(st.sampled_from([1.0, 0.25, -3.0]))
+
+    expected = F.cross_entropy(hidden @ weight.T, targets)
+    wanted = torch.autograd.grad(scale * expected, [hidden, weight])
+    loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=chunk)
+    got = torch.autograd.grad(scale * loss, [hidden, weight])
+
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_gradcheck():
+    hidden, weight, targets = problem(7, 5, 3, ignored=[2])
+    assert torch.autograd.gradcheck(
+        lambda h, w: chunked_cross_entropy(h, w, targets, chunk_tokens=3), (hidden, weight)
+    )
+
+
+@pytest.mark.parametrize("wanted", ["hidden", "weight"])
+def test_only_one_input_needs_a_gradient(wanted):
+    hidden, weight, targets = problem(7, 5, 3)
+    (weight if wanted == "hidden" else hidden).requires_grad_(False)
+    chosen = hidden if wanted == "hidden" else weight
+    expected = torch.autograd.grad(F.cross_entropy(hidden @ weight.T, targets), chosen)
+    got = torch.autograd.grad(chunked_cross_entropy(hidden, weight, targets, chunk_tokens=2), chosen)
+    torch.testing.assert_close(got, expected)
+
+
+def test_second_backward_over_a_retained_graph():
+    hidden, weight, targets = problem(7, 5, 3)
+    loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=4)
+    first = torch.autograd.grad(2 * loss, [hidden, weight], retain_graph=True)
+    second = torch.autograd.grad(loss, [hidden, weight])
+    torch.testing.assert_close(first, tuple(2 * g for g in second))
+
+
+def test_leading_dimensions_and_default_chunk():
+    hidden, weight, targets = problem(12, 5, 3)
+    loss = chunked_cross_entropy(hidden.view(3, 4, 3), weight, targets.view(3, 4))
+    torch.testing.assert_close(loss, F.cross_entropy(hidden @ weight.T, targets))
+
+
+def test_another_ignored_index_is_left_out():
+    hidden, weight, targets = problem(12, 5, 3)
+    expected = F.cross_entropy(hidden @ weight.T, targets, ignore_index=3)
+    torch.testing.assert_close(chunked_cross_entropy(hidden, weight, targets, ignore_index=3), expected)
+
+
+def test_all_ignored_is_zero_with_zero_gradients():
+    hidden, weight, targets = problem(4, 5, 3, ignored=range(4))
+    loss = chunked_cross_entropy(hidden, weight, targets)
+    loss.backward()
+    assert loss.item() == 0
+    assert hidden.grad is not None
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
+
+
+def test_without_gradients_there_is_only_the_loss():
+    hidden, weight, targets = problem(9, 5, 3)
+    with torch.no_grad():
+        loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=4)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, F.cross_entropy(hidden @ weight.T, targets).detach())
+
+
+def test_huge_logits_stay_finite():
+    hidden, weight, targets = problem(6, 5, 3)
+    loss = chunked_cross_entropy(1e4 * hidden, weight, targets)
+    torch.testing.assert_close(loss, F.cross_entropy(1e4 * hidden @ weight.T, targets))
+
+
+def test_low_precision_accumulates_in_float32():
+    """512 chunks of bfloat16: summed in bfloat16 the gradient of the weight would lose its small parts."""
+    hidden, weight, targets = problem(512, 6, 4, dtype=torch.bfloat16)
+    loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=1)
+    loss.backward()
+    exact_hidden, exact_weight = (t.detach().double().requires_grad_() for t in (hidden, weight))
+    expected = F.cross_entropy(exact_hidden @ exact_weight.T, targets)
+    expected.backward()
+    assert loss.dtype == torch.float32
+    assert weight.grad.dtype == hidden.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(loss.double(), expected, rtol=5e-3, atol=0)
+    torch.testing.assert_close(weight.grad.double(), exact_weight.grad, rtol=2e-2, atol=2e-4)
+
+
+def test_under_autocast_as_the_plain_version_under_autocast():
+    hidden, weight, targets = problem(64, 32, 16, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=10)
+        plain = F.cross_entropy(F.linear(hidden, weight).float(), targets)
+    got = torch.autograd.grad(loss, [hidden, weight])
+    expected = torch.autograd.grad(plain, [hidden, weight])
+    assert loss.dtype == torch.float32
+    assert all(gradient.dtype == torch.float32 for gradient in got)
+    torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-3)
+    assert loss != F.cross_entropy(F.linear(hidden, weight), targets)  # it did compute in bfloat16
+
+
+def test_never_holds_all_the_logits():
+    tokens, vocab, d_model, chunk = 512, 128, 8, 32
+    hidden, weight, targets = problem(tokens, vocab, d_model, dtype=torch.float32)
+    with LargestTensor() as largest:
+        chunked_cross_entropy(hidden, weight, targets, chunk_tokens=chunk).backward()
+    assert largest.elements == max(chunk * vocab, tokens * d_model)
+    with LargestTensor() as largest:
+        F.cross_entropy(hidden @ weight.T, targets).backward()
+    assert largest.elements == tokens * vocab  # the watcher sees what it should
+
+
+def test_costs_three_products_like_the_plain_version():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    hidden, weight, targets = problem(64, 32, 8, dtype=torch.float32)
+    with FlopCounterMode(display=False) as chunked:
+        chunked_cross_entropy(hidden, weight, targets, chunk_tokens=16).backward()
+    with FlopCounterMode(display=False) as plain:
+        F.cross_entropy(hidden @ weight.T, targets).backward()
+    assert chunked.get_total_flops() == plain.get_total_flops() == 6 * 64 * 32 * 8
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"targets": torch.zeros(7)}, TypeError, "int64 ids, not torch.float32"),
+        ({"targets": torch.zeros(6, dtype=torch.int64)}, ValueError, r"needs targets \(7,\), not \(6,\)"),
+        ({"weight": torch.zeros(5, 4)}, ValueError, r"needs a weight \(vocab_size, 3\), not \(5, 4\)"),
+        ({"targets": torch.full((7,), 5)}, ValueError, "target 5 is not an id of the vocabulary, 0 to 4"),
+        ({"targets": torch.full((7,), -1)}, ValueError, "target -1 is not"),
+        ({"chunk_tokens": 0}, ValueError, "at least 1, not 0"),
+    ],
+)
+def test_bad_input(change, error, message):
+    hidden, weight, targets = problem(7, 5, 3)
+    inputs = {"hidden": hidden.float(), "weight": weight.float(), "targets": targets} | change
+    with pytest.raises(error, match=message):
+        chunked_cross_entropy(**inputs)

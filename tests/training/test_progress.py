@@ -1,0 +1,79 @@
+"""A bar in a terminal, lines elsewhere."""
+
+import io
+
+from rich.console import Console
+
+from glassformer.training.progress import ProgressBar, ProgressLines, progress_display
+
+ROW = {"step": 5, "loss": 1.5, "tokens_per_second": 12345.6}
+EVALUATED = ROW | {"validation_loss": 1.25, "validation_bits_per_byte": 0.75}
+
+
+def test_lines_where_there_is_no_terminal():
+    console = Console(file=io.StringIO(), width=40)
+    display = progress_display(10, console)
+    assert isinstance(display, ProgressLines)
+    display.start(0)
+    display.update(ROW)  # too soon after the start for a line
+    display.update(EVALUATED)
+    display.update(ROW | {"step": 10})
+    display.say("a [text] as it is")
+    display.stop()
+    assert console.file.getvalue().splitlines() == [
+        "step 5  validation loss 1.2500  0.7500 bits/byte",
+        "step 10/10  loss 1.5000  12,346 tokens/s  0:00:00 left",
+        "a [text] as it is",
+    ]
+
+
+def test_a_line_when_it_is_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), width=200)
+    display = ProgressLines(2000, console)
+    display.start(500)
+    for step in (600, 700, 800):
+        now[0] += 6
+        display.update(ROW | {"step": step})
+    assert console.file.getvalue() == "step 700/2000  loss 1.5000  12,346 tokens/s  0:01:18 left\n"
+
+
+def test_the_row_before_training_has_no_loss():
+    console = Console(file=io.StringIO())
+    ProgressLines(10, console).update({"step": 0, "validation_loss": 4.0})
+    assert console.file.getvalue() == "step 0  validation loss 4.0000\n"
+
+
+def test_a_bar_in_a_terminal():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    display = progress_display(10, console)
+    assert isinstance(display, ProgressBar)
+    display.update({"step": 0, "validation_loss": 4.0})
+    display.start(0)
+    display.update(ROW)
+    display.update(EVALUATED)
+    display.say("a sample")
+    display.stop()
+    shown = console.file.getvalue()
+    for part in (
+        "validation loss 4.0000",
+        "0.7500 bits/byte",
+        "a sample",
+        "5/10",
+        "loss 1.5000  12,346 tokens/s",
+    ):
+        assert part in shown
+
+
+def test_the_speed_shown_is_a_mean_that_forgets():
+    console = Console(file=io.StringIO(), width=200)
+    display = ProgressLines(3, console, seconds=0)
+    display.start(0)
+    for step, speed in [(1, 1000.0), (2, 1000.0), (3, 2000.0)]:
+        display.update(ROW | {"step": step, "tokens_per_second": speed})
+    assert [line.split("  ")[2] for line in console.file.getvalue().splitlines()] == [
+        "1,000 tokens/s",
+        "1,000 tokens/s",
+        "1,100 tokens/s",
+    ]
