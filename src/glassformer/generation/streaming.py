@@ -105,7 +105,7 @@ def _check_numbers(logits: Tensor) -> None:
 
 
 @contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
+def evaluating(model: object) -> Iterator[None]:
     """The model in evaluation mode; afterwards every module is back in the mode that it had."""
     if not isinstance(model, nn.Module):
         yield

@@ -1,0 +1,138 @@
+"""What each head looks at, in six numbers, over any amount of text.
+
+For weights A of a head, each number is a mean over queries i (of all texts):
+
+    previous   A[i, i-1]
+    current    A[i, i]
+    first      A[i, 0]
+    delimiter  sum of A[i, j] over j that are delimiters
+    distance   sum of A[i, j] |i - j|, in tokens
+    entropy    -sum of A[i, j] log A[i, j], over log of the number of keys that i may attend to
+
+A query that may attend to one key only (the first of a causal model) has no choice and is left out. These are
+descriptions, not explanations: a large number says where a head looks, not what it is for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from glassformer.analysis.reading import read
+from glassformer.attention import record_attention
+from glassformer.files import atomic_write
+from glassformer.generation.streaming import evaluating
+from glassformer.models import TransformerModel
+
+PATTERNS = ("previous", "current", "first", "delimiter", "distance", "entropy")
+
+
+@dataclass(frozen=True)
+class HeadPatterns:
+    """The table: for each pattern an array ``(layer, head)``."""
+
+    values: dict[str, npt.NDArray[np.float64]]
+    num_texts: int
+    num_queries: int
+    """Queries that each number is a mean over."""
+    num_cut: int = 0
+    """Texts that were longer than the model reads, and were cut."""
+
+    def rows(self) -> Iterator[dict[str, float | int]]:
+        """One row a head, layer by layer."""
+        layers, heads = next(iter(self.values.values())).shape
+        for layer in range(layers):
+            for head in range(heads):
+                numbers = {name: float(array[layer, head]) for name, array in self.values.items()}
+                yield {"layer": layer, "head": head, **numbers}
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows as CSV or JSON, by the suffix.
+
+        Raises:
+            ValueError: another suffix.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            atomic_write(path, json.dumps(list(self.rows()), indent=1) + "\n")
+        elif path.suffix == ".csv":
+            text = io.StringIO()
+            writer = csv.DictWriter(text, ["layer", "head", *self.values], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows())
+            atomic_write(path, text.getvalue())
+        else:
+            raise ValueError(f"a table is saved as .csv or .json, not {path.suffix or path.name!r}")
+
+
+def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]]) -> HeadPatterns:
+    """Measure every head of a model over a data set, one text at a time.
+
+    Args:
+        model: a decoder; texts are read causally.
+        dataset: texts, or sequences of token ids; any number, read once.
+
+    Raises:
+        ValueError: no text, an empty one (its number is named), or none with more than one token.
+    """
+    sums: Tensor | None = None
+    num_texts = num_queries = num_cut = 0
+    with torch.no_grad(), evaluating(model):
+        for number, text in enumerate(dataset):
+            try:
+                reading = read(model, text)
+            except ValueError as error:
+                raise ValueError(f"text {number}: {error}") from error
+            ids = torch.tensor([reading.ids], device=model.device)
+            with record_attention(model) as recording:
+                model(ids)
+            delimiters = torch.tensor(reading.is_delimiter, device=model.device)
+            values = [pattern_values(weights[0], delimiters) for _, weights in sorted(recording.items())]
+            stacked = torch.stack(values)  # (layer, head, pattern, query)
+            sums = stacked.sum(-1) if sums is None else sums + stacked.sum(-1)
+            num_texts, num_queries = num_texts + 1, num_queries + stacked.size(-1)
+            num_cut += any("cut" in note for note in reading.notes)
+    if sums is None:
+        raise ValueError("the data set is empty: give at least one text")
+    if num_queries == 0:
+        raise ValueError("every text is a single token: no head has anything to choose from")
+    means = (sums / num_queries).cpu().numpy()
+    arrays = {name: means[:, :, index] for index, name in enumerate(PATTERNS)}
+    return HeadPatterns(arrays, num_texts, num_queries, num_cut)
+
+
+def pattern_values(weights: Tensor, is_delimiter: Tensor) -> Tensor:
+    """The six numbers for each head and query of one text, read causally.
+
+    Args:
+        weights: ``(head, seq, seq)``, rows sum to one.
+        is_delimiter: boolean, ``(seq,)``.
+
+    Returns:
+        float64, ``(head, pattern, seq - 1)``: queries from the second on, patterns as in ``PATTERNS``.
+    """
+    weights = weights.double()[:, 1:]  # (head, query, key): the first query has no choice
+    query = torch.arange(1, weights.size(-1), device=weights.device)
+    key = torch.arange(weights.size(-1), device=weights.device)
+    distance = (query[:, None] - key).abs()
+    entropy = torch.special.entr(weights).sum(-1) / torch.log(query.double() + 1)
+    return torch.stack(
+        [
+            weights.gather(-1, (query - 1).expand(len(weights), -1)[..., None])[..., 0],
+            weights.gather(-1, query.expand(len(weights), -1)[..., None])[..., 0],
+            weights[..., 0],
+            (weights * is_delimiter).sum(-1),
+            (weights * distance).sum(-1),
+            entropy,
+        ],
+        dim=1,
+    )

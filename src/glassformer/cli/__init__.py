@@ -1,0 +1,82 @@
+"""The ``glassformer`` command: each subcommand is a small class in its own file, loaded when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from glassformer.choices import suggestion
+
+COMMANDS = {
+    "demo": ("Demo", "train a small GPT on real text in a few minutes and open it up in a report"),
+    "train": ("Train", "train a model on text files, with checkpoints that resume to the bit"),
+    "generate": ("Generate", "let a model continue a text"),
+    "visualize": ("Visualize", "draw what each attention head looks at"),
+    "tokenize": ("Tokenize", "turn text into token files, or show how a text is cut into tokens"),
+    "describe": ("Describe", "what a model costs: parameters, FLOPs and memory of each part, with formulas"),
+}
+"""Each command's class, in the file of the command's name, and what it does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it worked, 2 for what the user can mend, 130 after Ctrl-C.
+
+    Args:
+        arguments: as typed; by default those of the process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] == "--version":
+        from glassformer import __version__
+
+        print(f"glassformer {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _refuse(
+            "glassformer", f"there is no command {name!r}{suggestion(name, COMMANDS)} (see --help)"
+        )
+    return _run(name, rest)
+
+
+def overview() -> str:
+    """What ``glassformer --help`` prints."""
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: glassformer COMMAND [options]",
+            "",
+            "Transformers you can see through.",
+            "",
+            *lines,
+            "",
+            "glassformer COMMAND --help shows a command's options; glassformer --version the version.",
+        ]
+    )
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    from glassformer.cli.arguments import UsageError
+
+    try:
+        command = getattr(import_module(f"glassformer.cli.{name}"), COMMANDS[name][0])
+        status: int = command.parse(arguments).run() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (UsageError, ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
+        return _refuse(f"glassformer {name}", str(error))
+
+
+def _refuse(program: str, message: str) -> int:
+    """One line on the error stream."""
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,77 @@
+"""``glassformer describe``: what a model costs, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from glassformer.cli.arguments import Command
+
+
+@dataclass
+class Describe(Command):
+    """Parameters, FLOPs and activation memory of each part of a model, with their formulas."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Name of a preset (gpt2, gpt-mini, ...), or folder of a model or run."""
+    seq_len: int | None = None
+    """Tokens in a sequence, n. Default: the model's max_seq_len."""
+    batch_size: int = 1
+    """Sequences."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from rich.console import Console
+        from rich.table import Table
+
+        from glassformer.cli.targets import preset_or_model
+        from glassformer.models.costs import describe, total
+
+        model = preset_or_model(self.model)
+        seq_len = self.seq_len or int(model.config["max_seq_len"])
+        costs = describe(model, seq_len, self.batch_size)
+        sums = total(costs)
+        sizes = ", ".join(f"{name}={value}" for name, value in model.config.items() if type(value) is int)
+        table = Table(title=f"{self.model} at n = {seq_len}, batch {self.batch_size}", title_justify="left")
+        table.add_column("component")
+        table.add_column("copies", justify="right")
+        for quantity in ("parameters", "FLOPs", "memory"):
+            table.add_column(quantity, justify="right")
+            table.add_column("each", style="dim")
+        for cost in costs:
+            table.add_row(
+                cost.component,
+                str(cost.copies),
+                f"{cost.parameters:,}",
+                cost.parameter_formula,
+                _scaled(cost.flops, 1000, ("", "k", "M", "G", "T", "P")),
+                cost.flop_formula,
+                _scaled(cost.memory, 1024, ("B", "KiB", "MiB", "GiB", "TiB")),
+                cost.memory_formula,
+            )
+        flops = _scaled(sums.flops, 1000, ("", "k", "M", "G", "T", "P"))
+        memory = _scaled(sums.memory, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+        table.add_section()
+        table.add_row("total", "", f"{sums.parameters:,}", "", flops, "", memory, "")
+        console = Console()
+        console.width = max(console.width, 150)
+        console.print(table)
+        console.print(
+            f"{sizes}\n"
+            "n tokens, d d_model, f d_ff, h heads, g key-value heads, e d_head, V vocab_size, L layers.\n"
+            "FLOPs of a forward pass; a training step takes three times as many. Scores: O(n^2 d),\n"
+            "all else: O(n d^2). Memory: what a training step keeps for its backward pass, loss left out.",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
+    """12,345,678 as 12.3 M."""
+    for unit in units[:-1]:
+        if abs(number) < base:
+            return f"{number:,.0f} {unit}" if unit in units[:1] else f"{number:,.1f} {unit}"
+        number /= base
+    return f"{number:,.1f} {units[-1]}"

@@ -1,0 +1,71 @@
+"""``glassformer train``: a run from a config file, flags, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tyro
+
+from glassformer.cli.arguments import Command
+from glassformer.training.config import TrainingConfig
+from glassformer.training.config_files import load_config
+
+
+@dataclass
+class Train(Command):
+    """Train a model on text. Values come from the defaults, then --config, then the other flags."""
+
+    config: Path | None = None
+    """A TOML file with any of the values below; unknown keys are errors."""
+    resume: bool = False
+    """Go on with the run in --run-folder, with its own config, to the bit as if it had never stopped."""
+    overwrite: bool = False
+    """Remove the run in --run-folder and start anew."""
+    prompt: str | None = None
+    """Let the model continue this text at each evaluation."""
+    settings: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+        """Read the flags; where they name a file, or a run to resume, read them once more on top of that."""
+        first = super().parse(arguments, default)
+        source = Path(first.settings.run_folder) / "config.toml" if first.resume else first.config
+        if source is None or (first.resume and not source.exists()):
+            return first
+        settings = load_config(source, TrainingConfig())
+        if first.resume and first.config is not None:
+            settings = load_config(first.config, settings)
+        return super().parse(arguments, cls(settings=settings))
+
+    def run(self) -> int:
+        """Train; say where the result is, and how to go on."""
+        from glassformer.training.pipeline import train
+
+        sample = None if self.prompt is None else continuation(self.prompt)
+        result = train(self.settings, resume=self.resume, overwrite=self.overwrite, sample=sample)
+        folder = self.settings.run_folder
+        if result.status == "interrupted":
+            print(f"interrupted at step {result.step}; saved in {result.checkpoint}")
+            print(f"go on with: glassformer train --resume --run-folder {folder}")
+            return 130
+        loss = result.metrics.get("validation_loss")
+        said = "" if loss is None else f", held-out loss {loss:.4f} nats/token"
+        print(f"finished {result.step} steps{said}; the model is in {result.checkpoint}")
+        print(f"let it write: glassformer generate {folder}")
+        return 0
+
+
+def continuation(prompt: str, tokens: int = 60) -> Any:
+    """What a model makes of a prompt: a function of the model, always the same for the same weights."""
+
+    def sample(model: Any) -> str:
+        from glassformer.generation import generate
+
+        ids = model.tokenizer.encode(prompt)
+        text: str = model.tokenizer.decode(generate(model, ids, tokens, temperature=0.8, top_k=50, seed=0))
+        return text
+
+    return sample

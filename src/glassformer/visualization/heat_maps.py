@@ -1,0 +1,132 @@
+"""Attention as heat maps: one head large, or all heads of a layer side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from glassformer.visualization.pictures import printable, style, weight_colours
+
+MOST_LABELS = 64
+"""Tokens that all get a label; of longer texts, evenly spaced ones do."""
+CELL = 0.12
+"""Inches a token takes where labels stand side by side."""
+
+Weights = npt.NDArray[np.floating]
+
+
+def draw_heads(
+    weights: Weights,
+    queries: Sequence[str],
+    keys: Sequence[str],
+    *,
+    title: str,
+    caption: str,
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> Figure:
+    """Every head of a layer, in a grid with one colour scale.
+
+    Args:
+        weights: ``(head, query, key)``.
+        queries: a label for each row.
+        keys: a label for each column.
+        title: what is shown.
+        caption: text and notes, under the title.
+        allowed: ``(query, key)``; cells that may not be attended to are grey.
+    """
+    heads = len(weights)
+    columns = min(heads, 4 if heads % 4 == 0 or heads > 6 else 3)
+    rows = math.ceil(heads / columns)
+    side = max(1.9, CELL * min(max(len(queries), len(keys)), MOST_LABELS))
+    with style():
+        figure = Figure(
+            figsize=(columns * (side + 0.25) + 2.2, rows * (side + 0.45) + 1.9), layout="constrained"
+        )
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for index, axes in enumerate(grid.flat):
+            if index >= heads:
+                axes.set_visible(False)
+                continue
+            image = _heat_map(axes, weights[index], allowed)
+            axes.set_title(f"head {index}", fontsize=9 if side < 4 else 14)
+            if index % columns == 0:
+                _label(axes, queries, "y")
+            if index + columns >= heads:
+                axes.tick_params(labelbottom=True)
+                _label(axes, keys, "x")
+        _finish(figure, grid.ravel().tolist(), image, title, caption, allowed is not None)
+    return figure
+
+
+def draw_head(
+    weights: Weights,
+    queries: Sequence[str],
+    keys: Sequence[str],
+    *,
+    title: str,
+    caption: str,
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> Figure:
+    """One head, large; arguments as ``draw_heads``, with weights ``(query, key)``."""
+    side = max(4.0, 0.2 * min(max(len(queries), len(keys)), MOST_LABELS))
+    with style():
+        figure = Figure(figsize=(side + 2.4, side + 1.9), layout="constrained")
+        axes = figure.subplots()
+        image = _heat_map(axes, weights, allowed)
+        _label(axes, queries, "y")
+        _label(axes, keys, "x")
+        if len(queries) <= 12 and len(keys) <= 12:
+            _write_numbers(axes, weights, allowed)
+        _finish(figure, [axes], image, title, caption, allowed is not None)
+    return figure
+
+
+def _heat_map(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> object:
+    colours, norm = weight_colours()
+    hidden = np.zeros(weights.shape, dtype=bool) if allowed is None else ~allowed
+    shown = np.ma.masked_array(weights, hidden)
+    image = axes.imshow(shown, cmap=colours, norm=norm, interpolation="nearest", aspect="equal")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return image
+
+
+def _label(axes: Axes, labels: Sequence[str], which: str) -> None:
+    """Tokens along one side; where they are too many, every second, third, ... one."""
+    every = math.ceil(len(labels) / MOST_LABELS)
+    places = list(range(0, len(labels), every))
+    shown = [printable(labels[place]) for place in places]
+    if which == "x":
+        axes.set_xticks(places, shown, rotation=90, fontsize=7)
+        axes.set_xlabel("key: is looked at")
+    else:
+        axes.set_yticks(places, shown, fontsize=7)
+        axes.set_ylabel("query: looks")
+
+
+def _write_numbers(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> None:
+    for query, key in np.ndindex(*weights.shape):
+        if allowed is None or allowed[query, key]:
+            value = weights[query, key]
+            colour = "white" if value > 0.4 else "#333333"
+            axes.text(key, query, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+
+
+def _finish(
+    figure: Figure, axes: list[Axes], image: object, title: str, caption: str, has_masked: bool
+) -> None:
+    width, height = figure.get_size_inches()
+    length = min(1.0, 5 / height)  # the bar is at most five inches high
+    bar = figure.colorbar(image, ax=axes, fraction=0.4 / width, pad=0.01, shrink=length, aspect=25)  # type: ignore[arg-type]
+    bar.set_label("attention weight (square-root scale)")
+    bar.set_ticks([0, 0.05, 0.1, 0.25, 0.5, 1])
+    bar.outline.set_linewidth(0.4)
+    grey = "   grey: may not be attended to" if has_masked else ""
+    size = min(max(9.0, width), 18)
+    room = int(width * 72 / (0.6 * size)) - len(grey)  # characters in a line, at 0.6 of their height each
+    figure.suptitle(f"{title}\n{printable(caption, room)}{grey}", fontsize=size, x=0.01, ha="left")

@@ -1,0 +1,88 @@
+"""One style for all pictures, and how they get onto the disk."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from cycler import cycler
+from matplotlib.colors import Colormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from glassformer.files import atomic_path
+
+SUFFIXES = (".png", ".svg", ".pdf")
+FONT = "DejaVu Sans"
+MASKED = "#d9d9d9"
+"""The colour of a cell that may not be attended to; no weight has it."""
+
+STYLE: Any = {
+    "font.family": FONT,
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": "#666666",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=["#0072b2", "#d55e00", "#009e73", "#cc79a7"]),  # Okabe & Ito
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "glassformer",
+    "svg.fonttype": "path",
+    "text.parse_math": False,  # a dollar sign in a token is a dollar sign
+}
+
+
+def style() -> Any:
+    """A context in which figures are made and saved in the project's style."""
+    return matplotlib.rc_context(STYLE)
+
+
+def weight_colours() -> tuple[Colormap, PowerNorm]:
+    """Colours of weights 0 to 1, on a square-root scale so that small ones can be told from none."""
+    return matplotlib.colormaps["Blues"].with_extremes(bad=MASKED), PowerNorm(0.5, vmin=0.0, vmax=1.0)
+
+
+def printable(text: str, longest: int = 14) -> str:
+    """A label that the font can draw: unknown characters become □, long labels lose their middle."""
+    known = _characters()
+    text = "".join(char if ord(char) in known and char.isprintable() else "□" for char in text)
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[: longest - 1 - half]}…{text[-half:]}"
+
+
+def check_writable(path: str | Path) -> Path:
+    """Make sure, before any work, that a picture can be saved there; its folder is made if it is missing.
+
+    Raises:
+        ValueError: a suffix that stands for no format.
+        OSError: the folder cannot be made or written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"a picture is saved as {', '.join(SUFFIXES)}, not {path.suffix or path.name!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        return path
+
+
+def save_picture(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format of the suffix: whole or not at all, the same picture in the same bytes."""
+    path = check_writable(path)
+    kind = path.suffix.lower().removeprefix(".")
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
+    with style(), atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=dates[kind], facecolor="white")
+    return path
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())

@@ -1,0 +1,268 @@
+"""The command line as a user meets it: what it prints, what it leaves behind, what it returns."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from glassformer.cli import COMMANDS, main
+from glassformer.cli.generate import pieces
+from glassformer.models import GPTModel
+from glassformer.tokenization import BPETokenizer, ByteTokenizer
+
+
+def refused(capsys, *arguments):
+    """The one line that a refusal prints."""
+    assert main(list(arguments)) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("glassformer")
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+def test_overview_names_every_command(capsys):
+    for arguments in ([], ["--help"], ["-h"]):
+        assert main(arguments) == 0
+        shown = capsys.readouterr().out
+        assert all(name in shown for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("glassformer ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: glassformer {command}" in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch():
+    for arguments in (
+        [],
+        ["train", "--help"],
+        ["demo", "--help"],
+        ["generate", "--help"],
+        ["tokenize", "--help"],
+    ):
+        program = (
+            "import sys\nfrom glassformer.cli import main\n"
+            f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+            "print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules], file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "[]", arguments
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "glassformer", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("glassformer ")
+
+
+def test_mistakes_are_one_line(capsys, tmp_path):
+    assert "no command 'genrate', did you mean 'generate'" in refused(capsys, "genrate")
+    assert "--tempertaure, 3; did you mean --temperature" in refused(
+        capsys, "generate", "x", "--tempertaure", "3"
+    )
+    assert "could not convert" in refused(capsys, "generate", "x", "--temperature", "hot")
+    assert "STR" in refused(capsys, "generate")
+    assert "there is no folder nowhere" in refused(capsys, "generate", "nowhere")
+    assert "neither a model" in refused(capsys, "generate", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    assert "has no checkpoint yet" in refused(capsys, "generate", str(tmp_path))
+    assert "data.sorce" in refused(capsys, "train", "--data.sorce", "x")
+    assert "beta1" in refused(capsys, "train", "--optimizer.beta1", "3")
+    assert "neither a folder nor a preset, did you mean 'gpt2'" in refused(capsys, "describe", "gtp2")
+    assert "unknown gpt preset 'gpt-nanno', did you mean 'gpt-nano'" in refused(
+        capsys,
+        "train",
+        "--model.preset",
+        "gpt-nanno",
+        "--data.tokenizer",
+        "byte",
+        "--data.folder",
+        str(tmp_path),
+    )
+
+
+def test_train_leaves_a_run_that_can_be_used(run_folder, capsys):
+    assert (run_folder / "config.toml").exists()
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    samples = [json.loads(line) for line in (run_folder / "samples.jsonl").read_text().splitlines()]
+    assert all(sample["text"].startswith("The") for sample in samples)
+    again = GPTModel.from_pretrained(run_folder / "checkpoints" / "latest")
+    assert again.tokenizer.decode([72, 105]) == "Hi"
+
+
+def test_a_run_folder_that_exists_is_refused_and_kept(run_folder, small, capsys):
+    before = (run_folder / "metrics.jsonl").read_bytes()
+    assert "resume or overwrite" in refused(capsys, "train", *small, "--run-folder", str(run_folder))
+    assert (run_folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_resume_takes_the_config_of_the_run(small, tmp_path, capsys):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["train", *small, "--run-folder", str(whole), "--steps", "6"]) == 0
+    assert main(["train", *small, "--run-folder", str(cut), "--steps", "6", "--checkpoints.every", "3"]) == 0
+    (cut / "checkpoints" / "step-000006").rename(cut / "away")
+    assert main(["train", "--resume", "--run-folder", str(cut)]) == 0
+    a, b = (GPTModel.from_pretrained(run / "checkpoints" / "step-000006") for run in (whole, cut))
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    capsys.readouterr()
+    assert "batch_size was 2, now 3" in refused(
+        capsys, "train", "--resume", "--run-folder", str(cut), "--batch-size", "3"
+    )
+    assert "nothing" not in refused(capsys, "train", "--resume", "--run-folder", str(tmp_path / "none"))
+    (tmp_path / "more.toml").write_text("batch_size = 4\n")
+    assert "batch_size was 2, now 4" in refused(
+        capsys, "train", "--resume", "--run-folder", str(cut), "--config", str(tmp_path / "more.toml")
+    )
+
+
+def test_defaults_then_file_then_flags(small, tmp_path, capsys):
+    (tmp_path / "a.toml").write_text("steps = 2\nseed = 7\n[optimizer]\nlearning_rate = 0.5\n")
+    flags = ["--config", str(tmp_path / "a.toml"), "--seed", "8", "--run-folder", str(tmp_path / "run")]
+    assert main(["train", *flags, *small]) == 0
+    written = (tmp_path / "run" / "config.toml").read_text()
+    assert "steps = 2" in written
+    assert "seed = 8" in written
+    assert "learning_rate = 0.5" in written
+    capsys.readouterr()
+    (tmp_path / "bad.toml").write_text("stepps = 2\n")
+    assert "unknown key 'stepps', did you mean 'steps'" in refused(
+        capsys, "train", "--config", str(tmp_path / "bad.toml")
+    )
+
+
+def test_an_interrupted_run_says_how_to_go_on(small, tmp_path, capsys, monkeypatch):
+    from glassformer.training import pipeline
+    from glassformer.training.trainer import TrainingResult
+
+    stopped = TrainingResult("interrupted", 3, tmp_path, tmp_path / "step-000003", {}, "SIGINT")
+    monkeypatch.setattr(pipeline, "train", lambda *args, **kwargs: stopped)
+    assert main(["train", *small, "--run-folder", "somewhere"]) == 130
+    assert "glassformer train --resume --run-folder somewhere" in capsys.readouterr().out
+
+
+def test_generate_writes_the_prompt_and_what_follows(run_folder, capsys, monkeypatch):
+    options = ["--max-new-tokens", "12", "--seed", "1"]
+    assert main(["generate", str(run_folder), "--prompt", "The cat", *options]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("The cat")
+    assert len(first) > len("The cat\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("The cat"))
+    assert main(["generate", str(run_folder), "--prompt", "-", *options]) == 0
+    assert capsys.readouterr().out == first
+    assert main(["generate", str(run_folder), "--prompt", "The cat", "--samples", "2", *options]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("--- 1 of 2 ---\nThe cat")
+    assert "--- 2 of 2 ---" in shown
+    assert main(["generate", str(run_folder), "--max-new-tokens", "2"]) == 0
+    capsys.readouterr()
+    assert "prompt is empty" in refused(capsys, "generate", str(run_folder), "--prompt", "")
+    assert "temperature" in refused(capsys, "generate", str(run_folder), "--temperature", "-1")
+
+
+def test_generate_without_tokenizer_or_without_a_beginning(tmp_path, capsys):
+    from glassformer.tokenization import CharacterTokenizer
+
+    model = GPTModel(3, 4, 1, 1, max_seq_len=8)
+    model.save_pretrained(tmp_path / "a")
+    assert "has no tokenizer" in refused(capsys, "generate", str(tmp_path / "a"))
+    model.tokenizer = CharacterTokenizer("abc")
+    model.save_pretrained(tmp_path / "b")
+    assert "no mark that begins a document" in refused(capsys, "generate", str(tmp_path / "b"))
+    assert (
+        main(["generate", str(tmp_path / "b"), "--prompt", "ab", "--max-new-tokens", "3", "--samples", "2"])
+        == 0
+    )
+
+
+def test_text_comes_in_whole_characters():
+    tokenizer = ByteTokenizer()
+    assert list(pieces(tokenizer, iter("aé🙂".encode()))) == ["a", "é", "🙂"]
+    assert list(pieces(tokenizer, iter([97, 256, 98]))) == ["a"]
+    assert "".join(pieces(tokenizer, iter([0xF0, 0x9F]))) == "\ufffd"
+    assert "".join(pieces(tokenizer, iter([0x80] * 6 + [97]))).endswith("a")
+    bpe = BPETokenizer.train(["naïve 🙂 " * 20], 270)
+    assert "".join(pieces(bpe, iter(bpe.encode("naïve 🙂 naïve")))) == "naïve 🙂 naïve"
+
+
+def test_visualize_draws_every_layer_one_layer_or_one_head(run_folder, tmp_path, capsys):
+    target, out = str(run_folder), tmp_path / "new" / "a.png"
+    assert main(["visualize", target, "--text", "The cat", "--output", str(out)]) == 0
+    drawn = capsys.readouterr().out.split()
+    assert drawn == [str(out.with_name(f"a-layer{n}.png")) for n in range(3)]
+    assert main(["visualize", target, "--text", "The cat", "--layer", "1", "--output", str(out)]) == 0
+    svg = out.with_suffix(".svg")
+    assert (
+        main(["visualize", target, "--text", "cat", "--layer", "1", "--head", "2", "--output", str(svg)]) == 0
+    )
+    assert capsys.readouterr().out.split() == [str(out), str(svg)]
+    assert all(path.stat().st_size > 1000 for path in (out, svg))
+    assert "needs the --layer" in refused(capsys, "visualize", target, "--head", "0")
+    assert "layers are 0 to 2" in refused(capsys, "visualize", target, "--layer", "9", "--output", str(out))
+
+
+def test_visualize_measures_patterns(run_folder, corpus, tmp_path, capsys):
+    out = tmp_path / "heads.png"
+    arguments = ["--patterns", str(corpus), "--max-texts", "3", "--output", str(out)]
+    assert main(["visualize", str(run_folder), *arguments]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert out.exists()
+
+
+def test_tokenize_builds_files_and_shows_tokens(corpus, tmp_path, capsys):
+    arguments = [
+        "--source",
+        str(corpus),
+        "--vocab-size",
+        "300",
+        "--folder",
+        str(tmp_path),
+        "--fractions",
+        "1",
+        "0",
+        "0",
+    ]
+    assert main(["tokenize", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert f"{len(corpus.read_bytes()):,}" in shown
+    assert "validation" in shown
+    assert main(["tokenize", "--tokenizer", "byte", "--text", "é\n"]) == 0
+    assert capsys.readouterr().out == "\\xc3[195]  \\xa9[169]  ↵[10]\n3 tokens, 3 bytes, 1.00 bytes / token\n"
+    assert main(["tokenize", "--tokenizer", "byte", "--text", ""]) == 0
+    assert "0 tokens, 0 bytes" in capsys.readouterr().out
+
+
+def test_describe_prints_the_published_size(run_folder, capsys):
+    assert main(["describe", "gpt2", "--seq-len", "1024"]) == 0
+    shown = capsys.readouterr().out
+    assert "124,439,808" in shown
+    assert "291.6 G" in shown
+    assert main(["describe", str(run_folder), "--seq-len", "8", "--batch-size", "2"]) == 0
+    assert "n = 8, batch 2" in capsys.readouterr().out
+    assert "past the learned table" in refused(capsys, "describe", "gpt2", "--seq-len", "2000")
+
+
+def test_ctrl_c_and_closed_pipes_are_no_tracebacks(run_folder, monkeypatch):
+    from glassformer.cli.generate import Generate
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Generate, "run", interrupt)
+    assert main(["generate", str(run_folder)]) == 130
+    program = (
+        f"{sys.executable} -m glassformer generate {run_folder} --prompt The --max-new-tokens 300 | head -c 1"
+    )
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "T", "")

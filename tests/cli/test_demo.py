@@ -1,0 +1,50 @@
+"""The demo, end to end, on a small text and few steps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from glassformer.cli import demo, main
+from glassformer.training.config import DataConfig
+
+
+@pytest.fixture
+def small_demo(monkeypatch):
+    data = DataConfig(vocab_size=300, seq_len=16, fractions=(0.8, 0.1, 0.1))
+    model = replace(demo.CONFIG.model, preset="gpt-nano")
+    monkeypatch.setattr(demo, "CONFIG", replace(demo.CONFIG, data=data, model=model, batch_size=2))
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys):
+    folder = tmp_path / "demo"
+    arguments = ["demo", "--steps", "3", "--source", str(corpus), "--run-folder", str(folder)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    for said in ("unigram", "bigram", "validation loss", "bits/byte", "report.html", "My fellow citizens"):
+        assert said in shown, said
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.count("<img") == 4
+    assert "before training" in page
+    assert "after 3 updates" in page
+    last = re.findall(r"step 3 .*validation loss [\d.]+ +([\d.]+) bits/byte", shown)
+    assert f"<dd>{float(last[0]):.3f}</dd>" in page
+    assert (folder / "heads.png").exists()
+    assert len(list(folder.glob("attention-layer*.png"))) == 2
+    assert main(arguments) == 2  # a finished demo is not run over
+    assert "resume or overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_an_interrupted_demo_says_so(corpus, tmp_path, capsys, monkeypatch):
+    from glassformer.training import pipeline
+    from glassformer.training.trainer import TrainingResult
+
+    stopped = TrainingResult("interrupted", 2, tmp_path, tmp_path, {}, "SIGINT")
+    monkeypatch.setattr(pipeline, "train", lambda *args, **kwargs: stopped)
+    assert main(["demo", "--source", str(corpus), "--run-folder", str(tmp_path / "demo")]) == 130
+    assert "interrupted at step 2" in capsys.readouterr().out
