@@ -11,8 +11,8 @@ def test_gives_the_option_or_names_the_nearest():
     options = {"rotary": 1, "learned": 2}
     assert choose(options, "rotary", "kind") == 1
     with pytest.raises(
-        ValueError, match="unknown kind 'rotery', did you mean 'rotary'.; there are: rotary, learned"
+        ValueError, match="unknown kind 'rotery', did you mean 'rotary'. .there are: rotary, learned."
     ):
         choose(options, "rotery", "kind")
-    with pytest.raises(ValueError, match="unknown kind 'xyz'; there are"):
+    with pytest.raises(ValueError, match="unknown kind 'xyz' .there are"):
         choose(options, "xyz", "kind")

@@ -18,7 +18,7 @@ def choose(options: Mapping[str, T], word: str, what: str) -> T:
     """
     if word not in options:
         raise ValueError(
-            f"unknown {what} {word!r}{suggestion(word, options)}; there are: {', '.join(options)}"
+            f"unknown {what} {word!r}{suggestion(word, options)} (there are: {', '.join(options)})"
         )
     return options[word]
 

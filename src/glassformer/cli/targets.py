@@ -59,4 +59,4 @@ def preset_or_model(target: str) -> TransformerModel:
     if Path(target).exists():
         return TransformerModel.from_pretrained(model_folder(target))
     near = suggestion(target, presets)
-    raise ValueError(f"{target!r} is neither a folder nor a preset{near}; presets: {', '.join(presets)}")
+    raise ValueError(f"{target!r} is neither a folder nor a preset{near} (presets: {', '.join(presets)})")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from glassformer.choices import choose, suggestion
@@ -62,6 +63,8 @@ def train(
         OSError: something cannot be read or written.
     """
     RunFolder.check(config, resume=resume, overwrite=overwrite)
+    with torch.device("meta"):  # a model that cannot be built is known before the text is read
+        build_model(config, ByteTokenizer())
     tokenizer, files = prepare_data(config.data, console)
     seed_everything(config.seed)
     model = build_model(config, tokenizer)

@@ -1,0 +1,54 @@
+"""The benchmarks run, on tiny sizes, and say what they promise; the helpers they measure with are right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    def run(script: str) -> tuple[dict, str]:
+        file = tmp_path_factory.mktemp("figures") / f"{script}.json"
+        command = [
+            sys.executable,
+            BENCHMARKS / f"{script}.py",
+            "--smoke",
+            "--threads",
+            "1",
+            "--rounds",
+            "2",
+            "--json",
+            file,
+        ]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return json.loads(file.read_text("utf-8")), shown
+
+    return run
+
+
+def test_training_step(figures):
+    found, shown = figures("training_step")
+    assert found["flops"] == 6 * (4 * 32 * 32 + 2 * 32 * 64 + 64 * 32 + 32 * 16) * 32
+    assert len(found["contenders"]) == 5
+    for name, row in found["contenders"].items():
+        assert name.split()[0] in shown
+        assert row["tokens_per_second"] > 0
+        assert row["idle_bytes"] > 0
+    assert found["contenders"]["Hugging Face GPT-2"]["speed_relative_to_hugging_face"] == [1, 1, 1]
+
+
+def test_decoding(figures):
+    found, shown = figures("decoding")
+    assert [row["batch_size"] for row in found["batches"]] == [1, 2]
+    for row in found["batches"]:
+        low, middle, high = row["decoding_speed_relative_to_hugging_face"]
+        assert 0 < low <= middle <= high
+    assert found["growth"]["last_over_first"][1] > 0
+    assert "decoding, ms/token" in shown
