@@ -73,8 +73,6 @@ class Positions(Protocol):
     """Positions the scheme has an entry for; None where it can be computed for any position."""
     extrapolates: bool
     """Whether the scheme was made to be used past the length that it was trained on."""
-    rotates: bool
-    """Whether ``rotate`` does anything."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings ``(batch, seq, d_model)`` with positions added. The model calls it once."""

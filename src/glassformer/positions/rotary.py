@@ -43,8 +43,6 @@ class RotaryPositions(PositionScheme):
 
     """
 
-    rotates = True
-
     def __init__(
         self, d_head: int, theta: float = 10_000.0, d_rotary: int | None = None, pairing: Pairing = "half"
     ) -> None:
@@ -74,10 +72,13 @@ class RotaryPositions(PositionScheme):
             The same shape; dimensions from ``d_rotary`` on are untouched.
 
         """
-        cos, sin = self._cos_sin(positions, x.dtype)  # (seq, pair) or (batch, 1, seq, pair)
-        a, b = self._split(x[..., : self.d_rotary])  # (batch, head, seq, pair) each
+        cos, sin = self._cos_sin(positions, x.dtype)  # (seq, 1, pair) or (batch, seq, 1, pair)
+        x = x.transpose(-3, -2)  # (batch, seq, head, d_head), as it lies in memory
+        a, b = self._split(x[..., : self.d_rotary])  # (batch, seq, head, pair) each
         turned = self._join(a * cos - b * sin, b * cos + a * sin)
-        return turned if self.d_rotary == x.size(-1) else torch.cat((turned, x[..., self.d_rotary :]), dim=-1)
+        whole = self.d_rotary == x.size(-1)
+        rotated = turned if whole else torch.cat((turned, x[..., self.d_rotary :]), dim=-1)
+        return rotated.transpose(-3, -2)
 
     def _cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Computed in double precision; kept, since all layers of a forward ask with the same tensor."""
@@ -91,7 +92,5 @@ class RotaryPositions(PositionScheme):
     def _compute_cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         precision = torch.float32 if positions.device.type == "mps" else torch.float64
         pairs = torch.arange(0, self.d_rotary, 2, device=positions.device, dtype=precision)
-        angles = positions[..., None] * self.theta ** (-pairs / self.d_rotary)
-        if positions.dim() == 2:
-            angles = angles[:, None]  # every head of a row turns alike
+        angles = positions[..., None, None] * self.theta ** (-pairs / self.d_rotary)  # alike for every head
         return angles.cos().to(dtype), angles.sin().to(dtype)

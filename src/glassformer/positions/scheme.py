@@ -18,8 +18,6 @@ class PositionScheme(nn.Module):
     """Positions the scheme has an entry for; None where it can be computed for any position."""
     extrapolates: bool = False
     """Whether the scheme was made to be used past the length that it was trained on."""
-    rotates: bool = False
-    """Whether ``rotate`` does anything."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings ``(batch, seq, d_model)`` with positions added."""
