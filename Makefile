@@ -14,7 +14,7 @@ help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.installed ## train a small GPT on real text (about 4 minutes) and write its report
-	$(BIN)/glassformer demo --overwrite
+	$(BIN)/glassformer demo
 
 test: lint coverage ## lint, types, import contracts, and the tests with branch coverage
 

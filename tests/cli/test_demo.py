@@ -48,3 +48,13 @@ def test_an_interrupted_demo_says_so(corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pipeline, "train", lambda *args, **kwargs: stopped)
     assert main(["demo", "--source", str(corpus), "--run-folder", str(tmp_path / "demo")]) == 130
     assert "interrupted at step 2" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_a_second_demo_takes_the_next_folder(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/demo", "runs/demo-2", "runs/demo-3"):
+        assert main(["demo", "--steps", "1", "--source", str(corpus)]) == 0
+        assert (tmp_path / folder / "report.html").exists()
+    assert main(["demo", "--steps", "2", "--source", str(corpus), "--overwrite"]) == 0
+    assert "after 2 updates" in (tmp_path / "runs/demo/report.html").read_text("utf-8")

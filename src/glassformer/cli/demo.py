@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ PROMPT = "My fellow citizens, the state of our Union"
 class Demo(Command):
     """Train a small GPT on real text, watch it learn, and read the report on what its heads look at."""
 
-    run_folder: str = "runs/demo"
-    """Where the run and its report go."""
+    run_folder: str | None = None
+    """Where the run and its report go. Default: runs/demo, or if that is there runs/demo-2, -3, ..."""
     steps: int = CONFIG.steps
     """Updates of the weights: 2000 take about four minutes on two cores."""
     source: str = "sotu"
@@ -60,13 +61,12 @@ class Demo(Command):
         from glassformer.training.run_folder import RunFolder
 
         console = Console()
+        folder = self.run_folder or (CONFIG.run_folder if self.overwrite else free_folder(CONFIG.run_folder))
         config = replace(
             CONFIG,
-            run_folder=self.run_folder,
+            run_folder=folder,
             steps=self.steps,
-            data=replace(
-                CONFIG.data, source=self.source, folder=str(Path(self.run_folder).parent / "tokens")
-            ),
+            data=replace(CONFIG.data, source=self.source, folder=str(Path(folder).parent / "tokens")),
         )
         RunFolder.check(config, overwrite=self.overwrite)
         began = time.monotonic()
@@ -78,7 +78,7 @@ class Demo(Command):
             "2  What counting can do",
             "Models that only count tokens, and pairs of them. The GPT has to beat them.",
         )
-        baselines = count(files)
+        baselines = counting_models(files)
         for name, value in baselines.items():
             console.print(f"   {name:<8} {value.bits_per_byte:.3f} bits per byte of held-out text")
         say("3  Training", "A sample comes with each test on the held-out text: noise first, then English.")
@@ -92,6 +92,12 @@ class Demo(Command):
         return 0
 
 
+def free_folder(name: str) -> str:
+    """The name itself, or with the first number behind it that no folder has."""
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(path for path in names if not Path(path).exists())
+
+
 class Narrator:
     """Says what comes next, and why."""
 
@@ -103,7 +109,7 @@ class Narrator:
         self.console.print(f"\n[bold]{title}[/bold]\n   {text}")
 
 
-def count(files: Any) -> dict[str, Evaluation]:
+def counting_models(files: Any) -> dict[str, Evaluation]:
     """Unigram and bigram models of the training tokens, on the held-out ones."""
     from glassformer.training.ngrams import ngram_baselines
 

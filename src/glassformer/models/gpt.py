@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from glassformer.attention import KERNELS, KVCache, MultiHeadAttention, causal, padding
 from glassformer.choices import choose
 from glassformer.generation import generate as generate_tokens
+from glassformer.generation import stream as stream_tokens
 from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS, TransformerBlock
 from glassformer.models.base import TransformerModel
 from glassformer.positions import build_positions
@@ -217,6 +218,8 @@ class GPTModel(TransformerModel):
 
     generate = generate_tokens
     """Continue a prompt: ``glassformer.generation.generate`` with this model as its first argument."""
+    stream = stream_tokens
+    """The same token by token: ``glassformer.generation.stream``."""
 
     def tied_parameters(self) -> dict[str, str]:
         """The output projection is the token embedding, unless untied (Press & Wolf 2017)."""
