@@ -5,9 +5,12 @@ d_head, ``V`` vocab_size, ``L`` layers; a batch multiplies FLOPs and memory.
 
 FLOPs are those of a forward pass: matrix products only, a multiplication and an addition counted as two, the
 attention scores of all n x n pairs (a kernel that skips the future does half of these). A backward pass costs
-twice as much again. Memory is what a training step on a CPU keeps for the backward pass under the fused
-kernel without dropout, the loss and its logits left out. It is exact but for a learned relative bias, which
-takes PyTorch's unfused path and keeps more.
+twice as much again. In a block, scores and mixing are O(n^2 d), all else is O(n d^2): for GPT-2's shape
+4 n^2 d against 24 n d^2, so that attention takes the larger part once n is above 6 d. The head is O(n d V).
+
+Memory is what a training step on a CPU keeps for its backward pass under the fused kernel, without dropout,
+autocast, gradient checkpointing or the loss: to the byte for weights in float32 and float64. (One token alone
+keeps less under ALiBi: with nobody to mask, all layers share one table.)
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Cost:
     memory: int = 0
     """Bytes kept for the backward pass."""
     memory_formula: str = ""
-    """In numbers kept, not bytes."""
+    """In numbers of float32; an index counts as two."""
 
     def times(self, copies: int) -> Cost:
         """The same component ``copies`` times."""
@@ -60,11 +63,18 @@ class Size:
     batch: int
     width: int
     layers: int
+    learned_bias: bool = False
+    """Whether a learned bias is added to the scores: PyTorch then forms the weights and keeps them."""
 
     @property
     def tokens(self) -> int:
         """Tokens in all sequences."""
         return self.n * self.batch
+
+    @property
+    def sum_width(self) -> int:
+        """Bytes of a number where sums are formed: at least those of float32."""
+        return max(self.width, 4)
 
 
 def describe(model: TransformerModel, seq_len: int, batch_size: int = 1) -> list[Cost]:
@@ -88,8 +98,13 @@ def describe(model: TransformerModel, seq_len: int, batch_size: int = 1) -> list
         raise ValueError(
             f"seq_len {seq_len} is past the learned table of {table.embedding.num_embeddings} positions"
         )
-    layers = sum(isinstance(module, TransformerBlock) for module in model.modules())
-    size = Size(seq_len, batch_size, next(model.parameters()).element_size(), layers)
+    size = Size(
+        n=seq_len,
+        batch=batch_size,
+        width=next(model.parameters()).element_size(),
+        layers=sum(isinstance(module, TransformerBlock) for module in model.modules()),
+        learned_bias=any(isinstance(module, RelativeBias) for module in model.modules()),
+    )
     counted: set[int] = set()
     costs: list[Cost] = []
     for name, child in model.named_children():
@@ -160,6 +175,12 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
     inputs = [module.q_proj, module.k_proj, module.v_proj]
     biases = module.q_proj.bias is not None
     out_bias = module.out_proj.bias is not None
+    if size.learned_bias:  # q, k, v for every query head, the weights, and one byte for each masked pair
+        kept = size.sum_width * size.batch * h * (3 * n * e + n * n) + (n * n if n > 1 else 0)
+        kept_formula = "3n h e + h n^2 + n^2/4"
+    else:  # q, k, v, and the log-sum-exp of each row of scores
+        kept = size.width * tokens * (h + 2 * g) * e + size.sum_width * tokens * h
+        kept_formula = "n(h + 2g)e + n h"
     return [
         Cost(
             "attention: q, k, v projections",
@@ -174,8 +195,8 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
             "attention: scores and mixing",
             flops=4 * size.batch * h * n * n * e,
             flop_formula="4 h e n^2",
-            memory=size.width * tokens * (h + 2 * g) * e + 4 * tokens * h,  # log-sum-exps are float32
-            memory_formula="n(h + 2g)e + n h",
+            memory=kept,
+            memory_formula=kept_formula,
         ),
         Cost(
             "attention: output projection",
@@ -203,7 +224,7 @@ def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: in
             flops=2 * size.tokens * (inputs + 1) * d * f,
             flop_formula=f"{2 * (inputs + 1)}n d f",
             memory=size.width * size.tokens * (d + kept * f),
-            memory_formula=f"n d + {kept}n f",
+            memory_formula=f"n d + {kept}n f" if kept > 1 else "n d + n f",
         )
     ]
 
@@ -231,7 +252,8 @@ def _(module: LayerNorm, size: Size) -> list[Cost]:
 @cost_of.register
 def _(module: RMSNorm, size: Size) -> list[Cost]:
     d = module.weight.numel()
-    return [Cost("", 1, d, "d", memory=size.width * size.tokens * (2 * d + 1), memory_formula="2n d + n")]
+    memory = size.sum_width * size.tokens * (2 * d + 1)
+    return [Cost("", 1, d, "d", memory=memory, memory_formula="2n d + n")]
 
 
 @cost_of.register
@@ -244,7 +266,8 @@ def _(module: nn.Linear, size: Size) -> list[Cost]:
     rows, d = module.out_features, module.in_features
     parameters = sum(parameter.numel() for parameter in module.parameters())
     memory = size.width * size.tokens * d
-    return [Cost("", 1, parameters, "V d", 2 * size.tokens * d * rows, "2n d V", memory, "n d")]
+    formula = "V d" if module.bias is None else "V d + V"
+    return [Cost("", 1, parameters, formula, 2 * size.tokens * d * rows, "2n d V", memory, "n d")]
 
 
 @cost_of.register
@@ -260,7 +283,7 @@ def _(module: LearnedPositions, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: RotaryPositions, size: Size) -> list[Cost]:
-    return [Cost("", memory=size.width * size.n * module.d_rotary, memory_formula="n e")]
+    return [Cost("", memory=size.width * size.n * module.d_rotary, memory_formula=f"{module.d_rotary}n")]
 
 
 @cost_of.register
@@ -272,5 +295,4 @@ def _(module: ALiBi, size: Size) -> list[Cost]:
 @cost_of.register
 def _(module: RelativeBias, size: Size) -> list[Cost]:
     table = module.embedding.weight
-    memory = size.width * table.size(1) * size.n**2 * size.layers + 8 * size.n**2
-    return [Cost("", 1, table.numel(), "buckets h", memory=memory, memory_formula="L h n^2 + 2n^2")]
+    return [Cost("", 1, table.numel(), f"{len(table)}h", memory=8 * size.n**2, memory_formula="2n^2")]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_TOKENS = {"cpu": 512}
+CHUNK_TOKENS = {"cpu": 256}
 """Least tokens in a chunk by type of device: enough for efficient products, few enough for the memory."""
 CHUNK_TOKENS_ELSEWHERE = 2048
 CHUNK_VOCABULARY = 8192

@@ -1,0 +1,159 @@
+"""The models that ``training_step.py`` compares: the same sizes for all, and the same optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glassformer.models import GPTModel
+from glassformer.training.config import OptimizerConfig
+from glassformer.training.objectives import LanguageModelling
+from glassformer.training.optimizer import adamw
+
+
+@dataclass(frozen=True)
+class Sizes:
+    num_layers: int = 6
+    d_model: int = 512
+    num_heads: int = 8
+    d_ff: int = 2048
+    vocab_size: int = 8192
+    batch_size: int = 8
+    seq_len: int = 256
+
+    @property
+    def tokens(self) -> int:
+        return self.batch_size * self.seq_len
+
+    @property
+    def flops(self) -> int:
+        """Of one step, by the formula at the top."""
+        layer = 4 * self.d_model**2 + 2 * self.d_model * self.d_ff
+        matrices = self.num_layers * layer + self.vocab_size * self.d_model
+        attention = self.num_layers * self.d_model * self.seq_len
+        return 6 * (matrices + attention) * self.tokens
+
+
+SMOKE = Sizes(num_layers=1, d_model=32, num_heads=2, d_ff=64, vocab_size=64, batch_size=2, seq_len=16)
+
+Loss = Callable[[Tensor], Tensor]
+"""The mean loss of ids ``(batch, seq + 1)``."""
+
+
+def glassformer(sizes: Sizes) -> tuple[nn.Module, Loss]:
+    model = GPTModel(
+        sizes.vocab_size,
+        sizes.d_model,
+        sizes.num_layers,
+        sizes.num_heads,
+        d_ff=sizes.d_ff,
+        max_seq_len=sizes.seq_len,
+    )
+    objective = LanguageModelling()
+    return model, lambda batch: objective(model, batch)
+
+
+def hugging_face(sizes: Sizes, activation: str = "gelu_new") -> tuple[nn.Module, Loss]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=sizes.vocab_size,
+        n_positions=sizes.seq_len,
+        n_embd=sizes.d_model,
+        n_layer=sizes.num_layers,
+        n_head=sizes.num_heads,
+        n_inner=sizes.d_ff,
+        activation_function=activation,
+        attn_implementation="sdpa",
+        use_cache=False,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model = GPT2LMHeadModel(config).train()
+    return model, lambda batch: model(batch[:, :-1], labels=batch[:, :-1]).loss  # shifts the labels itself
+
+
+def x_transformers(sizes: Sizes) -> tuple[nn.Module, Loss]:
+    from x_transformers import Decoder, TransformerWrapper
+
+    model = TransformerWrapper(
+        num_tokens=sizes.vocab_size,
+        max_seq_len=sizes.seq_len,
+        tie_embedding=True,
+        attn_layers=Decoder(
+            dim=sizes.d_model,
+            depth=sizes.num_layers,
+            heads=sizes.num_heads,
+            attn_dim_head=sizes.d_model // sizes.num_heads,
+            attn_flash=True,
+            ff_mult=sizes.d_ff // sizes.d_model,
+        ),
+    )
+    return model, lambda batch: _cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+
+
+class TorchEncoder(nn.Module):
+    """``nn.TransformerEncoder``, made causal, with GPT-2's embeddings and tied head."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            sizes.d_model,
+            sizes.num_heads,
+            sizes.d_ff,
+            dropout=0.0,
+            activation=F.gelu,
+            batch_first=True,
+            norm_first=True,
+        )
+        norm = nn.LayerNorm(sizes.d_model)
+        self.encoder = nn.TransformerEncoder(layer, sizes.num_layers, norm, enable_nested_tensor=False)
+        self.tokens = nn.Embedding(sizes.vocab_size, sizes.d_model)
+        self.positions = nn.Embedding(sizes.seq_len, sizes.d_model)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        self.mask = nn.Transformer.generate_square_subsequent_mask(sizes.seq_len)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.tokens(ids) + self.positions.weight
+        return F.linear(self.encoder(x, mask=self.mask, is_causal=True), self.tokens.weight)
+
+
+def torch_encoder(sizes: Sizes) -> tuple[nn.Module, Loss]:
+    model = TorchEncoder(sizes)
+    return model, lambda batch: _cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+OURS, THEIRS = "glassformer", "Hugging Face GPT-2"
+CONTENDERS: dict[str, Callable[[Sizes], tuple[nn.Module, Loss]]] = {
+    OURS: glassformer,
+    THEIRS: hugging_face,
+    "Hugging Face, fused GELU": lambda sizes: hugging_face(sizes, "gelu_pytorch_tanh"),
+    "x-transformers": x_transformers,
+    "nn.TransformerEncoder": torch_encoder,
+}
+
+
+def training_step(name: str, sizes: Sizes) -> Callable[[], None]:
+    """One step of a contender on one batch of random ids."""
+    torch.manual_seed(0)
+    model, loss = CONTENDERS[name](sizes)
+    optimizer = adamw(model, OptimizerConfig(learning_rate=1e-4))
+    batch = torch.randint(sizes.vocab_size, (sizes.batch_size, sizes.seq_len + 1))
+
+    def step() -> None:
+        loss(batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
