@@ -115,6 +115,19 @@ def test_a_table_is_saved_as_csv_or_json(tmp_path):
         patterns.save(tmp_path / "table.xls")
 
 
+def test_says_whether_texts_were_read_as_bytes():
+    bare = GPTModel(257, 24, 1, 3, max_seq_len=16)
+    assert head_patterns(bare, ["ab"]).as_bytes
+    assert not head_patterns(bare, [[97, 98]]).as_bytes
+
+
+def test_refuses_what_is_no_data_set(model):
+    with pytest.raises(TypeError, match="the data set is a single text: give a list"):
+        head_patterns(model, "é中")
+    with pytest.raises(TypeError, match="text 0: give a text or a sequence of token ids, not 1"):
+        head_patterns(model, [1, 2, 3])
+
+
 def test_refuses_data_that_says_nothing(model):
     with pytest.raises(ValueError, match="the data set is empty"):
         head_patterns(model, [])

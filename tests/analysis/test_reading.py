@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from glassformer.analysis import read
 from glassformer.models import GPTModel
@@ -58,3 +60,12 @@ def test_refuses_what_cannot_be_read():
         read(build(5), "a")
     with pytest.raises(ValueError, match="token id 5 at position 1: ids are 0 to 4"):
         read(build(5), [0, 5])
+    with pytest.raises(TypeError, match="token id 1.5 at position 1 is not a whole number"):
+        read(build(5), [0, 1.5])
+    with pytest.raises(TypeError, match="a text or a sequence of token ids, not None"):
+        read(build(5), None)
+
+
+def test_ids_may_come_from_a_tensor_or_an_array():
+    assert read(build(5), torch.tensor([1, 2])).ids == [1, 2]
+    assert read(build(5), np.array([1, 2])).ids == [1, 2]

@@ -51,6 +51,10 @@ def test_refuses_what_it_cannot_hold():
     cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
     with pytest.raises(ValueError, match="holds 2 slots, 3 are needed"):
         cache.append(torch.ones(1, 2, 2, 4), torch.ones(1, 2, 2, 4))
-    with pytest.raises(ValueError, match=r"\(1, 2, 0, 4\), not \(3, 2, 0, 4\)"):
+    with pytest.raises(ValueError, match=r"\(1, 2, 0, 4\) of torch.float32, not \(3, 2, 0, 4\)"):
         cache.append(torch.ones(3, 2, 1, 4), torch.ones(3, 2, 1, 4))
+    with pytest.raises(ValueError, match=r"torch.float32, not .* torch.float64"):
+        cache.append(torch.ones(1, 2, 1, 4).double(), torch.ones(1, 2, 1, 4))
+    with pytest.raises(ValueError, match=r"not \(1, 2, 0, 5\)"):
+        cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
     assert cache.length == 1

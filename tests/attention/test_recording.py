@@ -7,6 +7,7 @@ import torch
 
 from glassformer.attention import record_attention
 from glassformer.models import GPTModel
+from glassformer.training.trainer import compile_blocks
 
 KINDS = ["learned", "rotary", "alibi", "relative_bias"]
 
@@ -96,4 +97,8 @@ def test_refuses_a_compiled_model_whose_hooks_would_never_fire():
         pass
     model.compile()
     with pytest.raises(TypeError, match="compiled"), record_attention(model):
+        pass
+    trained = build("learned")
+    compile_blocks(trained)  # what training with compile=True leaves
+    with pytest.raises(TypeError, match="compiled"), record_attention(trained):
         pass

@@ -17,13 +17,12 @@ from glassformer.tokenization import BPETokenizer, ByteTokenizer
 
 
 def refused(capsys, *arguments):
-    """The one line that a refusal prints."""
+    """The one line that a refusal prints, behind what progress there was."""
     assert main(list(arguments)) == 2
-    shown = capsys.readouterr()
-    assert shown.err.count("\n") == 1
-    assert shown.err.startswith("glassformer")
-    assert "Traceback" not in shown.err
-    return shown.err
+    *progress, line = capsys.readouterr().err.splitlines()
+    assert all(": " in said and "MB" in said for said in progress)
+    assert line.startswith("glassformer")
+    return line
 
 
 def test_overview_names_every_command(capsys):
@@ -104,7 +103,9 @@ def test_train_leaves_a_run_that_can_be_used(run_folder, capsys):
 
 def test_a_run_folder_that_exists_is_refused_and_kept(run_folder, small, capsys):
     before = (run_folder / "metrics.jsonl").read_bytes()
-    assert "resume or overwrite" in refused(capsys, "train", *small, "--run-folder", str(run_folder))
+    assert "(--resume), remove it (--overwrite)" in refused(
+        capsys, "train", *small, "--run-folder", str(run_folder)
+    )
     assert (run_folder / "metrics.jsonl").read_bytes() == before
 
 
@@ -125,6 +126,68 @@ def test_resume_takes_the_config_of_the_run(small, tmp_path, capsys):
     assert "batch_size was 2, now 4" in refused(
         capsys, "train", "--resume", "--run-folder", str(cut), "--config", str(tmp_path / "more.toml")
     )
+
+
+def test_resume_finds_the_folder_that_the_config_names(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('run_folder = "mine"\nsteps = 2\n')
+    assert main(["train", "--config", "mine.toml", *small]) == 0
+    assert main(["train", "--config", "mine.toml", *small, "--resume"]) == 0
+    assert not (tmp_path / "runs" / "train").exists()
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ["--model.max-seq-len", "8"],
+        ["--prompt", ""],
+        ["--device", "mps"],
+        ["--model.positions", "rotery"],
+        ["--batch-size", "0"],
+    ],
+)
+def test_overwriting_removes_nothing_before_all_is_in_order(mistake, small, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", *small, "--run-folder", str(folder), "--steps", "1"]) == 0
+    before = sorted(path.name for path in folder.rglob("*"))
+    assert main(["train", *small, "--run-folder", str(folder), "--steps", "1", "--overwrite", *mistake]) == 2
+    assert sorted(path.name for path in folder.rglob("*")) == before
+
+
+def test_resume_notices_another_text(tmp_path, capsys):
+    text, folder = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("one two three. " * 300)
+    arguments = ["train", "--data.source", str(text), "--data.folder", str(tmp_path / "tokens")]
+    arguments += ["--data.seq-len", "8", "--data.vocab-size", "260", "--model.preset", "gpt-nano"]
+    arguments += ["--steps", "2", "--run-folder", str(folder)]
+    assert main(arguments) == 0
+    text.write_text("one two threw. " * 300)
+    capsys.readouterr()
+    assert main(["train", "--resume", "--run-folder", str(folder)]) == 2
+    assert "its text or its tokenizer has changed" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_names_the_one_before(small, tmp_path, capsys):
+    folder = tmp_path / "run"
+    steps = ["--steps", "2", "--checkpoints.every", "1", "--run-folder", str(folder)]
+    assert main(["train", *small, *steps]) == 0
+    weights = folder / "checkpoints" / "step-000002" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    capsys.readouterr()
+    said = refused(capsys, "train", "--resume", "--run-folder", str(folder))
+    assert "step-000002 is damaged" in said
+    assert "goes on from" in said
+    assert "step-000001" in said
+
+
+def test_a_damaged_tokenizer_of_ours_is_trained_again(tmp_path, corpus):
+    arguments = ["tokenize", "--source", str(corpus), "--vocab-size", "280", "--folder", str(tmp_path)]
+    assert main(arguments) == 0
+    kept = next(tmp_path.glob("bpe-*/tokenizer.json"))
+    good = kept.read_bytes()
+    kept.write_bytes(good[:500])
+    assert main(arguments) == 0
+    assert kept.read_bytes() == good
 
 
 def test_defaults_then_file_then_flags(small, tmp_path, capsys):
@@ -169,6 +232,7 @@ def test_generate_writes_the_prompt_and_what_follows(run_folder, capsys, monkeyp
     capsys.readouterr()
     assert "prompt is empty" in refused(capsys, "generate", str(run_folder), "--prompt", "")
     assert "temperature" in refused(capsys, "generate", str(run_folder), "--temperature", "-1")
+    assert "below 2**63" in refused(capsys, "generate", str(run_folder), "--seed", "9" * 20)
 
 
 def test_generate_without_tokenizer_or_without_a_beginning(tmp_path, capsys):
@@ -208,6 +272,7 @@ def test_visualize_draws_every_layer_one_layer_or_one_head(run_folder, tmp_path,
     )
     assert capsys.readouterr().out.split() == [str(out), str(svg)]
     assert all(path.stat().st_size > 1000 for path in (out, svg))
+    assert "max-texts must be at least 1" in refused(capsys, "visualize", target, "--max-texts", "0")
     assert "needs the --layer" in refused(capsys, "visualize", target, "--head", "0")
     assert "layers are 0 to 2" in refused(capsys, "visualize", target, "--layer", "9", "--output", str(out))
 
@@ -251,6 +316,7 @@ def test_describe_prints_the_published_size(run_folder, capsys):
     assert main(["describe", str(run_folder), "--seq-len", "8", "--batch-size", "2"]) == 0
     assert "n = 8, batch 2" in capsys.readouterr().out
     assert "past the learned table" in refused(capsys, "describe", "gpt2", "--seq-len", "2000")
+    assert "seq_len must be at least 1, not 0" in refused(capsys, "describe", "gpt2", "--seq-len", "0")
 
 
 def test_ctrl_c_and_closed_pipes_are_no_tracebacks(run_folder, monkeypatch):

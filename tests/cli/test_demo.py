@@ -35,7 +35,7 @@ def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys):
     assert (folder / "heads.png").exists()
     assert len(list(folder.glob("attention-layer*.png"))) == 2
     assert main(arguments) == 2  # a finished demo is not run over
-    assert "resume or overwrite" in capsys.readouterr().err
+    assert "remove it (--overwrite)" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
 
 

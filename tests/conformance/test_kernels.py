@@ -197,6 +197,26 @@ def test_low_precision_stays_close(kernel):
 
 
 @kernels
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_bias_of_another_precision_is_taken(kernel, dtype):
+    q, k, v = (torch.randn(1, 2, 4, 8, dtype=dtype) for _ in range(3))
+    bias = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    output, _ = KERNELS[kernel](0.0, None)(q, k, v, causal(), bias)
+    assert output.dtype == dtype
+    expected, _ = ScaledDotProductAttention()(q.double(), k.double(), v.double(), causal(), bias)
+    torch.testing.assert_close(output.double(), expected, atol=0.05, rtol=0.05)
+
+
+@kernels
+def test_a_mask_over_keys_alone_broadcasts_over_queries(kernel):
+    q, k, v = (torch.randn(2, 2, 4, 8) for _ in range(3))
+    real = torch.tensor([[True, True, True, False], [False, True, True, True]])
+    output, _ = KERNELS[kernel](0.0, None)(q, k, v, real[:, None, None, :])
+    expected, _ = KERNELS[kernel](0.0, None)(q, k, v, padding(real))
+    torch.testing.assert_close(output, expected)
+
+
+@kernels
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5])
 def test_refuses_a_dropout_that_is_no_probability(kernel, dropout):
     with pytest.raises(ValueError, match=f"dropout.*{dropout}"):

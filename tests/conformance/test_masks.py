@@ -60,6 +60,26 @@ def test_bound_to_slots_it_is_the_predicate_over_those(mask, slots):
     assert torch.equal(dense.expand(2, 1, len(slots), 6), table(says, slots, 6))
 
 
+@given(a=joined(), b=joined(), slots=st.lists(st.integers(0, 5), min_size=1, max_size=6))
+def test_a_bound_mask_keeps_its_slots_when_it_is_joined(a, b, slots):
+    bound = a[0].at(torch.tensor(slots))
+    says = {
+        bound & b[0].at(torch.tensor(slots)): lambda *where: a[1](*where) and b[1](*where),
+        bound | b[0].at(torch.tensor(slots)): lambda *where: a[1](*where) or b[1](*where),
+        ~bound: lambda *where: not a[1](*where),
+    }
+    for mask, sentence in says.items():
+        dense = mask.dense(len(slots), 6)
+        assert torch.equal(dense.expand(2, 1, len(slots), 6), table(sentence, slots, 6))
+
+
+def test_a_mask_is_a_value():
+    real = torch.tensor([[True, True]])
+    mask = padding(real)
+    real[0, 1] = False
+    assert mask.dense(2, 2).all()
+
+
 @given(a=joined(), b=joined())
 def test_de_morgan(a, b):
     a, b = a[0], b[0]

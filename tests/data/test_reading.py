@@ -66,3 +66,9 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
     path = write(tmp_path, b'{"text": "fine"}\n' + line + b"\n")
     with pytest.raises(ValueError, match=rf"{path}, {problem}"):
         list(read_lines(path))
+
+
+def test_a_binary_file_is_called_binary_also_where_it_is_no_utf_8(tmp_path):
+    (tmp_path / "program").write_bytes(b"\x7fELF\x02\x01\x01\x00\x00\xd0\xff")
+    with pytest.raises(ValueError, match="program is binary, not text: it has a NUL byte at offset 7"):
+        list(read_text(tmp_path / "program"))

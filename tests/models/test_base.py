@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from glassformer.models import GPTModel, TransformerModel
@@ -53,6 +53,14 @@ def test_the_tokenizer_travels_with_the_model(tmp_path):
     assert again.tokenizer.decode(again.tokenizer.encode("naïve 🙂")) == "naïve 🙂"
 
 
+def test_a_tokenizer_of_another_model_does_not_stay_behind(tmp_path):
+    model = GPTModel(**SIZES)
+    model.tokenizer = ByteTokenizer()
+    model.save_pretrained(tmp_path)
+    GPTModel(**SIZES).save_pretrained(tmp_path)
+    assert GPTModel.from_pretrained(tmp_path).tokenizer is None
+
+
 def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder):
     model = GPTModel.from_pretrained(folder)
     before = (folder / "model.safetensors").read_bytes()
@@ -71,6 +79,10 @@ def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder):
         (lambda c: c.pop("norm"), "the key 'norm' is missing"),
         (lambda c: c.update(format="other"), 'not of the format "glassformer-1"'),
         (lambda c: c.update(family="gtp"), "unknown model family 'gtp', did you mean 'gpt'"),
+        (lambda c: c.update(family=["gpt"]), "unknown model family"),
+        (lambda c: c.update(vocab_size="300"), "config.json describes no model"),
+        (lambda c: c.update(positions=3), "config.json describes no model"),
+        (lambda c: c.update(num_heads=3), "config.json describes no model: d_model=8 is not divisible"),
     ],
 )
 def test_a_config_is_read_strictly(folder, change, message):
@@ -96,6 +108,7 @@ def test_a_config_that_is_none_is_refused(folder, content):
             r"norm.weight has shape \(9,\), the model needs \(8,\)",
         ),
         (lambda t: t.clear(), "and 15 more"),
+        (lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.int32)}), "norm.weight holds I32"),
     ],
 )
 def test_tensors_must_be_exactly_the_models(folder, change, message):
@@ -148,6 +161,15 @@ def test_a_full_disk_leaves_the_old_checkpoint(folder, monkeypatch):
         GPTModel(**SIZES).save_pretrained(folder)
     assert (folder / "model.safetensors").read_bytes() == old
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(folder, monkeypatch):
+    def fail(tensors, path, metadata):
+        raise SafetensorError("I/O error: File too large")
+
+    monkeypatch.setattr("glassformer.models.base.save_file", fail)
+    with pytest.raises(OSError, match=r"cannot write .*model.safetensors.*File too large"):
+        GPTModel(**SIZES).save_pretrained(folder)
 
 
 def test_loading_takes_no_more_memory_than_the_weights(tmp_path):

@@ -122,11 +122,27 @@ def test_the_flag_can_be_set_on_a_built_model():
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary", "alibi", "relative_bias"])
-def test_compiles_into_one_graph(positions):
+@pytest.mark.parametrize("mask", [None, torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1]])])
+def test_compiles_into_one_graph(positions, mask):
     model = small(positions=positions)
     ids = torch.arange(8)[None]
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(ids), model(ids))
+    torch.testing.assert_close(compiled(ids, attention_mask=mask), model(ids, attention_mask=mask))
+
+
+def test_a_cache_is_filled_under_gradient_checkpointing_too():
+    model = small(gradient_checkpointing=True).train()
+    ids, cache = torch.arange(8)[None], model.make_cache(8)
+    parts = [model(ids[:, :5], cache=cache), model(ids[:, 5:], cache=cache)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids))
+
+
+@pytest.mark.parametrize("kernel", ["fused", "textbook"])
+@pytest.mark.parametrize("positions", ["learned", "rotary", "alibi", "relative_bias"])
+def test_runs_in_bfloat16(kernel, positions):
+    model, ids = small(positions=positions, kernel=kernel), torch.arange(8)[None]
+    expected = model(ids)
+    torch.testing.assert_close(model.bfloat16()(ids).float(), expected, atol=0.05, rtol=0.1)
 
 
 def test_ids_out_of_range_are_named():
@@ -168,6 +184,9 @@ def test_attention_mask_must_cover_what_was_seen_too():
         ({"d_model": 18}, "d_model=18 is not divisible by num_heads=4"),
         ({"num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
         ({"d_model": 12, "positions": "rotary"}, "must be even.*not 3"),
+        ({"d_model": 18, "positions": "rotary"}, "d_model=18 is not divisible by num_heads=4"),
+        ({"d_ff": 0}, "d_ff must be positive, not 0"),
+        ({"max_seq_len": 0}, "max_seq_len must be positive, not 0"),
         ({"norm": "layr"}, "unknown norm 'layr', did you mean 'layer'"),
         ({"activation": "swish"}, "unknown activation 'swish'"),
         ({"residual": "prre"}, "did you mean 'pre'"),

@@ -66,7 +66,7 @@ def test_the_same_config_gives_the_same_model(run_config, console):
 def test_resume_a_finished_run_and_refuse_a_third(run_config, console):
     first = train(run_config, console=console)
     assert train(run_config, resume=True, console=console) == first
-    with pytest.raises(ValueError, match="exists: resume or overwrite"):
+    with pytest.raises(ValueError, match="exists: resume the run"):
         train(run_config, console=console)
 
 

@@ -24,7 +24,7 @@ def test_an_empty_folder_will_do(config):
 
 def test_a_run_that_exists_is_refused(config):
     RunFolder.open(config)
-    with pytest.raises(ValueError, match="exists: resume or overwrite"):
+    with pytest.raises(ValueError, match="exists: resume the run"):
         RunFolder.open(config)
 
 

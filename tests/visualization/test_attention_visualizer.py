@@ -19,7 +19,7 @@ from glassformer.visualization.pictures import printable
 
 def build(heads=6, **options):
     torch.manual_seed(3)
-    model = GPTModel(257, 24, 2, heads, max_seq_len=80, **options)
+    model = GPTModel(257, 20 if heads == 5 else 24, 2, heads, max_seq_len=80, **options)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model.tokenizer = ByteTokenizer()
@@ -34,7 +34,7 @@ def labels(axes, which):
     return [text.get_text() for text in getattr(axes, f"get_{which}ticklabels")()]
 
 
-@pytest.mark.parametrize("heads", [1, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("heads", [1, 3, 4, 5, 6, 8, 12])
 def test_every_head_is_drawn_with_its_weights(heads):
     model = build(heads)
     ids = torch.tensor([list(b"The cat.")])
@@ -116,6 +116,41 @@ def test_what_was_done_to_the_text_is_said():
     assert "3 token ids" in AttentionVisualizer(model).plot_head([1, 2, 3], 0, 0).get_suptitle()
 
 
+@pytest.mark.parametrize("heads", [1, 2, 4, 12])
+def test_a_long_text_leaves_the_notes_whole_and_inside_the_picture(heads):
+    model = build(heads)
+    model.tokenizer = None
+    visualizer = AttentionVisualizer(model)
+    text = "The people of the United States have the right to vote. " * 3
+    for figure in (visualizer.plot_attention_heads(text, 0), visualizer.plot_head(text, 0, 0)):
+        said = " ".join(figure.get_suptitle().split())
+        assert "read as bytes: the model has no tokenizer" in said
+        assert "cut to the model's 80 tokens of 168" in said
+        assert "grey: may not be attended to" in said
+        figure.draw_without_rendering()
+        (title,) = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
+        box = title.get_window_extent()
+        assert box.x1 <= figure.bbox.width
+        # constrained layout keeps the maps below the last line of the notes
+        assert box.y0 >= max(axes.get_tightbbox().y1 for axes in panels(figure) or figure.axes[:1])
+
+
+def test_a_caption_that_fits_stays_on_one_line():
+    title = AttentionVisualizer(build(4)).plot_attention_heads("The cat", 0).get_suptitle()
+    assert title.split("\n")[1:] == ["“The cat”   grey: may not be attended to"]
+
+
+def test_a_picture_of_patterns_says_that_texts_were_read_as_bytes(tmp_path):
+    model = build()
+    visualizer = AttentionVisualizer(model)
+    visualizer.analyze_head_patterns(["The cat."], tmp_path / "tokens.svg")
+    model.tokenizer = None
+    assert visualizer.analyze_head_patterns(["The cat."], tmp_path / "bytes.svg").as_bytes
+    said = {name: (tmp_path / f"{name}.svg").read_text("utf-8") for name in ("tokens", "bytes")}
+    assert "read as bytes: the model has no tokenizer" in said["bytes"]
+    assert "read as bytes" not in said["tokens"]
+
+
 def test_the_model_stays_as_it_is():
     model = build(dropout=0.5).train()
     state = torch.get_rng_state()
@@ -142,6 +177,9 @@ def test_refuses_before_the_work(tmp_path):
         visualizer.plot_head("", 1, 0)
     with pytest.raises(ValueError, match=r"\.png, \.svg, \.pdf, not '\.bmp'"):
         visualizer.plot_head("x", 99, 0, tmp_path / "a.bmp")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(IsADirectoryError, match="folder.png is a folder"):
+        visualizer.plot_head("x", 99, 0, tmp_path / "folder.png")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         visualizer.plot_head("x", 99, 0, tmp_path / "file" / "a.png")

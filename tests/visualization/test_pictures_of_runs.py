@@ -48,6 +48,14 @@ def test_loss_curves_are_in_bits_per_byte():
         draw_loss_curve([{"step": 1, "loss": 3.0}], {})
 
 
+@pytest.mark.parametrize("baselines", [{"unigram": 2.0, "bigram": 1.93}, {"a": 1.9, "b": 1.9}])
+def test_labels_of_close_lines_do_not_run_into_each_other(baselines):
+    figure = draw_loss_curve(METRICS, baselines)
+    figure.draw_without_rendering()
+    one, two = [text.get_window_extent() for text in figure.axes[0].texts if "model" in text.get_text()]
+    assert not one.overlaps(two)
+
+
 class Outline(HTMLParser):
     """Tags, attributes and text, as a browser would read them."""
 

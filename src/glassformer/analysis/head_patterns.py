@@ -46,6 +46,8 @@ class HeadPatterns:
     """Queries that each number is a mean over."""
     num_cut: int = 0
     """Texts that were longer than the model reads, and were cut."""
+    as_bytes: bool = False
+    """Whether texts were read as bytes, because the model has no tokenizer."""
 
     def rows(self) -> Iterator[dict[str, float | int]]:
         """One row a head, layer by layer."""
@@ -83,7 +85,11 @@ def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]
 
     Raises:
         ValueError: no text, an empty one (its number is named), or none with more than one token.
+        TypeError: a single text instead of several, or something that is neither text nor ids.
     """
+    if isinstance(dataset, str):
+        raise TypeError("the data set is a single text: give a list of texts")
+    as_bytes = False
     sums: Tensor | None = None
     num_texts = num_queries = num_cut = 0
     with torch.no_grad(), evaluating(model):
@@ -92,22 +98,26 @@ def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]
                 reading = read(model, text)
             except ValueError as error:
                 raise ValueError(f"text {number}: {error}") from error
+            except TypeError as error:
+                raise TypeError(f"text {number}: {error}") from error
             ids = torch.tensor([reading.ids], device=model.device)
             with record_attention(model) as recording:
                 model(ids)
             delimiters = torch.tensor(reading.is_delimiter, device=model.device)
             values = [pattern_values(weights[0], delimiters) for _, weights in sorted(recording.items())]
             stacked = torch.stack(values)  # (layer, head, pattern, query)
-            sums = stacked.sum(-1) if sums is None else sums + stacked.sum(-1)
+            total = stacked.sum(-1).cpu().double()
+            sums = total if sums is None else sums + total
             num_texts, num_queries = num_texts + 1, num_queries + stacked.size(-1)
             num_cut += any("cut" in note for note in reading.notes)
+            as_bytes |= isinstance(text, str) and model.tokenizer is None
     if sums is None:
         raise ValueError("the data set is empty: give at least one text")
     if num_queries == 0:
         raise ValueError("every text is a single token: no head has anything to choose from")
-    means = (sums / num_queries).cpu().numpy()
+    means = (sums / num_queries).numpy()
     arrays = {name: means[:, :, index] for index, name in enumerate(PATTERNS)}
-    return HeadPatterns(arrays, num_texts, num_queries, num_cut)
+    return HeadPatterns(arrays, num_texts, num_queries, num_cut, as_bytes)
 
 
 def pattern_values(weights: Tensor, is_delimiter: Tensor) -> Tensor:
@@ -118,13 +128,15 @@ def pattern_values(weights: Tensor, is_delimiter: Tensor) -> Tensor:
         is_delimiter: boolean, ``(seq,)``.
 
     Returns:
-        float64, ``(head, pattern, seq - 1)``: queries from the second on, patterns as in ``PATTERNS``.
+        ``(head, pattern, seq - 1)``: queries from the second on, patterns as in ``PATTERNS``; float64, or
+        float32 on a device that has no other.
     """
-    weights = weights.double()[:, 1:]  # (head, query, key): the first query has no choice
+    exact = torch.float32 if weights.device.type == "mps" else torch.float64
+    weights = weights.to(exact)[:, 1:]  # (head, query, key): the first query has no choice
     query = torch.arange(1, weights.size(-1), device=weights.device)
     key = torch.arange(weights.size(-1), device=weights.device)
     distance = (query[:, None] - key).abs()
-    entropy = torch.special.entr(weights).sum(-1) / torch.log(query.double() + 1)
+    entropy = torch.special.entr(weights).sum(-1) / torch.log(query.to(exact) + 1)
     return torch.stack(
         [
             weights.gather(-1, (query - 1).expand(len(weights), -1)[..., None])[..., 0],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from glassformer.contracts import Tokenizer
@@ -35,6 +36,7 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
 
     Raises:
         ValueError: an empty text, an id out of range, or a model that cannot read text.
+        TypeError: neither a text nor whole numbers.
     """
     limit = int(model.config["max_seq_len"])
     vocab_size = int(model.config["vocab_size"])
@@ -45,7 +47,7 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
             notes.append("read as bytes: the model has no tokenizer")
         ids = tokenizer.encode(text)
     else:
-        ids = [int(token) for token in text]
+        ids = _whole_numbers(text)
     if not ids:
         raise ValueError("the text is empty: give at least one token")
     for position, token in enumerate(ids):
@@ -57,6 +59,18 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
     labels = [str(token) if tokenizer is None else tokenizer.label(token) for token in ids]
     delimiters = [tokenizer is not None and _is_delimiter(tokenizer, token) for token in ids]
     return Reading(ids, labels, delimiters, tuple(notes))
+
+
+def _whole_numbers(ids: Sequence[int]) -> list[int]:
+    if not isinstance(ids, Iterable):
+        raise TypeError(f"give a text or a sequence of token ids, not {ids!r}")
+    numbers = []
+    for position, token in enumerate(ids):
+        try:
+            numbers.append(operator.index(token))
+        except TypeError:
+            raise TypeError(f"token id {token!r} at position {position} is not a whole number") from None
+    return numbers
 
 
 def _bytes_for(vocab_size: int) -> Tokenizer:

@@ -39,7 +39,7 @@ class KVCache:
             ``clear`` or a further ``append``.
 
         Raises:
-            ValueError: more slots than the capacity, or another batch, head count or width than before.
+            ValueError: more slots than the capacity, or another batch, head count, width or type than before.
 
         """
         end = self.length + k.size(-2)
@@ -48,12 +48,12 @@ class KVCache:
         if self._keys is None or self._values is None:
             self._keys = k.new_empty(*k.shape[:-2], self.capacity, k.size(-1))
             self._values = v.new_empty(*v.shape[:-2], self.capacity, v.size(-1))
-        held, given = self._keys[..., :0, :].shape, k[..., :0, :].shape
-        if held != given:
-            raise ValueError(
-                f"the cache holds (batch, kv_head, -, d_head) = {tuple(held)}, not {tuple(given)}; "
-                "call clear() or make a new one for another batch"
-            )
+        for held, given in ((self._keys, k), (self._values, v)):
+            if held[..., :0, :].shape != given[..., :0, :].shape or held.dtype != given.dtype:
+                raise ValueError(
+                    f"the cache holds (batch, kv_head, -, d_head) = {tuple(held[..., :0, :].shape)} of "
+                    f"{held.dtype}, not {tuple(given[..., :0, :].shape)} of {given.dtype}: make a new one"
+                )
         self._keys[..., self.length : end, :] = k.detach()
         self._values[..., self.length : end, :] = v.detach()
         self.length = end

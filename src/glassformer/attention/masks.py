@@ -182,16 +182,16 @@ class _Not(Mask):
 
 @dataclass(frozen=True, eq=False)
 class _Bound(Mask):
+    """A mask for queries in other slots than the last; it keeps them when it is joined with others."""
+
     mask: Mask
     query_slots: Tensor
+    reads_query_slots = False  # it knows them
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        return self.mask.allows(query, key)
-
-    def dense(self, q_len: int, k_len: int, device: torch.device | None = None) -> Tensor:
-        if q_len != len(self.query_slots):
-            raise ValueError(f"the mask is bound to {len(self.query_slots)} queries, not {q_len}")
-        return self._written_out(self.query_slots.to(device), k_len)
+        if query.size(-2) != len(self.query_slots):
+            raise ValueError(f"the mask is bound to {len(self.query_slots)} queries, not {query.size(-2)}")
+        return self.mask.allows(self.query_slots.to(key.device)[:, None], key)
 
 
 def causal() -> Causal:
@@ -230,7 +230,9 @@ def padding(attention_mask: Tensor) -> Padding:
     if attention_mask.is_floating_point() or attention_mask.is_complex():
         raise TypeError(f"attention_mask must be boolean or 0/1 integers, not {attention_mask.dtype}")
     real = attention_mask.bool()
-    if attention_mask.dtype != torch.bool and not torch.equal(real.to(attention_mask.dtype), attention_mask):
+    if attention_mask.dtype == torch.bool:
+        return Padding(real.clone())  # masks are values: what happens to the tensor later is not theirs
+    if not torch.compiler.is_compiling() and not torch.equal(real.to(attention_mask.dtype), attention_mask):
         wrong = attention_mask[real.to(attention_mask.dtype) != attention_mask][0].item()
         raise ValueError(f"attention_mask must hold only 0 and 1 (1 = a real token), not {wrong}")
     return Padding(real)
@@ -293,8 +295,8 @@ def as_dense(mask: contracts.Mask | Tensor, q: Tensor, k: Tensor) -> Tensor:
     else:
         raise TypeError(f"a mask must be a Mask or a boolean tensor, not {type(mask).__name__}")
     try:
-        torch.broadcast_shapes(dense.shape, scores_shape)  # type: ignore[no-untyped-call]
-        fits = dense.dim() <= len(scores_shape) and dense.shape[-2:] == scores_shape[-2:]
+        shape = torch.broadcast_shapes(dense.shape, scores_shape)  # type: ignore[no-untyped-call]
+        fits = dense.dim() >= 2 and shape == scores_shape
     except RuntimeError:
         fits = False
     if not fits:

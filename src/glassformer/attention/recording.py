@@ -85,8 +85,9 @@ def _recorder(recording: dict[int, Tensor], layer: int, heads: Sequence[int] | N
 
 
 def _attentions(model: nn.Module) -> list[MultiHeadAttention]:
-    if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
-        raise TypeError("a compiled model runs no hooks: record the model that was compiled instead")
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    if hasattr(model, "_orig_mod") or compiled:
+        raise TypeError("a compiled model runs no hooks: record one that is not compiled")
     blocks = getattr(model, "blocks", None)
     if not isinstance(blocks, nn.ModuleList):
         raise TypeError(f"{type(model).__name__} has no blocks to record")

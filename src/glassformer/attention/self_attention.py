@@ -32,7 +32,7 @@ def attention_weights(
     scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
     scores = q @ share_heads(k, q).transpose(-2, -1) * scale  # (..., head, query, key)
     if bias is not None:
-        scores = scores + bias
+        scores = scores + bias.to(scores.dtype)
     if mask is None:
         return torch.softmax(scores, dim=-1)
     allowed = as_dense(mask, q, k)
@@ -138,7 +138,7 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        self._check_sizes(d_model, num_heads, num_kv_heads, d_head)
+        check_heads(d_model, num_heads, num_kv_heads, d_head)
         self.d_head = d_model // num_heads if d_head is None else d_head
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.q_proj = nn.Linear(d_model, num_heads * self.d_head, bias=qkv_bias)
@@ -224,17 +224,21 @@ class MultiHeadAttention(nn.Module):
             q, k = self._rotate(q, positions), self._rotate(k, positions)
         return q, k, v
 
-    @staticmethod
-    def _check_sizes(d_model: int, num_heads: int, num_kv_heads: int, d_head: int | None) -> None:
-        for name, size in (("d_model", d_model), ("num_heads", num_heads), ("num_kv_heads", num_kv_heads)):
-            if size < 1:
-                raise ValueError(f"{name} must be positive, not {size}")
-        if d_head is None and d_model % num_heads:
-            raise ValueError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
-        if d_head is not None and d_head < 1:
-            raise ValueError(f"d_head must be positive, not {d_head}")
-        if num_heads % num_kv_heads:
-            raise ValueError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
+
+def check_heads(
+    d_model: int, num_heads: int, num_kv_heads: int | None = None, d_head: int | None = None
+) -> None:
+    """Refuse sizes that are not positive or do not divide, with a ValueError that names them."""
+    num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    for name, size in (("d_model", d_model), ("num_heads", num_heads), ("num_kv_heads", num_kv_heads)):
+        if size < 1:
+            raise ValueError(f"{name} must be positive, not {size}")
+    if d_head is None and d_model % num_heads:
+        raise ValueError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
+    if d_head is not None and d_head < 1:
+        raise ValueError(f"d_head must be positive, not {d_head}")
+    if num_heads % num_kv_heads:
+        raise ValueError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
 
 
 def checked_probability(dropout: float) -> float:

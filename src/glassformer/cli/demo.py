@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -71,7 +72,7 @@ class Demo(Command):
         RunFolder.check(config, overwrite=self.overwrite)
         began = time.monotonic()
         say = Narrator(console)
-        say("1  The text", "Speeches become tokens: pieces of words that often occur together.")
+        say("1  The text", "It becomes tokens: pieces of words that often occur together.")
         _, files = prepare_data(config.data)
         console.print(f"   {len(files.train):,} tokens to learn from, {len(files.validation):,} held out.")
         say(
@@ -84,7 +85,8 @@ class Demo(Command):
         say("3  Training", "A sample comes with each test on the held-out text: noise first, then English.")
         result = train(config, overwrite=self.overwrite, sample=continuation(PROMPT), console=console)
         if result.status == "interrupted":
-            console.print(f"interrupted at step {result.step}; glassformer demo --overwrite starts again")
+            again = f"glassformer train --resume --run-folder {shlex.quote(folder)}"
+            console.print(f"interrupted at step {result.step}; go on with: {again}", soft_wrap=True)
             return 130
         say("4  Looking inside", "What does each attention head look at?")
         report = write_demo_report(config, result, baselines, len(files.train), began)

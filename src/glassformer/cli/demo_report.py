@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,14 +123,15 @@ def _heads(model: TransformerModel, source: str, folder: Path) -> Section:
 
 
 def _following(folder: Path, config: TrainingConfig) -> Section:
-    train = f"glassformer train --config {folder}/config.toml"
+    run = shlex.quote(str(folder))
+    train = f"glassformer train --config {run}/config.toml"
     return (
         Section("What to try next")
         .text("Let it write, look at another layer, or change one thing and train again:")
         .code(
-            f"glassformer generate {folder} --prompt 'Our economy'\n"
-            f"glassformer visualize {folder} --text 'We the people' --layer 0\n"
-            f"glassformer describe {folder} --seq-len {config.data.seq_len}\n"
+            f"glassformer generate {run} --prompt 'Our economy'\n"
+            f"glassformer visualize {run} --text 'We the people' --layer 0\n"
+            f"glassformer describe {run} --seq-len {config.data.seq_len}\n"
             f"{train} --run-folder runs/alibi --model.positions alibi\n"
             f"{train} --run-folder runs/swiglu --model.activation swiglu"
         )

@@ -30,7 +30,7 @@ class Describe(Command):
         from glassformer.models.costs import describe, total
 
         model = preset_or_model(self.model)
-        seq_len = self.seq_len or int(model.config["max_seq_len"])
+        seq_len = int(model.config["max_seq_len"]) if self.seq_len is None else self.seq_len
         costs = describe(model, seq_len, self.batch_size)
         sums = total(costs)
         sizes = ", ".join(f"{name}={value}" for name, value in model.config.items() if type(value) is int)
@@ -61,8 +61,9 @@ class Describe(Command):
         console.print(
             f"{sizes}\n"
             "n tokens, d d_model, f d_ff, h heads, g key-value heads, e d_head, V vocab_size, L layers.\n"
-            "FLOPs of a forward pass; a training step takes three times as many. Scores: O(n^2 d),\n"
-            "all else: O(n d^2). Memory: what a training step keeps for its backward pass, loss left out.",
+            "FLOPs of a forward pass; a training step takes three times as many. Attention scores are\n"
+            "O(n^2 d), the other layers O(n d^2), the head O(n d V). Memory: what a training step keeps for\n"
+            "its backward pass, loss left out; the fused kernel keeps no n x n table.",
             highlight=False,
             markup=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +32,15 @@ class Train(Command):
     @classmethod
     def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
         """Read the flags; where they name a file, or a run to resume, read them once more on top of that."""
-        first = super().parse(arguments, default)
-        source = Path(first.settings.run_folder) / "config.toml" if first.resume else first.config
-        if source is None or (first.resume and not source.exists()):
-            return first
-        settings = load_config(source, TrainingConfig())
-        if first.resume and first.config is not None:
-            settings = load_config(first.config, settings)
+        command = super().parse(arguments, default)
+        if command.config is not None:
+            command = super().parse(arguments, cls(settings=load_config(command.config, TrainingConfig())))
+        kept = Path(command.settings.run_folder) / "config.toml"
+        if not command.resume or not kept.exists():
+            return command
+        settings = load_config(kept, TrainingConfig())
+        if command.config is not None:
+            settings = load_config(command.config, settings)
         return super().parse(arguments, cls(settings=settings))
 
     def run(self) -> int:
@@ -49,12 +52,12 @@ class Train(Command):
         folder = self.settings.run_folder
         if result.status == "interrupted":
             print(f"interrupted at step {result.step}; saved in {result.checkpoint}")
-            print(f"go on with: glassformer train --resume --run-folder {folder}")
+            print(f"go on with: glassformer train --resume --run-folder {shlex.quote(folder)}")
             return 130
         loss = result.metrics.get("validation_loss")
         said = "" if loss is None else f", held-out loss {loss:.4f} nats/token"
         print(f"finished {result.step} steps{said}; the model is in {result.checkpoint}")
-        print(f"let it write: glassformer generate {folder}")
+        print(f"let it write: glassformer generate {shlex.quote(folder)}")
         return 0
 
 
@@ -64,6 +67,8 @@ def continuation(prompt: str, tokens: int = 60) -> Any:
     def sample(model: Any) -> str:
         from glassformer.generation import generate
 
+        if not prompt:
+            raise ValueError("the prompt is empty: give at least one character")
         ids = model.tokenizer.encode(prompt)
         text: str = model.tokenizer.decode(generate(model, ids, tokens, temperature=0.8, top_k=50, seed=0))
         return text

@@ -35,6 +35,8 @@ class Visualize(Command):
         from glassformer.cli.targets import load_model
         from glassformer.visualization import AttentionVisualizer
 
+        if self.max_texts < 1:
+            raise ValueError(f"--max-texts must be at least 1, not {self.max_texts}")
         if self.head is not None and self.layer is None:
             raise ValueError("--head needs the --layer that it is in")
         model = load_model(self.target)

@@ -22,9 +22,9 @@ def read_text(path: Path) -> Iterator[str]:
     offset = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            text = _decode(decoder, chunk, offset + len(chunk), path)
-            if (nul := chunk.find(0)) >= 0:
+            if (nul := chunk.find(0)) >= 0 and not chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise ValueError(f"{path} is binary, not text: it has a NUL byte at offset {offset + nul:,}")
+            text = _decode(decoder, chunk, offset + len(chunk), path)
             offset += len(chunk)
             yield text
         _decode(decoder, b"", offset, path, final=True)

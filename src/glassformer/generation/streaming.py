@@ -58,6 +58,10 @@ def stream(
     evaluation mode from the first token until the stream ends or is closed; then every module is back in its
     own mode.
     """
+    if not isinstance(max_new_tokens, int):
+        raise TypeError(f"max_new_tokens must be a whole number, got {max_new_tokens!r}")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be at least 0 and below 2**63, got {seed}")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be 0 or above, got {max_new_tokens}")
     if num_return_sequences < 1:

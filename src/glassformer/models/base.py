@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_path, atomic_write
-from glassformer.tokenization import load_tokenizer
+from glassformer.tokenization import TOKENIZER_FILE, load_tokenizer
 
 if TYPE_CHECKING:
     from glassformer.contracts import Tokenizer
@@ -102,10 +102,15 @@ class TransformerModel(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / "model.safetensors") as path:
-            tensors = {name: tensor.detach().contiguous() for name, tensor in self.own_state().items()}
-            save_file(tensors, path, metadata={"format": "pt"})
-        if self.tokenizer is not None:
+        try:
+            with atomic_path(folder / "model.safetensors") as path:
+                tensors = {name: tensor.detach().contiguous() for name, tensor in self.own_state().items()}
+                save_file(tensors, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
+        if self.tokenizer is None:
+            (folder / TOKENIZER_FILE).unlink(missing_ok=True)  # one that was there is another model's
+        else:
             self.tokenizer.save(folder)
         header = {"format": FORMAT, "family": self.family}
         atomic_write(folder / "config.json", json.dumps({**header, **self.config}, indent=2) + "\n")
@@ -126,10 +131,13 @@ class TransformerModel(nn.Module):
         family, config = _read_config(folder / "config.json")
         if not issubclass(family, cls):
             raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
-        with torch.device("meta"):
-            model = family(**config)
+        try:
+            with torch.device("meta"):
+                model = family(**config)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{folder / 'config.json'} describes no model: {error}") from error
         load_tensors(model, folder / "model.safetensors")
-        if (folder / "tokenizer.json").exists():
+        if (folder / TOKENIZER_FILE).exists():
             model.tokenizer = load_tokenizer(folder)
         return model.eval()
 
@@ -146,8 +154,12 @@ def load_tensors(model: TransformerModel, path: Path) -> None:
         raise FileNotFoundError(f"no weights: {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
             _check_tensors(shapes, model.own_state(), path)
+            for name, header in headers.items():
+                if "F" not in header.get_dtype():
+                    raise ValueError(f"{path}: {name} holds {header.get_dtype()}, not floating-point numbers")
             tensors = {name: file.get_tensor(name) for name in shapes}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
@@ -175,7 +187,7 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise ValueError(f'{path} is not of the format "{FORMAT}"')
-    family = choose(TransformerModel.families, config.pop("family", ""), "model family")
+    family = choose(TransformerModel.families, str(config.pop("family", "")), "model family")
     known = family.keywords()
     for name in config:
         if name not in known:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from glassformer.attention import KERNELS, KVCache, MultiHeadAttention, causal, padding
+from glassformer.attention.self_attention import check_heads
 from glassformer.choices import choose
 from glassformer.generation import generate as generate_tokens
 from glassformer.generation import stream as stream_tokens
@@ -90,9 +91,12 @@ class GPTModel(TransformerModel):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(locals())
-        for name in ("vocab_size", "d_model", "num_layers", "num_heads", "max_seq_len"):
-            if self.config[name] < 1:
-                raise ValueError(f"{name} must be positive, not {self.config[name]}")
+        d_ff = 4 * d_model if d_ff is None else d_ff
+        sizes = {"vocab_size": vocab_size, "num_layers": num_layers, "d_ff": d_ff, "max_seq_len": max_seq_len}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be positive, not {size}")
+        check_heads(d_model, num_heads, num_kv_heads, d_head)
         self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
         self.gradient_checkpointing = gradient_checkpointing
         make_kernel = choose(KERNELS, kernel, "kernel")
@@ -121,7 +125,7 @@ class GPTModel(TransformerModel):
                     kernel=make_kernel(dropout, None),
                     rotary=self.positions,
                 ),
-                feed_forward=make_feed_forward(d_model, d_ff or 4 * d_model, function, bias),
+                feed_forward=make_feed_forward(d_model, d_ff, function, bias),
                 norms=[make_norm(d_model, norm_eps, bias) for _ in range(make_residual().norms_needed(2))],
                 residual=make_residual(),
                 dropout=dropout,
@@ -147,8 +151,8 @@ class GPTModel(TransformerModel):
             ``(batch, seq, vocab_size)``.
 
         Raises:
-            ValueError: a token id out of range, a text past a learned table of positions, or an
-                ``attention_mask`` of another shape.
+            ValueError: a token id out of range (on a CPU; elsewhere the device itself refuses it), a text
+                past a learned table of positions, or an ``attention_mask`` of another shape.
             TypeError: ids that are not integers.
 
         """
@@ -167,7 +171,7 @@ class GPTModel(TransformerModel):
         bias = self.positions.bias(positions, key_positions)
         for layer, block in enumerate(self.blocks):
             past = None if cache is None else cache[layer]
-            if self.gradient_checkpointing and self.training:
+            if self.gradient_checkpointing and self.training and past is None:
                 x = checkpoint(block, x, mask, bias=bias, positions=positions, use_reentrant=False)
             else:
                 x = block(x, mask, bias=bias, positions=positions, cache=past)

@@ -34,13 +34,14 @@ class LearnedPositions(PositionScheme):
             ValueError: a position past the table.
 
         """
-        # Reading the largest position waits for a GPU; there its own assertion in the lookup stands guard.
+        rows, last = self.embedding.num_embeddings, positions.size(-1) - 1
+        # Reading positions waits for a GPU; there the length of the text stands for them.
         if positions.numel() and positions.device.type == "cpu" and not torch.compiler.is_compiling():
             last = int(positions.max())
-            if last >= self.embedding.num_embeddings:
-                raise ValueError(
-                    f"position {last} is past the learned table of {self.embedding.num_embeddings} positions "
-                    f"(0 to {self.embedding.num_embeddings - 1}): shorten the text"
-                )
+        if last >= rows:
+            raise ValueError(
+                f"position {last} is past the learned table of {rows} positions (0 to {rows - 1}): "
+                "shorten the text"
+            )
         learned: Tensor = self.embedding(positions)
         return x + learned

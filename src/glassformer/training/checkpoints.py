@@ -83,11 +83,11 @@ class Checkpoints:
         try:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
             progress: dict[str, Any] = state["progress"]
-            random_values = state["random"]
-        except (OSError, ValueError, KeyError) as error:
+            random_values, version = state["random"], state["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"checkpoint {path} is damaged: state.json: {error}") from error
-        if state["format"] != FORMAT:
-            raise ValueError(f"checkpoint {path} has format {state['format']}; this version reads {FORMAT}")
+        if version != FORMAT:
+            raise ValueError(f"checkpoint {path} has format {version}; this version reads {FORMAT}")
         weights = _read(path / "model.safetensors")
         matched = match_weights(weights, model, path / "model.safetensors")
         moments = _matched_moments(
@@ -195,6 +195,11 @@ def _matched_moments(
                 f"{source} is of another architecture: {key!r} {tuple(tensor.shape)} has no parameter"
             )
         moments.setdefault(name, {})[kind] = tensor
+    missing = [
+        name for name, parameter in parameters.items() if parameter.requires_grad and name not in moments
+    ]
+    if moments and missing:
+        raise ValueError(f"{source} is of another architecture: it has no state of {missing[0]!r}")
     return moments
 
 

@@ -53,19 +53,23 @@ class ModelConfig:
     num_layers: int | None = None
     num_heads: int | None = None
     num_kv_heads: int | None = None
+    d_head: int | None = None
     d_ff: int | None = None
     max_seq_len: int | None = None
     """None takes data.seq_len."""
     dropout: float | None = None
     positions: str | None = None
     norm: str | None = None
+    norm_eps: float | None = None
     activation: str | None = None
     residual: str | None = None
     bias: bool | None = None
     tie_embeddings: bool | None = None
+    kernel: str | None = None
     gradient_checkpointing: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    """Any other keyword of the family."""
+    """Any other keyword of the family, or one with options: positions = {kind = "rotary", theta = 5e5}. In
+    TOML files only."""
 
     def keywords(self) -> dict[str, Any]:
         """What was chosen, as keywords of the family's constructor."""
@@ -167,6 +171,8 @@ class TrainingConfig:
             _at_least(name, getattr(self, name), 1)
         for name in ("clip_norm", "seed"):
             _at_least(name, getattr(self, name), 0)
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, not {self.seed}")
 
 
 FREE_ON_RESUME = frozenset(

@@ -23,6 +23,7 @@ from glassformer.data import (
     build_token_files,
     windows,
 )
+from glassformer.files import atomic_write
 from glassformer.models import TransformerModel
 from glassformer.tokenization import (
     TOKENIZER_FILE,
@@ -33,9 +34,11 @@ from glassformer.tokenization import (
     load_tokenizer,
 )
 from glassformer.training.config import NO_PRESET, DataConfig, TrainingConfig
+from glassformer.training.devices import choose_device
 from glassformer.training.evaluation import Evaluation, evaluate
 from glassformer.training.objectives import LanguageModelling
 from glassformer.training.run_folder import RunFolder
+from glassformer.training.tensorboard_log import require_tensorboard
 from glassformer.training.trainer import Sample, Trainer, TrainingResult, seed_everything
 
 
@@ -68,18 +71,40 @@ def train(
     tokenizer, files = prepare_data(config.data, console)
     seed_everything(config.seed)
     model = build_model(config, tokenizer)
-    batches = Batches(files.train, config.batch_size, config.data.seq_len, config.seed)
+    try:
+        batches = Batches(files.train, config.batch_size, config.data.seq_len, config.seed)
+    except ValueError as error:
+        raise ValueError(f"{config.data.source}, training split: {error}") from error
+    rehearse(model, batches, config, sample)
+    run = RunFolder.open(config, resume=resume, overwrite=overwrite)
+    run.bind_data(files.key)
     trainer = Trainer(
         model,
         LanguageModelling(),
         batches,
         config,
-        RunFolder.open(config, resume=resume, overwrite=overwrite),
+        run,
         evaluate=held_out(files.validation, config) if len(files.validation) > 1 else None,
         sample=sample,
         console=console,
     )
     return trainer.run()
+
+
+def rehearse(model: Any, batches: Batches, config: TrainingConfig, sample: Sample | None) -> None:
+    """Find out what would stop a run before its folder is made or an old one removed.
+
+    Raises:
+        ValueError: the device is not there, the text is too long for the model, or sampling fails.
+        ImportError: TensorBoard is asked for and not installed.
+    """
+    choose_device(config.device)
+    if config.tensorboard:
+        require_tensorboard()
+    with torch.no_grad():
+        LanguageModelling()(model, batches.batch(0)[:1])
+        if sample is not None:
+            sample(model)
 
 
 def prepare_data(config: DataConfig, console: Console | None = None) -> tuple[Tokenizer, TokenFiles]:
@@ -163,12 +188,18 @@ def _trained_bpe(config: DataConfig) -> Tokenizer:
     made_of = [corpus.digest, corpus.fractions, corpus.seed, config.vocab_size]
     key = hashlib.blake2b(json.dumps(made_of).encode(), digest_size=8).hexdigest()
     folder = Path(config.folder) / f"bpe-{key}"
-    if (folder / TOKENIZER_FILE).exists():
+    kept, checksum = folder / TOKENIZER_FILE, folder / "checksum"
+    if kept.exists() and checksum.exists() and checksum.read_text(encoding="utf-8") == _digest(kept):
         return load_tokenizer(folder)
     tokenizer = BPETokenizer.train(corpus.texts("train"), config.vocab_size)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
+    atomic_write(checksum, _digest(kept))
     return tokenizer
+
+
+def _digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 TOKENIZERS: dict[str, Callable[[DataConfig], Tokenizer]] = {

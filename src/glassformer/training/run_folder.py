@@ -21,6 +21,7 @@ from glassformer.training.json_lines import JsonLines
 OWN_NAMES = (
     "config.toml",
     "environment.json",
+    "data.json",
     "metrics.jsonl",
     "samples.jsonl",
     "tensorboard",
@@ -79,9 +80,28 @@ class RunFolder:
             raise ValueError(f"{path} holds files but no run (no config.toml): it will not be overwritten")
         elif there and not overwrite:
             raise ValueError(
-                f"the run folder {path} exists: resume or overwrite the run, or name another folder"
+                f"the run folder {path} exists: resume the run (--resume), remove it (--overwrite), "
+                "or name another folder"
             )
         return path
+
+    def bind_data(self, key: str) -> None:
+        """Keep which tokens the run is trained on, or make sure that they are still the same.
+
+        Args:
+            key: a hash of text, tokenizer and split.
+
+        Raises:
+            ValueError: the run was begun on others.
+        """
+        path = self.path / "data.json"
+        if not path.exists():
+            atomic_write(path, json.dumps({"tokens": key}) + "\n")
+        elif (before := json.loads(path.read_text(encoding="utf-8"))["tokens"]) != key:
+            raise ValueError(
+                f"the run in {self.path} was begun on other tokens ({before}, now {key}): "
+                "its text or its tokenizer has changed"
+            )
 
     def write_environment(self, device: torch.device) -> None:
         """Keep what the run's figures depend on besides its config, in ``environment.json``."""

@@ -7,6 +7,21 @@ from pathlib import Path
 from typing import Any
 
 
+def require_tensorboard() -> Any:
+    """The class that writes event files.
+
+    Raises:
+        ImportError: TensorBoard is not installed; says how to.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "tensorboard = true needs an extra: pip install 'glassformer[tensorboard]'"
+        ) from error
+    return SummaryWriter
+
+
 class TensorBoardLog:
     """One curve for each metric.
 
@@ -19,13 +34,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str | Path, first_step: int = 0) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImportError(
-                "tensorboard = true needs an extra: pip install 'glassformer[tensorboard]'"
-            ) from error
-        self.writer: Any = SummaryWriter(str(folder), purge_step=first_step)
+        self.writer: Any = require_tensorboard()(str(folder), purge_step=first_step)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a point to the curve of every metric."""

@@ -137,7 +137,7 @@ class Trainer:
         seed_everything(self.config.seed)
         latest = self.run_folder.checkpoints.latest()
         if latest is not None:
-            progress = self.run_folder.checkpoints.restore(latest, self.model, self.optimizer)
+            progress = self._restore(latest)
             self.step, self.tokens, self.seconds = (progress[name] for name in ("step", "tokens", "seconds"))
         kept = self.step if latest is not None else -1
         self.run_folder.metrics.drop_after(kept)
@@ -154,6 +154,19 @@ class Trainer:
             self._log(first)
             self.display.update(first)
         self.display.start(self.step)
+
+    def _restore(self, latest: Path) -> dict[str, Any]:
+        """Put everything back as it was at the latest checkpoint; if it is damaged, say what is left."""
+        try:
+            return self.run_folder.checkpoints.restore(latest, self.model, self.optimizer)
+        except ValueError as error:
+            steps = self.run_folder.checkpoints.steps()
+            if len(steps) < 2:
+                raise
+            earlier = self.run_folder.checkpoints.path(steps[-2])
+            raise ValueError(
+                f"{error}; without the folder {latest} a resumed run goes on from {earlier}"
+            ) from error
 
     def _advance(self) -> None:
         """One update, and whatever is due after it."""
@@ -242,7 +255,8 @@ class Trainer:
             self.run_folder.checkpoints.save(self.model, self.optimizer, progress)
         except OSError as error:
             message = f"cannot save a checkpoint after step {self.step}: {error.strerror or error}"
-            raise OSError(error.errno, f"{message}; {self._last_good()}") from error
+            message = f"{message}; {self._last_good()}"
+            raise (OSError(error.errno, message) if error.errno else OSError(message)) from error
 
     def _is_due(self, every: int) -> bool:
         return self.step == self.config.steps or (every > 0 and self.step % every == 0)

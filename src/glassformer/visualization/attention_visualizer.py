@@ -52,6 +52,7 @@ class AttentionVisualizer:
             reading.labels,
             title=f"{self._name()}, layer {layer}: where each head looks",
             caption=self._caption(text, reading),
+            notes=reading.notes,
             allowed=_visible(len(reading.ids)),
         )
         return self._saved(figure, save_path)
@@ -71,6 +72,7 @@ class AttentionVisualizer:
             reading.labels,
             title=f"{self._name()}, layer {layer}, head {head}: where it looks",
             caption=self._caption(text, reading),
+            notes=reading.notes,
             allowed=_visible(len(reading.ids)),
         )
         return self._saved(figure, save_path)
@@ -94,7 +96,8 @@ class AttentionVisualizer:
         patterns = head_patterns(self.model, dataset)
         if save_path is not None:
             cut = f", {patterns.num_cut} of them cut" if patterns.num_cut else ""
-            caption = f"means over {patterns.num_queries:,} queries of {patterns.num_texts:,} texts{cut}"
+            how = "; read as bytes: the model has no tokenizer" if patterns.as_bytes else ""
+            caption = f"means over {patterns.num_queries:,} queries of {patterns.num_texts:,} texts{cut}{how}"
             title = f"{self._name()}: what each head looks at"
             save_picture(draw_patterns(patterns, title=title, caption=caption), save_path)
         return patterns
@@ -118,8 +121,7 @@ class AttentionVisualizer:
 
     @staticmethod
     def _caption(text: str | Sequence[int], reading: Reading) -> str:
-        shown = f"“{' '.join(text.split())}”" if isinstance(text, str) else f"{len(reading.ids)} token ids"
-        return "; ".join([shown, *reading.notes])
+        return f"“{' '.join(text.split())}”" if isinstance(text, str) else f"{len(reading.ids)} token ids"
 
     @staticmethod
     def _check(save_path: str | Path | None) -> None:

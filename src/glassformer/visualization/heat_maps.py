@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ def draw_heads(
     *,
     title: str,
     caption: str,
+    notes: Sequence[str] = (),
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> Figure:
     """Every head of a layer, in a grid with one colour scale.
@@ -36,7 +38,8 @@ def draw_heads(
         queries: a label for each row.
         keys: a label for each column.
         title: what is shown.
-        caption: text and notes, under the title.
+        caption: the text, under the title; shortened where the picture is narrow.
+        notes: what was done to the text; never shortened.
         allowed: ``(query, key)``; cells that may not be attended to are grey.
     """
     heads = len(weights)
@@ -59,7 +62,7 @@ def draw_heads(
             if index + columns >= heads:
                 axes.tick_params(labelbottom=True)
                 _label(axes, keys, "x")
-        _finish(figure, grid.ravel().tolist(), image, title, caption, allowed is not None)
+        _finish(figure, grid.ravel().tolist(), image, title, caption, notes, allowed is not None)
     return figure
 
 
@@ -70,6 +73,7 @@ def draw_head(
     *,
     title: str,
     caption: str,
+    notes: Sequence[str] = (),
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> Figure:
     """One head, large; arguments as ``draw_heads``, with weights ``(query, key)``."""
@@ -82,7 +86,7 @@ def draw_head(
         _label(axes, keys, "x")
         if len(queries) <= 12 and len(keys) <= 12:
             _write_numbers(axes, weights, allowed)
-        _finish(figure, [axes], image, title, caption, allowed is not None)
+        _finish(figure, [axes], image, title, caption, notes, allowed is not None)
     return figure
 
 
@@ -118,7 +122,13 @@ def _write_numbers(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] 
 
 
 def _finish(
-    figure: Figure, axes: list[Axes], image: object, title: str, caption: str, has_masked: bool
+    figure: Figure,
+    axes: list[Axes],
+    image: object,
+    title: str,
+    caption: str,
+    notes: Sequence[str],
+    has_masked: bool,
 ) -> None:
     width, height = figure.get_size_inches()
     length = min(1.0, 5 / height)  # the bar is at most five inches high
@@ -128,5 +138,14 @@ def _finish(
     bar.outline.set_linewidth(0.4)
     grey = "   grey: may not be attended to" if has_masked else ""
     size = min(max(9.0, width), 18)
-    room = int(width * 72 / (0.6 * size)) - len(grey)  # characters in a line, at 0.6 of their height each
-    figure.suptitle(f"{title}\n{printable(caption, room)}{grey}", fontsize=size, x=0.01, ha="left")
+    room = int(width * 72 / (0.6 * size))  # characters in a line, at 0.6 of their height each
+    lines = _caption_lines(caption, "; ".join(notes), grey, room)
+    figure.suptitle("\n".join([title, *lines]), fontsize=size, x=0.01, ha="left")
+
+
+def _caption_lines(caption: str, notes: str, grey: str, room: int) -> list[str]:
+    """One line where all of it fits; else the caption gives way, and the notes follow it whole."""
+    whole = f"{caption}; {notes}{grey}" if notes else f"{caption}{grey}"
+    if len(whole) <= room:
+        return [printable(whole, room)]
+    return [printable(caption, room), *textwrap.wrap(f"{notes}{grey}".strip(), room)]

@@ -34,17 +34,22 @@ def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], baselines: Mapping[str
         steps = [row["step"] for row in held_out]
         bits = [row["validation_bits_per_byte"] for row in held_out]
         axes.plot(steps, bits, "o-", ms=4, lw=1.6, label="held-out text")
-        for number, (name, value) in enumerate(baselines.items(), start=1):
-            colour = f"C{number}"
-            axes.axhline(value, color=colour, lw=1, ls="--")
+        colours = {name: f"C{number}" for number, name in enumerate(baselines, start=1)}
+        for name, value in baselines.items():
+            axes.axhline(value, color=colours[name], lw=1, ls="--")
+        line_height, above = 0.07 * axes.get_ylim()[1], float("inf")
+        for name, value in sorted(baselines.items(), key=lambda item: -item[1]):
+            crowded = above - value < line_height  # the line above needs the room over this one
+            above = value
             axes.annotate(
                 f"{name} model: {value:.2f}",
                 (1, value),
                 xycoords=("axes fraction", "data"),
-                xytext=(-2, 3),
+                xytext=(-2, -3 if crowded else 3),
                 textcoords="offset points",
                 ha="right",
-                color=colour,
+                va="top" if crowded else "bottom",
+                color=colours[name],
                 fontsize=7,
             )
         axes.annotate(

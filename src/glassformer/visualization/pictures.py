@@ -63,11 +63,13 @@ def check_writable(path: str | Path) -> Path:
 
     Raises:
         ValueError: a suffix that stands for no format.
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be made or written to, or the path is a folder itself.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"a picture is saved as {', '.join(SUFFIXES)}, not {path.suffix or path.name!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the picture that is to be written")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         return path
