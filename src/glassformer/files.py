@@ -26,10 +26,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -42,7 +42,7 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file's data, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

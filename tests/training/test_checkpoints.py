@@ -109,8 +109,8 @@ def test_a_file_system_without_links(tmp_path, trained, monkeypatch):
         ("glassformer.training.checkpoints", "save_file", 1),
         ("glassformer.training.checkpoints", "save_file", 2),
         ("glassformer.training.checkpoints", "atomic_write", 1),
-        ("glassformer.training.checkpoints", "_sync", 1),
-        ("glassformer.training.checkpoints", "_sync", 4),
+        ("glassformer.training.checkpoints", "sync", 1),
+        ("glassformer.training.checkpoints", "sync", 4),
         ("os", "replace", 1),
         ("os", "replace", 6),  # the folder's own name
     ],

@@ -10,8 +10,9 @@ instead of a table of query x key entries. True = may attend, everywhere.
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,10 @@ class Mask(ABC):
         return table
 
     def __and__(self, other: Mask) -> Mask:
-        return _Both(self, other) if isinstance(other, Mask) else NotImplemented
+        return _Joined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: Mask) -> Mask:
-        return _Either(self, other) if isinstance(other, Mask) else NotImplemented
+        return _Joined(operator.or_, self, other) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> Mask:
         return _Not(self)
@@ -143,7 +144,10 @@ class Prefix(Mask):
 
 
 @dataclass(frozen=True, eq=False)
-class _Both(Mask):
+class _Joined(Mask):
+    """Two masks under a logical operator."""
+
+    operator: Callable[[Tensor, Tensor], Tensor]
     left: Mask
     right: Mask
 
@@ -152,20 +156,7 @@ class _Both(Mask):
         return self.left.reads_query_slots or self.right.reads_query_slots
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        return self.left.allows(query, key) & self.right.allows(query, key)
-
-
-@dataclass(frozen=True, eq=False)
-class _Either(Mask):
-    left: Mask
-    right: Mask
-
-    @property
-    def reads_query_slots(self) -> bool:
-        return self.left.reads_query_slots or self.right.reads_query_slots
-
-    def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        return self.left.allows(query, key) | self.right.allows(query, key)
+        return self.operator(self.left.allows(query, key), self.right.allows(query, key))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from glassformer.files import atomic_path, atomic_write
+from glassformer.files import atomic_path, atomic_write, sync
 from glassformer.training.random_state import random_state, set_random_state
 
 FORMAT = 1
@@ -232,20 +232,12 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         folder.chmod(0o755)
         yield folder
         for path in (*folder.iterdir(), folder):
-            _sync(path)
+            sync(path)
         if target.exists():
             shutil.rmtree(target)
         os.replace(folder, target)
-        _sync(target.parent)
+        sync(target.parent)
     except SafetensorError as error:
         raise OSError(f"cannot write {target}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
