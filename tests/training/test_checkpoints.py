@@ -7,6 +7,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from glassformer.models import GPTModel
 from glassformer.training import Checkpoints, LanguageModelling, OptimizerConfig, adamw
@@ -243,3 +244,18 @@ def test_no_write_permission(tmp_path, trained, monkeypatch):
     monkeypatch.setattr(checkpoints_module.tempfile, "mkdtemp", refuse)
     with pytest.raises(PermissionError):
         Checkpoints(tmp_path).save(*trained(0), {"step": 1})
+
+
+@pytest.mark.parametrize("name", ["torch.cpu", "numpy.key"])
+def test_a_random_state_without_a_generator_is_named_and_changes_no_weight(tmp_path, trained, name):
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(*trained(), {"step": 1})
+    tensors = load_file(path / "random.safetensors")
+    del tensors[name]
+    (path / "random.safetensors").unlink()
+    save_file(tensors, path / "random.safetensors")
+    model, optimizer = trained(seed=3)
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"step-000001 is damaged: its random state lacks '{name}'"):
+        checkpoints.restore(path, model, optimizer)
+    assert same_state(model.state_dict(), before)

@@ -117,3 +117,9 @@ def test_environment_without_git_or_installation(tmp_path, monkeypatch):
 def test_versions():
     assert run_folder_module._version("torch")
     assert run_folder_module._version("no-such-package-here") is None
+
+
+def test_a_place_that_cannot_be_written_is_named(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write the run folder .*file.run: Not a directory"):
+        RunFolder.open(replace(config, run_folder=str(tmp_path / "file" / "run")))

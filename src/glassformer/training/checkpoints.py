@@ -93,12 +93,14 @@ class Checkpoints:
         moments = _matched_moments(
             _read(path / "optimizer.safetensors"), model, path / "optimizer.safetensors"
         )
-        random_tensors = _read(path / "random.safetensors")
+        try:
+            set_random_state(_read(path / "random.safetensors"), random_values)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"checkpoint {path} is damaged: its random state lacks {error}") from error
         with torch.no_grad():
             for tensor, saved in matched:
                 tensor.copy_(saved)
         _load_moments(moments, model, optimizer)
-        set_random_state(random_tensors, random_values)
         return progress
 
     def steps(self) -> list[int]:

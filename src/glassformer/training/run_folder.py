@@ -61,8 +61,11 @@ class RunFolder:
         path = cls.check(config, resume=resume, overwrite=overwrite)
         if overwrite:
             _remove_run(path)
-        path.mkdir(parents=True, exist_ok=True)
-        save_config(path / "config.toml", config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            save_config(path / "config.toml", config)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write the run folder {path}: {error.strerror}") from error
         return cls(path, config.checkpoints.keep)
 
     @staticmethod
