@@ -9,6 +9,8 @@ WORKERS ?= 2
 
 .PHONY: help demo test lint format coverage clean
 .DEFAULT_GOAL := help
+# A set-up that failed half-way is begun again, not taken for a finished one.
+.DELETE_ON_ERROR:
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12

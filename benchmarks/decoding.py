@@ -211,7 +211,7 @@ def show(figures: dict[str, Any], setting: Setting) -> None:
     """The table, and what it rests on."""
     table = Table(title=f"Prompt {setting.prompt}, {setting.new} new tokens (median, quartiles)")
     for column in ("batch", "", OURS, THEIRS, f"x {THEIRS}"):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for row in figures["batches"]:
         prefill, token = row["prefill_milliseconds"], row["milliseconds_per_token"]
         prefill_ratio = row["prefill_speed_relative_to_hugging_face"]

@@ -182,7 +182,7 @@ def machine() -> dict[str, Any]:
 
 def console() -> Console:
     """For tables: as wide as they need where the output is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 132)
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:

@@ -152,7 +152,7 @@ def show(figures: dict[str, Any]) -> None:
     """The table, and what it rests on."""
     table = Table(title="One training step (median, quartiles)")
     for column in ("", "ms", "tokens/s", "x Hugging Face", "of peak", "of products", *MEMORY):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for name, row in figures["contenders"].items():
         low, middle, high = row["milliseconds"]
         table.add_row(

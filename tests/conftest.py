@@ -1,4 +1,4 @@
-"""What holds for every test: a fixed seed, one thread a worker, examples that are the same everywhere."""
+"""What holds for every test: a fixed seed, no deadlines, and in CI the same examples every time."""
 
 from __future__ import annotations
 

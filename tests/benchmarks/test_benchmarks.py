@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -52,3 +53,22 @@ def test_decoding(figures):
         assert 0 < low <= middle <= high
     assert found["growth"]["last_over_first"][1] > 0
     assert "decoding, ms/token" in shown
+
+
+def test_names_are_whole_however_wide_the_figures_are(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    training_step = importlib.import_module("training_step")
+    row = {
+        "milliseconds": [123456.0, 234567.0, 345678.0],
+        "tokens_per_second": 1234567.0,
+        "speed_relative_to_hugging_face": training_step.spread([10.25, 11.25, 12.25]),
+        "utilisation_of_peak": 0.5,
+        "utilisation_of_products": 0.5,
+        "bytes": {"idle": 2**44, "tensors": 2**44, "process": 2**44},
+    }
+    rates = {"peak": 1e9, "products": 1e9}
+    names = ["nn.TransformerEncoder", "Hugging Face, fused GELU"]
+    figures = {"contenders": dict.fromkeys(names, row), "gflops_per_second": rates, "flops": 1}
+    training_step.show({**figures, "rounds": 1, "disturbed_rounds": 0})
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
