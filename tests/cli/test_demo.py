@@ -29,6 +29,7 @@ def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys):
     page = (folder / "report.html").read_text("utf-8")
     assert page.count("<img") == 4
     assert "before training" in page
+    assert "held-out paragraphs" in page
     assert "after 3 updates" in page
     last = re.findall(r"step 3 .*validation loss [\d.]+ +([\d.]+) bits/byte", shown)
     assert f"<dd>{float(last[0]):.3f}</dd>" in page

@@ -216,6 +216,17 @@ def test_a_mask_over_keys_alone_broadcasts_over_queries(kernel):
     torch.testing.assert_close(output, expected)
 
 
+@pytest.mark.gpu
+@kernels
+@pytest.mark.parametrize("mask", [None, causal(), causal() & sliding_window(3)])
+def test_on_a_gpu_it_gives_what_it_gives_on_a_cpu(kernel, mask):
+    q, k, v = (torch.randn(2, heads, 9, 16, dtype=torch.float64) for heads in (4, 2, 2))
+    attend = KERNELS[kernel](0.0, None)
+    here, _ = attend(q, k, v, mask)
+    there, _ = attend(q.cuda(), k.cuda(), v.cuda(), mask)
+    torch.testing.assert_close(there.cpu(), here, atol=1e-10, rtol=1e-8)
+
+
 @kernels
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5])
 def test_refuses_a_dropout_that_is_no_probability(kernel, dropout):

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glassformer.cli.visualize import opening_texts
+from glassformer.cli.visualize import opening_paragraphs
+from glassformer.data import Corpus
 from glassformer.models import TransformerModel
-from glassformer.training.config import TrainingConfig
+from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.config_files import to_toml
 from glassformer.training.evaluation import Evaluation
 from glassformer.training.run_folder import RunFolder
@@ -46,7 +47,7 @@ def write_demo_report(
     sections = [
         _learning(run.metrics.rows(), bits, final),
         _writing(run.samples.rows(), result.step),
-        _heads(model, config.data.source, run.path),
+        _heads(model, config.data, run.path),
         _following(run.path, config),
         _environment(run.path, config),
     ]
@@ -90,12 +91,15 @@ def _writing(samples: list[dict[str, Any]], steps: int) -> Section:
     )
 
 
-def _heads(model: TransformerModel, source: str, folder: Path) -> Section:
+def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
     visualizer = AttentionVisualizer(model)
-    patterns = visualizer.analyze_head_patterns(opening_texts(source, PARAGRAPHS), folder / "heads.png")
+    held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
+    patterns = visualizer.analyze_head_patterns(
+        opening_paragraphs(held_out, PARAGRAPHS), folder / "heads.png"
+    )
     strongest = max(patterns.rows(), key=lambda row: row["previous"])
     layer, head = int(strongest["layer"]), int(strongest["head"])
-    scope = f"{patterns.num_queries:,} queries of {patterns.num_texts} paragraphs"
+    scope = f"{patterns.num_queries:,} queries of {patterns.num_texts} held-out paragraphs"
     return (
         Section("What its heads look at")
         .text(
@@ -113,7 +117,7 @@ def _heads(model: TransformerModel, source: str, folder: Path) -> Section:
         )
         .text(
             "Over many passages, six numbers for each head. They say where a head looks, not what it is for. "
-            "Most of the passages were also trained on."
+            "None of the passages was trained on."
         )
         .figure(
             draw_patterns(patterns, title="What each head looks at", caption=f"means over {scope}"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +28,14 @@ class Visualize(Command):
     patterns: str | None = None
     """Instead: measure every head over this data (file, folder, .jsonl, or sotu) and draw what it does."""
     max_texts: int = 200
-    """Texts of the data to read at most."""
+    """Paragraphs of the data to read at most."""
     output: Path = Path("attention.png")
     """Where to; the suffix (.png, .svg, .pdf) decides the format. Several layers add -layer0, -layer1, ..."""
 
     def run(self) -> None:
         """Draw and say where."""
         from glassformer.cli.targets import load_model
+        from glassformer.data import Corpus
         from glassformer.visualization import AttentionVisualizer
 
         if self.max_texts < 1:
@@ -42,9 +45,8 @@ class Visualize(Command):
         model = load_model(self.target)
         visualizer = AttentionVisualizer(model)
         if self.patterns is not None:
-            visualizer.analyze_head_patterns(
-                opening_texts(self.patterns, self.max_texts), save_path=self.output
-            )
+            texts = Corpus(self.patterns, (1, 0, 0)).texts("train")
+            visualizer.analyze_head_patterns(opening_paragraphs(texts, self.max_texts), save_path=self.output)
             print(self.output)
             return
         if self.head is not None and self.layer is not None:
@@ -59,13 +61,6 @@ class Visualize(Command):
             print(path)
 
 
-def opening_texts(source: str, count: int) -> list[str]:
-    """The first paragraphs of a source's documents, ``count`` at most."""
-    from itertools import islice
-
-    from glassformer.data import documents
-
-    paragraphs = (
-        line for document in documents(source) for line in document.text.splitlines() if line.strip()
-    )
-    return list(islice(paragraphs, count))
+def opening_paragraphs(texts: Iterable[str], count: int) -> list[str]:
+    """The first ``count`` lines that are not blank; no more of the texts is read than that takes."""
+    return list(islice((line for text in texts for line in text.splitlines() if line.strip()), count))
