@@ -13,28 +13,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glassformer.attention import FusedAttention, KVCache, MultiHeadAttention, ScaledDotProductAttention
     from glassformer.attention import record_attention as record_attention
-    from glassformer.models import GPTModel, TransformerModel
+    from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
     from glassformer.visualization import AttentionVisualizer
 
 _HOME = {
     "AttentionVisualizer": "glassformer.visualization",
+    "BERTModel": "glassformer.models",
     "FusedAttention": "glassformer.attention",
     "GPTModel": "glassformer.models",
     "KVCache": "glassformer.attention",
     "MultiHeadAttention": "glassformer.attention",
     "ScaledDotProductAttention": "glassformer.attention",
+    "T5Model": "glassformer.models",
     "TransformerModel": "glassformer.models",
+    "ViTModel": "glassformer.models",
     "record_attention": "glassformer.attention",
 }
 
 __all__ = [
     "AttentionVisualizer",
+    "BERTModel",
     "FusedAttention",
     "GPTModel",
     "KVCache",
     "MultiHeadAttention",
     "ScaledDotProductAttention",
+    "T5Model",
     "TransformerModel",
+    "ViTModel",
     "__version__",
     "record_attention",
 ]

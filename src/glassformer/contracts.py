@@ -95,6 +95,15 @@ class Cache(Protocol):
         """Slots in use."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether all keys there will ever be are in it: then attention projects none, and reads these."""
+        ...
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """All keys and values so far, ``(batch, kv_head, length, d_head)``."""
+        ...
+
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Take in ``(batch, kv_head, new, d_head)`` and return all keys and values so far."""
         ...

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.attention import KVCache
+from glassformer.attention import KVCache, MemoryCache, MultiHeadAttention, padding
 
 
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
@@ -58,3 +58,44 @@ def test_refuses_what_it_cannot_hold():
     with pytest.raises(ValueError, match=r"not \(1, 2, 0, 5\)"):
         cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
     assert cache.length == 1
+
+
+def test_a_memory_is_projected_once_and_read_by_every_later_call():
+    attention = MultiHeadAttention(8, 2).double()
+    memory, mask = (
+        torch.randn(3, 5, 8).double(),
+        padding(torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [0, 1, 1, 1, 1]])),
+    )
+    queries = torch.randn(3, 4, 8).double()
+    cache, calls = MemoryCache(), []
+    attention.k_proj.register_forward_hook(lambda *_: calls.append(1))
+    assert (cache.length, cache.complete) == (0, False)
+    for step in range(4):
+        query = queries[:, step : step + 1]
+        output = attention(query, memory, mask=mask, cache=cache)[0]
+        torch.testing.assert_close(output, attention(query, memory, mask=mask)[0])
+        assert (cache.length, cache.complete) == (5, True)
+    assert len(calls) == 1 + 4
+
+
+def test_a_memory_follows_its_rows():
+    cache, k, v = MemoryCache(), torch.randn(2, 1, 3, 4), torch.randn(2, 1, 3, 4)
+    cache.select(torch.tensor([0]))  # nothing there yet, nothing to do
+    cache.append(k, v)
+    cache.select(torch.tensor([1, 1, 0]))
+    keys, values = cache.read()
+    assert torch.equal(keys, k[[1, 1, 0]])
+    assert torch.equal(values, v[[1, 1, 0]])
+    cache.clear()
+    assert not cache.complete
+
+
+def test_caches_say_what_is_wrong():
+    with pytest.raises(ValueError, match="empty"):
+        MemoryCache().read()
+    with pytest.raises(ValueError, match="empty"):
+        KVCache(3).read()
+    cache = MemoryCache()
+    cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+    with pytest.raises(ValueError, match="read already"):
+        cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))

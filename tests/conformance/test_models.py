@@ -33,6 +33,15 @@ MODELS = {
         "num_kv_heads": 3,
         "bias": False,
     },
+    "sliding window": {"window": 4},
+    "sliding window, grouped-query": {"window": 3, "num_kv_heads": 2, "positions": "rotary"},
+    "biases of queries, keys and values alone": {"bias": False, "qkv_bias": True, "norm": "rms"},
+    "rotary, scaled": {
+        "positions": {"kind": "rotary", "scaling": {"kind": "yarn", "factor": 4, "original_length": 8}}
+    },
+    "rotary, scaled as the text grows": {
+        "positions": {"kind": "rotary", "scaling": {"kind": "dynamic", "factor": 2, "original_length": 64}}
+    },
     "NeoX's parts": {"positions": {"kind": "rotary", "d_rotary": 2}, "residual": "parallel"},
 }
 models = pytest.mark.parametrize("parts", MODELS)

@@ -15,6 +15,7 @@ from glassformer.layers import (
     RESIDUALS,
     FeedForward,
     LayerNorm,
+    LayerScale,
     Parallel,
     PostNorm,
     PreNorm,
@@ -27,9 +28,9 @@ FUNCTIONS = {
     "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "relu": lambda x: x.clamp(min=0),
-    "swiglu": lambda x: x / (1 + torch.exp(-x)),
-    "geglu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
 }
+GATES = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh", "reglu": "relu"}
 
 
 @pytest.mark.parametrize("kind", FEED_FORWARDS)
@@ -43,8 +44,8 @@ def test_feed_forward_is_its_formula(kind, bias):
         return x @ state[f"{name}.weight"].T + (state[f"{name}.bias"] if bias else 0)
 
     gated = "gate_proj.weight" in state
-    assert gated == (kind in ("swiglu", "geglu"))
-    inner = FUNCTIONS[kind](project("gate_proj" if gated else "up_proj", X))
+    assert gated == (kind in GATES)
+    inner = FUNCTIONS[GATES.get(kind, kind)](project("gate_proj" if gated else "up_proj", X))
     inner = inner * project("up_proj", X) if gated else inner
     torch.testing.assert_close(network(X), project("down_proj", inner))
     assert set(state) == {
@@ -153,3 +154,11 @@ def test_refuses_parts_that_do_not_fit():
         TransformerBlock(**parts(), scales=[Scale(1.0)])
     with pytest.raises(ValueError, match=r"dropout.*2\.0"):
         TransformerBlock(**parts(), dropout=2.0)
+
+
+def test_layer_scale_is_a_factor_for_each_dimension_of_a_sublayers_output():
+    scale = LayerScale(6, 1e-3).double()
+    torch.testing.assert_close(scale(X), X * 1e-3)
+    nn.init.normal_(scale.weight)
+    torch.testing.assert_close(scale(X), X * scale.weight)
+    assert scale(X)[0, 0, 1] == X[0, 0, 1] * scale.weight[1]

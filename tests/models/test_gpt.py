@@ -10,24 +10,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from glassformer.models import GPTModel
 
-# Parameters of the published checkpoints (counted in openai-community/gpt2, -medium, -large, -xl).
-PUBLISHED = {
-    "gpt2": 124_439_808,
-    "gpt2-medium": 354_823_168,
-    "gpt2-large": 774_030_080,
-    "gpt2-xl": 1_557_611_200,
-}
-
 
 def small(**options):
     sizes = {"vocab_size": 31, "d_model": 16, "num_layers": 2, "num_heads": 4, "max_seq_len": 8}
     return GPTModel(**{**sizes, **options})
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_presets_have_the_published_number_of_parameters(name):
-    with torch.device("meta"):
-        assert GPTModel.from_preset(name).num_parameters() == PUBLISHED[name]
 
 
 def test_the_calls_of_the_design():

@@ -1,6 +1,6 @@
 """Who looks at whom. Start with ``self_attention.py``: the paper's two formulas."""
 
-from glassformer.attention.cache import KVCache
+from glassformer.attention.cache import KVCache, MemoryCache
 from glassformer.attention.kernels import KERNELS, FusedAttention
 from glassformer.attention.masks import Mask, causal, global_tokens, padding, prefix, sliding_window
 from glassformer.attention.recording import record_attention
@@ -11,6 +11,7 @@ __all__ = [
     "FusedAttention",
     "KVCache",
     "Mask",
+    "MemoryCache",
     "MultiHeadAttention",
     "ScaledDotProductAttention",
     "causal",

@@ -1,4 +1,4 @@
-"""KVCache: what an attention layer has already read, so that each new token costs one row."""
+"""What an attention layer has already read: KVCache grows by a row a token, MemoryCache is read once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class KVCache:
             raise ValueError(f"capacity must be at least 1 slot, not {capacity}")
         self.capacity = capacity
         self.length = 0
+        self.complete = False
         self._keys: Tensor | None = None  # (batch, kv_head, capacity, d_head)
         self._values: Tensor | None = None
 
@@ -57,7 +58,18 @@ class KVCache:
         self._keys[..., self.length : end, :] = k.detach()
         self._values[..., self.length : end, :] = v.detach()
         self.length = end
-        return self._keys[..., :end, :], self._values[..., :end, :]
+        return self.read()
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """All keys and values so far, views as from ``append``.
+
+        Raises:
+            ValueError: nothing was taken in yet.
+
+        """
+        if self._keys is None or self._values is None:
+            raise ValueError("the cache is empty: append keys and values first")
+        return self._keys[..., : self.length, :], self._values[..., : self.length, :]
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch, in the given order; a row may be repeated.
@@ -76,3 +88,56 @@ class KVCache:
 
     def __repr__(self) -> str:
         return f"KVCache(length={self.length}, capacity={self.capacity})"
+
+
+class MemoryCache:
+    """Keys and values of what cross-attention reads: projected by the first call, used by all that follow."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Tensor, Tensor] | None = None  # (batch, kv_head, memory seq, d_head) each
+
+    @property
+    def length(self) -> int:
+        """Slots in use."""
+        return 0 if self._held is None else self._held[0].size(-2)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the memory was read: it does not change any more."""
+        return self._held is not None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in the keys and values ``(batch, kv_head, memory seq, d_head)`` and return them.
+
+        Raises:
+            ValueError: there are some already.
+
+        """
+        if self._held is not None:
+            raise ValueError("the memory was read already: clear the cache, or make a new one")
+        self._held = k, v
+        return k, v
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The keys and values.
+
+        Raises:
+            ValueError: the memory was not read yet.
+
+        """
+        if self._held is None:
+            raise ValueError("the cache is empty: append keys and values first")
+        return self._held
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the given rows of the batch, ``(new_batch,)``, in the given order; a row may be repeated."""
+        if self._held is not None:
+            k, v = self._held
+            self._held = k.index_select(0, rows), v.index_select(0, rows)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held = None
+
+    def __repr__(self) -> str:
+        return f"MemoryCache(length={self.length})"

@@ -119,6 +119,10 @@ class Padding(Mask):
             raise ValueError(f"padding covers {self.real.size(-1)} slots, but there are {key.size(-1)} keys")
         return self.real.to(key.device)[:, None, None, :]
 
+    def select(self, rows: Tensor) -> Padding:
+        """The mask of other rows of the batch, ``(new_batch,)``, in the given order."""
+        return Padding(self.real[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class GlobalTokens(Mask):

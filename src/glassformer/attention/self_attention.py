@@ -171,16 +171,20 @@ class MultiHeadAttention(nn.Module):
             bias: added to the scores, ``(1 or batch, head, query, key)``.
             positions: of the queries in self-attention, ``(query,)`` or ``(batch, query)``; left out, they
                 count from zero, or go on where the cache ends.
-            cache: keys and values of earlier calls; the new ones are appended.
+            cache: keys and values of earlier calls; the new ones are appended. One that is complete (an
+                encoder's output, already read) stands for ``key`` and ``value``.
 
         Returns:
             The output ``(batch, query, d_model)``, and the weights averaged over heads
             ``(batch, query, key)``, or None where the kernel does not form them.
 
         """
-        q, k, v = self._project(query, key, value, positions, cache)
-        if cache is not None:
-            k, v = cache.append(k, v)
+        if cache is not None and cache.complete:
+            q = self._split(self.q_proj(query), self.num_heads)
+            k, v = cache.read()
+        else:
+            q, k, v = self._project(query, key, value, positions, cache)
+            k, v = (k, v) if cache is None else cache.append(k, v)
         heads, weights = self.kernel(q, k, v, mask, bias)  # (batch, head, query, d_head)
         output = self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, query, d_model)
         return output, None if weights is None else weights.mean(dim=1)
@@ -214,15 +218,19 @@ class MultiHeadAttention(nn.Module):
         to_itself = key is None or key is query
         key = query if key is None else key
         value = key if value is None else value
-        q = self.q_proj(query).unflatten(-1, (self.num_heads, self.d_head)).transpose(1, 2)
-        k = self.k_proj(key).unflatten(-1, (self.num_kv_heads, self.d_head)).transpose(1, 2)
-        v = self.v_proj(value).unflatten(-1, (self.num_kv_heads, self.d_head)).transpose(1, 2)
+        q = self._split(self.q_proj(query), self.num_heads)
+        k = self._split(self.k_proj(key), self.num_kv_heads)
+        v = self._split(self.v_proj(value), self.num_kv_heads)
         if self._rotate is not None and to_itself:
             if positions is None:
                 first = 0 if cache is None else cache.length
                 positions = torch.arange(first, first + query.size(1), device=query.device)
             q, k = self._rotate(q, positions), self._rotate(k, positions)
         return q, k, v
+
+    def _split(self, x: Tensor, num_heads: int) -> Tensor:
+        """``(batch, seq, num_heads * d_head) -> (batch, num_heads, seq, d_head)``."""
+        return x.view(*x.shape[:-1], num_heads, self.d_head).transpose(1, 2)
 
 
 def check_heads(

@@ -2,6 +2,7 @@
 
 from glassformer.layers.block import TransformerBlock
 from glassformer.layers.feed_forward import FEED_FORWARDS, FeedForward, GatedFeedForward
+from glassformer.layers.layer_scale import LayerScale
 from glassformer.layers.normalization import NORMS, LayerNorm, RMSNorm
 from glassformer.layers.residual import RESIDUALS, Parallel, PostNorm, PreNorm
 
@@ -12,6 +13,7 @@ __all__ = [
     "FeedForward",
     "GatedFeedForward",
     "LayerNorm",
+    "LayerScale",
     "Parallel",
     "PostNorm",
     "PreNorm",

@@ -73,6 +73,7 @@ class TransformerBlock(nn.Module):
         cache: Cache | None = None,
         memory: Tensor | None = None,
         memory_mask: Mask | Tensor | None = None,
+        memory_cache: Cache | None = None,
     ) -> Tensor:
         """Pass a residual stream through the block.
 
@@ -84,6 +85,7 @@ class TransformerBlock(nn.Module):
             cache: this layer's keys and values of earlier calls.
             memory: what cross-attention reads, ``(batch, memory seq, d_model)``.
             memory_mask: who may attend to what in memory.
+            memory_cache: the memory's keys and values in this layer, once they were computed.
 
         Returns:
             ``(batch, seq, d_model)``.
@@ -94,7 +96,7 @@ class TransformerBlock(nn.Module):
             return self.attention(h, mask=mask, bias=bias, positions=positions, cache=cache)[0]  # type: ignore[no-any-return]
 
         def attend_to_memory(h: Tensor) -> Tensor:
-            return self.cross_attention(h, memory, mask=memory_mask)[0]  # type: ignore[misc,no-any-return]
+            return self.cross_attention(h, memory, mask=memory_mask, cache=memory_cache)[0]  # type: ignore[misc,no-any-return]
 
         middle = [] if self.cross_attention is None else [attend_to_memory]
         sublayers: list[Sublayer] = [attend, *middle, self.feed_forward]

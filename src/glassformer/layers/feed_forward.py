@@ -72,7 +72,10 @@ FEED_FORWARDS: dict[str, tuple[type[FeedForward] | type[GatedFeedForward], Activ
     "gelu": (FeedForward, gelu),
     "gelu_tanh": (FeedForward, gelu_tanh),
     "relu": (FeedForward, torch.relu),
+    "silu": (FeedForward, F.silu),
     "swiglu": (GatedFeedForward, F.silu),
     "geglu": (GatedFeedForward, gelu),
+    "geglu_tanh": (GatedFeedForward, gelu_tanh),
+    "reglu": (GatedFeedForward, torch.relu),
 }
 """Feed-forward networks by the word that a model takes for ``activation``."""

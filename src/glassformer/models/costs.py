@@ -237,7 +237,8 @@ def _(module: FeedForward, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: GatedFeedForward, size: Size) -> list[Cost]:
-    return _feed_forward(module, size, inputs=2, kept=4)  # gate before and after, up, and their product
+    # gate before and after, up, and their product; ReLU needs only what it gave
+    return _feed_forward(module, size, inputs=2, kept=3 if module.activation is torch.relu else 4)
 
 
 @cost_of.register

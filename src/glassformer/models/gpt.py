@@ -6,33 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from glassformer.attention import KERNELS, KVCache, MultiHeadAttention, causal, padding
-from glassformer.attention.self_attention import check_heads
-from glassformer.choices import choose
+from glassformer.attention import KVCache, MultiHeadAttention, causal, sliding_window
 from glassformer.generation import generate as generate_tokens
 from glassformer.generation import stream as stream_tokens
-from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS, TransformerBlock
 from glassformer.models.base import TransformerModel
-from glassformer.positions import build_positions
+from glassformer.models.gpt_presets import PRESETS
+from glassformer.models.inputs import check_ids, read_mask
+from glassformer.models.stack import BlockPlan, check_sizes, run_blocks
 
 if TYPE_CHECKING:
-    from glassformer.contracts import Cache, Mask
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "gpt2": {"vocab_size": 50257, "d_model": 768, "num_layers": 12, "num_heads": 12},
-    "gpt2-medium": {"vocab_size": 50257, "d_model": 1024, "num_layers": 24, "num_heads": 16},
-    "gpt2-large": {"vocab_size": 50257, "d_model": 1280, "num_layers": 36, "num_heads": 20},
-    "gpt2-xl": {"vocab_size": 50257, "d_model": 1600, "num_layers": 48, "num_heads": 25},
-    "gpt-nano": {"vocab_size": 8192, "d_model": 48, "num_layers": 3, "num_heads": 3, "max_seq_len": 256},
-    "gpt-micro": {"vocab_size": 8192, "d_model": 128, "num_layers": 4, "num_heads": 4, "max_seq_len": 256},
-    "gpt-mini": {"vocab_size": 8192, "d_model": 192, "num_layers": 6, "num_heads": 6, "max_seq_len": 256},
-    "gpt-small": {"vocab_size": 8192, "d_model": 512, "num_layers": 6, "num_heads": 8, "max_seq_len": 512},
-}
-"""The four published sizes of GPT-2 (Radford et al. 2019, table 2) and small ones to learn with."""
+    from glassformer.attention import Mask
+    from glassformer.contracts import Cache
 
 
 class GPTModel(TransformerModel):
@@ -51,13 +37,18 @@ class GPTModel(TransformerModel):
         positions: ``"learned"``, ``"sinusoidal"``, ``"rotary"``, ``"alibi"``, ``"relative_bias"`` or
             ``"none"``, or a mapping with ``"kind"`` and options: ``{"kind": "rotary", "theta": 5e5}``.
         norm: ``"layer"`` or ``"rms"``.
-        activation: ``"gelu"``, ``"gelu_tanh"``, ``"relu"``, ``"swiglu"`` or ``"geglu"``.
+        activation: ``"gelu"``, ``"gelu_tanh"``, ``"swiglu"`` or another of
+            ``layers.FEED_FORWARDS``.
         residual: ``"pre"``, ``"post"``, ``"parallel"`` or ``"parallel_shared"``.
         num_kv_heads: key and value heads; fewer than ``num_heads`` is grouped-query attention.
         d_head: width of a head. Default: ``d_model / num_heads``.
         bias: whether projections and norms add biases.
+        qkv_bias: whether the projections of query, key and value do. Default: ``bias``.
+        out_bias: whether attention's output projection does. Default: ``bias``.
+        ff_bias: whether the feed-forward network does. Default: ``bias``.
         norm_eps: epsilon of the norms.
         tie_embeddings: whether the output projection is the token embedding.
+        window: see only the last so many tokens, itself included (Mistral; Jiang et al. 2023). Default: all.
         kernel: ``"fused"`` or ``"textbook"``.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
 
@@ -85,54 +76,43 @@ class GPTModel(TransformerModel):
         num_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        qkv_bias: bool | None = None,
+        out_bias: bool | None = None,
+        ff_bias: bool | None = None,
         norm_eps: float = 1e-5,
         tie_embeddings: bool = True,
+        window: int | None = None,
         kernel: str = "fused",
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(locals())
-        d_ff = 4 * d_model if d_ff is None else d_ff
-        sizes = {"vocab_size": vocab_size, "num_layers": num_layers, "d_ff": d_ff, "max_seq_len": max_seq_len}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be positive, not {size}")
-        check_heads(d_model, num_heads, num_kv_heads, d_head)
-        self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
-        self.gradient_checkpointing = gradient_checkpointing
-        make_kernel = choose(KERNELS, kernel, "kernel")
-        make_norm = choose(NORMS, norm, "norm")
-        make_feed_forward, function = choose(FEED_FORWARDS, activation, "activation")
-        make_residual = choose(RESIDUALS, residual, "residual scheme")
-
-        self.token_embedding = nn.Embedding(vocab_size, d_model)
-        self.positions = build_positions(
-            positions,
+        check_sizes(vocab_size=vocab_size, num_layers=num_layers, max_seq_len=max_seq_len)
+        if window is not None:
+            sliding_window(window)  # refuses one below 1
+        plan = BlockPlan(
             d_model=d_model,
-            d_head=d_head or d_model // num_heads,
             num_heads=num_heads,
-            max_seq_len=max_seq_len,
+            num_kv_heads=num_kv_heads,
+            d_head=d_head,
+            d_ff=d_ff,
+            norm=norm,
+            norm_eps=norm_eps,
+            activation=activation,
+            residual=residual,
+            bias=bias,
+            qkv_bias=qkv_bias,
+            out_bias=out_bias,
+            ff_bias=ff_bias,
+            kernel=kernel,
+            dropout=dropout,
         )
+        self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
+        self.window, self.gradient_checkpointing = window, gradient_checkpointing
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.positions = plan.positions(positions, max_seq_len)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(
-                attention=MultiHeadAttention(
-                    d_model,
-                    num_heads,
-                    num_kv_heads=num_kv_heads,
-                    d_head=d_head,
-                    qkv_bias=bias,
-                    out_bias=bias,
-                    kernel=make_kernel(dropout, None),
-                    rotary=self.positions,
-                ),
-                feed_forward=make_feed_forward(d_model, d_ff, function, bias),
-                norms=[make_norm(d_model, norm_eps, bias) for _ in range(make_residual().norms_needed(2))],
-                residual=make_residual(),
-                dropout=dropout,
-            )
-            for _ in range(num_layers)
-        )
-        self.norm = make_norm(d_model, norm_eps, bias) if make_residual().final_norm else nn.Identity()
+        self.blocks = plan.blocks(num_layers, self.positions)
+        self.norm = plan.final_norm()
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
         self.tie_parameters()
         self.initialize()
@@ -163,51 +143,25 @@ class GPTModel(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
         """What ``lm_head`` reads: the stream after the last block and norm, ``(batch, seq, d_model)``."""
-        self._check_ids(input_ids)
+        check_ids(input_ids, self.vocab_size)
         seen = 0 if cache is None else cache[0].length
-        key_positions, mask = self._context(input_ids, attention_mask, seen)
-        positions = key_positions[..., seen:]
-        x = self.dropout(self.positions.embed(self.token_embedding(input_ids), positions))
-        bias = self.positions.bias(positions, key_positions)
-        for layer, block in enumerate(self.blocks):
-            past = None if cache is None else cache[layer]
-            if self.gradient_checkpointing and self.training and past is None:
-                x = checkpoint(block, x, mask, bias=bias, positions=positions, use_reentrant=False)
-            else:
-                x = block(x, mask, bias=bias, positions=positions, cache=past)
+        positions, real = read_mask(input_ids, attention_mask, seen)
+        x = self.dropout(self.positions.embed(self.token_embedding(input_ids), positions[..., seen:]))
+        x = run_blocks(
+            self.blocks,
+            x,
+            self._visible() if real is None else self._visible() & real,
+            bias=self.positions.bias(positions[..., seen:], positions),
+            positions=positions[..., seen:],
+            cache=cache,
+            recompute=self.gradient_checkpointing and self.training,
+        )
         hidden: Tensor = self.norm(x)  # (batch, seq, d_model)
         return hidden
 
-    def _context(self, input_ids: Tensor, attention_mask: Tensor | None, seen: int) -> tuple[Tensor, Mask]:
-        """Positions of all keys, ``(key,)`` or ``(batch, key)``, and who may attend to whom."""
-        keys = seen + input_ids.size(1)
-        if attention_mask is None:
-            return torch.arange(keys, device=input_ids.device), causal()
-        if attention_mask.shape != (input_ids.size(0), keys):
-            raise ValueError(
-                f"attention_mask must be (batch, seq) = {(input_ids.size(0), keys)}"
-                f"{f' with the {seen} slots in the cache' if seen else ''}, not {tuple(attention_mask.shape)}"
-            )
-        mask = padding(attention_mask)
-        if not torch.compiler.is_compiling() and mask.real.all():
-            return torch.arange(keys, device=input_ids.device), causal()
-        counted = mask.real.cumsum(dim=1) - 1  # padding on the left shifts no position
-        return counted.clamp(min=0), causal() & mask
-
-    def _check_ids(self, input_ids: Tensor) -> None:
-        if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
-            raise TypeError(f"token ids must be integers, not {input_ids.dtype}")
-        if input_ids.dim() != 2:
-            raise ValueError(f"input_ids must be (batch, seq), not of shape {tuple(input_ids.shape)}")
-        if torch.compiler.is_compiling() or input_ids.device.type != "cpu":
-            return  # reading values would wait for the device; its own lookup asserts
-        wrong = (input_ids < 0) | (input_ids >= self.vocab_size)
-        if wrong.any():
-            row, position = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"token id {int(input_ids[row, position])} at position {position} of row {row} is outside "
-                f"the vocabulary: ids are 0 to {self.vocab_size - 1}"
-            )
+    def _visible(self) -> Mask:
+        """What each token may see: what came before it, or the last ``window`` tokens of that."""
+        return causal() if self.window is None else causal() & sliding_window(self.window)
 
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
@@ -219,6 +173,10 @@ class GPTModel(TransformerModel):
     def make_cache(self, capacity: int) -> list[KVCache]:
         """An empty cache for every layer, with room for ``capacity`` tokens."""
         return [KVCache(capacity) for _ in self.blocks]
+
+    def attentions(self) -> dict[str, list[MultiHeadAttention]]:
+        """Attention of each layer, by kind."""
+        return {"self": [block.attention for block in self.blocks]}  # type: ignore[misc]
 
     generate = generate_tokens
     """Continue a prompt: ``glassformer.generation.generate`` with this model as its first argument."""

@@ -20,14 +20,20 @@ SCHEMES: dict[str, tuple[Callable[..., PositionScheme], tuple[str, ...]]] = {
     "learned": (LearnedPositions, ("max_positions", "d_model")),
     "rotary": (RotaryPositions, ("d_head",)),
     "alibi": (ALiBi, ("num_heads",)),
-    "relative_bias": (RelativeBias, ("num_heads",)),
+    "relative_bias": (RelativeBias, ("num_heads", "bidirectional")),
     "none": (NoPositions, ()),
 }
 """Schemes by the word that a model takes for ``positions``, and the model's sizes that each is built from."""
 
 
 def build_positions(
-    spec: str | Mapping[str, Any], *, d_model: int, d_head: int, num_heads: int, max_seq_len: int
+    spec: str | Mapping[str, Any],
+    *,
+    d_model: int,
+    d_head: int,
+    num_heads: int,
+    max_seq_len: int,
+    bidirectional: bool = False,
 ) -> PositionScheme:
     """The scheme that a model's ``positions`` keyword asks for.
 
@@ -37,6 +43,7 @@ def build_positions(
         d_head: width of a head.
         num_heads: attention heads.
         max_seq_len: rows of a learned table.
+        bidirectional: whether tokens see those after them (an encoder), which relative biases tell apart.
 
     Raises:
         ValueError: an unknown kind or option; names the nearest and all there are.
@@ -47,7 +54,13 @@ def build_positions(
         raise ValueError(f'positions needs a "kind" ({", ".join(SCHEMES)}), not {options!r}')
     kind = options.pop("kind")
     scheme, needs = choose(SCHEMES, kind, "kind of positions")
-    sizes = {"d_model": d_model, "d_head": d_head, "num_heads": num_heads, "max_positions": max_seq_len}
+    sizes: dict[str, Any] = {
+        "d_model": d_model,
+        "d_head": d_head,
+        "num_heads": num_heads,
+        "max_positions": max_seq_len,
+        "bidirectional": bidirectional,
+    }
     free = [name for name in inspect.signature(scheme).parameters if name not in needs]
     for name in options:
         if name not in free:

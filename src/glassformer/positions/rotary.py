@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from glassformer.positions.rotary_scaling import build_scaling
 from glassformer.positions.scheme import PositionScheme
 
 Pairing = Literal["half", "interleaved"]
@@ -37,14 +38,22 @@ class RotaryPositions(PositionScheme):
         d_rotary: how many leading dimensions of a head turn (partial rotary, GPT-J and NeoX). Default: all.
         pairing: which dimensions make a pair: ``"half"``, i with i + d_rotary / 2 (NeoX, Llama in Hugging
             Face's layout), or ``"interleaved"``, 2i with 2i + 1 (RoFormer, GPT-J, Llama's own layout).
+        scaling: for longer texts, ``{"kind": "yarn", "factor": 4.0, "original_length": 4096}``; the kinds
+            are those of ``rotary_scaling.SCALINGS``.
 
     Raises:
-        ValueError: an odd or too large rotary dimension, a theta that is not positive, an unknown pairing.
+        ValueError: an odd or too large rotary dimension, a theta that is not positive, an unknown pairing or
+            scaling.
 
     """
 
     def __init__(
-        self, d_head: int, theta: float = 10_000.0, d_rotary: int | None = None, pairing: Pairing = "half"
+        self,
+        d_head: int,
+        theta: float = 10_000.0,
+        d_rotary: int | None = None,
+        pairing: Pairing = "half",
+        scaling: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         d_rotary = d_head if d_rotary is None else d_rotary
@@ -58,6 +67,7 @@ class RotaryPositions(PositionScheme):
         if pairing not in PAIRINGS:
             raise ValueError(f'pairing must be "half" or "interleaved", not {pairing!r}')
         self.theta, self.d_rotary = theta, d_rotary
+        self.scaling = build_scaling(scaling)
         self._split, self._join = PAIRINGS[pairing]
         self._last: tuple[Tensor, int, torch.dtype, Tensor, Tensor] | None = None
 
@@ -92,5 +102,9 @@ class RotaryPositions(PositionScheme):
     def _compute_cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         precision = torch.float32 if positions.device.type == "mps" else torch.float64
         pairs = torch.arange(0, self.d_rotary, 2, device=positions.device, dtype=precision)
-        angles = positions[..., None, None] * self.theta ** (-pairs / self.d_rotary)  # alike for every head
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        frequencies = self.theta ** (-pairs / self.d_rotary)
+        if positions.numel():
+            frequencies = self.scaling(frequencies, self.theta, positions.amax(-1, keepdim=True) + 1)
+        angles = positions[..., None, None] * frequencies[..., None, None, :]  # alike for every head
+        amplitude = self.scaling.amplitude
+        return (angles.cos() * amplitude).to(dtype), (angles.sin() * amplitude).to(dtype)

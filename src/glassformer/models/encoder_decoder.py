@@ -1,0 +1,109 @@
+"""The two halves of an encoder-decoder, and the decoder with its source read, as generation sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.attention import KVCache, MemoryCache
+from glassformer.models.stack import BlockPlan, run_blocks
+
+if TYPE_CHECKING:
+    from glassformer.attention.masks import Padding
+    from glassformer.contracts import Cache, Mask
+    from glassformer.positions import PositionScheme
+
+
+class EncoderDecoder(Protocol):
+    """An encoder-decoder whose encoder has done its work."""
+
+    vocab_size: int
+    max_seq_len: int
+    decoder: Stack
+    lm_head: nn.Linear
+
+    def decode(
+        self,
+        decoder_input_ids: Tensor,
+        memory: Tensor,
+        memory_mask: Mask | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        cache: Sequence[Cache] | None = None,
+        memory_cache: Sequence[Cache] | None = None,
+    ) -> Tensor:
+        """What ``lm_head`` reads, ``(batch, target seq, d_model)``."""
+        ...
+
+
+class Stack(nn.Module):
+    """norm(block_L(... block_1(x + positions))): an encoder, or a decoder that reads one.
+
+    Args:
+        plan: what its blocks are built from.
+        num_layers: how many.
+        positions: its own scheme, shared by its layers.
+        cross_attention: whether the blocks read a memory.
+
+    """
+
+    def __init__(
+        self, plan: BlockPlan, num_layers: int, positions: PositionScheme, *, cross_attention: bool = False
+    ) -> None:
+        super().__init__()
+        self.positions = positions
+        self.dropout = nn.Dropout(plan.dropout)
+        self.blocks = plan.blocks(num_layers, positions, cross_attention=cross_attention)
+        self.norm = plan.final_norm()
+
+    def forward(
+        self, x: Tensor, mask: Mask | None, positions: Tensor, key_positions: Tensor, **arguments: Any
+    ) -> Tensor:
+        """``(batch, seq, d_model) -> (batch, seq, d_model)``; other arguments as ``run_blocks``."""
+        x = self.dropout(self.positions.embed(x, positions))
+        bias = self.positions.bias(positions, key_positions)
+        x = run_blocks(self.blocks, x, mask, bias=bias, positions=positions, **arguments)
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+
+class ConditionedDecoder(nn.Module):
+    """A decoder and the source that it reads: a language model of the target (``contracts.LanguageModel``).
+
+    Rows of one source lie next to each other, row r reading source r // copies, so nothing has to be
+    reordered when beams are. Each layer projects the source to keys and values once.
+    """
+
+    def __init__(self, model: EncoderDecoder, memory: Tensor, memory_mask: Padding | None) -> None:
+        super().__init__()
+        self.model, self.memory, self.memory_mask = model, memory, memory_mask
+        self.vocab_size, self.max_seq_len = model.vocab_size, model.max_seq_len
+        self.positions = model.decoder.positions
+        self._memory_cache = [MemoryCache() for _ in model.decoder.blocks]
+
+    def next_token_logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
+    ) -> Tensor:
+        """Logits ``(batch, vocab_size)`` for the token after the last column of targets ``(batch, new)``."""
+        self._repeat_memory(input_ids.size(0) // self.memory.size(0))
+        hidden = self.model.decode(
+            input_ids, self.memory, self.memory_mask, attention_mask, cache, self._memory_cache
+        )
+        logits: Tensor = self.model.lm_head(hidden[:, -1])
+        return logits
+
+    def make_cache(self, capacity: int) -> list[KVCache]:
+        """An empty cache for every layer of the decoder, with room for ``capacity`` tokens."""
+        return [KVCache(capacity) for _ in self._memory_cache]
+
+    def _repeat_memory(self, copies: int) -> None:
+        """Make room for several targets of each source."""
+        if copies == 1:
+            return
+        rows = torch.arange(self.memory.size(0), device=self.memory.device).repeat_interleave(copies)
+        self.memory = self.memory[rows]
+        self.memory_mask = None if self.memory_mask is None else self.memory_mask.select(rows)
+        for layer in self._memory_cache:
+            layer.select(rows)

@@ -1,0 +1,33 @@
+"""Learned positions of an image's patches (Dosovitskiy et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GridPositions(nn.Module):
+    """A table with one vector for the class token and one for each patch, row by row.
+
+    An image with another number of patches gets the table interpolated (section 3.2: pre-trained position
+    embeddings are interpolated by their place in the image; bicubic, as in the published code).
+
+    Args:
+        grid: rows and columns of patches that the table has.
+        d_model: width.
+
+    """
+
+    def __init__(self, grid: tuple[int, int], d_model: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.table = nn.Parameter(torch.zeros(1 + grid[0] * grid[1], d_model))
+
+    def forward(self, grid: tuple[int, int]) -> Tensor:
+        """The vectors ``(1 + rows * columns, d_model)`` for an image of so many rows and columns."""
+        if grid == self.grid:
+            return self.table
+        patches = self.table[1:].view(*self.grid, -1).movedim(-1, 0)  # (d_model, row, column)
+        resized = F.interpolate(patches[None], size=grid, mode="bicubic", align_corners=False)[0]
+        return torch.cat((self.table[:1], resized.flatten(1).T))
