@@ -131,12 +131,29 @@ class Tokenizer(Protocol):
         """The id that separates documents, or None where the vocabulary has no such id."""
         ...
 
+    @property
+    def pad_token(self) -> int | None:
+        """The id that fills up shorter rows, or None where the vocabulary has no such id."""
+        ...
+
+    @property
+    def mask_token(self) -> int | None:
+        """The id that stands for a hidden token, or None where the vocabulary has no such id."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any id added around it."""
         ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text, in parallel where the implementation can."""
+        ...
+
+    def add_marks(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
+        """The ids of a text, or of two, with the ids around them that a model was trained to see.
+
+        BERT: ``[CLS] ids [SEP] pair [SEP]``; T5: ``ids </s>``; Llama: ``<s> ids``; GPT-2: ``ids``.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -9,14 +9,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from glassformer.contracts import Tokenizer
 from glassformer.tokenization import (
     BPETokenizer,
     ByteTokenizer,
     CharacterTokenizer,
+    PretrainedTokenizer,
+    SymbolTokenizer,
+    WordPieceTokenizer,
     find_gpt2_ranks,
     load_tokenizer,
 )
@@ -50,12 +55,48 @@ def gpt2() -> Tokenizer:
         pytest.skip(str(error))
 
 
+def unigram() -> Tokenizer:
+    """As T5's: spaces become signs, ``</s>`` is an entry of the model itself."""
+    tokenizer = tokenizers.Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator([LETTERS, "the cat sat on the mat </s> " * 20], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return PretrainedTokenizer(tokenizer)
+
+
+def llama() -> Tokenizer:
+    """As Llama's: BPE over characters, and bytes for those that the vocabulary lacks."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"ahst", "▁t", "at"]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    model = models.BPE(
+        vocabulary, [("▁", "t"), ("a", "t")], unk_token="<unk>", fuse_unk=True, byte_fallback=True
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    return PretrainedTokenizer(tokenizer, {"eos_token": "</s>", "bos_token": {"content": "<s>"}})
+
+
 @dataclass(frozen=True)
 class Case:
-    """A tokenizer, and the characters that it knows where it does not know all."""
+    """A tokenizer, the characters that it knows where it does not know all, and what it loses."""
 
     make: Callable[[], Tokenizer]
     alphabet: str | None = None
+    kept: Callable[[str], str] = str
 
     def texts(self) -> st.SearchStrategy[str]:
         """Texts that the tokenizer promises to encode."""
@@ -65,11 +106,23 @@ class Case:
         return [text for text in AWKWARD if self.alphabet is None or set(text) <= set(self.alphabet)]
 
 
+LETTERS = "acehmnost \n"
+
 CASES = {
     "byte": Case(ByteTokenizer),
     "character": Case(lambda: CharacterTokenizer(ALPHABET), ALPHABET),
     "bpe": Case(lambda: BPETokenizer.train(["the cat sat on the mat, the cat 語語 " * 20], 300)),
     "gpt2": Case(gpt2),
+    "wordpiece": Case(
+        lambda: WordPieceTokenizer.train([LETTERS, "the cat sat on the mat " * 20], 60),
+        LETTERS,
+        lambda text: " ".join(text.split()),
+    ),
+    "unigram": Case(unigram, LETTERS, lambda text: text.removeprefix(" ")),
+    "llama": Case(llama, ALPHABET),
+    "symbols": Case(
+        lambda: SymbolTokenizer([*"ABCabc", "AH0"]), "ABCabc \n", lambda text: " ".join("".join(text.split()))
+    ),
 }
 
 
@@ -102,7 +155,8 @@ def test_it_keeps_the_protocol(tokenizer: Tokenizer) -> None:
 
 def test_awkward_texts_come_back(case: Case, tokenizer: Tokenizer) -> None:
     texts = case.awkward()
-    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
+    kept = [case.kept(text) for text in texts]
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == kept
 
 
 @given(st.data())
@@ -110,7 +164,7 @@ def test_awkward_texts_come_back(case: Case, tokenizer: Tokenizer) -> None:
 def test_any_text_comes_back_and_ids_are_in_range(case: Case, data: st.DataObject) -> None:
     tokenizer, text = made(case), data.draw(case.texts())
     ids = tokenizer.encode(text)
-    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids) == case.kept(text)
     assert all(type(token) is int and 0 <= token < tokenizer.vocab_size for token in ids)
 
 
@@ -132,6 +186,33 @@ def test_no_text_can_hold_the_end_of_text(tokenizer: Tokenizer) -> None:
     spelled = tokenizer.decode([tokenizer.end_of_text])
     assert 0 <= tokenizer.end_of_text < tokenizer.vocab_size
     assert tokenizer.end_of_text not in tokenizer.encode(f"a{spelled}b {spelled}")
+
+
+def test_special_ids_are_in_the_vocabulary_and_come_from_no_text(tokenizer: Tokenizer) -> None:
+    special = {tokenizer.end_of_text, tokenizer.pad_token, tokenizer.mask_token} - {None}
+    for token in special:
+        assert token in range(tokenizer.vocab_size)
+        spelled = tokenizer.label(token)
+        for text in (spelled, f"a{spelled}", f"the {spelled} cat"):
+            assert special.isdisjoint(tokenizer.encode(text))
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=20)
+def test_marks_are_the_same_around_every_text(case: Case, data: st.DataObject) -> None:
+    tokenizer = made(case)
+    ids = st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=4)
+    first, second = data.draw(ids), data.draw(ids)
+    marked = tokenizer.add_marks(first)
+    before = tokenizer.add_marks([0] * 99).index(0)
+    assert type(marked) is list
+    assert marked == [*marked[:before], *first, *marked[before + len(first) :]]
+    assert len(marked) - len(first) == len(tokenizer.add_marks([]))
+    both, none = tokenizer.add_marks(first, second), tokenizer.add_marks([], [])
+    assert len(both) == len(first) + len(second) + len(none)
+    assert any(both[i : i + len(first)] == first for i in range(len(both) + 1))
+    assert any(both[i : i + len(second)] == second for i in range(len(both) + 1))
+    assert all(token in range(tokenizer.vocab_size) for token in both)
 
 
 def test_labels_can_be_seen(tokenizer: Tokenizer) -> None:

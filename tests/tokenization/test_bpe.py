@@ -126,7 +126,7 @@ def test_what_is_no_text_or_no_size_is_an_error() -> None:
 def test_a_tokenizer_that_is_no_byte_level_bpe_is_refused() -> None:
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
     with pytest.raises(
-        ValueError, match="not a byte-level BPE: its model is WordLevel and its decoder NoneType"
+        ValueError, match="not a byte-level BPE: its model is WordLevel, its decoder NoneType"
     ):
         BPETokenizer(words)
 

@@ -24,7 +24,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ('{"kind": "by', "no valid JSON"),
         ("\udce9", "no valid JSON"),
-        ('{"kind": "word"}', "kind is 'word'; known kinds are 'byte' and 'character'"),
+        ('{"kind": "word"}', "kind is 'word'; known kinds are 'byte', 'character' and 'symbols'"),
+        ('{"kind": "symbols", "symbols": [1]}', "1 is no symbol"),
         ('{"kind": "character", "characters": ""}', "at least one character"),
         ("[1]", "neither a 'kind' nor a 'model'"),
         ('{"model": {}}', "tokenizers library cannot read it"),

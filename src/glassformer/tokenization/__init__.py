@@ -1,4 +1,4 @@
-"""Text to ids and back: bytes, characters, and byte-level BPE, trained here or GPT-2's own.
+"""Text to ids and back: trained here (BPE, WordPiece, symbols, characters, bytes) or published elsewhere.
 
 Every tokenizer keeps ``contracts.Tokenizer``. In all of them a text is only a text: ``<|endoftext|>`` spelled
 out in it is encoded as the letters it is made of, so that no text can forge the end of a document. The
@@ -10,8 +10,11 @@ from glassformer.tokenization.byte import ByteTokenizer
 from glassformer.tokenization.character import CharacterTokenizer
 from glassformer.tokenization.labels import visible
 from glassformer.tokenization.names import END_OF_TEXT, TOKENIZER_FILE
+from glassformer.tokenization.pretrained import PretrainedTokenizer
 from glassformer.tokenization.ranks import find_gpt2_ranks
-from glassformer.tokenization.saved import load_tokenizer
+from glassformer.tokenization.saved import has_tokenizer, load_tokenizer
+from glassformer.tokenization.symbols import SymbolTokenizer
+from glassformer.tokenization.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "END_OF_TEXT",
@@ -19,7 +22,11 @@ __all__ = [
     "BPETokenizer",
     "ByteTokenizer",
     "CharacterTokenizer",
+    "PretrainedTokenizer",
+    "SymbolTokenizer",
+    "WordPieceTokenizer",
     "find_gpt2_ranks",
+    "has_tokenizer",
     "load_tokenizer",
     "visible",
 ]

