@@ -1,7 +1,9 @@
-"""Text from a language model: sampling filters, ``generate``, and ``stream`` token by token."""
+"""Text from a language model: ``generate``, ``stream``, beam search, ``fill_mask``."""
 
+from glassformer.generation.beam_search import beam_search
 from glassformer.generation.context import Overflow
-from glassformer.generation.generate import generate
+from glassformer.generation.fill_mask import Guess, MaskedLanguageModel, fill_mask
+from glassformer.generation.generate import GenerateOptions, generate
 from glassformer.generation.prompts import Prompt
 from glassformer.generation.sampling import (
     Filter,
@@ -16,7 +18,10 @@ from glassformer.generation.streaming import GenerationOptions, stream
 
 __all__ = [
     "Filter",
+    "GenerateOptions",
     "GenerationOptions",
+    "Guess",
+    "MaskedLanguageModel",
     "MinP",
     "Overflow",
     "Prompt",
@@ -25,6 +30,8 @@ __all__ = [
     "Temperature",
     "TopK",
     "TopP",
+    "beam_search",
+    "fill_mask",
     "generate",
     "stream",
 ]

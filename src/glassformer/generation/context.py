@@ -114,9 +114,16 @@ class Context:
         if copies == 1:
             return
         rows = torch.arange(len(self.buffer), device=self.buffer.device).repeat_interleave(copies)
-        self.buffer = self.buffer[rows]
         self.padding = [padding for padding in self.padding for _ in range(copies)]
         self.real = None if self.real is None else self.real[rows]
+        self.reorder(rows)
+
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with the given rows ``(rows,)``, repeats allowed.
+
+        A row takes the place of one of its own prompt, so that windows stay as they are.
+        """
+        self.buffer = self.buffer[rows]
         for layer in self.cache or ():
             layer.select(rows)
 

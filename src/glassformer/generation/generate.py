@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack, overload
 
-import torch
 from torch import Tensor
 
 from glassformer.contracts import LanguageModel
+from glassformer.generation.beam_search import beam_search
 from glassformer.generation.context import Overflow
-from glassformer.generation.prompts import Prompt, as_lists, is_single
-from glassformer.generation.streaming import GenerationOptions, stream
+from glassformer.generation.prompts import Prompt, continued
+from glassformer.generation.streaming import CommonOptions, GenerationOptions, SamplingOptions, stream
+
+
+class GenerateOptions(GenerationOptions, total=False):
+    """The keywords of ``generate``, for functions that only pass them on."""
+
+    num_beams: int
+    length_penalty: float
+    early_stopping: bool
 
 
 @overload
 def generate(
-    model: LanguageModel, prompt: Tensor, max_new_tokens: int, **options: Unpack[GenerationOptions]
+    model: LanguageModel, prompt: Tensor, max_new_tokens: int, **options: Unpack[GenerateOptions]
 ) -> Tensor: ...
 
 
 @overload
 def generate(
-    model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Unpack[GenerationOptions]
+    model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Unpack[GenerateOptions]
 ) -> list[int]: ...
 
 
@@ -31,7 +39,7 @@ def generate(
     model: LanguageModel,
     prompt: Sequence[Sequence[int]],
     max_new_tokens: int,
-    **options: Unpack[GenerationOptions],
+    **options: Unpack[GenerateOptions],
 ) -> list[list[int]]: ...
 
 
@@ -48,6 +56,9 @@ def generate(
     stop_tokens: Sequence[int] = (),
     seed: int | None = None,
     num_return_sequences: int = 1,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    early_stopping: bool = False,
     attention_mask: Tensor | None = None,
     pad_id: int | None = None,
     use_cache: bool = True,
@@ -98,7 +109,13 @@ def generate(
             temperature, top-k, top-p, min-p.
         stop_tokens: ids at which a row ends; the id itself is part of the result.
         seed: makes sampling reproducible and leaves PyTorch's global random state alone. None uses that.
-        num_return_sequences: continuations of each prompt, sampled independently; the prompt is read once.
+        num_return_sequences: continuations of each prompt, sampled independently, or with beams the best
+            ones, best first; the prompt is read once.
+        num_beams: above 1, the likeliest whole continuations are looked for, this many side by side (see
+            ``beam_search``, which gives their scores too). Nothing is drawn then: the temperature stays at 1
+            or is 0, and of the filters only the repetition penalty is there.
+        length_penalty: with beams: above 0 longer continuations gain, below 0 shorter ones.
+        early_stopping: with beams: end at the first ``num_beams`` that have ended.
         attention_mask: with a tensor ``(batch, seq)``: 1 or True for a real token, padding on the left. What
             ids the padding has does not matter, and they come back as they were.
         pad_id: what fills up a tensor behind a stop token; the first of ``stop_tokens`` by default.
@@ -107,49 +124,46 @@ def generate(
 
     Raises:
         ValueError: an empty prompt, an id outside the vocabulary, a number outside its range, several
-            sequences from a flat prompt, or prompts that do not fit under ``overflow="error"``.
+            sequences from a flat prompt, prompts that do not fit under ``overflow="error"``, or options of
+            sampling together with beams.
         TypeError: ids that are no integers.
     """
-    steps = list(
-        stream(
+    common: CommonOptions = {
+        "repetition_penalty": repetition_penalty,
+        "stop_tokens": stop_tokens,
+        "num_return_sequences": num_return_sequences,
+        "attention_mask": attention_mask,
+        "pad_id": pad_id,
+        "use_cache": use_cache,
+        "overflow": overflow,
+    }
+    sampling: SamplingOptions = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "seed": seed,
+    }
+    if num_beams != 1:
+        _check_nothing_is_drawn(sampling)
+        ids, _ = beam_search(
             model,
             prompt,
             max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            stop_tokens=stop_tokens,
-            seed=seed,
-            num_return_sequences=num_return_sequences,
-            attention_mask=attention_mask,
-            pad_id=pad_id,
-            use_cache=use_cache,
-            overflow=overflow,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+            **common,
         )
-    )
-    if isinstance(prompt, Tensor):
-        return _append_to_tensor(prompt, steps, num_return_sequences)
-    rows = _append_to_lists(as_lists(prompt), steps, num_return_sequences, set(stop_tokens))
-    return rows[0] if is_single(prompt) else rows
+        return ids
+    if length_penalty != 1 or early_stopping:
+        raise ValueError("length_penalty and early_stopping are for beam search: give num_beams above 1 too")
+    steps = list(stream(model, prompt, max_new_tokens, **common, **sampling))
+    return continued(prompt, steps, num_return_sequences, stop_tokens)
 
 
-def _append_to_tensor(prompt: Tensor, steps: list[Tensor], copies: int) -> Tensor:
-    rows = prompt.long().reshape(-1, prompt.shape[-1]).repeat_interleave(copies, dim=0)
-    new = [tokens[:, None].to(prompt.device) for tokens in steps]
-    result = torch.cat([rows, *new], dim=1)
-    return result[0] if prompt.dim() == 1 else result
-
-
-def _append_to_lists(
-    prompts: list[list[int]], steps: list[Tensor], copies: int, stop_tokens: set[int]
-) -> list[list[int]]:
-    rows = [list(prompt) for prompt in prompts for _ in range(copies)]
-    columns = torch.stack(steps, dim=1).tolist() if steps else []
-    for row, continuation in zip(rows, columns, strict=False):
-        for token in continuation:
-            row.append(token)
-            if token in stop_tokens:
-                break
-    return rows
+def _check_nothing_is_drawn(sampling: SamplingOptions) -> None:
+    off = {"temperature": (0, 1), "top_k": (None, 0), "top_p": (None, 1), "min_p": (None, 0), "seed": (None,)}
+    for name, value in sampling.items():
+        if value not in off[name]:
+            raise ValueError(f"{name}={value} is for sampling; beam search draws nothing: leave it out")

@@ -1,4 +1,4 @@
-"""Prompts, in every form that a user may have them in, made into one rectangle of token ids."""
+"""Prompts, in every form that a user may have them in, made into one rectangle of token ids, and back."""
 
 from __future__ import annotations
 
@@ -68,6 +68,32 @@ def as_lists(prompt: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]
         raise TypeError("a prompt is token ids, got a str; encode it with the model's tokenizer first")
     rows = cast(Sequence[Sequence[int]], [prompt] if is_single(prompt) else prompt)
     return [_as_list(row, number) for number, row in enumerate(rows)]
+
+
+def continued(
+    prompt: Prompt, steps: Sequence[Tensor], copies: int, stop_tokens: Sequence[int]
+) -> Tensor | list[int] | list[list[int]]:
+    """Prompts and what follows them, in the form that the prompts have.
+
+    Args:
+        prompt: as it was given.
+        steps: for each step the token of each row, ``(batch * copies,)``.
+        copies: rows of each prompt, next to each other.
+        stop_tokens: behind the first of them a list ends; a tensor is left as it is.
+    """
+    if isinstance(prompt, Tensor):
+        given = prompt.long().reshape(-1, prompt.shape[-1]).repeat_interleave(copies, dim=0)
+        new = [tokens[:, None].to(prompt.device) for tokens in steps]
+        result = torch.cat([given, *new], dim=1)
+        return result[0] if prompt.dim() == 1 else result
+    rows = [list(ids) for ids in as_lists(prompt) for _ in range(copies)]
+    columns = torch.stack(list(steps), dim=1).tolist() if steps else []
+    for row, continuation in zip(rows, columns, strict=False):
+        for token in continuation:
+            row.append(token)
+            if token in stop_tokens:
+                break
+    return rows[0] if is_single(prompt) else rows
 
 
 def _read_tensor(prompt: Tensor, attention_mask: Tensor | None, vocab_size: int) -> PromptBatch:

@@ -16,21 +16,30 @@ from glassformer.generation.sampling import Sampler
 from glassformer.generation.stopping import StopRule
 
 
-class GenerationOptions(TypedDict, total=False):
-    """The keywords of ``generate`` and ``stream``, for functions that only pass them on."""
+class SamplingOptions(TypedDict, total=False):
+    """The keywords that say how a token is drawn."""
 
     temperature: float
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    seed: int | None
+
+
+class CommonOptions(TypedDict, total=False):
+    """The keywords that every way of generating has."""
+
     repetition_penalty: float | None
     stop_tokens: Sequence[int]
-    seed: int | None
     num_return_sequences: int
     attention_mask: Tensor | None
     pad_id: int | None
     use_cache: bool
     overflow: Overflow | None
+
+
+class GenerationOptions(SamplingOptions, CommonOptions, total=False):
+    """The keywords of ``stream``, for functions that only pass them on."""
 
 
 def stream(
@@ -58,10 +67,48 @@ def stream(
     evaluation mode from the first token until the stream ends or is closed; then every module is back in its
     own mode.
     """
-    if not isinstance(max_new_tokens, int):
-        raise TypeError(f"max_new_tokens must be a whole number, got {max_new_tokens!r}")
     if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"seed must be at least 0 and below 2**63, got {seed}")
+    context, stop = open_context(
+        model,
+        prompt,
+        max_new_tokens,
+        stop_tokens=stop_tokens,
+        num_return_sequences=num_return_sequences,
+        attention_mask=attention_mask,
+        pad_id=pad_id,
+        use_cache=use_cache,
+        overflow=overflow,
+    )
+    sampler = Sampler(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        generator=None if seed is None else torch.Generator(context.tokens.device).manual_seed(seed),
+    )
+    return _steps(context, sampler, stop, max_new_tokens, num_return_sequences)
+
+
+def open_context(
+    model: LanguageModel,
+    prompt: Prompt,
+    max_new_tokens: int,
+    *,
+    stop_tokens: Sequence[int],
+    num_return_sequences: int,
+    attention_mask: Tensor | None,
+    pad_id: int | None,
+    use_cache: bool,
+    overflow: Overflow | None,
+) -> tuple[Context, StopRule]:
+    """What every way of generating begins with: prompts read and checked, and the rule that ends rows.
+
+    Arguments and errors are those of ``generate``.
+    """
+    if not isinstance(max_new_tokens, int):
+        raise TypeError(f"max_new_tokens must be a whole number, got {max_new_tokens!r}")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be 0 or above, got {max_new_tokens}")
     if num_return_sequences < 1:
@@ -69,20 +116,11 @@ def stream(
     if num_return_sequences > 1 and is_single(prompt):
         raise ValueError("a flat prompt gives one sequence; for several make it a batch of one: [prompt]")
     batch = read_prompt(prompt, attention_mask, model.vocab_size).to(_device(model, prompt))
-    sampler = Sampler(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        generator=None if seed is None else torch.Generator(batch.ids.device).manual_seed(seed),
-    )
     stop = StopRule(stop_tokens, pad_id, model.vocab_size, batch.ids.device)
     policy = overflow_policy(model, overflow)
     if policy == "error":
         check_room(batch, max_new_tokens, model.max_seq_len)
-    context = Context(model, batch, max_new_tokens, slides=policy == "slide", use_cache=use_cache)
-    return _steps(context, sampler, stop, max_new_tokens, num_return_sequences)
+    return Context(model, batch, max_new_tokens, slides=policy == "slide", use_cache=use_cache), stop
 
 
 @torch.no_grad()  # not inference_mode: its tensors, in tables that a model keeps, would break later training
@@ -93,7 +131,7 @@ def _steps(
         for step in range(max_new_tokens):
             logits = context.next_token_logits()
             if step == 0:
-                _check_numbers(logits)
+                check_numbers(logits)
                 logits = logits.repeat_interleave(copies, dim=0)  # a prompt is read once, whatever the copies
                 context.repeat(copies)
             tokens = sampler(logits, context.tokens)
@@ -103,7 +141,12 @@ def _steps(
                 return
 
 
-def _check_numbers(logits: Tensor) -> None:
+def check_numbers(logits: Tensor) -> None:
+    """Refuse a model that is broken.
+
+    Raises:
+        ValueError: NaN among its first logits.
+    """
     if logits.isnan().any():
         raise ValueError("the model's logits are NaN after the prompt: its weights are broken or diverged")
 

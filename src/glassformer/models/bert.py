@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from glassformer.attention import MultiHeadAttention
 from glassformer.choices import choose
+from glassformer.generation.fill_mask import Guess
+from glassformer.generation.fill_mask import fill_mask as fill_text_mask
 from glassformer.layers import FEED_FORWARDS, NORMS
 from glassformer.models.base import TransformerModel
 from glassformer.models.heads import (
@@ -176,6 +178,10 @@ class BERTModel(TransformerModel):
     def attentions(self) -> dict[str, list[MultiHeadAttention]]:
         """Attention of each layer, by kind."""
         return {"self": [block.attention for block in self.blocks]}  # type: ignore[misc]
+
+    def fill_mask(self, text: str, top_k: int = 5) -> list[list[Guess]]:
+        """What each ``[MASK]`` of a text may hide: ``generation.fill_mask`` with this model."""
+        return fill_text_mask(self, text, top_k)
 
     def tied_parameters(self) -> dict[str, str]:
         """A head over the vocabulary shares the token embedding."""
