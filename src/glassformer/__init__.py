@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from glassformer.attention import FusedAttention, KVCache, MultiHeadAttention, ScaledDotProductAttention
     from glassformer.attention import record_attention as record_attention
     from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
+    from glassformer.pretrained import from_pretrained as from_pretrained
+    from glassformer.pretrained import save_pretrained as save_pretrained
     from glassformer.visualization import AttentionVisualizer
 
 _HOME = {
@@ -27,7 +29,9 @@ _HOME = {
     "T5Model": "glassformer.models",
     "TransformerModel": "glassformer.models",
     "ViTModel": "glassformer.models",
+    "from_pretrained": "glassformer.pretrained",
     "record_attention": "glassformer.attention",
+    "save_pretrained": "glassformer.pretrained",
 }
 
 __all__ = [
@@ -42,7 +46,9 @@ __all__ = [
     "TransformerModel",
     "ViTModel",
     "__version__",
+    "from_pretrained",
     "record_attention",
+    "save_pretrained",
 ]
 
 try:

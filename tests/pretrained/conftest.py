@@ -1,0 +1,127 @@
+"""Peers that say nothing while they load and save, and GGUF files of them as llama.cpp writes those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from glassformer.pretrained.gguf_files import part_halves
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    yield
+    transformers.logging.enable_progress_bar()
+
+
+@pytest.fixture
+def write() -> Callable[..., Path]:
+    """``write(peer, path, type of the matrices, **metadata)``."""
+    pytest.importorskip("gguf")
+    return write_gguf
+
+
+@pytest.fixture
+def as_read() -> Callable[..., nn.Module]:
+    """``as_read(peer, type)``: the peer with the weights that such a file holds."""
+    return dequantized
+
+
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "model.layers.": "blk.",
+}
+
+
+def interleaved(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """The order that GGUF keeps queries and keys in."""
+    return rows.view(heads, 2, -1, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
+
+
+def write_gguf(model: nn.Module, path: Path, kind: str = "F32", **metadata: Any) -> Path:
+    """A GGUF file with the matrices of a peer in a type, as llama.cpp writes them."""
+    import gguf
+
+    config, type_ = model.config, gguf.GGMLQuantizationType[kind]
+    writer = gguf.GGUFWriter(path, metadata.pop("architecture", "llama"))
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    for name, value in metadata.items():
+        writer.add_key_value(name.replace("__", "."), *value)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        for part, count in heads.items():
+            if part in name:
+                tensor = interleaved(tensor, count)
+        for theirs, short in NAMES.items():
+            name = name.replace(theirs, short)
+        data = tensor.contiguous().numpy()
+        if data.ndim == 1 or kind == "F32":
+            writer.add_tensor(name, data)
+        else:
+            writer.add_tensor(name, quantized(data, type_), raw_dtype=type_)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def quantized(data: np.ndarray, kind: Any) -> np.ndarray:
+    """The package quantises to most types; of the others any bytes with small scales are a tensor."""
+    import gguf.quants
+
+    try:
+        return gguf.quants.quantize(data, kind)
+    except NotImplementedError:
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        blocks = np.random.default_rng(0).integers(0, 256, (data.size // block, size), dtype=np.uint8)
+        for place in {"Q4_K": (0, 2), "Q6_K": (208,)}[kind.name]:
+            blocks[:, place : place + 2] = np.frombuffer(np.float16(0.00005).tobytes(), np.uint8)
+        return blocks.reshape(data.shape[0], -1)
+
+
+def dequantized(model: nn.Module, kind: str) -> nn.Module:
+    """The peer with the weights that the file holds."""
+    import gguf.quants
+
+    type_ = gguf.GGMLQuantizationType[kind]
+    state = model.state_dict()
+    heads = {"q_proj": model.config.num_attention_heads, "k_proj": model.config.num_key_value_heads}
+    for name, tensor in state.items():
+        if tensor.dim() == 1 or kind == "F32":
+            continue
+        count = next((count for part, count in heads.items() if part in name), None)
+        rows = tensor if count is None else interleaved(tensor, count)
+        values = torch.from_numpy(gguf.quants.dequantize(quantized(rows.contiguous().numpy(), type_), type_))
+        state[name] = values if count is None else part_halves(values, heads=count)[0]
+    model.load_state_dict(state)
+    return model

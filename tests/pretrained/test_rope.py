@@ -1,0 +1,154 @@
+"""Rotary positions in the configs of Hugging Face."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import glassformer
+from glassformer.models import GPTModel
+from glassformer.pretrained import save_pretrained
+
+VOCABULARY = 61
+SCALINGS: dict[str, dict[str, Any]] = {
+    "linear": {"factor": 3.0},
+    "dynamic": {"factor": 3.0},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 20, "beta_fast": 4.0},
+    "yarn_with_options": {
+        "factor": 4.0,
+        "original_max_position_embeddings": 20,
+        "attention_factor": 1.25,
+        "truncate": False,
+        "beta_slow": 0.5,
+    },
+    "llama3": {
+        "factor": 4.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 3.0,
+        "original_max_position_embeddings": 20,
+    },
+}
+
+
+def peer(**rope: Any) -> nn.Module:
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=36,
+        intermediate_size=29,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=10,
+        max_position_embeddings=10 if rope.get("rope_type") == "dynamic" else 40,
+        rope_parameters={"rope_theta": 500.0, **rope},
+        initializer_range=0.15,
+    )
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def in_older_words(folder: Path) -> None:
+    """As configs were written before ``rope_parameters``."""
+    config = json.loads((folder / "config.json").read_text())
+    scaling = config.pop("rope_parameters")
+    config["rope_theta"] = scaling.pop("rope_theta")
+    config["rope_scaling"] = {"type": scaling.pop("rope_type"), **scaling}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("name", SCALINGS)
+@torch.no_grad()
+def test_scaled_positions_are_those_of_the_peer(name: str, older: bool, tmp_path: Path) -> None:
+    theirs = peer(rope_type=name.removesuffix("_with_options"), **SCALINGS[name])
+    theirs.save_pretrained(tmp_path)
+    if older:
+        in_older_words(tmp_path)
+    ours = glassformer.from_pretrained(tmp_path)
+    ids = torch.randint(2, VOCABULARY, (2, 33))
+    expected = theirs(ids).logits
+    assert float((ours(ids) - expected).abs().max()) <= 1e-5
+    plain = GPTModel(**ours.config | {"positions": {"kind": "rotary", "theta": 500.0}})
+    plain.load_state_dict(ours.state_dict())
+    assert float((plain(ids) - expected).abs().max()) > 1e-3  # the scaling counts
+
+    save_pretrained(ours, tmp_path / "ours", format="huggingface")
+    reread = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "ours").eval()
+    assert torch.equal(reread(ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("rope", "problem"),
+    [
+        (
+            {"rope_type": "longrope", "factor": 2.0},
+            "rope_type = 'longrope' is not implemented .there are: def",
+        ),
+        ({"rope_type": "yarm", "factor": 2.0}, "rope_type = 'yarm' is not implemented, did you mean 'yarn'"),
+        ({"rope_type": "yarn", "type": "linear", "factor": 2.0}, "rope_type = 'linear and yarn' is not"),
+        ({"rope_type": "yarn", "factor": 2.0, "mscale": 0.7}, "mscale = 0.7 of rope_type 'yarn' is not"),
+        ({"rope_type": "default", "factor": 2.0}, "factor = 2.0 of rope_type 'default' is not implemented"),
+        (
+            {"full_attention": {"rope_type": "default"}},
+            "full_attention = {'rope_type': 'default'} of rope_type",
+        ),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5 is not implemented here, only 1"),
+        ({"rope_type": "linear"}, "linear scaling needs factor"),
+        ({"rope_type": "linear", "factor": -2.0}, "factor of rotary scaling must be positive, not -2.0"),
+    ],
+)
+def test_what_is_not_implemented_is_named(rope: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    peer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["rope_parameters"] = rope
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=problem):
+        glassformer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"pairing": "interleaved"}, 'pairing "half"'),
+        ({"d_rotary": 4}, "all 12 dimensions of a head must turn"),
+        (
+            {"scaling": {"kind": "ntk", "factor": 2.0}},
+            "must be one of linear, dynamic, yarn, llama3, not 'ntk'",
+        ),
+        (
+            {"scaling": {"kind": "dynamic", "factor": 2.0, "original_length": 7}},
+            "dynamic scaling must start at max_seq_len=1024, not at 7",
+        ),
+    ],
+)
+def test_what_the_layout_cannot_say_is_named(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    llama = GPTModel(
+        VOCABULARY,
+        24,
+        1,
+        2,
+        positions={"kind": "rotary", **changes},
+        norm="rms",
+        bias=False,
+        activation="swiglu",
+    )
+    with pytest.raises(ValueError, match=problem):
+        save_pretrained(llama, tmp_path, format="huggingface")
+
+
+@torch.no_grad()
+def test_llama3_without_its_defaults_is_written_with_them(tmp_path: Path) -> None:
+    scaling = {"kind": "llama3", "factor": 2.0, "original_length": 20}
+    positions = {"kind": "rotary", "scaling": scaling}
+    llama = GPTModel(
+        VOCABULARY, 24, 1, 2, positions=positions, norm="rms", bias=False, activation="swiglu"
+    ).eval()
+    save_pretrained(llama, tmp_path, format="huggingface")
+    ids = torch.arange(30)[None]
+    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    assert float((theirs(ids).logits - llama(ids)).abs().max()) <= 1e-5
