@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassformer.data import SPLITS, Corpus, SilentProgress
-from glassformer.data.splits import _ends
+from glassformer.data.splits import ends_of_splits
 
 TEXTS = [f"text number {i}, and some more words" for i in range(100)]
 
@@ -62,7 +62,7 @@ def test_every_split_with_a_fraction_gets_a_document(count: int) -> None:
 @given(st.lists(st.integers(1, 100), min_size=3, max_size=3), st.integers(3, 1000))
 def test_ranks_follow_the_fractions(weights: list[int], count: int) -> None:
     fractions = [weight / sum(weights) for weight in weights]
-    ends = _ends(fractions, count)
+    ends = ends_of_splits(fractions, count)
     sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
     assert sum(sizes) == count
     assert min(sizes) >= 1

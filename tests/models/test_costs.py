@@ -6,16 +6,18 @@ import re
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS
-from glassformer.models import GPTModel
+from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
+from glassformer.models.bert import HEADS
 from glassformer.models.costs import Size, cost_of, describe, total
 from glassformer.positions.build import SCHEMES
 
-every_scheme = [*sorted(SCHEMES), {"kind": "rotary", "d_rotary": 2}]
+yarn = {"kind": "yarn", "factor": 2.0, "original_length": 8}
+every_scheme = [*sorted(SCHEMES), {"kind": "rotary", "d_rotary": 2}, {"kind": "rotary", "scaling": yarn}]
 choices = st.fixed_dictionaries(
     {
         "vocab_size": st.integers(1, 60),
@@ -30,6 +32,7 @@ choices = st.fixed_dictionaries(
         "residual": st.sampled_from(sorted(RESIDUALS)),
         "bias": st.booleans(),
         "tie_embeddings": st.booleans(),
+        "window": st.sampled_from([None, 1, 4]),
     }
 )
 lengths, batches = st.integers(1, 12), st.integers(1, 3)
@@ -55,7 +58,6 @@ def test_flops_are_those_that_pytorch_counts(options, n, batch):
 
 @given(options=choices, n=lengths, batch=batches, dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_memory_is_what_autograd_keeps(options, n, batch, dtype):
-    assume(n > 1 or options["positions"] != "alibi")
     model = build(options).to(dtype)
     assert kept_bytes(model, n, batch) == total(describe(model, n, batch)).memory
 
@@ -75,6 +77,10 @@ def test_memory_of_a_single_token_under_a_learned_bias_needs_no_mask():
 
 def kept_bytes(model, n, batch):
     """Bytes of all storages, parameters apart, that the backward pass needs."""
+    return bytes_kept_by(model, torch.zeros(batch, n, dtype=torch.long))
+
+
+def bytes_kept_by(model, *inputs):
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
@@ -82,9 +88,8 @@ def kept_bytes(model, n, batch):
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    ids = torch.zeros(batch, n, dtype=torch.long)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(ids)
+        logits = model(*inputs)
     bytes_kept = sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in own)
     del logits
     return bytes_kept
@@ -95,13 +100,15 @@ def test_formulas_give_the_numbers(options, n):
     check_formulas(build(options), n)
 
 
-def check_formulas(model, n):
+def check_formulas(model, n, **more):
     config = model.config
     heads, d = config["num_heads"], config["d_model"]
-    sizes = {"n": n, "d": d, "h": heads, "V": config["vocab_size"], "L": config["num_layers"]}
-    sizes |= {"f": config["d_ff"] or 4 * d, "g": config["num_kv_heads"] or heads}
-    sizes |= {"e": config["d_head"] or d // heads, "max_seq_len": config["max_seq_len"]}
-    for cost in describe(model, n):
+    sizes = {"n": n, "d": d, "h": heads, "V": config.get("vocab_size"), **more}
+    sizes |= {"f": config["d_ff"] or 4 * d, "g": config.get("num_kv_heads") or heads}
+    sizes |= {"e": config.get("d_head") or d // heads, "max_seq_len": config.get("max_seq_len")}
+    for cost in describe(model, n, target_len=more.get("m")):
+        decodes = cost.component.startswith("decoder")
+        sizes["L"] = config.get("num_decoder_layers" if decodes else "num_layers")
         for formula, number in (
             (cost.parameter_formula, cost.parameters),
             (cost.flop_formula, cost.flops),
@@ -129,12 +136,6 @@ def test_layers_that_cost_the_same_are_one_entry_and_a_tied_head_is_free():
     assert costs[-1].flops == 2 * 10 * 16 * 50
 
 
-def test_the_largest_preset_is_described_without_its_memory():
-    with torch.device("meta"):
-        model = GPTModel.from_preset("gpt2-xl")
-    assert total(describe(model, 1024)).parameters == 1_557_611_200
-
-
 def test_attention_grows_with_the_square_of_the_text_and_the_rest_with_its_length():
     model = GPTModel(50, 16, 3, 4, max_seq_len=64)
     short, long = ({cost.component: cost.flops for cost in describe(model, n)} for n in (16, 64))
@@ -148,7 +149,7 @@ def test_refuses_what_makes_no_sense():
         describe(model, 0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, not -1"):
         describe(model, 3, -1)
-    with pytest.raises(ValueError, match="seq_len 13 is past the learned table of 12 positions"):
+    with pytest.raises(ValueError, match="a sequence of 13 tokens is past the learned table of 12 positions"):
         describe(model, 13)
     with pytest.raises(TypeError, match="cost of a Conv1d is not described"):
         cost_of(torch.nn.Conv1d(1, 1, 1), None)
@@ -157,3 +158,132 @@ def test_refuses_what_makes_no_sense():
 def test_an_output_projection_with_a_bias_says_so():
     (cost,) = cost_of(torch.nn.Linear(3, 5), Size(n=1, batch=1, width=4, layers=1))
     assert (cost.parameters, cost.parameter_formula) == (20, "V d + V")
+
+
+# Other families: the same claims
+
+common = {
+    "num_layers": st.integers(1, 3),
+    "num_heads": st.sampled_from([1, 4]),
+    "d_ff": st.integers(1, 40),
+    "norm": st.sampled_from(sorted(NORMS)),
+    "activation": st.sampled_from(sorted(FEED_FORWARDS)),
+    "residual": st.sampled_from(sorted(RESIDUALS)),
+    "bias": st.booleans(),
+}
+text = {"vocab_size": st.integers(2, 60), "positions": st.sampled_from(every_scheme)}
+berts = st.fixed_dictionaries(
+    {
+        **common,
+        **text,
+        "head": st.sampled_from(sorted(HEADS)),
+        "pooler": st.booleans(),
+        "labels": st.integers(1, 5),
+        "num_token_types": st.integers(1, 3),
+    }
+)
+t5s = st.fixed_dictionaries(
+    {
+        **common,
+        **text,
+        "num_decoder_layers": st.integers(1, 3),
+        "d_head": st.sampled_from([None, 2, 6]),
+        "tie_embeddings": st.booleans(),
+        "attention_scale": st.sampled_from([None, 1.0]),
+    }
+)
+vits = st.fixed_dictionaries(
+    {
+        **common,
+        "num_channels": st.integers(1, 3),
+        "qkv_bias": st.sampled_from([None, False, True]),
+        "layer_scale": st.sampled_from([None, 0.1]),
+        "num_registers": st.integers(0, 2),
+        "pooler": st.booleans(),
+        "head": st.sampled_from(["none", "classification"]),
+        "labels": st.integers(1, 5),
+    }
+)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+
+
+def check(model, costs, inputs, textbook):
+    """Parameters, FLOPs and memory are those of PyTorch."""
+    sums = total(costs)
+    assert sums.parameters == model.num_parameters()
+    assert sums.memory == bytes_kept_by(model, *inputs)
+    with FlopCounterMode(display=False) as counter:
+        textbook(*inputs)
+    assert sums.flops == counter.get_total_flops()
+
+
+@given(options=berts, n=lengths, batch=batches, dtype=dtypes)
+def test_bert_costs_what_pytorch_counts(options, n, batch, dtype):
+    sizes = {"d_model": 16, "max_seq_len": 12, **options}
+    model, textbook = (BERTModel(**sizes, kernel=kernel).to(dtype) for kernel in ("fused", "textbook"))
+    check(model, describe(model, n, batch), (torch.zeros(batch, n, dtype=torch.long),), textbook)
+
+
+@given(options=t5s, n=lengths, m=lengths, batch=batches, dtype=dtypes)
+def test_encoder_decoders_cost_what_pytorch_counts(options, n, m, batch, dtype):
+    sizes = {"d_model": 16, "max_seq_len": 12, "end_token": 0, **options}
+    model, textbook = (T5Model(**sizes, kernel=kernel).to(dtype) for kernel in ("fused", "textbook"))
+    inputs = [torch.zeros(batch, length, dtype=torch.long) for length in (n, m)]
+    check(model, describe(model, n, batch, m), inputs, textbook)
+
+
+@given(options=vits, batch=batches, dtype=dtypes)
+def test_vit_costs_what_pytorch_counts(options, batch, dtype):
+    sizes = {"image_size": 8, "patch_size": 4, "d_model": 16, **options}
+    model, textbook = (ViTModel(**sizes, kernel=kernel).to(dtype) for kernel in ("fused", "textbook"))
+    pixels = torch.zeros(batch, options["num_channels"], 8, 8, dtype=dtype)
+    check(model, describe(model, batch_size=batch), (pixels,), textbook)
+
+
+@given(options=berts, n=st.integers(2, 12))
+def test_formulas_of_bert_give_the_numbers(options, n):
+    check_formulas(BERTModel(d_model=16, max_seq_len=12, **options), n)
+
+
+@given(options=t5s, n=st.integers(2, 12), m=st.integers(2, 12))
+def test_formulas_of_encoder_decoders_give_the_numbers(options, n, m):
+    check_formulas(T5Model(d_model=16, max_seq_len=12, end_token=0, **options), n, m=m)
+
+
+@given(options=vits)
+def test_formulas_of_vit_give_the_numbers(options):
+    model = ViTModel(image_size=8, patch_size=4, d_model=16, **options)
+    check_formulas(model, 5 + options["num_registers"], P=4)
+
+
+PRESETS = [(family, name) for family in TransformerModel.families.values() for name in family.presets]
+
+
+@pytest.mark.parametrize(("family", "name"), PRESETS, ids=[name for _, name in PRESETS])
+def test_every_preset_is_described_without_its_memory(family, name):
+    with torch.device("meta"):
+        model = family.from_preset(name)
+    assert total(describe(model)).parameters == model.num_parameters()
+
+
+def test_a_decoder_reads_the_source_once_whatever_its_depth():
+    model = T5Model(50, 16, 1, 4, num_decoder_layers=3)
+    costs = {cost.component: cost for cost in describe(model, 10, 2, 7)}
+    assert costs["memory, read by every decoder layer"].memory == 4 * 2 * 10 * 16
+    assert costs["decoder cross-attention: scores and mixing"].copies == 3
+    assert costs["decoder cross-attention: scores and mixing"].flops == 3 * 4 * 2 * 7 * 10 * 16
+    assert costs["decoder cross-attention: scores and mixing"].flop_formula == "4 h e m n"
+    assert costs["encoder attention: scores and mixing"].flop_formula == "4 h e n^2"
+    assert costs["decoder attention: scores and mixing"].flop_formula == "4 h e m^2"
+    assert costs["decoder token_embedding"].parameter_formula == "tied"
+
+
+def test_refuses_lengths_that_a_model_does_not_have():
+    with pytest.raises(ValueError, match="a GPTModel reads one sequence: leave target_len out"):
+        describe(GPTModel(50, 16, 1, 4), 3, 1, 3)
+    with pytest.raises(ValueError, match="an image is 5 tokens here, not 6: leave seq_len out"):
+        describe(ViTModel(8, 4, 16, 1, 4), 6)
+    with pytest.raises(ValueError, match="target_len must be at least 1, not 0"):
+        describe(T5Model(50, 16, 1, 4), 3, 1, 0)
+    with pytest.raises(ValueError, match="a sequence of 13 tokens is past the learned table of 12"):
+        describe(T5Model(50, 16, 1, 4, max_seq_len=12, positions="learned"), 3, 1, 13)

@@ -54,7 +54,7 @@ PUBLISHED = {
         "vit-large": 304_326_632,
     },
 }
-OWN = {"gpt-nano", "gpt-micro", "gpt-mini", "gpt-small", "bert-mini"}
+OWN = {"gpt-nano", "gpt-micro", "gpt-mini", "gpt-small", "bert-mini", "t5-mini", "transformer-mini"}
 # Vaswani et al. 2017, table 3, counts 65 and 213 million; see the presets' docstring.
 PAPER_OF_2017 = {"transformer-base": (63_082_496, 65e6), "transformer-big": (214_245_376, 213e6)}
 

@@ -53,6 +53,15 @@ def test_positions_of_another_image_size_are_interpolated():
     torch.testing.assert_close(resized[1:], expected[0].flatten(1).T)
 
 
+def test_pixel_values_are_images_normalized_channel_by_channel():
+    images = torch.rand(2, 1, 12, 12)
+    torch.testing.assert_close(small().normalize(images), images * 2 - 1)
+    coloured = small(num_channels=3, pixel_mean=[0.1, 0.2, 0.3], pixel_std=[1.0, 2.0, 4.0])
+    image = torch.rand(3, 12, 12)
+    for channel, (mean, std) in enumerate(((0.1, 1.0), (0.2, 2.0), (0.3, 4.0))):
+        torch.testing.assert_close(coloured.normalize(image)[channel], (image[channel] - mean) / std)
+
+
 def test_layer_scale_starts_close_to_the_identity():
     model = small(head="none", layer_scale=1e-6)
     stream = []
@@ -82,6 +91,12 @@ def test_layer_scale_starts_close_to_the_identity():
         (lambda: small(patch_size=5), ValueError, "image_size=12 is no multiple of patch_size=5"),
         (lambda: small(num_registers=-1), ValueError, "num_registers must not be negative"),
         (lambda: small(head="masked_lm"), ValueError, "classification"),
+        (
+            lambda: small(pixel_mean=[0.1, 0.2]),
+            ValueError,
+            "pixel_mean must be one number, or one for each of 1",
+        ),
+        (lambda: small(pixel_std=0.0), ValueError, "pixel_std must be positive"),
     ],
 )
 def test_mistakes_are_named(call, error, message):

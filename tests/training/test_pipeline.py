@@ -16,8 +16,10 @@ from glassformer.training import (
     ngram_baselines,
     train,
 )
-from glassformer.training import pipeline as pipeline_module
-from glassformer.training.pipeline import build_model, evaluate_split, make_tokenizer, prepare_data
+from glassformer.training import tokenizers as tokenizers_module
+from glassformer.training.building import build_model
+from glassformer.training.language_modelling import evaluate_split, prepare_data
+from glassformer.training.tokenizers import make_tokenizer
 
 SMALL = ModelConfig("gpt", "none", d_model=16, num_layers=1, num_heads=2)
 
@@ -107,7 +109,7 @@ def test_without_validation_text_there_is_no_evaluation(run_config, console):
 
 def test_a_preset_with_changes(run_config):
     config = replace(run_config, model=ModelConfig(preset="gpt-nano", num_layers=1, dropout=0.1))
-    model = build_model(config, ByteTokenizer())
+    model = build_model(config, {"vocab_size": 257})
     wanted = {
         "d_model": 48,
         "num_layers": 1,
@@ -118,7 +120,7 @@ def test_a_preset_with_changes(run_config):
     }
     assert wanted.items() <= model.config.items()
     longer = replace(config, model=replace(config.model, max_seq_len=64))
-    assert build_model(longer, ByteTokenizer()).max_seq_len == 64
+    assert build_model(longer, {"vocab_size": 257}).max_seq_len == 64
 
 
 def test_tokenizers_by_name(run_config, monkeypatch, tmp_path):
@@ -141,7 +143,7 @@ def test_tokenizers_by_name(run_config, monkeypatch, tmp_path):
 def test_ranks_of_gpt2(run_config, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(BPETokenizer, "from_tiktoken", lambda path: asked.append(path))
-    monkeypatch.setattr(pipeline_module, "find_gpt2_ranks", lambda: "found")
+    monkeypatch.setattr(tokenizers_module, "find_gpt2_ranks", lambda: "found")
     file = tmp_path / "mine.tiktoken"
     file.touch()
     for name in ("gpt2", str(file)):

@@ -49,7 +49,7 @@ def test_wsd_stays_then_goes_down_a_line():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "linear"}, "one of cosine, wsd, constant, not 'linear'"),
+        ({"kind": "linear"}, "one of cosine, wsd, inverse_sqrt, constant, not 'linear'"),
         ({"warmup_steps": -1}, "at least 0, not -1"),
         ({"final": 1.5}, "0 to 1, not 1.5"),
         ({"decay_fraction": 0.0}, "above 0 and at most 1, not 0.0"),

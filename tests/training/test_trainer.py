@@ -71,10 +71,14 @@ def test_overfits_one_batch(trainer, tiny_model):
         evaluation=EvaluationConfig(every=0),
         checkpoints=CheckpointConfig(every=0),
     )
-    # The first token of a row has nothing before it, so let each row begin with a token of its own.
-    built.objective = lambda model, batch: LanguageModelling()(
-        model, torch.cat([torch.arange(4)[:, None], batch[:, 1:]], 1)
-    )
+
+    class OwnFirstToken(LanguageModelling):
+        """The first token of a row has nothing before it, so each row begins with a token of its own."""
+
+        def __call__(self, model, batch):
+            return super().__call__(model, torch.cat([torch.arange(4)[:, None], batch[:, 1:]], 1))
+
+    built.objective = OwnFirstToken()
     assert built.run().metrics["loss"] < 0.01
 
 
@@ -224,6 +228,7 @@ class Poisoned:
 
     def __init__(self, call, poison):
         self.calls, self.call, self.poison = 0, call, poison
+        self.count = LanguageModelling().count
 
     def __call__(self, model, batch):
         self.calls += 1

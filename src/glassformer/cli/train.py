@@ -12,15 +12,16 @@ import tyro
 
 from glassformer.cli.arguments import Command
 from glassformer.training.config import TrainingConfig
-from glassformer.training.config_files import load_config
+from glassformer.training.config_files import config_path, load_config
 
 
 @dataclass
 class Train(Command):
-    """Train a model on text. Values come from the defaults, then --config, then the other flags."""
+    """Train a model. Values come from the defaults, then --config, then the other flags."""
 
-    config: Path | None = None
-    """A TOML file with any of the values below; unknown keys are errors."""
+    config: str | None = None
+    """A TOML file with any of the values below (unknown keys are errors), or the name of one that is in the
+    library: classify-minilm, classify-mlm, digits, g2p, g2p-2017, g2p-published, mlm, mnist, spans."""
     resume: bool = False
     """Go on with the run in --run-folder, with its own config, to the bit as if it had never stopped."""
     overwrite: bool = False
@@ -34,13 +35,14 @@ class Train(Command):
         """Read the flags; where they name a file, or a run to resume, read them once more on top of that."""
         command = super().parse(arguments, default)
         if command.config is not None:
-            command = super().parse(arguments, cls(settings=load_config(command.config, TrainingConfig())))
+            settings = load_config(config_path(command.config), TrainingConfig())
+            command = super().parse(arguments, cls(settings=settings))
         kept = Path(command.settings.run_folder) / "config.toml"
         if not command.resume or not kept.exists():
             return command
         settings = load_config(kept, TrainingConfig())
         if command.config is not None:
-            settings = load_config(command.config, settings)
+            settings = load_config(config_path(command.config), settings)
         return super().parse(arguments, cls(settings=settings))
 
     def run(self) -> int:
@@ -55,9 +57,10 @@ class Train(Command):
             print(f"go on with: glassformer train --resume --run-folder {shlex.quote(folder)}")
             return 130
         loss = result.metrics.get("validation_loss")
-        said = "" if loss is None else f", held-out loss {loss:.4f} nats/token"
+        said = "" if loss is None else f", held-out loss {loss:.4f} nats"
         print(f"finished {result.step} steps{said}; the model is in {result.checkpoint}")
-        print(f"let it write: glassformer generate {shlex.quote(folder)}")
+        for name, value in (result.results or {}).items():
+            print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
         return 0
 
 

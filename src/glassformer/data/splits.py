@@ -61,7 +61,7 @@ class Corpus:
             ValueError: fractions that are none, a source without any text, a file that is no text.
         """
         self.source: Source = source if isinstance(source, str | Path) else tuple(source)
-        self.fractions = _checked(fractions)
+        self.fractions = checked_fractions(fractions)
         self.seed = seed
         self.num_bytes = 0
         self._digests = bytearray()
@@ -128,7 +128,7 @@ class Corpus:
         full = np.array(self._lengths) > 0
         ranked = np.sort(hashes[full])
         splits = np.zeros(len(hashes), dtype=np.int8)
-        for end in _ends(self.fractions, len(ranked))[:-1]:
+        for end in ends_of_splits(self.fractions, len(ranked))[:-1]:
             if end < len(ranked):
                 splits += hashes >= ranked[end]
         empty = [name for i, name in enumerate(SPLITS) if self.fractions[i] and not (splits[full] == i).any()]
@@ -181,7 +181,8 @@ def _divide(chunks: Iterable[str], parts: Sequence[tuple[int, int]]) -> Iterator
         position += len(chunk)
 
 
-def _checked(fractions: Sequence[float]) -> tuple[float, float, float]:
+def checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
+    """Three shares that make 1, or a ValueError that says what they are."""
     shares = tuple(float(fraction) for fraction in fractions)
     valid = len(shares) == 3 and shares[0] > 0 and min(shares) >= 0 and math.isclose(sum(shares), 1)
     if not valid:
@@ -197,7 +198,7 @@ def _cumulative(fractions: Sequence[float]) -> list[float]:
     return [round(total, 9) for total in itertools.accumulate(fractions)]
 
 
-def _ends(fractions: Sequence[float], count: int) -> list[int]:
+def ends_of_splits(fractions: Sequence[float], count: int) -> list[int]:
     """Up to which rank each split goes: one document each, the others by the fractions."""
     filled = list(itertools.accumulate(fraction > 0 for fraction in fractions))
     others = count - filled[-1]

@@ -51,6 +51,9 @@ class ViTModel(TransformerModel):
         pooler: whether a tanh layer transforms the class token for classification.
         head: ``"classification"`` or ``"none"``.
         labels: classes: how many, or their names.
+        pixel_mean: what is subtracted from images (from 0 to 1) to get ``pixel_values``: one number, or one a
+            channel. The model keeps it for whoever reads images for it; ``forward`` takes pixel values.
+        pixel_std: what they are divided by after that.
         kernel: ``"fused"`` or ``"textbook"``.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
 
@@ -83,6 +86,8 @@ class ViTModel(TransformerModel):
         pooler: bool = False,
         head: str = "classification",
         labels: int | Sequence[str] = 1000,
+        pixel_mean: float | Sequence[float] = 0.5,
+        pixel_std: float | Sequence[float] = 0.5,
         kernel: str = "fused",
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -111,6 +116,10 @@ class ViTModel(TransformerModel):
         self.d_model, self.patch_size, self.num_channels = d_model, patch_size, num_channels
         self.gradient_checkpointing = gradient_checkpointing
         self.labels = label_names(labels)
+        self.pixel_mean = _for_each_channel("pixel_mean", pixel_mean, num_channels)
+        self.pixel_std = _for_each_channel("pixel_std", pixel_std, num_channels)
+        if min(self.pixel_std) <= 0:
+            raise ValueError(f"pixel_std must be positive, not {pixel_std}")
         self.patch_embedding = nn.Conv2d(num_channels, d_model, patch_size, stride=patch_size)
         self.class_token = nn.Parameter(torch.zeros(1, 1, d_model))
         self.registers = nn.Parameter(torch.zeros(1, num_registers, d_model)) if num_registers else None
@@ -172,6 +181,11 @@ class ViTModel(TransformerModel):
             )
         return height // self.patch_size, width // self.patch_size
 
+    def normalize(self, images: Tensor) -> Tensor:
+        """(images - pixel_mean) / pixel_std: ``pixel_values`` of images ``(..., channel, height, width)``."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.pixel_mean, self.pixel_std))
+        return (images - mean) / std
+
     def attentions(self) -> dict[str, list[MultiHeadAttention]]:
         """Attention of each layer, by kind."""
         return {"self": [block.attention for block in self.blocks]}  # type: ignore[misc]
@@ -186,6 +200,13 @@ class ViTModel(TransformerModel):
         for token in (self.class_token, self.registers, self.positions.table):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02, a=-0.04, b=0.04)
+
+
+def _for_each_channel(name: str, value: float | Sequence[float], channels: int) -> list[float]:
+    values = [float(value)] * channels if isinstance(value, int | float) else [float(v) for v in value]
+    if len(values) != channels:
+        raise ValueError(f"{name} must be one number, or one for each of {channels} channels, not {value!r}")
+    return values
 
 
 HEADS: dict[str, Callable[[ViTModel], nn.Module]] = {

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glassformer.training.building import build_model as build_model
     from glassformer.training.checkpoints import Checkpoints as Checkpoints
     from glassformer.training.config import (
         CheckpointConfig as CheckpointConfig,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from glassformer.training.config import (
         OptimizerConfig as OptimizerConfig,
     )
+    from glassformer.training.config import TaskConfig as TaskConfig
     from glassformer.training.config import (
         TrainingConfig as TrainingConfig,
     )
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from glassformer.training.cross_entropy import chunked_cross_entropy as chunked_cross_entropy
     from glassformer.training.evaluation import Evaluation as Evaluation
     from glassformer.training.evaluation import evaluate as evaluate
+    from glassformer.training.language_modelling import evaluate_split as evaluate_split
+    from glassformer.training.language_modelling import prepare_data as prepare_data
     from glassformer.training.ngrams import (
         Bigram as Bigram,
     )
@@ -50,15 +54,6 @@ if TYPE_CHECKING:
     from glassformer.training.objectives import Objective as Objective
     from glassformer.training.optimizer import adamw as adamw
     from glassformer.training.pipeline import (
-        build_model as build_model,
-    )
-    from glassformer.training.pipeline import (
-        evaluate_split as evaluate_split,
-    )
-    from glassformer.training.pipeline import (
-        prepare_data as prepare_data,
-    )
-    from glassformer.training.pipeline import (
         train as train,
     )
     from glassformer.training.run_folder import RunFolder as RunFolder
@@ -74,6 +69,7 @@ if TYPE_CHECKING:
     )
 
 _NAMES = {
+    "building": ("build_model",),
     "checkpoints": ("Checkpoints",),
     "config": (
         "CheckpointConfig",
@@ -81,6 +77,7 @@ _NAMES = {
         "EvaluationConfig",
         "ModelConfig",
         "OptimizerConfig",
+        "TaskConfig",
         "TrainingConfig",
     ),
     "config_files": (
@@ -92,6 +89,7 @@ _NAMES = {
         "Evaluation",
         "evaluate",
     ),
+    "language_modelling": ("evaluate_split", "prepare_data"),
     "ngrams": (
         "Bigram",
         "Unigram",
@@ -103,12 +101,7 @@ _NAMES = {
         "Objective",
     ),
     "optimizer": ("adamw",),
-    "pipeline": (
-        "build_model",
-        "evaluate_split",
-        "prepare_data",
-        "train",
-    ),
+    "pipeline": ("train",),
     "run_folder": ("RunFolder",),
     "schedule": ("Schedule",),
     "trainer": (

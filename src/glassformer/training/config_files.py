@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from glassformer.choices import suggestion
+from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_write
 
 Config = TypeVar("Config")
@@ -37,6 +37,18 @@ def load_config(path: str | Path, defaults: Config) -> Config:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return merged
+
+
+def config_path(name: str | Path) -> Path:
+    """The file of a config: a path, or the name of one that comes with this library.
+
+    Raises:
+        ValueError: neither; names the nearest.
+    """
+    if Path(name).is_file() or Path(name).suffix:
+        return Path(name)
+    own = {path.stem: path for path in (Path(__file__).parents[1] / "configs").glob("*.toml")}
+    return choose(own, str(name), "config (or file of one)")
 
 
 def save_config(path: str | Path, config: Any) -> None:

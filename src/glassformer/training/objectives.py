@@ -1,7 +1,7 @@
 """What a model is trained for: an objective turns a model and a batch into one number to make small.
 
-The trainer knows no more than that. Another objective (masked tokens, span corruption, classes) is another
-class with ``__call__``; what a batch holds is between the objective and whoever draws the batches.
+The trainer knows no more than that. What a batch holds is between the objective and whoever draws the
+batches; an objective is defined beside them: masked tokens, span corruption, sequences, classes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ class HiddenStates(Protocol):
 class Objective(Protocol):
     """A mean loss that can be differentiated."""
 
-    def __call__(self, model: Any, batch: Tensor) -> Tensor:
+    def __call__(self, model: Any, batch: Any) -> Tensor:
         """The mean loss, a scalar."""
+        ...
+
+    def count(self, batch: Any) -> int:
+        """What the mean is taken over: predicted tokens, texts or images."""
         ...
 
 
@@ -50,6 +54,10 @@ class LanguageModelling:
     def __call__(self, model: HiddenStates, batch: Tensor) -> Tensor:
         """The loss of ids ``(batch, seq + 1)``: each row's first ``seq`` predict its last ``seq``."""
         return self.loss(model, batch[:, :-1], batch[:, 1:])
+
+    def count(self, batch: Tensor) -> int:
+        """Predicted tokens: all but the first of each row."""
+        return batch.size(0) * (batch.size(1) - 1)
 
     def loss(self, model: HiddenStates, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of ``targets`` ``(batch, seq)`` after ``inputs`` ``(batch, seq)``."""

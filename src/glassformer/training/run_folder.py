@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ OWN_NAMES = (
     "data.json",
     "metrics.jsonl",
     "samples.jsonl",
+    "results.json",
     "tensorboard",
     "checkpoints",
 )
@@ -105,6 +107,16 @@ class RunFolder:
                 f"the run in {self.path} was begun on other tokens ({before}, now {key}): "
                 "its text or its tokenizer has changed"
             )
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Keep the figures of the test split, in ``results.json``."""
+        atomic_write(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+
+    def read_results(self) -> dict[str, Any]:
+        """The figures of the test split, or nothing where they were not taken yet."""
+        path = self.path / "results.json"
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return known
 
     def write_environment(self, device: torch.device) -> None:
         """Keep what the run's figures depend on besides its config, in ``environment.json``."""

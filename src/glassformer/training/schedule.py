@@ -29,6 +29,14 @@ def stable_decay(progress: float, final: float, decay_fraction: float) -> float:
     return final + (1 - final) * left
 
 
+def inverse_sqrt(step: int, warmup_steps: int) -> float:
+    """sqrt(warmup / (step + 1)) for steps after warmup, counted from zero: 1 at its end.
+
+    Source: Vaswani et al., "Attention Is All You Need" (2017), equation 3, over its value at the peak.
+    """
+    return math.sqrt(max(warmup_steps, 1) / (step + 1))
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How the learning rate goes: up along a line for ``warmup_steps``, then down as ``kind`` says.
@@ -37,8 +45,9 @@ class Schedule:
         ValueError: an unknown kind, or a number out of its range.
     """
 
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
-    """cosine: down along half a cosine; wsd: warmup, stable, decay; constant: stays."""
+    kind: Literal["cosine", "wsd", "inverse_sqrt", "constant"] = "cosine"
+    """cosine: down along half a cosine; wsd: warmup, stable, decay; inverse_sqrt: as 1 / sqrt(step);
+    constant: stays."""
     warmup_steps: int = 100
     """Updates until the peak learning rate is reached."""
     final: float = 0.1
@@ -65,11 +74,12 @@ class Schedule:
             return (step + 1) / self.warmup_steps
         after = total_steps - 1 - self.warmup_steps
         progress = min(1.0, (step - self.warmup_steps) / after) if after > 0 else 1.0
-        return _AFTER_WARMUP[self.kind](self, progress)
+        return _AFTER_WARMUP[self.kind](self, progress, step)
 
 
-_AFTER_WARMUP: dict[str, Callable[[Schedule, float], float]] = {
-    "cosine": lambda schedule, progress: cosine(progress, schedule.final),
-    "wsd": lambda schedule, progress: stable_decay(progress, schedule.final, schedule.decay_fraction),
-    "constant": lambda schedule, progress: 1.0,
+_AFTER_WARMUP: dict[str, Callable[[Schedule, float, int], float]] = {
+    "cosine": lambda schedule, progress, step: cosine(progress, schedule.final),
+    "wsd": lambda schedule, progress, step: stable_decay(progress, schedule.final, schedule.decay_fraction),
+    "inverse_sqrt": lambda schedule, progress, step: inverse_sqrt(step, schedule.warmup_steps),
+    "constant": lambda schedule, progress, step: 1.0,
 }

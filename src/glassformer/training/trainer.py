@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import autocast, autocast_dtype, choose_device, deterministic_kernels
@@ -39,8 +39,8 @@ Sample = Callable[[Any], str]
 class BatchSource(Protocol):
     """Batches that depend on nothing but their number."""
 
-    def batch(self, step: int) -> Tensor:
-        """Batch number ``step``, on the CPU."""
+    def batch(self, step: int) -> Any:
+        """Batch number ``step``, on the CPU: what the objective reads, with ``to(device)`` and rows."""
         ...
 
 
@@ -62,6 +62,8 @@ class TrainingResult:
     """The last row of metrics."""
     signal: str | None = None
     """What interrupted it, such as SIGINT."""
+    results: dict[str, Any] | None = None
+    """Figures of the best checkpoint on the test split, where the task has some."""
 
 
 class Trainer:
@@ -193,7 +195,7 @@ class Trainer:
                 loss = self.objective(self.model, batch)
             (loss / accumulation).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            tokens += batch.shape[0] * (batch.shape[1] - 1)
+            tokens += self.objective.count(batch)
         mean = float(torch.stack(losses).mean())
         total_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm = float(total_norm)

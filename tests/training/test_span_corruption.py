@@ -1,0 +1,79 @@
+"""Span corruption: nothing is lost, shapes are fixed, and everything depends on the key alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glassformer.data import Batches
+from glassformer.training.span_corruption import CorruptedBatches, SpanCorruption
+
+FIRST = 1000
+corruptions = {
+    "length": st.integers(2, 200),
+    "fraction": st.floats(0.0, 0.99),
+    "mean_span": st.floats(1.0, 9.0),
+    "seed": st.integers(0, 50),
+}
+
+
+def restored(source, target):
+    """The row that source and target were made of: each sentinel of the source replaced by its span."""
+    spans, current = {}, None
+    for token in target:
+        if token >= FIRST:
+            current = token
+            spans[current] = []
+        else:
+            spans[current].append(token)
+    return [token for piece in source for token in (spans[piece] if piece >= FIRST else [piece])]
+
+
+@given(**corruptions)
+def test_source_and_target_hold_the_row_between_them(length, fraction, mean_span, seed):
+    corruption = SpanCorruption(fraction, mean_span, FIRST)
+    row = np.arange(length)
+    source, target = corruption(row, seed, 7)
+    assert restored(source, target) == row.tolist()
+    hidden, spans = corruption.num_hidden(length), corruption.num_spans(length)
+    assert len(source) == length - hidden + spans
+    assert len(target) == hidden + spans + 1
+    assert [token for token in source if token >= FIRST] == [FIRST + n for n in range(spans)]
+    assert [token for token in target if token >= FIRST] == [FIRST + n for n in range(spans + 1)]
+    assert corruption(row, seed, 7) == (source, target)
+
+
+def test_shares_are_those_of_the_paper():
+    corruption = SpanCorruption(0.15, 3.0, FIRST)
+    assert corruption.num_hidden(512) == 77
+    assert corruption.num_spans(512) == 26
+    lengths, first = [], []
+    for seed in range(300):
+        source, target = corruption(np.arange(60), seed, 0)
+        first.append(source.index(FIRST))
+        lengths.append(target.index(FIRST + 1) - 1)
+    assert np.mean(lengths) == pytest.approx(3.0, abs=0.4)
+    assert len(set(first)) > 15
+    assert len({tuple(corruption(np.arange(60), seed, 0)[0]) for seed in range(50)}) == 50
+
+
+def test_a_row_too_short():
+    with pytest.raises(ValueError, match="a row of 1 tokens"):
+        SpanCorruption(0.15, 3.0, FIRST)(np.arange(1), 0, 0)
+
+
+def test_batches_depend_on_their_number_alone():
+    batches = [
+        CorruptedBatches(Batches(np.arange(500), 6, 40, seed), SpanCorruption(0.15, 3.0, FIRST), end=999)
+        for seed in (0, 0, 1)
+    ]
+    first, again, other = (b.batch(3).tensors for b in batches)
+    assert all((first[name] == again[name]).all() for name in first)
+    assert (first["source"] != other["source"]).any()
+    assert first["source_mask"].all()
+    assert (first["source"][:, -1] == 999).all()
+    assert (first["target"][:, -1] == 999).all()
+    spans = {tuple((row >= FIRST).tolist()) for row in first["source"]}
+    assert len(spans) > 1  # rows of a batch are not all cut alike
