@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from glassformer.analysis import HeadPatterns, head_patterns, pattern_values
 from glassformer.analysis.head_patterns import PATTERNS
 from glassformer.attention import record_attention
-from glassformer.models import GPTModel
+from glassformer.models import BERTModel, GPTModel, T5Model
 from glassformer.tokenization import ByteTokenizer
 
 NO_DELIMITERS = torch.zeros(5, dtype=torch.bool)
@@ -65,6 +65,34 @@ def test_they_are_the_sums_of_their_definition(seed, length):
                 -sum(p * math.log(p) for p in a if p > 0) / math.log(i + 1),
             ]
             assert found[head, :, i - 1].tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_entropy_is_that_of_the_choice_there_is():
+    """Looking at all that may be seen is 1, in both directions or through a window."""
+    everywhere = torch.full((5, 5), 0.2)
+    values = pattern_values(everywhere[None], NO_DELIMITERS, torch.ones(5, 5, dtype=torch.bool))
+    torch.testing.assert_close(values[0, PATTERNS.index("entropy")], torch.ones(4, dtype=torch.float64))
+    for window in (1, 2, 3):
+        seen = torch.ones(5, 5).tril().triu(1 - window)
+        weights = seen / seen.sum(-1, keepdim=True)
+        values = pattern_values(weights[None], NO_DELIMITERS, seen.bool())
+        expected = torch.full((4,), float(window > 1), dtype=torch.float64)
+        torch.testing.assert_close(values[0, PATTERNS.index("entropy")], expected)
+
+
+def test_models_that_see_both_ways_are_measured_against_all_they_see():
+    torch.manual_seed(0)
+    bert = BERTModel(257, 24, 1, 3)
+    bert.tokenizer = ByteTokenizer()
+    torch.nn.init.zeros_(bert.blocks[0].attention.q_proj.weight)  # every head looks everywhere alike
+    found = head_patterns(bert, ["five!", "six, seven"])
+    np.testing.assert_allclose(found.values["entropy"], 1, rtol=1e-6)
+    np.testing.assert_allclose(found.values["first"], (4 / 5 + 9 / 10) / 13, rtol=1e-6)
+
+
+def test_an_encoder_decoder_reads_more_than_a_text():
+    with pytest.raises(TypeError, match="patterns are of models that read one text, not of a T5Model"):
+        head_patterns(T5Model(257, 24, 1, 3), ["a"])
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from glassformer.analysis import read
-from glassformer.models import GPTModel
-from glassformer.tokenization import BPETokenizer, ByteTokenizer, CharacterTokenizer
+from glassformer.analysis import read, read_pair
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
+from glassformer.tokenization import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharacterTokenizer,
+    SymbolTokenizer,
+    WordPieceTokenizer,
+)
 
 
 def build(vocab_size, tokenizer=None):
@@ -69,3 +75,57 @@ def test_refuses_what_cannot_be_read():
 def test_ids_may_come_from_a_tensor_or_an_array():
     assert read(build(5), torch.tensor([1, 2])).ids == [1, 2]
     assert read(build(5), np.array([1, 2])).ids == [1, 2]
+
+
+def test_a_text_gets_the_marks_of_its_tokenizer_and_ids_get_none():
+    tokenizer = WordPieceTokenizer.train(["the cat sat"] * 9, 40)
+    model = BERTModel(tokenizer.vocab_size, 4, 1, 1, max_seq_len=4)
+    model.tokenizer = tokenizer
+    assert read(model, "the").labels == ["[CLS]", "the", "[SEP]"]
+    long = read(model, "the cat sat")
+    assert long.labels == ["[CLS]", "the", "cat", "[SEP]"]
+    assert long.notes == ("cut to the model's 4 tokens of 5",)
+    assert read(model, tokenizer.encode("cat")).labels == ["cat"]
+    with pytest.raises(ValueError, match="the text is empty"):
+        read(model, "")
+
+
+def test_reads_no_text_into_a_model_of_images():
+    with pytest.raises(TypeError, match="a ViTModel reads no text: give it an image"):
+        read(ViTModel(8, 4, 4, 1, 1), "a")
+
+
+def translator(**options):
+    model = T5Model(12, 8, 1, 2, **options).eval()
+    model.tokenizer = SymbolTokenizer([*"abc", "AH", "B", "K"])
+    return model
+
+
+def test_a_pair_is_read_one_token_behind_what_is_written():
+    pair = read_pair(translator(), "cab", "K AH B")
+    assert pair.source.labels == ["c", "a", "b", "</s>"]
+    assert pair.target.labels == ["<pad>", "K", "AH", "B"]
+    assert pair.written.labels == ["K", "AH", "B", "</s>"]
+    assert pair.target.ids == [0, *pair.written.ids[:-1]]
+    assert pair.written.notes == ()
+
+
+def test_without_a_target_the_model_writes_it():
+    model = translator()
+    pair = read_pair(model, "cab")
+    assert pair.written.ids == model.generate(pair.source.ids, 64, temperature=0)
+    assert pair.written.notes == ("the target is what the model writes",)
+    short = read_pair(translator(max_seq_len=2), "ab", "K AH B")
+    assert short.written.notes == ("target cut to the model's 2 tokens of 4",)
+    assert short.target.labels == ["<pad>", "K"]
+
+
+def test_only_an_encoder_decoder_reads_pairs():
+    with pytest.raises(TypeError, match="a GPTModel reads one text, and no target beside it"):
+        read_pair(build(256), "a", "b")
+
+
+def test_ids_that_only_the_model_knows_are_labelled_by_number():
+    model = build(9, CharacterTokenizer("ab"))
+    reading = read(model, [0, 8])
+    assert (reading.labels, reading.is_delimiter) == (["a", "8"], [False, False])

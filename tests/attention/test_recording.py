@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glassformer.attention import record_attention
-from glassformer.models import GPTModel
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.training.trainer import compile_blocks
 
 KINDS = ["learned", "rotary", "alibi", "relative_bias"]
@@ -87,7 +87,7 @@ def test_refuses_what_does_not_exist():
     with pytest.raises(ValueError, match="head 6 does not exist in layer 1: heads are 0 to 5"):
         with record_attention(model, [1], [6]):
             pass
-    with pytest.raises(TypeError, match="Linear has no blocks"), record_attention(torch.nn.Linear(2, 2)):
+    with pytest.raises(TypeError, match="Linear has no attentions"), record_attention(torch.nn.Linear(2, 2)):
         pass
 
 
@@ -101,4 +101,80 @@ def test_refuses_a_compiled_model_whose_hooks_would_never_fire():
     trained = build("learned")
     compile_blocks(trained)  # what training with compile=True leaves
     with pytest.raises(TypeError, match="compiled"), record_attention(trained):
+        pass
+
+
+def everything_of(model, *inputs):
+    """What the textbook kernel in each layer gives as weights, by kind."""
+    seen = {}
+    for kind, attentions in model.attentions().items():
+        for layer, attention in enumerate(attentions):
+            attention.kernel.register_forward_hook(
+                lambda module, args, output, place=(kind, layer): seen.__setitem__(place, output[1])
+            )
+    model(*inputs)
+    return seen
+
+
+TEXT = {"vocab_size": 50, "d_model": 24, "num_layers": 2, "num_heads": 6}
+SOURCE, TARGET = torch.arange(5)[None], torch.arange(3)[None]
+FAMILIES = {
+    "BERT": (BERTModel, TEXT, (SOURCE,)),
+    "T5": (T5Model, {**TEXT, "num_decoder_layers": 3}, (SOURCE, TARGET)),
+    "ViT": (
+        ViTModel,
+        {
+            "image_size": 8,
+            "patch_size": 4,
+            "d_model": 24,
+            "num_layers": 2,
+            "num_heads": 6,
+            "num_registers": 2,
+        },
+        (torch.randn(1, 3, 8, 8),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_kind_of_every_family(name):
+    family, sizes, inputs = FAMILIES[name]
+    model, textbook = family(**sizes), family(**sizes, kernel="textbook")
+    textbook.load_state_dict(model.state_dict())
+    expected = everything_of(textbook, *inputs)
+    for kind, attentions in model.attentions().items():
+        with record_attention(model, kind=kind) as recording:
+            model(*inputs)
+        assert sorted(recording) == list(range(len(attentions)))
+        for layer, weights in recording.items():
+            torch.testing.assert_close(weights, expected[kind, layer], atol=1e-6, rtol=0)
+
+
+def test_says_what_may_be_attended_to():
+    gpt = build("none", window=2)
+    with record_attention(gpt, [0], [3]) as recording:
+        gpt(torch.arange(4)[None])
+    seen = torch.ones(4, 4).tril().triu(-1).bool()
+    assert torch.equal(recording.allowed[0].expand(1, 1, 4, 4)[0, 0], seen)
+    assert torch.equal(recording[0][0, 0] > 0, seen)
+    t5 = T5Model(**TEXT)
+    for kind, allowed in (
+        ("encoder", None),
+        ("decoder", torch.ones(3, 3).tril().bool()),
+        ("cross", None),
+    ):
+        with record_attention(t5, kind=kind) as recording:
+            t5(SOURCE, TARGET)
+        assert recording.allowed[1] is allowed or torch.equal(recording.allowed[1], allowed)
+
+
+def test_of_several_kinds_one_must_be_named():
+    model = T5Model(**TEXT)
+    with pytest.raises(ValueError, match='T5Model .* give kind="encoder", "decoder" or "cross"'):
+        with record_attention(model):
+            pass
+    with pytest.raises(ValueError, match="unknown kind of attention 'corss', did you mean 'cross'"):
+        with record_attention(model, kind="corss"):
+            pass
+    with record_attention(build("none"), kind="self"):
         pass

@@ -8,12 +8,13 @@ import subprocess
 import sys
 
 import pytest
+import tokenizers
 import torch
 
 from glassformer.cli import COMMANDS, main
 from glassformer.cli.generate import pieces
 from glassformer.models import GPTModel
-from glassformer.tokenization import BPETokenizer, ByteTokenizer
+from glassformer.tokenization import BPETokenizer, ByteTokenizer, PretrainedTokenizer
 
 
 def refused(capsys, *arguments):
@@ -72,7 +73,7 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     )
     assert "could not convert" in refused(capsys, "generate", "x", "--temperature", "hot")
     assert "STR" in refused(capsys, "generate")
-    assert "there is no folder nowhere" in refused(capsys, "generate", "nowhere")
+    assert "./nowhere does not exist" in refused(capsys, "generate", "./nowhere")
     assert "neither a model" in refused(capsys, "generate", str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     assert "has no checkpoint yet" in refused(capsys, "generate", str(tmp_path))
@@ -258,6 +259,17 @@ def test_text_comes_in_whole_characters():
     assert "".join(pieces(tokenizer, iter([0x80] * 6 + [97]))).endswith("a")
     bpe = BPETokenizer.train(["naïve 🙂 " * 20], 270)
     assert "".join(pieces(bpe, iter(bpe.encode("naïve 🙂 naïve")))) == "naïve 🙂 naïve"
+    assert "".join(pieces(bpe, iter(bpe.encode(" 🙂 naïve")), bpe.encode("e"))) == " 🙂 naïve"
+
+
+def test_spaces_stay_where_a_tokenizer_drops_the_first():
+    vocabulary = [("<unk>", -9.0), ("▁cat", -1.0), ("▁sat", -1.0), ("s", -1.0)]
+    words = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=0))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    words.decoder = tokenizers.decoders.Metaspace()
+    tokenizer = PretrainedTokenizer(words)
+    cat, *rest = tokenizer.encode("cats sat cat")
+    assert list(pieces(tokenizer, iter(rest), [cat])) == ["s", " sat", " cat"]
 
 
 def test_visualize_draws_every_layer_one_layer_or_one_head(run_folder, tmp_path, capsys):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from glassformer.analysis import read_image
 from glassformer.attention import record_attention
-from glassformer.models import GPTModel
-from glassformer.tokenization import ByteTokenizer
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
+from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
 from glassformer.visualization import AttentionVisualizer
 from glassformer.visualization.pictures import printable
 
@@ -183,3 +184,115 @@ def test_refuses_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         visualizer.plot_head("x", 99, 0, tmp_path / "file" / "a.png")
+
+
+# Other families
+
+
+def test_a_model_that_sees_both_ways_has_no_grey_cells_and_its_marks_are_shown():
+    tokenizer = WordPieceTokenizer.train(["the cat sat"] * 9, 40)
+    model = BERTModel(tokenizer.vocab_size, 8, 2, 4)
+    model.tokenizer = tokenizer
+    figure = AttentionVisualizer(model).plot_attention_heads("the cat", 1)
+    assert figure.get_suptitle() == "BERT, 2 layers x 4 heads, layer 1: where each head looks\n“the cat”"
+    assert labels(panels(figure)[0], "y") == ["[CLS]", "the", "cat", "[SEP]"]
+    for axes in panels(figure):
+        data = axes.images[0].get_array()
+        assert not np.ma.getmaskarray(data).any()
+        np.testing.assert_allclose(data.sum(-1), 1, atol=1e-6)
+
+
+def test_a_window_is_grey_on_both_sides():
+    axes = panels(AttentionVisualizer(build(window=3)).plot_attention_heads("abcdef", 0))[0]
+    seen = np.triu(np.tril(np.ones((6, 6), dtype=bool)), -2)
+    np.testing.assert_array_equal(axes.images[0].get_array().mask, ~seen)
+
+
+def translator():
+    torch.manual_seed(0)
+    model = T5Model(12, 8, 2, 4, num_decoder_layers=3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.tokenizer = SymbolTokenizer([*"abc", "AH", "B", "K"])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "columns", "name"),
+    [
+        ("encoder", ["c", "a", "b", "</s>"], ["c", "a", "b", "</s>"], "encoder attention, 2 layers"),
+        ("decoder", ["<pad>", "K", "AH"], ["<pad>", "K", "AH"], "decoder attention, 3 layers"),
+        ("cross", ["K", "AH", "</s>"], ["c", "a", "b", "</s>"], "cross attention, 3 layers"),
+    ],
+)
+def test_an_encoder_decoder_looks_in_three_ways(kind, rows, columns, name):
+    model = translator()
+    source, target = model.tokenizer.encode("cab"), model.tokenizer.encode("K AH")
+    with record_attention(model, [1], kind=kind) as recording, torch.no_grad():
+        model(torch.tensor([[*source, 1]]), torch.tensor([[0, *target]]))
+    visualizer = AttentionVisualizer(model)
+    figure = visualizer.plot_attention_heads("cab", 1, kind=kind, target_text="K AH")
+    large = visualizer.plot_head("cab", 1, 2, kind=kind, target_text="K AH")
+    assert figure.get_suptitle().startswith(f"T5 {name} x 4 heads, layer 1: where each head looks")
+    for axes, head in ((panels(figure)[2], 2), (large.axes[0], 2), (panels(figure)[0], 0)):
+        data = axes.images[0].get_array()
+        np.testing.assert_allclose(data.data, recording[1][0, head].numpy(), atol=1e-6)
+        assert np.ma.getmaskarray(data).any() == (kind == "decoder")
+    assert labels(large.axes[0], "y") == rows
+    assert labels(large.axes[0], "x") == columns
+    assert ("“cab” → “K AH”" in figure.get_suptitle()) == (kind != "encoder")
+    assert large.axes[0].get_ylabel() == ("query: writes this" if kind == "cross" else "query: looks")
+
+
+def test_without_a_target_the_model_writes_one_and_the_picture_says_so():
+    model = translator()
+    written = model.generate(model.tokenizer.add_marks(model.tokenizer.encode("ab")), 64, temperature=0)
+    figure = AttentionVisualizer(model).plot_head("ab", 0, 0, kind="cross")
+    assert len(figure.axes[0].images[0].get_array()) == len(written)
+    assert "the target is what the model writes" in " ".join(figure.get_suptitle().split())
+
+
+def test_wide_characters_leave_the_caption_inside_the_picture():
+    for text in ("w" * 60, "\ufffd" * 60, "i" * 60):
+        figure = AttentionVisualizer(build(1)).plot_attention_heads(text, 0)
+        figure.draw_without_rendering()
+        (title,) = [shown for shown in figure.texts if shown.get_text() == figure.get_suptitle()]
+        assert title.get_window_extent().x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize(("heads", "registers", "channels"), [(1, 0, 1), (4, 2, 3), (6, 0, 3)])
+def test_attention_of_the_class_token_is_laid_over_the_image(heads, registers, channels, tmp_path):
+    model = ViTModel(12, 4, 24, 2, heads, num_registers=registers, num_channels=channels)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    figure = AttentionVisualizer(model).plot_vit_attention(image, 1, tmp_path / "vit.png")
+    assert (tmp_path / "vit.png").stat().st_size > 5000
+    first, *maps = [axes for axes in figure.axes if axes.get_title()]
+    assert first.get_title() == "the image"
+    with record_attention(model) as recording, torch.no_grad():
+        model(read_image(model, image).pixel_values)
+    weights = recording[1][0, :, 0, 1 + registers :]
+    assert len(maps) == heads
+    for head, axes in enumerate(maps):
+        assert axes.get_title() == f"head {head}: {weights[head].sum():.0%} on patches"
+        under, over = axes.images
+        alpha = np.asarray(over.get_array())[..., 3]
+        strength = np.sqrt(weights[head].view(3, 3).numpy() / weights.max().item())
+        np.testing.assert_allclose(alpha, 0.85 * strength, atol=1e-5)
+        assert over.get_extent() == [-0.5, 11.5, 11.5, -0.5]
+        assert under.get_array().shape == (12, 12)
+
+
+def test_pictures_of_what_a_model_does_not_read_are_refused():
+    vit = AttentionVisualizer(ViTModel(8, 4, 4, 2, 1))
+    with pytest.raises(TypeError, match="a ViTModel reads no text"):
+        vit.plot_attention_heads("a", 0)
+    with pytest.raises(ValueError, match="layer 2 does not exist: layers are 0 to 1"):
+        vit.plot_vit_attention(np.zeros((8, 8)), 2)
+    with pytest.raises(TypeError, match="a GPTModel reads no images"):
+        AttentionVisualizer(build()).plot_vit_attention(np.zeros((8, 8)), 0)
+    with pytest.raises(TypeError, match="a GPTModel reads one text, and no target beside it"):
+        AttentionVisualizer(build()).plot_head("a", 0, 0, target_text="b")
+    with pytest.raises(ValueError, match='give kind="encoder", "decoder" or "cross"'):
+        AttentionVisualizer(translator()).plot_head("a", 0, 0)

@@ -9,7 +9,7 @@ For weights A of a head, each number is a mean over queries i (of all texts):
     distance   sum of A[i, j] |i - j|, in tokens
     entropy    -sum of A[i, j] log A[i, j], over log of the number of keys that i may attend to
 
-A query that may attend to one key only (the first of a causal model) has no choice and is left out. These are
+The first query of a text is left out: it has no previous token, and in a causal model no choice. These are
 descriptions, not explanations: a large number says where a head looks, not what it is for.
 """
 
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from glassformer.analysis.reading import read
-from glassformer.attention import record_attention
+from glassformer.attention import Recording, attentions_of, record_attention
 from glassformer.files import atomic_write
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
@@ -80,13 +80,16 @@ def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]
     """Measure every head of a model over a data set, one text at a time.
 
     Args:
-        model: a decoder; texts are read causally.
+        model: one that reads a text, causally or in both directions.
         dataset: texts, or sequences of token ids; any number, read once.
 
     Raises:
         ValueError: no text, an empty one (its number is named), or none with more than one token.
-        TypeError: a single text instead of several, or something that is neither text nor ids.
+        TypeError: a single text instead of several, something that is neither text nor ids, or a model that
+            reads more than a text.
     """
+    if len(attentions_of(model)) > 1:
+        raise TypeError(f"patterns are of models that read one text, not of a {type(model).__name__}")
     if isinstance(dataset, str):
         raise TypeError("the data set is a single text: give a list of texts")
     as_bytes = False
@@ -104,7 +107,10 @@ def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]
             with record_attention(model) as recording:
                 model(ids)
             delimiters = torch.tensor(reading.is_delimiter, device=model.device)
-            values = [pattern_values(weights[0], delimiters) for _, weights in sorted(recording.items())]
+            values = [
+                pattern_values(recording[layer][0], delimiters, _allowed(recording, layer))
+                for layer in sorted(recording)
+            ]
             stacked = torch.stack(values)  # (layer, head, pattern, query)
             total = stacked.sum(-1).cpu().double()
             sums = total if sums is None else sums + total
@@ -120,23 +126,32 @@ def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]
     return HeadPatterns(arrays, num_texts, num_queries, num_cut, as_bytes)
 
 
-def pattern_values(weights: Tensor, is_delimiter: Tensor) -> Tensor:
-    """The six numbers for each head and query of one text, read causally.
+def _allowed(recording: Recording, layer: int) -> Tensor:
+    """What each query of the only text in a recording may attend to, ``(seq, seq)``."""
+    weights, allowed = recording[layer], recording.allowed[layer]
+    everything = torch.ones_like(weights[0, 0], dtype=torch.bool)
+    return everything if allowed is None else allowed.expand_as(weights)[0, 0]
+
+
+def pattern_values(weights: Tensor, is_delimiter: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """The six numbers for each head and query of one text.
 
     Args:
         weights: ``(head, seq, seq)``, rows sum to one.
         is_delimiter: boolean, ``(seq,)``.
+        allowed: what each query may attend to, boolean, ``(seq, seq)``. Default: itself and what came before.
 
     Returns:
         ``(head, pattern, seq - 1)``: queries from the second on, patterns as in ``PATTERNS``; float64, or
         float32 on a device that has no other.
     """
     exact = torch.float32 if weights.device.type == "mps" else torch.float64
-    weights = weights.to(exact)[:, 1:]  # (head, query, key): the first query has no choice
+    weights = weights.to(exact)[:, 1:]  # (head, query, key), without the first query
     query = torch.arange(1, weights.size(-1), device=weights.device)
     key = torch.arange(weights.size(-1), device=weights.device)
     distance = (query[:, None] - key).abs()
-    entropy = torch.special.entr(weights).sum(-1) / torch.log(query.to(exact) + 1)
+    choices = query + 1 if allowed is None else allowed[1:].sum(-1).clamp(min=2)  # one: the entropy is 0
+    entropy = torch.special.entr(weights).sum(-1) / torch.log(choices.to(exact))
     return torch.stack(
         [
             weights.gather(-1, (query - 1).expand(len(weights), -1)[..., None])[..., 0],

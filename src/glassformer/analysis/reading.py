@@ -1,11 +1,18 @@
-"""What a model reads when it is shown a text: ids, a label for each, and what had to be done to it."""
+"""What a model reads when it is shown a text: ids, a label for each, and what had to be done to it.
+
+Marks that a model wants around a text (BERT's [CLS] and [SEP], T5's end, a Llama's beginning) are put there
+by its tokenizer; ids are read as they are given.
+"""
 
 from __future__ import annotations
 
 import operator
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
 
 from glassformer.contracts import Tokenizer
 from glassformer.models import TransformerModel
@@ -28,7 +35,8 @@ class Reading:
 def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
     """Turn a text, or ids, into what the model reads.
 
-    A text longer than the model's ``max_seq_len`` is cut at its end; the notes say so.
+    A text gets the marks that the tokenizer adds around one. One that is longer than the model's
+    ``max_seq_len`` is cut at its end, before the marks; the notes say so.
 
     Args:
         model: with a tokenizer, or with a vocabulary that has room for bytes.
@@ -36,8 +44,10 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
 
     Raises:
         ValueError: an empty text, an id out of range, or a model that cannot read text.
-        TypeError: neither a text nor whole numbers.
+        TypeError: neither a text nor whole numbers, or a model that reads no tokens.
     """
+    if "vocab_size" not in model.config:
+        raise TypeError(f"a {type(model).__name__} reads no text: give it an image")
     limit = int(model.config["max_seq_len"])
     vocab_size = int(model.config["vocab_size"])
     tokenizer, notes = model.tokenizer, []
@@ -53,12 +63,79 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
     for position, token in enumerate(ids):
         if not 0 <= token < vocab_size:
             raise ValueError(f"token id {token} at position {position}: ids are 0 to {vocab_size - 1}")
-    if len(ids) > limit:
-        notes.append(f"cut to the model's {limit} tokens of {len(ids)}")
-        ids = ids[:limit]
-    labels = [str(token) if tokenizer is None else tokenizer.label(token) for token in ids]
-    delimiters = [tokenizer is not None and _is_delimiter(tokenizer, token) for token in ids]
+    add_marks = tokenizer.add_marks if tokenizer is not None and isinstance(text, str) else list
+    length = len(add_marks(ids))
+    if length > limit:
+        notes.append(f"cut to the model's {limit} tokens of {length}")
+        ids = ids[: max(0, limit - (length - len(ids)))]
+    ids = add_marks(ids)
+    labels = [_label(tokenizer, token) for token in ids]
+    delimiters = [_is_delimiter(tokenizer, token) for token in ids]
     return Reading(ids, labels, delimiters, tuple(notes))
+
+
+@runtime_checkable
+class EncoderDecoder(Protocol):
+    """A model that reads a source and writes a target."""
+
+    start_token: int
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+        """The source as the decoder reads it."""
+        ...
+
+    def generate(self, input_ids: list[int], max_new_tokens: int, **options: Any) -> list[int]:
+        """The target, without ``start_token``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source, and the target as the decoder reads and writes it: one token further in each place."""
+
+    source: Reading
+    target: Reading
+    """What the decoder reads: a start, then the target without its last token."""
+    written: Reading
+    """What it is to write, having read as much: the target."""
+
+
+LONGEST_TARGET = 64
+"""Tokens that a model is asked to write where no target is given."""
+
+
+def read_pair(
+    model: TransformerModel, text: str | Sequence[int], target: str | Sequence[int] | None = None
+) -> Pair:
+    """Turn a source and a target into what an encoder-decoder reads and writes.
+
+    Args:
+        model: an encoder-decoder; else as ``read``.
+        text: the source: a text, or token ids.
+        target: a text, or token ids without the start; by default what the model itself writes, taking the
+            likeliest token each time.
+
+    Raises:
+        ValueError: as ``read``.
+        TypeError: as ``read``, or a model that is no encoder-decoder.
+    """
+    if not isinstance(model, EncoderDecoder):
+        raise TypeError(f"a {type(model).__name__} reads one text, and no target beside it")
+    source, notes = read(model, text), []
+    if target is None:
+        room = min(LONGEST_TARGET, int(model.config["max_seq_len"]))
+        target = model.generate(source.ids, room, temperature=0)
+        notes = ["the target is what the model writes"]
+    written = read(model, target)
+    written = replace(written, notes=(*notes, *(f"target {note}" for note in written.notes)))
+    start = read(model, [model.start_token])
+    begun = Reading(
+        [*start.ids, *written.ids[:-1]],
+        [*start.labels, *written.labels[:-1]],
+        [*start.is_delimiter, *written.is_delimiter[:-1]],
+        written.notes,
+    )
+    return Pair(source, begun, written)
 
 
 def _whole_numbers(ids: Sequence[int]) -> list[int]:
@@ -82,8 +159,15 @@ def _bytes_for(vocab_size: int) -> Tokenizer:
     return ByteTokenizer()
 
 
-def _is_delimiter(tokenizer: Tokenizer, token: int) -> bool:
+def _label(tokenizer: Tokenizer | None, token: int) -> str:
+    """The token for the eye; its number where there is no tokenizer, or none that knows it."""
+    return str(token) if tokenizer is None or token >= tokenizer.vocab_size else tokenizer.label(token)
+
+
+def _is_delimiter(tokenizer: Tokenizer | None, token: int) -> bool:
     """Punctuation or white space with at least one mark or line's end; or the document's end."""
+    if tokenizer is None or token >= tokenizer.vocab_size:
+        return False
     if token == tokenizer.end_of_text:
         return True
     text = tokenizer.decode([token])

@@ -3,7 +3,7 @@
 from glassformer.attention.cache import KVCache, MemoryCache
 from glassformer.attention.kernels import KERNELS, FusedAttention
 from glassformer.attention.masks import Mask, causal, global_tokens, padding, prefix, sliding_window
-from glassformer.attention.recording import record_attention
+from glassformer.attention.recording import Recording, attentions_of, record_attention
 from glassformer.attention.self_attention import MultiHeadAttention, ScaledDotProductAttention
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "Mask",
     "MemoryCache",
     "MultiHeadAttention",
+    "Recording",
     "ScaledDotProductAttention",
+    "attentions_of",
     "causal",
     "global_tokens",
     "padding",

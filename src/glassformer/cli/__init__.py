@@ -13,11 +13,14 @@ COMMANDS = {
     "demo": ("Demo", "train a small GPT on real text in a few minutes and open it up in a report"),
     "train": ("Train", "train a model on text files, with checkpoints that resume to the bit"),
     "generate": ("Generate", "let a model continue a text"),
-    "visualize": ("Visualize", "draw what each attention head looks at"),
+    "fill-mask": ("FillMask", "let a model guess what [MASK] hides in a text"),
+    "translate": ("Translate", "let an encoder-decoder write a target for a source, by beam search"),
+    "classify": ("Classify", "say which class a text or an image belongs to"),
+    "visualize": ("Visualize", "draw what each attention head looks at, in a text or an image"),
     "tokenize": ("Tokenize", "turn text into token files, or show how a text is cut into tokens"),
     "describe": ("Describe", "what a model costs: parameters, FLOPs and memory of each part, with formulas"),
 }
-"""Each command's class, in the file of the command's name, and what it does."""
+"""Each command's class, in the file of the command's name (with _ for -), and what it does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +66,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     from glassformer.cli.arguments import UsageError
 
     try:
-        command = getattr(import_module(f"glassformer.cli.{name}"), COMMANDS[name][0])
+        command = getattr(import_module(f"glassformer.cli.{name.replace('-', '_')}"), COMMANDS[name][0])
         status: int = command.parse(arguments).run() or 0
         sys.stdout.flush()
         return status

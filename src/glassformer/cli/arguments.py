@@ -16,7 +16,7 @@ class UsageError(Exception):
 
 
 class Command:
-    """A dataclass of options with a ``run`` method; the class ``Generate`` is ``glassformer generate``."""
+    """A dataclass of options with a ``run`` method; the class ``FillMask`` is ``glassformer fill-mask``."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
@@ -29,7 +29,7 @@ class Command:
         Raises:
             UsageError: an unknown option (with the nearest), a wrong value, or one that is missing.
         """
-        program = f"glassformer {cls.__name__.lower()}"
+        program = f"glassformer {re.sub('(?<!^)(?=[A-Z])', '-', cls.__name__).lower()}"
         shown = io.StringIO()
         try:
             with redirect_stderr(shown):

@@ -58,7 +58,8 @@ class Demo(Command):
         from rich.console import Console
 
         from glassformer.cli.demo_report import write_demo_report
-        from glassformer.training.pipeline import prepare_data, train
+        from glassformer.training.language_modelling import prepare_data
+        from glassformer.training.pipeline import train
         from glassformer.training.run_folder import RunFolder
 
         console = Console()

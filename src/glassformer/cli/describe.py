@@ -15,11 +15,13 @@ class Describe(Command):
     """Parameters, FLOPs and activation memory of each part of a model, with their formulas."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Name of a preset (gpt2, gpt-mini, ...), or folder of a model or run."""
+    """Name of a preset (gpt2, bert-base-uncased, t5-small, vit-base, ...), or folder of a model or run."""
     seq_len: int | None = None
-    """Tokens in a sequence, n. Default: the model's max_seq_len."""
+    """Tokens in a sequence (or source), n. Default: the model's max_seq_len, or those of an image."""
+    target_len: int | None = None
+    """Tokens in a target, m, of an encoder-decoder. Default: as in the source."""
     batch_size: int = 1
-    """Sequences."""
+    """Sequences, or images."""
 
     def run(self) -> None:
         """Print the table."""
@@ -27,14 +29,16 @@ class Describe(Command):
         from rich.table import Table
 
         from glassformer.cli.targets import preset_or_model
-        from glassformer.models.costs import describe, total
+        from glassformer.models.costs import default_length, describe, total
 
         model = preset_or_model(self.model)
-        seq_len = int(model.config["max_seq_len"]) if self.seq_len is None else self.seq_len
-        costs = describe(model, seq_len, self.batch_size)
+        seq_len = default_length(model) if self.seq_len is None else self.seq_len
+        costs = describe(model, seq_len, self.batch_size, self.target_len)
         sums = total(costs)
         sizes = ", ".join(f"{name}={value}" for name, value in model.config.items() if type(value) is int)
-        table = Table(title=f"{self.model} at n = {seq_len}, batch {self.batch_size}", title_justify="left")
+        decodes = any(cost.component.startswith("decoder") for cost in costs)
+        lengths = f"n = {seq_len}" + (f", m = {self.target_len or seq_len}" if decodes else "")
+        table = Table(title=f"{self.model} at {lengths}, batch {self.batch_size}", title_justify="left")
         table.add_column("component")
         table.add_column("copies", justify="right")
         for quantity in ("parameters", "FLOPs", "memory"):
@@ -60,10 +64,11 @@ class Describe(Command):
         console.print(table)
         console.print(
             f"{sizes}\n"
-            "n tokens, d d_model, f d_ff, h heads, g key-value heads, e d_head, V vocab_size, L layers.\n"
+            "n tokens, m those of a target, P patches, d d_model, f d_ff, h heads, g key-value heads,\n"
+            "e d_head, V vocab_size, L layers.\n"
             "FLOPs of a forward pass; a training step takes three times as many. Attention scores are\n"
             "O(n^2 d), the other layers O(n d^2), the head O(n d V). Memory: what a training step keeps for\n"
-            "its backward pass, loss left out; the fused kernel keeps no n x n table.",
+            "its backward pass, loss left out; the fused kernel keeps no n x n table but of a learned bias.",
             highlight=False,
             markup=False,
         )

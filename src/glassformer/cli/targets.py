@@ -1,4 +1,4 @@
-"""What a command is pointed at: a folder with a model, a run folder, or the name of a preset."""
+"""What a command is pointed at: a model or a run on the disk, a name on the hub, or the name of a preset."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ if TYPE_CHECKING:
     from glassformer.models import TransformerModel
 
 
-def model_folder(target: str) -> Path:
-    """The folder with ``config.json``: the target itself, or the best checkpoint of a run.
+def model_path(target: str) -> Path | None:
+    """Where the model is: the target itself (a file, or a folder), or the best checkpoint of a run.
+
+    None where there is no such path: the target may be a name on the hub.
 
     Raises:
-        ValueError: neither is there.
+        ValueError: a folder that holds neither a model nor a run.
     """
-    folder = Path(target)
-    if (folder / "config.json").exists():
-        return folder
-    if (folder / "checkpoints").is_dir():
+    path = Path(target)
+    if not path.exists():
+        return None
+    if path.is_file() or (path / "config.json").exists():
+        return path
+    if (path / "checkpoints").is_dir():
         from glassformer.training import Checkpoints
 
-        checkpoints = Checkpoints(folder / "checkpoints")
+        checkpoints = Checkpoints(path / "checkpoints")
         chosen = checkpoints.best() or checkpoints.latest()
         if chosen is not None:
             return chosen
-        raise ValueError(f"the run in {folder} has no checkpoint yet")
-    if not folder.exists():
-        raise ValueError(f"there is no folder {target}: give one that holds a model or a run")
-    raise ValueError(f"{folder} holds neither a model (config.json) nor a run (checkpoints)")
+        raise ValueError(f"the run in {path} has no checkpoint yet")
+    raise ValueError(f"{path} holds neither a model (config.json) nor a run (checkpoints)")
 
 
 def load_model(target: str) -> TransformerModel:
-    """The model in a folder, ready to be used on the best device there is."""
-    from glassformer.models import TransformerModel
+    """The model of a folder, a file or a name on the hub, ready to be used on the best device there is."""
+    from glassformer.pretrained import from_pretrained
     from glassformer.training.devices import choose_device
 
-    model = TransformerModel.from_pretrained(model_folder(target))
-    return model.to(choose_device("auto"))
+    return from_pretrained(model_path(target) or target).to(choose_device("auto"))
 
 
 def preset_or_model(target: str) -> TransformerModel:
-    """A preset's shape without weights, or the model in a folder.
+    """A preset's shape without weights, or the model in a folder or file.
 
     Raises:
         ValueError: neither; names the nearest preset.
@@ -51,12 +52,14 @@ def preset_or_model(target: str) -> TransformerModel:
     import torch
 
     from glassformer.models import TransformerModel
+    from glassformer.pretrained import from_pretrained
 
     presets = {name: family for family in TransformerModel.families.values() for name in family.presets}
     if target in presets:
         with torch.device("meta"):
             return presets[target].from_preset(target)
-    if Path(target).exists():
-        return TransformerModel.from_pretrained(model_folder(target))
+    path = model_path(target)
+    if path is not None:
+        return from_pretrained(path)
     near = suggestion(target, presets)
     raise ValueError(f"{target!r} is neither a folder nor a preset{near} (presets: {', '.join(presets)})")

@@ -27,7 +27,8 @@ class Tokenize(Command):
         from rich.console import Console
         from rich.table import Table
 
-        from glassformer.training.pipeline import make_tokenizer, prepare_data
+        from glassformer.training.language_modelling import prepare_data
+        from glassformer.training.tokenizers import make_tokenizer
 
         console = Console()
         if self.text is not None:

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from glassformer.cli.arguments import Command
+
+if TYPE_CHECKING:
+    from glassformer.visualization import AttentionVisualizer
 
 
 @dataclass
@@ -18,9 +21,15 @@ class Visualize(Command):
     """Draw the attention heads of a model on a text, or their patterns over a data set."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken)."""
+    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
     text: str = "The cat sat on the mat because it was tired."
     """What the model reads."""
+    target_text: str | None = None
+    """What an encoder-decoder writes. Default: what it writes by itself."""
+    kind: str | None = None
+    """Of an encoder-decoder: encoder, decoder or cross attention. Default: each of them."""
+    image: Path | None = None
+    """Instead of a text, for a model of images: the file to lay the class token's attention over."""
     layer: int | None = None
     """Which layer, from 0. Default: every layer, a picture each."""
     head: int | None = None
@@ -30,10 +39,12 @@ class Visualize(Command):
     max_texts: int = 200
     """Paragraphs of the data to read at most."""
     output: Path = Path("attention.png")
-    """Where to; the suffix (.png, .svg, .pdf) decides the format. Several layers add -layer0, -layer1, ..."""
+    """Where to; the suffix (.png, .svg, .pdf) decides the format. Several add -layer0, -cross-layer0, ..."""
 
     def run(self) -> None:
         """Draw and say where."""
+        from glassformer.attention import attentions_of
+        from glassformer.choices import choose
         from glassformer.cli.targets import load_model
         from glassformer.data import Corpus
         from glassformer.visualization import AttentionVisualizer
@@ -49,16 +60,24 @@ class Visualize(Command):
             visualizer.analyze_head_patterns(opening_paragraphs(texts, self.max_texts), save_path=self.output)
             print(self.output)
             return
-        if self.head is not None and self.layer is not None:
-            visualizer.plot_head(self.text, self.layer, self.head, save_path=self.output)
-            print(self.output)
-            return
-        layers = range(len(model.blocks)) if self.layer is None else [self.layer]  # type: ignore[arg-type]
-        for layer in layers:
-            stem = self.output.stem if self.layer is not None else f"{self.output.stem}-layer{layer}"
-            path = self.output.with_stem(stem)
-            visualizer.plot_attention_heads(self.text, layer, save_path=path)
-            print(path)
+        kinds = attentions_of(model)
+        if self.kind is not None:
+            kinds = {self.kind: choose(kinds, self.kind, "kind of attention")}
+        for kind, attentions in kinds.items():
+            for layer in range(len(attentions)) if self.layer is None else [self.layer]:
+                many = [kind] * (len(kinds) > 1) + [f"layer{layer}"] * (self.layer is None)
+                path = self.output.with_stem("-".join([self.output.stem, *many]))
+                self.draw(visualizer, kind, layer, path)
+                print(path)
+
+    def draw(self, visualizer: AttentionVisualizer, kind: str, layer: int, path: Path) -> None:
+        """One picture."""
+        if self.image is not None:
+            visualizer.plot_vit_attention(self.image, layer, path)
+        elif self.head is not None:
+            visualizer.plot_head(self.text, layer, self.head, path, kind=kind, target_text=self.target_text)
+        else:
+            visualizer.plot_attention_heads(self.text, layer, path, kind=kind, target_text=self.target_text)
 
 
 def opening_paragraphs(texts: Iterable[str], count: int) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_path, atomic_write
@@ -132,7 +134,7 @@ class TransformerModel(nn.Module):
         if not issubclass(family, cls):
             raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
         try:
-            with torch.device("meta"):
+            with shapes_only():
                 model = family(**config)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{folder / 'config.json'} describes no model: {error}") from error
@@ -140,6 +142,25 @@ class TransformerModel(nn.Module):
         if (folder / TOKENIZER_FILE).exists():
             model.tokenizer = load_tokenizer(folder)
         return model.eval()
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, models are built without memory for their parameters, and without drawing random numbers."""
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Random initialization does nothing (on the meta device it would first import PyTorch's compiler)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_", "trunc_normal_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def load_tensors(model: TransformerModel, path: Path) -> None:

@@ -137,7 +137,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "pythia-1.4b": _neox(32, vocab_size=50304, d_model=2048, num_layers=24, num_heads=16),
     "pythia-2.8b": _neox(20, vocab_size=50304, d_model=2560, num_layers=32, num_heads=32),
     "pythia-6.9b": _neox(32, vocab_size=50432, d_model=4096, num_layers=32, num_heads=32),
-    "gpt-neox-20b": _neox(24, vocab_size=50432, d_model=6144, num_layers=44, num_heads=64),
+    "gpt-neox-20b": _neox(
+        24, vocab_size=50432, d_model=6144, num_layers=44, num_heads=64, activation="gelu_tanh"
+    ),
 }
 """GPT-2 (Radford et al. 2019, table 2); SmolLM2 (Allal et al. 2025); TinyLlama (Zhang et al. 2024); Llama 2,
 3, 3.1 and 3.2 (Touvron et al. 2023; Grattafiori et al. 2024); Mistral (Jiang et al. 2023); Qwen2 (Yang et al.

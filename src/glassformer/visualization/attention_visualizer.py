@@ -1,27 +1,61 @@
-"""AttentionVisualizer: from a model and a text to a picture, in one call."""
+"""AttentionVisualizer: from a model and a text, or an image, to a picture, in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from glassformer.analysis import HeadPatterns, Reading, head_patterns, read
-from glassformer.attention import causal, record_attention
+from glassformer.analysis import (
+    EncoderDecoder,
+    HeadPatterns,
+    Pair,
+    Reading,
+    head_patterns,
+    read,
+    read_image,
+    read_pair,
+)
+from glassformer.analysis.images import Picture
+from glassformer.attention import attentions_of, record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.visualization.heat_maps import Weights, draw_head, draw_heads
+from glassformer.visualization.image_maps import draw_image_heads
 from glassformer.visualization.pattern_maps import draw_patterns
 from glassformer.visualization.pictures import check_writable, save_picture
+
+Text = str | Sequence[int]
+Allowed = npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Who looks at whom: what stands beside the rows and columns of a picture."""
+
+    queries: Reading
+    keys: Reading
+    caption: str
+    notes: tuple[str, ...]
+    row: str = "query: looks"
+    """What a row is."""
 
 
 class AttentionVisualizer:
     """Draws what a model's attention heads look at. The model keeps its fast kernels, and stays as it is.
 
     Every method returns a matplotlib ``Figure``, and writes it where ``save_path`` says: .png, .svg or .pdf.
+
+    Texts are read with the marks that the model's tokenizer adds around them. An encoder-decoder attends in
+    three ways: ``kind="encoder"`` is the source on itself, ``"decoder"`` the target on itself, and
+    ``"cross"`` the target on the source. Rows of cross-attention bear the token that is written there.
 
     Args:
         model: with a tokenizer; without one, texts are read as bytes where the vocabulary allows it.
@@ -31,7 +65,13 @@ class AttentionVisualizer:
         self.model = model
 
     def plot_attention_heads(
-        self, text: str | Sequence[int], layer: int, save_path: str | Path | None = None
+        self,
+        text: Text,
+        layer: int,
+        save_path: str | Path | None = None,
+        *,
+        kind: str | None = None,
+        target_text: Text | None = None,
     ) -> Figure:
         """Every head of a layer as a heat map, rows looking at columns.
 
@@ -39,46 +79,85 @@ class AttentionVisualizer:
             text: what the model reads, or token ids.
             layer: from 0.
             save_path: where to write the picture.
+            kind: of attention; to be given where the model has several.
+            target_text: what an encoder-decoder writes; by default what it writes by itself.
 
         Raises:
-            ValueError: a layer that does not exist, an empty text, a suffix that stands for no format.
+            ValueError: a layer or kind that does not exist, an empty text, a suffix that is no format.
+            TypeError: a model that reads no text, or a target for one that writes none.
             OSError: the place cannot be written to; known before the work.
         """
         self._check(save_path)
-        reading, weights = self._weights(text, layer, None)
+        sides, weights, allowed = self._look(text, layer, None, kind, target_text)
         figure = draw_heads(
             weights,
-            reading.labels,
-            reading.labels,
-            title=f"{self._name()}, layer {layer}: where each head looks",
-            caption=self._caption(text, reading),
-            notes=reading.notes,
-            allowed=_visible(len(reading.ids)),
+            sides.queries.labels,
+            sides.keys.labels,
+            title=f"{self._name(kind)}, layer {layer}: where each head looks",
+            caption=sides.caption,
+            notes=sides.notes,
+            allowed=allowed,
+            row=sides.row,
         )
         return self._saved(figure, save_path)
 
     def plot_head(
-        self, text: str | Sequence[int], layer: int, head: int, save_path: str | Path | None = None
+        self,
+        text: Text,
+        layer: int,
+        head: int,
+        save_path: str | Path | None = None,
+        *,
+        kind: str | None = None,
+        target_text: Text | None = None,
     ) -> Figure:
         """One head, large, with its weights written out where the text is short.
 
         Arguments and errors as ``plot_attention_heads``; a head that does not exist is a ValueError too.
         """
         self._check(save_path)
-        reading, weights = self._weights(text, layer, [head])
+        sides, weights, allowed = self._look(text, layer, [head], kind, target_text)
         figure = draw_head(
             weights[0],
-            reading.labels,
-            reading.labels,
-            title=f"{self._name()}, layer {layer}, head {head}: where it looks",
-            caption=self._caption(text, reading),
+            sides.queries.labels,
+            sides.keys.labels,
+            title=f"{self._name(kind)}, layer {layer}, head {head}: where it looks",
+            caption=sides.caption,
+            notes=sides.notes,
+            allowed=allowed,
+            row=sides.row,
+        )
+        return self._saved(figure, save_path)
+
+    def plot_vit_attention(self, image: Picture, layer: int, save_path: str | Path | None = None) -> Figure:
+        """Every head of a layer: the class token's weights on the patches, laid over the image.
+
+        Args:
+            image: as ``analysis.read_image`` takes it: a file, an array, or a tensor of pixel values.
+            layer: from 0.
+            save_path: where to write the picture.
+
+        Raises:
+            ValueError: a layer that does not exist, an image of another shape.
+            TypeError: a model that reads no images, or what is no image.
+            OSError: a file that holds no image, or a place that cannot be written to.
+        """
+        self._check(save_path)
+        reading = read_image(self.model, image)
+        with torch.no_grad(), evaluating(self.model), record_attention(self.model, [layer]) as recording:
+            self.model(reading.pixel_values)
+        weights = recording[layer][0, :, 0].float().cpu().numpy()  # (head, key): the class token looks
+        rows, columns = reading.grid
+        figure = draw_image_heads(
+            weights[:, -rows * columns :].reshape(-1, rows, columns),
+            reading.shown(),
+            title=f"{self._name(None)}, layer {layer}: where the class token looks",
             notes=reading.notes,
-            allowed=_visible(len(reading.ids)),
         )
         return self._saved(figure, save_path)
 
     def analyze_head_patterns(
-        self, dataset: Iterable[str | Sequence[int]], save_path: str | Path | None = None
+        self, dataset: Iterable[Text], save_path: str | Path | None = None
     ) -> HeadPatterns:
         """Measure what every head looks at over a data set, and draw the maps of layers x heads.
 
@@ -98,29 +177,64 @@ class AttentionVisualizer:
             cut = f", {patterns.num_cut} of them cut" if patterns.num_cut else ""
             how = "; read as bytes: the model has no tokenizer" if patterns.as_bytes else ""
             caption = f"means over {patterns.num_queries:,} queries of {patterns.num_texts:,} texts{cut}{how}"
-            title = f"{self._name()}: what each head looks at"
+            title = f"{self._name(None)}: what each head looks at"
             save_picture(draw_patterns(patterns, title=title, caption=caption), save_path)
         return patterns
 
-    def _weights(
-        self, text: str | Sequence[int], layer: int, heads: Sequence[int] | None
-    ) -> tuple[Reading, Weights]:
-        """What the model reads, and the weights ``(head, query, key)`` of a layer."""
+    def _look(
+        self, text: Text, layer: int, heads: Sequence[int] | None, kind: str | None, target: Text | None
+    ) -> tuple[Sides, Weights, Allowed]:
+        """Let the model read; the weights ``(head, query, key)`` of a layer, and what it may attend to."""
+        with record_attention(self.model, [layer], heads, kind):
+            pass  # refuses what does not exist before anything is computed
+        model = self.model
+        if isinstance(model, EncoderDecoder) and kind == "encoder":
+            sides = self._sides_of_text(text)
+            forward = partial(model.encode, self._batch(sides.keys))
+        elif isinstance(model, EncoderDecoder) or target is not None:
+            pair = read_pair(model, text, target)
+            sides = self._sides_of_pair(pair, text, target, crosses=kind == "cross")
+            forward = partial(model, self._batch(pair.source), self._batch(pair.target))
+        else:
+            sides = self._sides_of_text(text)
+            forward = partial(model, self._batch(sides.keys))
         with (
             torch.no_grad(),
             evaluating(self.model),
-            record_attention(self.model, [layer], heads) as recording,
+            record_attention(self.model, [layer], heads, kind) as recording,
         ):
-            reading = read(self.model, text)
-            self.model(torch.tensor([reading.ids], device=self.model.device))
-        return reading, recording[layer][0].float().cpu().numpy()
+            forward()
+        weights, allowed = recording[layer], recording.allowed[layer]
+        visible = None if allowed is None else allowed.expand_as(weights)[0, 0].cpu().numpy()
+        return sides, weights[0].float().cpu().numpy(), visible
 
-    def _name(self) -> str:
-        config = self.model.config
-        return f"{self.model.family.upper()}, {config['num_layers']} layers x {config['num_heads']} heads"
+    def _sides_of_text(self, text: Text) -> Sides:
+        reading = read(self.model, text)
+        return Sides(reading, reading, self._quoted(text, reading), reading.notes)
 
-    @staticmethod
-    def _caption(text: str | Sequence[int], reading: Reading) -> str:
+    def _sides_of_pair(self, pair: Pair, text: Text, target: Text | None, *, crosses: bool) -> Sides:
+        said = self._quoted(target, pair.written)
+        caption, notes = f"{self._quoted(text, pair.source)} → {said}", pair.source.notes + pair.written.notes
+        if crosses:
+            return Sides(pair.written, pair.source, caption, notes, "query: writes this")
+        return Sides(pair.target, pair.target, caption, notes)
+
+    def _batch(self, reading: Reading) -> Tensor:
+        return torch.tensor([reading.ids], device=self.model.device)
+
+    def _name(self, kind: str | None) -> str:
+        kinds = attentions_of(self.model)
+        layers = kinds[kind or next(iter(kinds))]
+        family = type(self.model).__name__.removesuffix("Model")
+        which = f" {kind} attention" if len(kinds) > 1 else ""
+        return f"{family}{which}, {len(layers)} layers x {layers[0].num_heads} heads"
+
+    def _quoted(self, text: Text | None, reading: Reading) -> str:
+        tokenizer = self.model.tokenizer
+        if text is None and tokenizer is not None:
+            end = getattr(self.model, "end_token", None)
+            known = [token for token in reading.ids if token != end and token < tokenizer.vocab_size]
+            text = tokenizer.decode(known)
         return f"“{' '.join(text.split())}”" if isinstance(text, str) else f"{len(reading.ids)} token ids"
 
     @staticmethod
@@ -133,9 +247,3 @@ class AttentionVisualizer:
         if save_path is not None:
             save_picture(figure, save_path)
         return figure
-
-
-def _visible(length: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """What a causal model may attend to."""
-    visible: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = causal().dense(length, length).numpy()
-    return visible

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glassformer.visualization.pictures import printable, style, weight_colours
+from glassformer.visualization.pictures import character_width, printable, style, weight_colours
 
 MOST_LABELS = 64
 """Tokens that all get a label; of longer texts, evenly spaced ones do."""
@@ -30,6 +31,7 @@ def draw_heads(
     caption: str,
     notes: Sequence[str] = (),
     allowed: npt.NDArray[np.bool_] | None = None,
+    row: str = "query: looks",
 ) -> Figure:
     """Every head of a layer, in a grid with one colour scale.
 
@@ -41,14 +43,15 @@ def draw_heads(
         caption: the text, under the title; shortened where the picture is narrow.
         notes: what was done to the text; never shortened.
         allowed: ``(query, key)``; cells that may not be attended to are grey.
+        row: what a row is.
     """
     heads = len(weights)
     columns = min(heads, 4 if heads % 4 == 0 or heads > 6 else 3)
     rows = math.ceil(heads / columns)
-    side = max(1.9, CELL * min(max(len(queries), len(keys)), MOST_LABELS))
+    width, height = _size(queries, keys, CELL, 1.9)
     with style():
         figure = Figure(
-            figsize=(columns * (side + 0.25) + 2.2, rows * (side + 0.45) + 1.9), layout="constrained"
+            figsize=(columns * (width + 0.25) + 2.2, rows * (height + 0.45) + 1.9), layout="constrained"
         )
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for index, axes in enumerate(grid.flat):
@@ -56,12 +59,12 @@ def draw_heads(
                 axes.set_visible(False)
                 continue
             image = _heat_map(axes, weights[index], allowed)
-            axes.set_title(f"head {index}", fontsize=9 if side < 4 else 14)
+            axes.set_title(f"head {index}", fontsize=9 if width < 4 else 14)
             if index % columns == 0:
-                _label(axes, queries, "y")
+                _label_rows(axes, queries, row)
             if index + columns >= heads:
                 axes.tick_params(labelbottom=True)
-                _label(axes, keys, "x")
+                _label_columns(axes, keys)
         _finish(figure, grid.ravel().tolist(), image, title, caption, notes, allowed is not None)
     return figure
 
@@ -75,42 +78,54 @@ def draw_head(
     caption: str,
     notes: Sequence[str] = (),
     allowed: npt.NDArray[np.bool_] | None = None,
+    row: str = "query: looks",
 ) -> Figure:
     """One head, large; arguments as ``draw_heads``, with weights ``(query, key)``."""
-    side = max(4.0, 0.2 * min(max(len(queries), len(keys)), MOST_LABELS))
+    width, height = _size(queries, keys, 0.2, 4.0)
     with style():
-        figure = Figure(figsize=(side + 2.4, side + 1.9), layout="constrained")
+        figure = Figure(figsize=(width + 2.4, height + 1.9), layout="constrained")
         axes = figure.subplots()
         image = _heat_map(axes, weights, allowed)
-        _label(axes, queries, "y")
-        _label(axes, keys, "x")
+        _label_rows(axes, queries, row)
+        _label_columns(axes, keys)
         if len(queries) <= 12 and len(keys) <= 12:
             _write_numbers(axes, weights, allowed)
         _finish(figure, [axes], image, title, caption, notes, allowed is not None)
     return figure
 
 
+def _size(queries: Sequence[str], keys: Sequence[str], cell: float, least: float) -> tuple[float, float]:
+    """Width and height of a map in inches: cells are squares unless that makes it too small."""
+    width, height = (cell * min(len(labels), MOST_LABELS) for labels in (keys, queries))
+    return max(least, width), max(least, height)
+
+
 def _heat_map(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> object:
     colours, norm = weight_colours()
     hidden = np.zeros(weights.shape, dtype=bool) if allowed is None else ~allowed
     shown = np.ma.masked_array(weights, hidden)
-    image = axes.imshow(shown, cmap=colours, norm=norm, interpolation="nearest", aspect="equal")
+    aspect: Literal["equal", "auto"] = "equal" if weights.shape[0] == weights.shape[1] else "auto"
+    image = axes.imshow(shown, cmap=colours, norm=norm, interpolation="nearest", aspect=aspect)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     return image
 
 
-def _label(axes: Axes, labels: Sequence[str], which: str) -> None:
-    """Tokens along one side; where they are too many, every second, third, ... one."""
+def _label_columns(axes: Axes, keys: Sequence[str]) -> None:
+    axes.set_xticks(*_places(keys), rotation=90, fontsize=7)
+    axes.set_xlabel("key: is looked at")
+
+
+def _label_rows(axes: Axes, queries: Sequence[str], row: str) -> None:
+    axes.set_yticks(*_places(queries), fontsize=7)
+    axes.set_ylabel(row)
+
+
+def _places(labels: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Where tokens are written along a side; where they are too many, every second, third, ... one."""
     every = math.ceil(len(labels) / MOST_LABELS)
     places = list(range(0, len(labels), every))
-    shown = [printable(labels[place]) for place in places]
-    if which == "x":
-        axes.set_xticks(places, shown, rotation=90, fontsize=7)
-        axes.set_xlabel("key: is looked at")
-    else:
-        axes.set_yticks(places, shown, fontsize=7)
-        axes.set_ylabel("query: looks")
+    return places, [printable(labels[place]) for place in places]
 
 
 def _write_numbers(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> None:
@@ -138,14 +153,17 @@ def _finish(
     bar.outline.set_linewidth(0.4)
     grey = "   grey: may not be attended to" if has_masked else ""
     size = min(max(9.0, width), 18)
-    room = int(width * 72 / (0.6 * size))  # characters in a line, at 0.6 of their height each
-    lines = _caption_lines(caption, "; ".join(notes), grey, room)
+    lines = _caption_lines(caption, "; ".join(notes), grey, width * 72 / size)
     figure.suptitle("\n".join([title, *lines]), fontsize=size, x=0.01, ha="left")
 
 
-def _caption_lines(caption: str, notes: str, grey: str, room: int) -> list[str]:
-    """One line where all of it fits; else the caption gives way, and the notes follow it whole."""
+def _caption_lines(caption: str, notes: str, grey: str, ems: float) -> list[str]:
+    """One line where all of it fits; else the caption gives way, and the notes follow it whole.
+
+    A line holds ``ems`` characters as wide as they are high.
+    """
     whole = f"{caption}; {notes}{grey}" if notes else f"{caption}{grey}"
+    room = int(ems / max(0.6, character_width(printable(whole, len(whole)))))
     if len(whole) <= room:
         return [printable(whole, room)]
     return [printable(caption, room), *textwrap.wrap(f"{notes}{grey}".strip(), room)]

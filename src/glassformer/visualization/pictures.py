@@ -58,6 +58,14 @@ def printable(text: str, longest: int = 14) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1 - half]}…{text[-half:]}"
 
 
+def character_width(text: str) -> float:
+    """Mean width of a text's characters, in multiples of the font's size."""
+    font = get_font(findfont(FontProperties(family=FONT)))
+    font.set_size(100, 72)
+    font.set_text(text, 0.0)
+    return float(font.get_width_height()[0]) / 64 / 100 / max(1, len(text))
+
+
 def check_writable(path: str | Path) -> Path:
     """Make sure, before any work, that a picture can be saved there; its folder is made if it is missing.
 

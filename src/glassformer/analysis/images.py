@@ -1,0 +1,117 @@
+"""What a model reads when it is shown an image: pixels, and what had to be done to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from glassformer.models import TransformerModel
+
+Picture = str | Path | npt.NDArray[np.generic] | Tensor
+"""An image file, an array ``(height, width)`` or ``(height, width, 3)``, or a tensor of pixel values."""
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """A model that cuts images into patches."""
+
+    num_channels: int
+    patch_size: int
+
+    def grid(self, pixel_values: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        ...
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Pixel values of images whose values go from 0 to 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageReading:
+    """An image as a model reads it."""
+
+    pixel_values: Tensor
+    """``(1, channel, height, width)``."""
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result should know: that the image was resized."""
+
+    def shown(self) -> npt.NDArray[np.float32]:
+        """The image for the eye, ``(height, width, 3)`` between 0 and 1: what the model was given."""
+        pixels = self.pixel_values[0].float().cpu()
+        low, high = pixels.min(), pixels.max()
+        pixels = (pixels - low) / (high - low).clamp(min=1e-12)
+        three = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
+        shown: npt.NDArray[np.float32] = three.permute(1, 2, 0).numpy()
+        return shown
+
+
+def read_image(model: TransformerModel, image: Picture) -> ImageReading:
+    """Turn an image into what the model reads.
+
+    A tensor holds pixel values already, and is read as it is. Anything else becomes grey or coloured as the
+    model has one channel or three, and is resized to the model's ``image_size``; its values, 0 to 255 (or 0
+    to 1, in an array of floating-point numbers), are normalized as the model wants them.
+
+    Args:
+        model: one that reads images.
+        image: a file, an array ``(height, width)`` or ``(height, width, 3)``, or a tensor
+            ``(channel, height, width)``, with or without a batch of one before it.
+
+    Raises:
+        ValueError: an array or tensor of another shape.
+        TypeError: a model that reads no images, or what is no image.
+        OSError: a file that is missing, or holds no image.
+    """
+    if not isinstance(model, ReadsImages):
+        raise TypeError(f"a {type(model).__name__} reads no images: give it a text")
+    notes: tuple[str, ...] = ()
+    if isinstance(image, Tensor):
+        pixels = image if image.dim() == 4 else image[None]
+        if len(pixels) != 1:
+            raise ValueError(f"give one image at a time, not {len(pixels)}")
+    else:
+        pixels = model.normalize(_pixels(_opened(image), model.num_channels))
+        (height, width), side = pixels.shape[2:], int(model.config["image_size"])
+        if (height, width) != (side, side):
+            pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+            notes = (f"resized from {height} x {width} to {side} x {side} pixels",)
+    if pixels.is_floating_point():  # else the model refuses them
+        pixels = pixels.to(next(model.parameters()))
+    return ImageReading(pixels, model.grid(pixels), notes)
+
+
+def _opened(image: object) -> npt.NDArray[np.generic]:
+    """An image as an array ``(height, width)`` or ``(height, width, 3)``."""
+    if isinstance(image, str | Path):
+        with Image.open(image) as file:
+            return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"an image is a file, an array or a tensor, not {type(image).__name__}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise ValueError(f"an array of an image is (height, width) or (height, width, 3), not {image.shape}")
+    return image
+
+
+def _pixels(array: npt.NDArray[np.generic], channels: int) -> Tensor:
+    """Values ``(1, channel, height, width)`` from 0 to 1."""
+    pixels = torch.tensor(array[..., None] if array.ndim == 2 else array).permute(2, 0, 1)[None]
+    pixels = pixels.float() if pixels.is_floating_point() else pixels / 255
+    if pixels.numel() == 0 or pixels.min() < 0 or pixels.max() > 1:
+        raise ValueError("an array of an image holds numbers from 0 to 255, or fractions from 0 to 1")
+    if channels == 3 or pixels.size(1) == channels:
+        return pixels.expand(-1, channels, -1, -1)
+    if channels != 1:
+        raise ValueError(f"an image becomes grey or coloured; for {channels} channels give a tensor")
+    luminance = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
+    return (pixels * luminance).sum(1, keepdim=True)

@@ -1,0 +1,295 @@
+"""What each part of a model costs, with formulas; ``costs.py`` adds them up.
+
+Letters are those of ``costs.py``. A new kind of part registers one function with ``cost_of``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import singledispatch
+
+import torch
+from torch import nn
+
+from glassformer.attention import MultiHeadAttention
+from glassformer.layers import (
+    FeedForward,
+    GatedFeedForward,
+    LayerNorm,
+    LayerScale,
+    Parallel,
+    RMSNorm,
+    TransformerBlock,
+)
+from glassformer.models.cost_units import Cost, Size
+from glassformer.models.heads import ClassificationHead, MaskedLMHead, Pooler, TokenClassificationHead
+from glassformer.positions import ALiBi, LearnedPositions, PositionScheme, RelativeBias, RotaryPositions
+from glassformer.positions.grid import GridPositions
+
+
+@singledispatch
+def cost_of(module: nn.Module, size: Size) -> list[Cost]:
+    """The entries of a module; register one for a new kind of part.
+
+    Raises:
+        TypeError: a part that nobody has described.
+    """
+    if any(True for _ in module.parameters()):
+        raise TypeError(f"the cost of a {type(module).__name__} is not described")
+    return []
+
+
+@cost_of.register
+def _(module: TransformerBlock, size: Size) -> list[Cost]:
+    costs = []
+    for name, child in module.named_children():
+        crosses = module.cross_attention is not None and child is module.cross_attention
+        own = _cross_attention(module.cross_attention, size) if crosses else cost_of(child, size)  # type: ignore[arg-type]
+        costs += [replace(cost, component=cost.component or name) for cost in own]
+    if isinstance(module.residual, Parallel):
+        more = 1 if module.cross_attention is None else 2  # sublayers beside the first
+        shared = size.width * size.tokens * module.attention.q_proj.in_features * more
+        formula = f"-{more if more > 1 else ''}{size.letter} d"
+        costs.append(Cost("parallel sublayers share their input", memory=-shared, memory_formula=formula))
+    return costs
+
+
+@cost_of.register
+def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
+    h, g, e, n, letter = module.num_heads, module.num_kv_heads, module.d_head, size.n, size.letter
+    table = n * n if size.masked else 0
+    if size.learned_bias:  # q, k, v for every query head, the weights, and one byte for each masked pair
+        kept = size.sum_width * size.batch * h * (3 * n * e + n * n) + table
+        formula = f"3{letter} h e + h {letter}^2" + (f" + {letter}^2/4" if table else "")
+    else:  # q, k, v, and the log-sum-exp of each row of scores
+        kept = size.width * size.tokens * (h + 2 * g) * e + size.sum_width * size.tokens * h
+        formula = f"{letter}(h + 2g)e + {letter} h"
+        if size.window and not size.biased:
+            kept += size.width * table
+            formula += f" + {letter}^2"
+    return _attention(module, size, "attention", n, letter, kept, formula)
+
+
+def _cross_attention(module: MultiHeadAttention, size: Size) -> list[Cost]:
+    """Queries of the target, keys and values of the memory; the memory itself is counted where it is made."""
+    h, g, e, m = module.num_heads, module.num_kv_heads, module.d_head, size.letter
+    kept = size.width * size.batch * (size.n * h + 2 * size.memory_len * g) * e
+    kept += size.sum_width * size.tokens * h
+    formula = f"({m} h + 2n g)e + {m} h"
+    return _attention(module, size, "cross-attention", size.memory_len, "n", kept, formula)
+
+
+def _attention(
+    module: MultiHeadAttention, size: Size, name: str, keys: int, key_letter: str, kept: int, formula: str
+) -> list[Cost]:
+    """The three steps of attention; ``kept`` is what the middle one keeps."""
+    d, h, g, e = module.q_proj.in_features, module.num_heads, module.num_kv_heads, module.d_head
+    inputs = [module.q_proj, module.k_proj, module.v_proj]
+    n, letter = size.n, size.letter
+    same = letter == key_letter
+    return [
+        Cost(
+            f"{name}: q, k, v projections",
+            parameters=sum(parameter.numel() for layer in inputs for parameter in layer.parameters()),
+            parameter_formula="d(h + 2g)e" if module.q_proj.bias is None else "(d + 1)(h + 2g)e",
+            flops=2 * size.batch * d * (n * h + 2 * keys * g) * e,
+            flop_formula=f"2{letter} d(h + 2g)e" if same else f"2d({letter} h + 2{key_letter} g)e",
+            memory=size.width * size.tokens * d,
+            memory_formula=f"{letter} d",
+        ),
+        Cost(
+            f"{name}: scores and mixing",
+            flops=4 * size.batch * h * n * keys * e,
+            flop_formula=f"4 h e {letter}^2" if same else f"4 h e {letter} {key_letter}",
+            memory=kept,
+            memory_formula=formula,
+        ),
+        Cost(
+            f"{name}: output projection",
+            parameters=sum(parameter.numel() for parameter in module.out_proj.parameters()),
+            parameter_formula="h e d" if module.out_proj.bias is None else "h e d + d",
+            flops=2 * size.tokens * h * e * d,
+            flop_formula=f"2{letter} h e d",
+            memory=size.width * size.tokens * h * e,
+            memory_formula=f"{letter} h e",
+        ),
+    ]
+
+
+def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: int, kept: int) -> list[Cost]:
+    d, f, n = module.up_proj.in_features, module.up_proj.out_features, size.letter
+    formula = f"{inputs + 1}d f"
+    if module.up_proj.bias is not None:
+        formula += f" + {'f' if inputs == 1 else f'{inputs}f'} + d"
+    return [
+        Cost(
+            "feed-forward",
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            parameter_formula=formula,
+            flops=2 * size.tokens * (inputs + 1) * d * f,
+            flop_formula=f"{2 * (inputs + 1)}{n} d f",
+            memory=size.width * size.tokens * (d + kept * f),
+            memory_formula=f"{n} d + {kept if kept > 1 else ''}{n} f",
+        )
+    ]
+
+
+@cost_of.register
+def _(module: FeedForward, size: Size) -> list[Cost]:
+    # before and after the activation; ReLU needs only what it gave
+    return _feed_forward(module, size, inputs=1, kept=1 if module.activation is torch.relu else 2)
+
+
+@cost_of.register
+def _(module: GatedFeedForward, size: Size) -> list[Cost]:
+    # gate before and after, up, and their product; ReLU needs only what it gave
+    return _feed_forward(module, size, inputs=2, kept=3 if module.activation is torch.relu else 4)
+
+
+@cost_of.register
+def _(module: LayerNorm, size: Size) -> list[Cost]:
+    d, n = module.weight.numel(), size.letter
+    formula = "d" if module.bias is None else "2d"
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    memory = size.width * size.tokens * (d + 2)
+    return [Cost("", 1, parameters, formula, memory=memory, memory_formula=f"{n} d + 2{n}")]
+
+
+@cost_of.register
+def _(module: RMSNorm, size: Size) -> list[Cost]:
+    d, n = module.weight.numel(), size.letter
+    memory = size.sum_width * size.tokens * (2 * d + 1)
+    return [Cost("", 1, d, "d", memory=memory, memory_formula=f"2{n} d + {n}")]
+
+
+@cost_of.register
+def _(module: LayerScale, size: Size) -> list[Cost]:
+    d = module.weight.numel()
+    return [Cost("", 1, d, "d", memory=size.width * size.tokens * d, memory_formula=f"{size.letter} d")]
+
+
+@cost_of.register
+def _(module: nn.ModuleList, size: Size) -> list[Cost]:
+    return [cost for child in module for cost in cost_of(child, size)]
+
+
+@cost_of.register
+def _(module: nn.Embedding, size: Size) -> list[Cost]:
+    rows = "V " if module.num_embeddings == size.vocab_size else module.num_embeddings
+    formula, parameters = f"{rows}d", module.weight.numel()
+    return [Cost("", 1, parameters, formula, memory=8 * size.tokens, memory_formula=f"2{size.letter}")]
+
+
+@cost_of.register
+def _(module: nn.Linear, size: Size) -> list[Cost]:
+    rows, d, n = module.out_features, module.in_features, size.letter
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    memory = size.width * size.tokens * d
+    formula = "V d" if module.bias is None else "V d + V"
+    return [Cost("", 1, parameters, formula, 2 * size.tokens * d * rows, f"2{n} d V", memory, f"{n} d")]
+
+
+@cost_of.register
+def _(module: nn.Conv2d, size: Size) -> list[Cost]:
+    # patches do not overlap: a linear layer on the pixels of each
+    inputs, d = module.weight[0].numel(), module.out_channels
+    patches = size.batch * size.patches
+    return [
+        Cost(
+            "",
+            parameters=inputs * d + d,
+            parameter_formula=f"{inputs}d + d",
+            flops=2 * patches * inputs * d,
+            flop_formula=f"2P {inputs}d",
+            memory=size.width * patches * inputs,
+            memory_formula=f"{inputs}P",
+        )
+    ]
+
+
+@cost_of.register
+def _(module: Pooler, size: Size) -> list[Cost]:
+    d = module.dense.out_features
+    cost = Cost("", 1, d * d + d, "d^2 + d")
+    if not size.pools:  # nobody reads it
+        return [cost]
+    flops, memory = 2 * size.batch * d * d, size.width * size.batch * d
+    return [replace(cost, flops=flops, flop_formula="2d^2", memory=memory, memory_formula="d")]
+
+
+@cost_of.register
+def _(module: ClassificationHead, size: Size) -> list[Cost]:
+    # reads one vector a sequence, which keeps those of all its tokens
+    return _classifier(module.classifier, size, vectors=size.batch, letter="")
+
+
+@cost_of.register
+def _(module: TokenClassificationHead, size: Size) -> list[Cost]:
+    return _classifier(module.classifier, size, vectors=size.tokens, letter=f"{size.letter} ")
+
+
+def _classifier(module: nn.Linear, size: Size, vectors: int, letter: str) -> list[Cost]:
+    labels, d = module.out_features, module.in_features
+    flops, memory = 2 * vectors * d * labels, size.width * size.tokens * d
+    parameters, formula = labels * d + labels, f"{labels}d + {labels}"
+    return [
+        Cost("", 1, parameters, formula, flops, f"{2 * labels}{letter or ' '}d", memory, f"{size.letter} d")
+    ]
+
+
+@cost_of.register
+def _(module: MaskedLMHead, size: Size) -> list[Cost]:
+    d, rows, n = module.dense.out_features, module.decoder.out_features, size.letter
+    vectors = size.width * size.tokens * d
+    kept = 1 if module.activation is torch.relu else 2  # ReLU needs what it gave, which the norm keeps
+    transform = Cost(
+        "head: transform",
+        parameters=d * d + d,
+        parameter_formula="d^2 + d",
+        flops=2 * size.tokens * d * d,
+        flop_formula=f"2{n} d^2",
+        memory=kept * vectors,
+        memory_formula=f"{kept}{n} d",
+    )
+    norm = [replace(cost, component="head: norm") for cost in cost_of(module.norm, size)]
+    flops = 2 * size.tokens * d * rows  # its matrix is the token embedding's
+    return [transform, *norm, Cost("head: decoder", 1, rows, "V", flops, f"2{n} d V", vectors, f"{n} d")]
+
+
+@cost_of.register
+def _(module: PositionScheme, size: Size) -> list[Cost]:
+    return []
+
+
+@cost_of.register
+def _(module: LearnedPositions, size: Size) -> list[Cost]:
+    rows, table = module.embedding.num_embeddings, module.embedding.weight.numel()
+    if size.n > rows:
+        raise ValueError(f"a sequence of {size.n} tokens is past the learned table of {rows} positions")
+    return [Cost("", 1, table, "max_seq_len d", memory=8 * size.n, memory_formula=f"2{size.letter}")]
+
+
+@cost_of.register
+def _(module: GridPositions, size: Size) -> list[Cost]:
+    return [Cost("", 1, module.table.numel(), "(P + 1)d")]
+
+
+@cost_of.register
+def _(module: RotaryPositions, size: Size) -> list[Cost]:
+    memory, formula = size.width * size.n * module.d_rotary, f"{module.d_rotary}{size.letter}"
+    return [Cost("", memory=memory, memory_formula=formula)]
+
+
+@cost_of.register
+def _(module: ALiBi, size: Size) -> list[Cost]:
+    own = (
+        size.masked or size.width != 4
+    )  # a layer that masks the table, or converts it, has a copy of its own
+    memory = size.width * module.num_heads * size.n**2 * (size.layers if own else 1)
+    return [Cost("", memory=memory, memory_formula=f"{'L ' if own else ''}h {size.letter}^2")]
+
+
+@cost_of.register
+def _(module: RelativeBias, size: Size) -> list[Cost]:
+    table, formula = module.embedding.weight, f"2{size.letter}^2"
+    return [Cost("", 1, table.numel(), f"{len(table)}h", memory=8 * size.n**2, memory_formula=formula)]

@@ -1,0 +1,114 @@
+"""What a model of images reads: pixels of the right size, channels and range."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glassformer.analysis import read_image
+from glassformer.models import GPTModel, ViTModel
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+COLOURS = np.stack([GREY, GREY[::-1], GREY.T], axis=-1)
+
+
+def build(channels=3, **options):
+    return ViTModel(8, 4, 8, 1, 2, num_channels=channels, **options)
+
+
+def test_values_become_minus_one_to_one_channel_by_channel():
+    reading = read_image(build(), COLOURS)
+    assert reading.pixel_values.shape == (1, 3, 8, 8)
+    assert reading.grid == (2, 2)
+    assert reading.notes == ()
+    expected = torch.tensor(COLOURS / 255 * 2 - 1, dtype=torch.float32).permute(2, 0, 1)
+    torch.testing.assert_close(reading.pixel_values[0], expected)
+    torch.testing.assert_close(read_image(build(), COLOURS / 255).pixel_values[0], expected)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("array", [GREY, COLOURS], ids=["grey", "colours"])
+def test_a_file_reads_like_its_array(array, suffix, tmp_path):
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(array).save(path)
+    for channels in (1, 3):
+        model = build(channels)
+        assert torch.equal(read_image(model, path).pixel_values, read_image(model, array).pixel_values)
+        assert torch.equal(read_image(model, str(path)).pixel_values, read_image(model, path).pixel_values)
+
+
+def test_grey_and_colours_become_what_the_model_has():
+    same = read_image(build(3), GREY).pixel_values[0]
+    assert torch.equal(same[0], same[1])
+    assert torch.equal(same[1], same[2])
+    grey = np.asarray(Image.fromarray(COLOURS).convert("L"))
+    ours = (read_image(build(1), COLOURS).pixel_values[0, 0] + 1) / 2 * 255
+    assert np.abs(ours.numpy() - grey).max() < 1  # theirs is rounded
+    assert torch.equal(
+        read_image(build(1), GREY[..., None]).pixel_values, read_image(build(1), GREY).pixel_values
+    )
+
+
+def test_another_size_is_resized_and_that_is_said():
+    reading = read_image(build(), np.full((30, 17, 3), 255, dtype=np.uint8))
+    assert reading.pixel_values.shape == (1, 3, 8, 8)
+    assert reading.notes == ("resized from 30 x 17 to 8 x 8 pixels",)
+    torch.testing.assert_close(reading.pixel_values, torch.ones(1, 3, 8, 8))
+
+
+def test_a_tensor_is_read_as_it_is_whatever_its_size():
+    pixels = torch.randn(3, 12, 8)
+    reading = read_image(build(), pixels)
+    assert torch.equal(reading.pixel_values, pixels[None])
+    assert reading.grid == (3, 2)
+    assert torch.equal(read_image(build(), pixels[None]).pixel_values, pixels[None])
+    assert read_image(build().double(), pixels).pixel_values.dtype == torch.float64
+
+
+def test_what_is_shown_is_what_was_read():
+    shown = read_image(build(), COLOURS).shown()
+    assert shown.shape == (8, 8, 3)
+    np.testing.assert_allclose(shown, COLOURS / COLOURS.max(), atol=1e-6)
+    grey = read_image(build(1), GREY).shown()
+    np.testing.assert_allclose(grey, np.repeat(GREY[..., None], 3, axis=-1) / GREY.max(), atol=1e-6)
+    assert np.isfinite(read_image(build(1), GREY * 0).shown()).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (GREY[0], ValueError, r"\(height, width\) or \(height, width, 3\), not \(8,\)"),
+        (np.zeros((8, 8, 2)), ValueError, r"not \(8, 8, 2\)"),
+        (np.zeros((0, 8)), ValueError, "numbers from 0 to 255"),
+        (GREY / 1.0, ValueError, "fractions from 0 to 1"),
+        (GREY.astype(np.int64) * 9, ValueError, "numbers from 0 to 255"),
+        (torch.randn(2, 3, 8, 8), ValueError, "one image at a time, not 2"),
+        (torch.randn(1, 8, 8), ValueError, "3 channels"),
+        (torch.randn(3, 8, 9), ValueError, "not filled by patches"),
+        (torch.zeros(3, 8, 8, dtype=torch.long), TypeError, "floating-point"),
+        ([[0, 1]], TypeError, "a file, an array or a tensor, not list"),
+        ("nowhere.png", FileNotFoundError, "nowhere.png"),
+    ],
+)
+def test_what_is_no_image_is_named(image, error, message):
+    with pytest.raises(error, match=message):
+        read_image(build(), image)
+
+
+def test_other_numbers_of_channels_take_tensors_only():
+    with pytest.raises(ValueError, match="for 2 channels give a tensor"):
+        read_image(build(2), COLOURS)
+    assert read_image(build(2), torch.randn(2, 8, 8)).grid == (2, 2)
+
+
+def test_a_file_that_is_no_image_is_an_error_of_the_file(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(OSError, match=r"a\.png"):
+        read_image(build(), tmp_path / "a.png")
+
+
+def test_a_model_of_texts_reads_no_images():
+    with pytest.raises(TypeError, match="a GPTModel reads no images: give it a text"):
+        read_image(GPTModel(5, 4, 1, 1), GREY)

@@ -1,0 +1,198 @@
+"""fill-mask, translate, classify, and the other commands on models of every family."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glassformer.cli import main
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
+from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
+
+TEXT = "the cat sat on the mat"
+
+
+def saved(model, tokenizer, folder):
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.tokenizer = tokenizer
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A small model for each task, as a user has them."""
+    folder = tmp_path_factory.mktemp("models")
+    words = WordPieceTokenizer.train([TEXT] * 9, 60)
+    size = {"vocab_size": words.vocab_size, "d_model": 16, "num_layers": 2, "num_heads": 2, "max_seq_len": 16}
+    symbols = SymbolTokenizer([*"abcdefgh", "AH", "B", "K"])
+    colours = {"image_size": 8, "patch_size": 4, "d_model": 16, "num_layers": 2, "num_heads": 2}
+    models = {
+        "masked": (BERTModel(**size, head="masked_lm"), words),
+        "classes": (BERTModel(**size, head="classification", labels=["old", "new", "odd"]), words),
+        "bare": (BERTModel(**size), words),
+        "sounds": (T5Model(symbols.vocab_size, 16, 2, 2, max_seq_len=16), symbols),
+        "images": (ViTModel(**colours, labels=4), None),
+        "text": (GPTModel(257, 16, 2, 2, max_seq_len=32), ByteTokenizer()),
+    }
+    return {name: saved(model, tokenizer, folder / name) for name, (model, tokenizer) in models.items()}
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def refused(capsys, *arguments):
+    assert main(list(arguments)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def said(capsys, *arguments):
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_fill_mask_prints_tokens_with_their_probabilities(folders, capsys):
+    lines = said(capsys, "fill-mask", folders["masked"], "--text", "the [MASK] sat", "--top-k", "4")
+    model = BERTModel.from_pretrained(folders["masked"])
+    ids = model.tokenizer.add_marks(
+        [*model.tokenizer.encode("the"), model.tokenizer.mask_token, *model.tokenizer.encode("sat")]
+    )
+    best = model(torch.tensor([ids]))[0, 2].softmax(-1).topk(4)
+    expected = [
+        f"{p:7.2%}  {model.tokenizer.decode([token]).strip()}"
+        for p, token in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+    assert lines == expected
+    lines = said(capsys, "fill-mask", folders["masked"], "--text", "[MASK] cat [MASK]", "--top-k", "1")
+    assert [line for line in lines if "mask" in line] == ["--- mask 1 of 2 ---", "--- mask 2 of 2 ---"]
+    assert len(lines) == 4
+
+
+def test_translate_prints_a_line_for_each_source(folders, capsys, monkeypatch):
+    model = T5Model.from_pretrained(folders["sounds"])
+    sources = ["a b", "cab", "hedge a cab"]
+
+    def expected(source, **options):
+        ids = model.tokenizer.add_marks(model.tokenizer.encode(source))
+        rows = model.generate([ids], 9, **options)
+        return [model.tokenizer.decode(row) for row in rows]
+
+    arguments = ["translate", folders["sounds"], "--max-new-tokens", "9"]
+    assert said(capsys, *arguments, "--text", "cab") == expected("cab", num_beams=4)
+    greedy = said(capsys, *arguments, "--text", "cab", "--num-beams", "1")
+    assert greedy == expected("cab", temperature=0)
+    for size in ("1", "2", "16"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(sources) + "\n"))
+        lines = said(capsys, *arguments, "--text", "-", "--batch-size", size, "--length-penalty", "0.5")
+        assert lines == [expected(source, num_beams=4, length_penalty=0.5)[0] for source in sources]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a b\r\ncab\r\n"))
+    lines = said(capsys, *arguments, "--text", "-", "--n-best", "3", "--num-beams", "5")
+    best = [expected(source, num_beams=5, num_return_sequences=3) for source in sources[:2]]
+    assert lines == [f"{rank}\t{row}" for rows in best for rank, row in enumerate(rows, start=1)]
+
+
+def test_classify_prints_labels_with_their_probabilities(folders, picture, capsys, monkeypatch):
+    model = BERTModel.from_pretrained(folders["classes"])
+    ids = model.tokenizer.add_marks(model.tokenizer.encode(TEXT))
+    probabilities = model(torch.tensor([ids]))[0].softmax(-1)
+    order = probabilities.argsort(descending=True).tolist()
+    expected = [f"{probabilities[place].item():7.2%}  {['old', 'new', 'odd'][place]}" for place in order]
+    assert said(capsys, "classify", folders["classes"], "--text", TEXT) == expected
+    monkeypatch.setattr(sys, "stdin", io.StringIO(TEXT))
+    assert said(capsys, "classify", folders["classes"], "--text", "-", "--top-k", "1") == expected[:1]
+    lines = said(capsys, "classify", folders["images"], "--image", picture)
+    assert sorted(line.split()[1] for line in lines) == ["0", "1", "2", "3"]
+    numbers = [float(line.split("%")[0]) for line in lines]
+    assert numbers == sorted(numbers, reverse=True)
+    assert sum(numbers) == pytest.approx(100, abs=0.05)
+
+
+def test_a_text_that_is_cut_is_said_beside_the_answer(folders, capsys):
+    assert main(["classify", folders["classes"], "--text", "the cat " * 20]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 3
+    assert shown.err == "(cut to the model's 16 tokens of 42)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "sounds"], "holds a T5Model that cannot generate: use translate"),
+        (["generate", "masked"], "holds a BERTModel that cannot generate: use fill-mask"),
+        (["generate", "images"], "holds a ViTModel that cannot generate: use classify"),
+        (["translate", "text", "--text", "a"], "holds a GPTModel that cannot translate: use generate"),
+        (["fill-mask", "classes", "--text", "a [MASK]"], "cannot fill-mask: use classify"),
+        (["classify", "bare", "--text", "a"], "cannot classify: its head gives hidden states only"),
+        (["classify", "images", "--text", "a"], "a ViTModel reads no text: give it an image"),
+        (["classify", "classes", "--image", "PICTURE"], "a BERTModel reads no images: give it a text"),
+        (["classify", "classes"], "give either a --text or an --image"),
+        (["classify", "classes", "--text", "a", "--top-k", "0"], "--top-k must be at least 1, not 0"),
+        (["classify", "images", "--image", "nowhere.png"], "nowhere.png"),
+        (["classify", "classes", "--text", ""], "the text is empty"),
+        (["fill-mask", "masked", "--text", "no hole"], "the text has no [MASK]"),
+        (["fill-mask", "masked", "--text", "[MASK] " * 20], "the text has 22 tokens, the model reads 16"),
+        (["fill-mask", "masked", "--text", "[MASK]", "--top-k", "999"], "top_k must be between 1 and the"),
+        (["translate", "sounds", "--text", " "], "source 1 is empty"),
+        (
+            ["translate", "sounds", "--text", "a", "--num-beams", "99"],
+            "num_beams must be between 1 and the 14",
+        ),
+        (["translate", "sounds", "--text", "a", "--n-best", "9"], "num_return_sequences=9 is more than"),
+        (["translate", "sounds", "--text", "a", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["visualize", "images"], "a ViTModel reads no text: give it an image"),
+        (["visualize", "text", "--image", "PICTURE"], "a GPTModel reads no images"),
+        (["visualize", "text", "--target-text", "a"], "reads one text, and no target beside it"),
+        (
+            ["visualize", "sounds", "--kind", "corss"],
+            "unknown kind of attention 'corss', did you mean 'cross'",
+        ),
+        (["describe", "images", "--seq-len", "9"], "an image is 5 tokens here, not 9"),
+        (["describe", "text", "--target-len", "9"], "a GPTModel reads one sequence"),
+    ],
+)
+def test_what_a_model_cannot_do_is_one_line(arguments, message, folders, picture, tmp_path, capsys):
+    command, name, *options = [picture if word == "PICTURE" else word for word in arguments]
+    output = ["--output", str(tmp_path / "a.png")] if command == "visualize" else []
+    line = refused(capsys, command, folders[name], *options, *output)
+    assert line.startswith(f"glassformer {command}: ")
+    assert message in line
+
+
+def test_visualize_draws_every_kind_of_every_family(folders, picture, tmp_path, capsys):
+    out = tmp_path / "a.svg"
+
+    def drawn(name, *options):
+        lines = said(capsys, "visualize", folders[name], "--output", str(out), *options)
+        assert all((tmp_path / line).stat().st_size > 1000 for line in lines)
+        return [line.removeprefix(f"{tmp_path}/") for line in lines]
+
+    kinds = [f"a-{kind}-layer{layer}.svg" for kind in ("encoder", "decoder", "cross") for layer in (0, 1)]
+    assert drawn("sounds", "--text", "cab") == kinds
+    one = ["--kind", "cross", "--layer", "1", "--text", "cab", "--target-text", "K AH B"]
+    assert drawn("sounds", *one) == ["a.svg"]
+    assert drawn("sounds", *one, "--head", "1") == ["a.svg"]
+    assert drawn("sounds", "--kind", "decoder", "--text", "cab") == ["a-layer0.svg", "a-layer1.svg"]
+    assert drawn("bare", "--text", TEXT) == ["a-layer0.svg", "a-layer1.svg"]
+    assert drawn("images", "--image", picture, "--layer", "1") == ["a.svg"]
+
+
+def test_describe_knows_every_family(folders, capsys):
+    shown = "\n".join(said(capsys, "describe", folders["sounds"], "--seq-len", "7", "--target-len", "5"))
+    assert "at n = 7, m = 5, batch 1" in shown
+    assert "cross-attention" in shown
+    assert "class_token" in "\n".join(said(capsys, "describe", folders["images"]))
+    for preset, size in (("bert-base-uncased", "109,482,240"), ("t5-small", "60,506,624")):
+        assert size in "\n".join(said(capsys, "describe", preset))
+    assert "86,567,656" in "\n".join(said(capsys, "describe", "vit-base"))
