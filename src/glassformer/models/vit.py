@@ -191,15 +191,24 @@ class ViTModel(TransformerModel):
         return {"self": [block.attention for block in self.blocks]}  # type: ignore[misc]
 
     def initialize(self) -> None:
-        """Random weights: N(0, 0.02) within two standard deviations, biases zero (published code of ViT)."""
+        """Random weights as in the published code of ViT, whose scale suits any width.
+
+        Projections Xavier-uniform (Glorot & Bengio 2010), patches N(0, 1 / inputs), positions and registers
+        N(0, 0.02), biases, class token and classifier zero.
+        """
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for token in (self.class_token, self.registers, self.positions.table):
-            if token is not None:
-                nn.init.trunc_normal_(token, std=0.02, a=-0.04, b=0.04)
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.positions.table, std=0.02)
+        if self.registers is not None:
+            nn.init.normal_(self.registers, std=0.02)
+        for name, parameter in self.head.named_parameters():
+            if name.startswith("classifier."):
+                nn.init.zeros_(parameter)
 
 
 def _for_each_channel(name: str, value: float | Sequence[float], channels: int) -> list[float]:
