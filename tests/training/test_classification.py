@@ -145,7 +145,7 @@ SMALL_BERT = ModelConfig("bert", "none", d_model=16, num_layers=1, num_heads=2, 
 
 
 def test_texts_from_a_file_to_figures(config, texts, console):
-    result = train(tiny(config, "text-classification", texts, SMALL_BERT, steps=60), console=console)
+    result = train(tiny(config, "text-classification", texts, SMALL_BERT, steps=200), console=console)
     assert result.results["test_accuracy"] == 1.0
     assert result.results["test_bag_of_words_accuracy"] == 1.0
     assert 0.3 < result.results["test_commonest_label_accuracy"] < 0.7
