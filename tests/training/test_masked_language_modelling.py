@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from glassformer.data import Batches
 from glassformer.models import BERTModel
 from glassformer.tokenization import ByteTokenizer, WordPieceTokenizer
+from glassformer.training import DataConfig, ModelConfig, TaskConfig, train
 from glassformer.training.masked_language_modelling import (
     IGNORED,
     Marks,
@@ -130,3 +132,32 @@ def test_a_small_bert_beats_the_frequencies_of_the_tokens(tokenizer, ids):
     assert after["loss"] < 0.5 * after["unigram_loss"]
     assert after["accuracy"] > before["accuracy"]
     assert model.training
+
+
+def test_a_run_writes_its_figures_beside_those_of_counting(config, console, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(TEXTS * 12), encoding="utf-8")
+    run = replace(
+        config,
+        task=TaskConfig("masked-lm", whole_words=True),
+        data=DataConfig(
+            str(tmp_path / "text.txt"),
+            "wordpiece",
+            60,
+            seq_len=18,
+            fractions=(0.8, 0.1, 0.1),
+            folder=str(tmp_path),
+        ),
+        model=ModelConfig("bert", "none", d_model=16, num_layers=1, num_heads=2, positions="rotary"),
+        batch_size=8,
+    )
+    result = train(run, console=console)
+    assert set(result.results) == {"checkpoint", "test_loss", "test_accuracy", "test_unigram_loss"}
+    assert result.results["test_unigram_loss"] < math.log(60)
+    model = BERTModel.from_pretrained(result.checkpoint)
+    assert len(model.fill_mask("a [MASK] is a thing")[0]) == 5
+    whole = replace(run, run_folder=str(tmp_path / "whole"))
+    (tmp_path / "whole").mkdir()
+    assert train(whole, console=console).metrics["validation_loss"] == result.metrics["validation_loss"]
+    byte = replace(run, data=replace(run.data, tokenizer="byte"), run_folder=str(tmp_path / "byte"))
+    with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):
+        train(byte, console=console)

@@ -27,6 +27,12 @@ def test_lines_where_there_is_no_terminal():
     ]
 
 
+def test_what_is_counted_is_named():
+    console = Console(file=io.StringIO())
+    ProgressLines(5, console).update({"step": 5, "loss": 1.5, "examples": 99, "examples_per_second": 20.0})
+    assert "20 examples/s" in console.file.getvalue()
+
+
 def test_a_line_when_it_is_time(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

@@ -16,14 +16,15 @@ from glassformer.models import T5Model
 from glassformer.tokenization import BPETokenizer, ByteTokenizer, CharacterTokenizer, SymbolTokenizer
 from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
 from glassformer.training.error_rates import edit_distance, error_rates
+from glassformer.training.evaluation import mean_loss
 from glassformer.training.sequence_to_sequence import (
     IGNORED,
     EncodedPair,
     MarkedTokens,
     PairBatches,
     SequenceToSequence,
+    held_out_batches,
     make_pair_tokenizer,
-    mean_loss,
     pair_batch,
     write_targets,
 )
@@ -74,7 +75,8 @@ def test_the_loss_is_that_of_each_pair_alone(smoothing):
 def test_the_mean_loss_does_not_depend_on_batches_and_leaves_out_dropout():
     model = small(dropout=0.5)
     pairs = [EncodedPair([3, 4, 1], [[5, 1], [6, 7, 1]]), EncodedPair([8, 1], [[9, 9, 9, 1]])]
-    losses = [mean_loss(model, pairs, size, start_token=0) for size in (1, 2, 3)]
+    objective = SequenceToSequence(start_token=0)
+    losses = [mean_loss(model, objective, held_out_batches(pairs, size)) for size in (1, 2, 3)]
     assert losses == pytest.approx([losses[0]] * 3)
     assert model.training
 
@@ -103,7 +105,7 @@ def test_tokenizers_of_pairs(tmp_path):
     assert isinstance(make_pair_tokenizer(DataConfig(tokenizer="bpe", vocab_size=260), pairs), BPETokenizer)
     symbols.save(tmp_path)
     assert make_pair_tokenizer(DataConfig(tokenizer=str(tmp_path)), pairs).symbols == symbols.symbols
-    with pytest.raises(ValueError, match="must be symbols, bpe, byte"):
+    with pytest.raises(ValueError, match="unknown tokenizer of pairs.*symbols, bpe, byte"):
         make_pair_tokenizer(DataConfig(tokenizer="character"), pairs)
     with pytest.raises(ValueError, match="a target needs an end"):
         MarkedTokens(CharacterTokenizer("ab"), 8)

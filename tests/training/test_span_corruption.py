@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glassformer.data import Batches
+from glassformer.models import T5Model
+from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
 from glassformer.training.span_corruption import CorruptedBatches, SpanCorruption
 
 FIRST = 1000
@@ -77,3 +82,27 @@ def test_batches_depend_on_their_number_alone():
     assert (first["target"][:, -1] == 999).all()
     spans = {tuple((row >= FIRST).tolist()) for row in first["source"]}
     assert len(spans) > 1  # rows of a batch are not all cut alike
+
+
+def test_a_run_learns_to_write_the_spans(config, console, tmp_path):
+    (tmp_path / "text.txt").write_text("abcdefghij" * 400, encoding="utf-8")
+    run = replace(
+        config,
+        steps=60,
+        task=TaskConfig("span-corruption"),
+        data=DataConfig(
+            str(tmp_path / "text.txt"), "byte", seq_len=20, fractions=(0.8, 0.1, 0.1), folder=str(tmp_path)
+        ),
+        model=ModelConfig("t5", "t5-mini", d_model=32, num_layers=1, d_ff=64),
+        batch_size=16,
+        evaluation=EvaluationConfig(every=0),
+    )
+    result = train(run, console=console)
+    rows = [json.loads(line) for line in (result.run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["validation_loss"] < 0.6 * rows[0]["validation_loss"]
+    assert set(result.results) == {"checkpoint", "test_loss"}
+    model = T5Model.from_pretrained(result.checkpoint)
+    assert model.vocab_size == model.tokenizer.vocab_size + 2  # one span, and the sentinel behind it
+    letters = replace(run, data=replace(run.data, tokenizer="character"), run_folder=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="needs a tokenizer with an end-of-text token"):
+        train(letters, console=console)

@@ -228,7 +228,7 @@ class Poisoned:
 
     def __init__(self, call, poison):
         self.calls, self.call, self.poison = 0, call, poison
-        self.count = LanguageModelling().count
+        self.count, self.unit = LanguageModelling().count, LanguageModelling.unit
 
     def __call__(self, model, batch):
         self.calls += 1

@@ -11,7 +11,7 @@ from glassformer.choices import suggestion
 
 COMMANDS = {
     "demo": ("Demo", "train a small GPT on real text in a few minutes and open it up in a report"),
-    "train": ("Train", "train a model on text files, with checkpoints that resume to the bit"),
+    "train": ("Train", "train a model for any of six tasks, with checkpoints that resume to the bit"),
     "generate": ("Generate", "let a model continue a text"),
     "fill-mask": ("FillMask", "let a model guess what [MASK] hides in a text"),
     "translate": ("Translate", "let an encoder-decoder write a target for a source, by beam search"),

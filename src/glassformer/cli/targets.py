@@ -25,13 +25,9 @@ def model_path(target: str) -> Path | None:
     if path.is_file() or (path / "config.json").exists():
         return path
     if (path / "checkpoints").is_dir():
-        from glassformer.training import Checkpoints
+        from glassformer.training.checkpoints import best_of_run
 
-        checkpoints = Checkpoints(path / "checkpoints")
-        chosen = checkpoints.best() or checkpoints.latest()
-        if chosen is not None:
-            return chosen
-        raise ValueError(f"the run in {path} has no checkpoint yet")
+        return best_of_run(path)
     raise ValueError(f"{path} holds neither a model (config.json) nor a run (checkpoints)")
 
 
@@ -49,14 +45,13 @@ def preset_or_model(target: str) -> TransformerModel:
     Raises:
         ValueError: neither; names the nearest preset.
     """
-    import torch
-
     from glassformer.models import TransformerModel
+    from glassformer.models.base import shapes_only
     from glassformer.pretrained import from_pretrained
 
     presets = {name: family for family in TransformerModel.families.values() for name in family.presets}
     if target in presets:
-        with torch.device("meta"):
+        with shapes_only():
             return presets[target].from_preset(target)
     path = model_path(target)
     if path is not None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glassformer.data.examples import in_groups
+
 POOL = 64
 """Batches that are sorted by length together."""
 
@@ -56,10 +58,10 @@ class Epochs:
     def _deal(self, epoch: int) -> list[npt.NDArray[Any]]:
         order = shuffled(self.num_examples, self.seed, epoch, 0)
         if self.lengths is None:
-            return _cut(order, self.batch_size)
-        pools = _cut(order, self.batch_size * POOL)
+            return in_groups(order, self.batch_size)
+        pools = in_groups(order, self.batch_size * POOL)
         by_length = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
-        batches = [batch for pool in by_length for batch in _cut(pool, self.batch_size)]
+        batches = [batch for pool in by_length for batch in in_groups(pool, self.batch_size)]
         return [batches[place] for place in shuffled(len(batches), self.seed, epoch, 1)]
 
 
@@ -75,7 +77,3 @@ def random_numbers(count: int, *key: int) -> npt.NDArray[np.float64]:
 def shuffled(count: int, *key: int) -> npt.NDArray[Any]:
     """The numbers below ``count`` in an order that is a function of up to three keys alone."""
     return np.argsort(random_numbers(count, *key), kind="stable")
-
-
-def _cut(order: npt.NDArray[Any], size: int) -> list[npt.NDArray[Any]]:
-    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+
+class Sliceable(Protocol):
+    """A list or an array."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+Items = TypeVar("Items", bound=Sliceable)
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,11 @@ class Batch:
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         return Batch({name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()})
+
+
+def in_groups(items: Items, size: int) -> list[Items]:
+    """The items in their order, ``size`` at a time; the last group may be smaller."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:

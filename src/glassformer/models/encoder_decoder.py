@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +14,8 @@ from glassformer.models.stack import BlockPlan, run_blocks
 if TYPE_CHECKING:
     from glassformer.attention.masks import Padding
     from glassformer.contracts import Cache, Mask
+    from glassformer.models.t5 import T5Model
     from glassformer.positions import PositionScheme
-
-
-class EncoderDecoder(Protocol):
-    """An encoder-decoder whose encoder has done its work."""
-
-    vocab_size: int
-    max_seq_len: int
-    decoder: Stack
-    lm_head: nn.Linear
-
-    def decode(
-        self,
-        decoder_input_ids: Tensor,
-        memory: Tensor,
-        memory_mask: Mask | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        cache: Sequence[Cache] | None = None,
-        memory_cache: Sequence[Cache] | None = None,
-    ) -> Tensor:
-        """What ``lm_head`` reads, ``(batch, target seq, d_model)``."""
-        ...
 
 
 class Stack(nn.Module):
@@ -76,7 +56,7 @@ class ConditionedDecoder(nn.Module):
     reordered when beams are. Each layer projects the source to keys and values once.
     """
 
-    def __init__(self, model: EncoderDecoder, memory: Tensor, memory_mask: Padding | None) -> None:
+    def __init__(self, model: T5Model, memory: Tensor, memory_mask: Padding | None) -> None:
         super().__init__()
         self.model, self.memory, self.memory_mask = model, memory, memory_mask
         self.vocab_size, self.max_seq_len = model.vocab_size, model.max_seq_len

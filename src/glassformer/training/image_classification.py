@@ -6,6 +6,7 @@ import hashlib
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from glassformer.contracts import Tokenizer
 from glassformer.data.epochs import Epochs, random_numbers
-from glassformer.data.examples import Batch
+from glassformer.data.examples import Batch, in_groups
 from glassformer.data.images import Images, read_images
 from glassformer.training.config import TrainingConfig
 from glassformer.training.task import Figures, Prepared
@@ -120,10 +121,6 @@ class ImageClassificationTask:
 
 
 def _figures(images: Images, batch_size: int) -> Figures:
-    batches = [
-        image_batch(
-            Images(images.pixels[start : start + batch_size], images.labels[start : start + batch_size])
-        )
-        for start in range(0, len(images), batch_size)
-    ]
+    places = in_groups(np.arange(len(images)), batch_size)
+    batches = [image_batch(images.take(group)) for group in places]
     return lambda model: classification_figures(model, batches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,9 @@ from glassformer.tokenization import ByteTokenizer
 from glassformer.training.config import TrainingConfig
 from glassformer.training.language_modelling import prepare_data, training_windows
 from glassformer.training.ngrams import Unigram
+from glassformer.training.objectives import IGNORED
 from glassformer.training.task import Figures, Prepared
 
-IGNORED = -100
-"""A target that does not count."""
 HELD_OUT_SEED = 2**32 - 1
 """Of the masks of held-out text, the same at every evaluation."""
 
@@ -34,14 +33,19 @@ HELD_OUT_SEED = 2**32 - 1
 class MaskedLanguageModelling:
     """mean of -log p(hidden token | the text around it), in nats per hidden token."""
 
+    unit: ClassVar[str] = "tokens"
+
     def __call__(self, model: Any, batch: Batch) -> Tensor:
         """The mean loss of ``input_ids`` and ``targets``; only hidden tokens pass through the head."""
         targets = batch.tensors["targets"]
-        hidden = model.hidden_states(batch.tensors["input_ids"])[
-            targets != IGNORED
-        ]  # (hidden token, d_model)
-        logits = model.head.decoder(model.head.transform(hidden))
-        return F.cross_entropy(logits.float(), targets[targets != IGNORED])
+        return F.cross_entropy(self.logits(model, batch), targets[targets != IGNORED])
+
+    def logits(self, model: Any, batch: Batch) -> Tensor:
+        """Of the hidden tokens alone, ``(hidden token, vocab_size)``."""
+        chosen = batch.tensors["targets"] != IGNORED
+        hidden = model.hidden_states(batch.tensors["input_ids"])[chosen]  # (hidden token, d_model)
+        logits: Tensor = model.head.decoder(model.head.transform(hidden))
+        return logits.float()
 
     def count(self, batch: Batch) -> int:
         """Hidden tokens."""
@@ -202,13 +206,10 @@ def evaluate_masked(model: Any, batches: Callable[[], Iterator[Batch]], unigram:
     loss = right = guessed = count = 0.0
     with evaluating(model):
         for batch in batches():
-            batch = batch.to(model.device)
-            targets = batch.tensors["targets"]
-            hidden = targets != IGNORED
-            found = model(batch.tensors["input_ids"])[hidden].argmax(-1)
-            number = objective.count(batch)
-            loss += float(objective(model, batch)) * number
-            right += float((found == targets[hidden]).sum())
-            guessed -= float(np.log(unigram.probability[targets[hidden].cpu().numpy()]).sum())
-            count += number
+            logits = objective.logits(model, batch.to(model.device)).cpu()
+            targets = batch.tensors["targets"][batch.tensors["targets"] != IGNORED]  # (hidden token,)
+            loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+            right += float((logits.argmax(-1) == targets).sum())
+            guessed -= float(np.log(unigram.probability[targets.numpy()]).sum())
+            count += len(targets)
     return {"loss": loss / count, "accuracy": right / count, "unigram_loss": guessed / count}

@@ -7,11 +7,14 @@ batches; an objective is defined beside them: masked tokens, span corruption, se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from glassformer.training.cross_entropy import chunked_cross_entropy
+
+IGNORED = -100
+"""A target that does not count."""
 
 
 class HiddenStates(Protocol):
@@ -30,12 +33,15 @@ class HiddenStates(Protocol):
 class Objective(Protocol):
     """A mean loss that can be differentiated."""
 
+    unit: ClassVar[str]
+    """What the mean is taken over: ``"tokens"`` or ``"examples"``."""
+
     def __call__(self, model: Any, batch: Any) -> Tensor:
         """The mean loss, a scalar."""
         ...
 
     def count(self, batch: Any) -> int:
-        """What the mean is taken over: predicted tokens, texts or images."""
+        """How many of its units are in a batch."""
         ...
 
 
@@ -48,7 +54,9 @@ class LanguageModelling:
         chunk_tokens: see ``chunked_cross_entropy``.
     """
 
-    ignore_index: int = -100
+    unit: ClassVar[str] = "tokens"
+
+    ignore_index: int = IGNORED
     chunk_tokens: int | None = None
 
     def __call__(self, model: HiddenStates, batch: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from glassformer.choices import choose
 from glassformer.models import TransformerModel
+from glassformer.models.base import shapes_only
 from glassformer.training.building import build_model, continue_model, start_from
+from glassformer.training.checkpoints import best_of_run
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import choose_device
 from glassformer.training.run_folder import RunFolder
@@ -76,8 +78,7 @@ def train(
 def final_figures(run: RunFolder, prepared: Prepared, device: torch.device) -> dict[str, Any]:
     """The figures of the run's best checkpoint on the test split, also kept in ``results.json``."""
     assert prepared.test is not None
-    best = run.checkpoints.best() or run.checkpoints.latest()
-    assert best is not None  # the trainer saves one in the end
+    best = best_of_run(run.path)
     known = run.read_results()
     if known.get("checkpoint") == best.name:
         return known
@@ -101,7 +102,7 @@ def check_family(task: Task, config: TrainingConfig, start: Any) -> None:
             f"--model.family {task.family}"
         )
     if start is None:
-        with torch.device("meta"):
+        with shapes_only():
             build_model(config, task.placeholders(config))
 
 

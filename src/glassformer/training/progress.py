@@ -37,7 +37,7 @@ def progress_display(total: int, console: Console | None = None) -> ProgressDisp
 
 
 class ProgressBar:
-    """loss, tokens/s and time left, in place."""
+    """Loss, speed and time left, in place."""
 
     def __init__(self, total: int, console: Console) -> None:
         self.progress = Progress(
@@ -105,7 +105,7 @@ class ProgressLines:
 
 
 class _Figures:
-    """The loss as it is, and tokens/s as a mean that forgets: a single step's are too restless to read."""
+    """The loss as it is, and the speed as a mean that forgets: a single step's is too restless to read."""
 
     def __init__(self, memory: float = 0.9) -> None:
         self._memory, self._speed = memory, 0.0
@@ -114,9 +114,10 @@ class _Figures:
         """One more row; the text to show, empty for a row without training."""
         if "loss" not in row:
             return ""
-        now = row["tokens_per_second"]
+        key = next(name for name in row if name.endswith("_per_second"))
+        unit, now = key.removesuffix("_per_second"), row[key]
         self._speed = self._memory * self._speed + (1 - self._memory) * now if self._speed else now
-        return f"loss {row['loss']:.4f}  {self._speed:,.0f} tokens/s"
+        return f"loss {row['loss']:.4f}  {self._speed:,.0f} {unit}/s"
 
 
 def _validation(row: Mapping[str, Any]) -> str:

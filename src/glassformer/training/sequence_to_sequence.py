@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
+from glassformer.choices import choose
 from glassformer.contracts import Tokenizer
 from glassformer.data.dealing import deal
 from glassformer.data.epochs import Epochs
-from glassformer.data.examples import Batch, padded, real_tokens
+from glassformer.data.examples import Batch, in_groups, padded, real_tokens
 from glassformer.data.pairs import Pair, read_pairs
-from glassformer.generation.streaming import evaluating
-from glassformer.tokenization import BPETokenizer, ByteTokenizer, SymbolTokenizer
+from glassformer.tokenization import ByteTokenizer, SymbolTokenizer
 from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.error_rates import error_rates
-from glassformer.training.task import Figures, Prepared
-from glassformer.training.tokenizers import names_a_file, read_tokenizer
-
-IGNORED = -100
-"""A target that does not count."""
+from glassformer.training.evaluation import mean_loss
+from glassformer.training.objectives import IGNORED
+from glassformer.training.task import Figures, Prepared, digest_of
+from glassformer.training.tokenizers import TRAINABLE, Train, names_a_file, read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,8 @@ class SequenceToSequence:
             al. 2016, section 7).
 
     """
+
+    unit: ClassVar[str] = "tokens"
 
     start_token: int
     label_smoothing: float = 0.0
@@ -123,7 +121,7 @@ class SequenceToSequenceTask:
         return Prepared(
             SequenceToSequence(marks.pad, smoothing),
             batches,
-            key=_key(encoded["train"]),
+            key=digest_of([pair.source, *pair.targets] for pair in encoded["train"]),
             keywords={
                 "vocab_size": tokenizer.vocab_size,
                 "start_token": marks.pad,
@@ -140,24 +138,24 @@ class SequenceToSequenceTask:
         )
 
 
+PAIR_TOKENIZERS: dict[str, Train] = {
+    "symbols": lambda texts, size: SymbolTokenizer.train(texts),
+    "bpe": TRAINABLE["bpe"],
+    "byte": lambda texts, size: ByteTokenizer(),
+}
+"""Tokenizers of pairs, learned from both sides, by the word that a config takes for them."""
+
+
 def make_pair_tokenizer(config: DataConfig, training: Sequence[Pair]) -> Tokenizer:
-    """``symbols`` or ``bpe`` of both sides of the training pairs, ``byte``, or a file.
+    """One of ``PAIR_TOKENIZERS``, or that of a file.
 
     Raises:
         ValueError: another word.
     """
     if names_a_file(config):
         return read_tokenizer(Path(config.tokenizer))
-    texts = [text for pair in training for text in (pair.source, *pair.targets)]
-    if config.tokenizer == "symbols":
-        return SymbolTokenizer.train(texts)
-    if config.tokenizer == "bpe":
-        return BPETokenizer.train(texts, config.vocab_size)
-    if config.tokenizer == "byte":
-        return ByteTokenizer()
-    raise ValueError(
-        f"data.tokenizer of pairs must be symbols, bpe, byte, or a tokenizer.json, not {config.tokenizer!r}"
-    )
+    train = choose(PAIR_TOKENIZERS, config.tokenizer, "tokenizer of pairs (or folder of one)")
+    return train((text for pair in training for text in (pair.source, *pair.targets)), config.vocab_size)
 
 
 class MarkedTokens:
@@ -196,7 +194,8 @@ def _figures(
     """The loss on all pairs, and error rates of the targets written for the first ``num_written`` sources."""
 
     def figures(model: Any) -> dict[str, float]:
-        figures = {"loss": mean_loss(model, pairs, batch_size, marks.pad)}
+        batches = held_out_batches(pairs, batch_size)
+        figures = {"loss": mean_loss(model, SequenceToSequence(marks.pad), batches)}
         chosen = pairs[:num_written]
         if not chosen:
             return figures
@@ -208,21 +207,11 @@ def _figures(
     return figures
 
 
-@torch.no_grad()
-def mean_loss(model: Any, pairs: Sequence[EncodedPair], batch_size: int, start_token: int) -> float:
-    """Nats per target token over all pairs, without dropout and smoothing."""
-    objective = SequenceToSequence(start_token)
-    examples = sorted(
-        ((pair.source, target) for pair in pairs for target in pair.targets),
-        key=lambda e: (len(e[0]), len(e[1])),
-    )
-    total, count = 0.0, 0
-    with evaluating(model):
-        for start in range(0, len(examples), batch_size):
-            batch = pair_batch(examples[start : start + batch_size]).to(model.device)
-            tokens = objective.count(batch)
-            total, count = total + float(objective(model, batch)) * tokens, count + tokens
-    return total / count
+def held_out_batches(pairs: Sequence[EncodedPair], batch_size: int) -> Iterator[Batch]:
+    """All pairs once, those of similar length together."""
+    examples = [(pair.source, target) for pair in pairs for target in pair.targets]
+    examples.sort(key=lambda example: (len(example[0]), len(example[1])))
+    return (pair_batch(group) for group in in_groups(examples, batch_size))
 
 
 def write_targets(
@@ -232,19 +221,8 @@ def write_targets(
     options: dict[str, Any] = {"temperature": 0} if num_beams == 1 else {"num_beams": num_beams}
     order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
     written: list[list[int]] = [[] for _ in sources]
-    for chosen in _chunks(order, batch_size):
+    for chosen in in_groups(order, batch_size):
         rows = model.generate([sources[place] for place in chosen], longest, **options)
         for place, row in zip(chosen, rows, strict=True):
             written[place] = row
     return written
-
-
-def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _key(pairs: Sequence[EncodedPair]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for pair in pairs:
-        digest.update(json.dumps([pair.source, *pair.targets]).encode())
-    return digest.hexdigest()

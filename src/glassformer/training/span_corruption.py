@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from glassformer.contracts import Tokenizer
 from glassformer.data import Batches, TokenFile, windows
 from glassformer.data.epochs import random_numbers, shuffled
 from glassformer.data.examples import Batch
-from glassformer.generation.streaming import evaluating
 from glassformer.tokenization import ByteTokenizer
 from glassformer.training.config import TrainingConfig
+from glassformer.training.evaluation import mean_loss
 from glassformer.training.language_modelling import prepare_data, training_windows
 from glassformer.training.masked_language_modelling import HELD_OUT_SEED
 from glassformer.training.sequence_to_sequence import SequenceToSequence
@@ -161,15 +160,4 @@ def _figures(
             if rows.size(1) == config.data.seq_len:  # the tail may be too short to be cut
                 yield corrupted_batch(rows.numpy(), corruption, end, HELD_OUT_SEED, number)
 
-    @torch.no_grad()
-    def figures(model: Any) -> dict[str, float]:
-        objective = SequenceToSequence(end)
-        total, count = torch.zeros(()), 0
-        with evaluating(model):
-            for batch in batches():
-                tokens = objective.count(batch)
-                loss: Tensor = objective(model, batch.to(model.device))
-                total, count = total + loss.cpu() * tokens, count + tokens
-        return {"loss": float(total) / count}
-
-    return figures
+    return lambda model: {"loss": mean_loss(model, SequenceToSequence(end), batches())}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +36,14 @@ class Prepared:
     """On the validation split, while training."""
     test: Figures | None = None
     """On the test split, once, in the end."""
+
+
+def digest_of(rows: Iterable[Any]) -> str:
+    """A hash of rows of JSON values, for ``Prepared.key``."""
+    digest = hashlib.blake2b(digest_size=16)
+    for row in rows:
+        digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()
 
 
 class Task(Protocol):

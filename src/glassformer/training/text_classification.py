@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +15,14 @@ from torch import Tensor
 from glassformer.contracts import Tokenizer
 from glassformer.data.dealing import deal
 from glassformer.data.epochs import Epochs
-from glassformer.data.examples import Batch, padded, real_tokens
+from glassformer.data.examples import Batch, in_groups, padded, real_tokens
 from glassformer.data.labelled import LabelledText, read_labelled
 from glassformer.generation.streaming import evaluating
 from glassformer.tokenization import ByteTokenizer
 from glassformer.training.bag_of_words import bag_of_words_accuracy
 from glassformer.training.config import DataConfig, TrainingConfig
-from glassformer.training.task import Figures, Prepared
+from glassformer.training.task import Figures, Prepared, digest_of
 from glassformer.training.tokenizers import TRAINABLE, kept_tokenizer, names_a_file, read_tokenizer
-
-INPUTS = ("input_ids", "attention_mask", "pixel_values")
-"""Names of what models of classes are called with."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +33,8 @@ class Classification:
         label_smoothing: the part of each label's probability that is given to all alike.
 
     """
+
+    unit: ClassVar[str] = "examples"
 
     label_smoothing: float = 0.0
 
@@ -53,8 +49,8 @@ class Classification:
 
 
 def logits_of(model: Any, batch: Batch) -> Tensor:
-    """What a model makes of a batch, ``(batch, labels)``."""
-    logits: Tensor = model(**{name: t for name, t in batch.tensors.items() if name in INPUTS})
+    """What a model makes of all but the labels of a batch, ``(batch, labels)``."""
+    logits: Tensor = model(**{name: t for name, t in batch.tensors.items() if name != "labels"})
     return logits
 
 
@@ -137,7 +133,7 @@ class TextClassificationTask:
         return Prepared(
             Classification(config.task.label_smoothing),
             TextBatches(encoded["train"], config.batch_size, config.seed),
-            _key(encoded["train"]),
+            digest_of([text.ids, text.label] for text in encoded["train"]),
             {"vocab_size": tokenizer.vocab_size, "head": "classification", "labels": labels},
             tokenizer,
             evaluate=_figures(encoded["validation"], size) if encoded["validation"] else None,
@@ -185,9 +181,7 @@ def _encode(
 
 def _figures(texts: Sequence[EncodedText], batch_size: int) -> Figures:
     ordered = sorted(texts, key=lambda text: len(text.ids))
-    batches = [
-        text_batch(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size)
-    ]
+    batches = [text_batch(group) for group in in_groups(ordered, batch_size)]
     return lambda model: classification_figures(model, batches)
 
 
@@ -207,10 +201,3 @@ def _beside_words(
         }
 
     return both
-
-
-def _key(texts: Sequence[EncodedText]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        digest.update(json.dumps(dataclasses.astuple(text)).encode())
-    return digest.hexdigest()

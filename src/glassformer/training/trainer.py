@@ -176,7 +176,8 @@ class Trainer:
         row = self._update()
         elapsed = time.perf_counter() - began
         self.seconds += elapsed
-        row |= {"tokens_per_second": row.pop("batch_tokens") / elapsed, "seconds": self.seconds}
+        speed = row.pop("counted") / elapsed
+        row |= {f"{self.objective.unit}_per_second": speed, "seconds": self.seconds}
         evaluated = self._is_due(self.config.evaluation.every) and self.evaluate is not None
         if evaluated:
             row |= self._evaluation()
@@ -188,14 +189,14 @@ class Trainer:
         """Accumulate gradients, clip them, and change the weights if all is finite."""
         learning_rate = self._set_learning_rate()
         accumulation = self.config.accumulation
-        losses, tokens = [], 0
+        losses, counted = [], 0
         for micro in range(accumulation):
             batch = self.batches.batch(self.step * accumulation + micro).to(self.device, non_blocking=True)
             with autocast(self.dtype, self.device):
                 loss = self.objective(self.model, batch)
             (loss / accumulation).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            tokens += self.objective.count(batch)
+            counted += self.objective.count(batch)
         mean = float(torch.stack(losses).mean())
         total_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm = float(total_norm)
@@ -205,14 +206,14 @@ class Trainer:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, total_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step, self.tokens = self.step + 1, self.tokens + tokens
+        self.step, self.tokens = self.step + 1, self.tokens + counted
         return {
             "step": self.step,
             "loss": mean,
             "learning_rate": learning_rate,
             "gradient_norm": norm,
-            "tokens": self.tokens,
-            "batch_tokens": tokens,
+            self.objective.unit: self.tokens,
+            "counted": counted,
         }
 
     def _set_learning_rate(self) -> float:

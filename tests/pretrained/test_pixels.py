@@ -1,0 +1,56 @@
+"""How images are normalized goes with a checkpoint."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from glassformer import from_pretrained, save_pretrained
+from glassformer.models import ViTModel
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def test_mean_and_deviation_are_written_and_read(tmp_path):
+    model = ViTModel(32, 16, 24, 1, 4, labels=3, pixel_mean=MEAN, pixel_std=STD)
+    save_pretrained(model, tmp_path, format="huggingface")
+    again = from_pretrained(tmp_path)
+    assert (again.pixel_mean, again.pixel_std) == (MEAN, STD)
+    written = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert written["size"] == {"height": 32, "width": 32}
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "std"),
+    [
+        ({"image_mean": MEAN, "image_std": STD}, MEAN, STD),
+        ({"do_normalize": False}, [0.0] * 3, [1.0] * 3),
+        ({}, [0.5] * 3, [0.5] * 3),
+        (None, [0.5] * 3, [0.5] * 3),
+    ],
+)
+def test_what_a_folder_says(tmp_path, values, mean, std):
+    save_pretrained(ViTModel(32, 16, 24, 1, 4, labels=3), tmp_path, format="huggingface")
+    file = tmp_path / "preprocessor_config.json"
+    file.unlink()
+    if values is not None:
+        file.write_text(json.dumps(values))
+    model = from_pretrained(tmp_path)
+    assert (model.pixel_mean, model.pixel_std) == (mean, std)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rescale_factor": 1 / 127.5}, "pixels rescaled by 0.0078.* only by 1 / 255"),
+        ({"do_rescale": False}, "pixels rescaled by 1.0"),
+        ({"image_mean": "grey"}, "image_mean must be numbers, not 'grey'"),
+        ({"image_mean": [0.5, 0.5]}, "pixel_mean must be one number, or one for each of 3 channels"),
+    ],
+)
+def test_what_is_not_implemented_is_refused(tmp_path, values, message):
+    save_pretrained(ViTModel(32, 16, 24, 1, 4, labels=3), tmp_path, format="huggingface")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(tmp_path)
