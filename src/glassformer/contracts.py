@@ -100,6 +100,11 @@ class Cache(Protocol):
         """Whether all keys there will ever be are in it: then attention projects none, and reads these."""
         ...
 
+    @property
+    def origin(self) -> Tensor | None:
+        """Which row each row was at the last ``append``, ``(rows,)``; None where no row was moved since."""
+        ...
+
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and values so far, ``(batch, kv_head, length, d_head)``."""
         ...
@@ -147,6 +152,15 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text, in parallel where the implementation can."""
+        ...
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """For each id of ``encode(text)`` the characters ``[start, end)`` of the text that it covers.
+
+        An id that is a part of a character covers that character. Starts never decrease, and neither do
+        ends. A space that is only put before the text covers nothing; what the tokenizer drops of a text is
+        covered by nothing.
+        """
         ...
 
     def add_marks(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:

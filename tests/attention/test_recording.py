@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glassformer.attention import record_attention
+from glassformer.attention.recording import exact_weights
+from glassformer.attention.self_attention import attention_weights, share_heads
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.training.trainer import compile_blocks
 
@@ -178,3 +184,207 @@ def test_of_several_kinds_one_must_be_named():
             pass
     with record_attention(build("none"), kind="self"):
         pass
+
+
+def test_encoder_and_decoder_and_cross_are_kept_apart_when_nested():
+    model = T5Model(**TEXT)
+    with (
+        record_attention(model, kind="encoder") as encoder,
+        record_attention(model, kind="decoder") as decoder,
+        record_attention(model, [1], kind="cross") as cross,
+    ):
+        model(SOURCE, TARGET)
+    assert [tuple(recording[1].shape[2:]) for recording in (encoder, decoder, cross)] == [
+        (5, 5),
+        (3, 3),
+        (3, 5),
+    ]
+    assert cross.map(1).kind == "cross"
+
+
+@pytest.mark.parametrize("name", ["GPT", *FAMILIES])
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_and_gradients_of_every_family_are_bit_equal(name, training):
+    family, sizes, inputs = FAMILIES.get(name, (GPTModel, TEXT, (SOURCE,)))
+    results = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model = family(**sizes, dropout=0.1).train(training)
+        layers = None if watched else []
+        with ExitStack() as stack:
+            for kind in model.attentions():
+                stack.enter_context(record_attention(model, layers, kind=kind))
+            output = model(*inputs)
+            output.square().sum().backward()
+        results.append([output, *(parameter.grad for parameter in model.parameters())])
+    for plain, seen in zip(*results, strict=True):
+        assert plain is seen or torch.equal(plain, seen)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_chosen_queries(kind):
+    model, ids = build(kind), torch.randint(0, 50, (2, 6))
+    real = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
+    with record_attention(model) as everything, record_attention(model, queries=[5, 2]) as some:
+        model(ids, real)
+    torch.testing.assert_close(some[1], everything[1][:, :, [5, 2]], atol=1e-7, rtol=0)
+    assert some.map(1).queries == [5, 2]
+    assert torch.equal(
+        some.allowed[1].expand_as(some[1]), everything.allowed[1].expand_as(everything[1])[:, :, [5, 2]]
+    )
+
+
+def test_a_query_that_does_not_exist():
+    model = build("learned")
+    with pytest.raises(ValueError, match="query 9 does not exist: the pass has queries 0 to 4"):
+        with record_attention(model, queries=[9]):
+            model(torch.arange(5)[None])
+    with pytest.raises(ValueError, match="query -1 does not exist"), record_attention(model, queries=[-1]):
+        pass
+    assert torch.isfinite(model(torch.arange(5)[None])).all()  # and the model goes on as it was
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("window", [None, 3])
+def test_rows_of_a_generation_with_cache_are_joined(kind, window):
+    model = build(kind, window=window).eval()
+    prompts = [[1, 2, 3], [4, 5, 6, 7, 8]]  # the first is padded
+    with record_attention(model) as recording:
+        texts = model.generate(prompts, max_new_tokens=4, temperature=0)
+    for row, text in enumerate(texts):
+        with record_attention(model) as alone:
+            model(torch.tensor([text[:-1]]))  # the last token was written, and never read
+        padding = recording[0].size(-1) - len(text) + 1
+        for layer in range(3):
+            joined = recording[layer][row, :, padding:, padding:]
+            torch.testing.assert_close(joined, alone[layer][0], atol=1e-6, rtol=0)
+            seen = recording.allowed[layer].expand_as(recording[layer])[row, :, padding:, padding:]
+            assert torch.equal(seen, alone.allowed[layer].expand_as(alone[layer])[0])
+    assert recording.map(0).queries == list(range(8))
+    with record_attention(model, [1], queries=[6]) as later:
+        model.generate(prompts, max_new_tokens=4, temperature=0)
+    torch.testing.assert_close(later[1], recording[1][:, :, [6], :7], atol=1e-7, rtol=0)
+
+
+def test_rows_follow_the_beams_that_a_search_keeps():
+    torch.manual_seed(3)
+    model = T5Model(**TEXT, num_decoder_layers=3).eval()
+    sources = [[1, 2, 3], [4, 5, 6]]
+    with (
+        record_attention(model, kind="decoder") as decoder,
+        record_attention(model, kind="cross") as cross,
+    ):
+        beams = model.generate(sources, 6, num_beams=3, num_return_sequences=3, stop_tokens=[])
+    assert decoder[1].shape == (6, 6, 6, 6)
+    for number, text in enumerate(beams):
+        source = number // 3
+        with (
+            record_attention(model, kind="decoder") as own,
+            record_attention(model, kind="cross") as own_cross,
+        ):
+            model(torch.tensor([sources[source]]), torch.tensor([[0, *text[:-1]]]))
+        rows = range(3 * source, 3 * source + 3)  # one of them was continued by the last token
+        assert any(
+            torch.allclose(decoder[1][row], own[1][0], atol=1e-6)
+            and torch.allclose(cross[1][row], own_cross[1][0], atol=1e-6)
+            for row in rows
+        )
+
+
+def test_a_new_pass_without_cache_begins_anew():
+    model = build("rotary").eval()
+    with record_attention(model) as recording:
+        model.generate([1, 2, 3], max_new_tokens=3)
+        model(torch.arange(4)[None])
+    assert recording[0].shape == (1, 6, 4, 4)
+
+
+def test_under_gradient_checkpointing_each_map_comes_once():
+    maps = []
+    model = build("rotary", gradient_checkpointing=True).train()
+    with record_attention(model, callback=maps.append):
+        model(torch.arange(6)[None]).sum().backward()
+    assert [part.layer for part in maps] == [0, 1, 2]
+
+
+def test_a_callback_takes_the_maps_and_nothing_is_kept():
+    model, maps = build("learned"), []
+    with record_attention(model, [0, 2], [5], callback=maps.append) as recording:
+        model(torch.arange(5)[None])
+        model(torch.arange(4)[None])
+    assert [(part.layer, part.heads, len(part.queries)) for part in maps] == [
+        (0, [5], 5),
+        (2, [5], 5),
+        (0, [5], 4),
+        (2, [5], 4),
+    ]
+    assert len(recording) == 0
+    with pytest.raises(KeyError, match="a callback took"):
+        recording[0]
+
+
+def test_what_was_not_recorded_says_why():
+    with record_attention(build("learned"), [1]) as recording:
+        pass
+    with pytest.raises(KeyError, match="no forward pass has run"):
+        recording[1]
+    with pytest.raises(KeyError, match="layer 0 is not watched: 1"):
+        recording[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_seen_in_float32(dtype):
+    model, ids = build("rotary").to(dtype), torch.arange(5)[None]
+    with record_attention(model) as recording, record_attention(model, dtype=dtype) as kept_small:
+        model(ids)
+    assert recording[0].dtype == torch.float32
+    torch.testing.assert_close(recording[0].sum(-1), torch.ones(1, 6, 5), atol=1e-6, rtol=0)
+    assert torch.equal(kept_small[0], recording[0].to(dtype))
+
+
+def test_under_autocast_weights_are_still_exact():
+    model, ids = build("rotary"), torch.arange(5)[None]
+    with torch.autocast("cpu", torch.bfloat16), record_attention(model) as recording:
+        model(ids)
+    assert recording[2].dtype == torch.float32
+    torch.testing.assert_close(recording[2].sum(-1), torch.ones(1, 6, 5), atol=1e-6, rtol=0)
+
+
+def test_kept_on_another_device():
+    model = build("rotary")
+    with record_attention(model, device="meta") as recording:
+        model(torch.arange(5)[None])
+    assert recording[0].device.type == "meta"
+
+
+def test_rows_that_may_see_nothing_are_zero():
+    model = build("none")
+    x, mask = torch.randn(2, 4, 24), torch.ones(2, 4, 4, dtype=torch.bool)
+    mask[1, 2] = False
+    with record_attention(model, layers=[0]) as recording:
+        model.blocks[0].attention(x, mask=mask)
+    assert (recording[0][1, :, 2] == 0).all()
+    torch.testing.assert_close(recording[0], model.blocks[0].attention.get_attention_maps(x, mask=mask))
+
+
+@settings(max_examples=25)
+@given(
+    batch=st.integers(1, 3),
+    queries=st.integers(1, 6),
+    keys=st.integers(1, 6),
+    per_group=st.integers(1, 3),
+    biased=st.booleans(),
+    masked=st.sampled_from([None, "one", "rows", "heads"]),
+    seed=st.integers(0, 99),
+)
+def test_exact_weights_are_the_textbook_ones(batch, queries, keys, per_group, biased, masked, seed):
+    make = torch.Generator().manual_seed(seed)
+    q = torch.randn(batch, 2 * per_group, queries, 5, dtype=torch.float64, generator=make)
+    k = torch.randn(batch, 2, keys, 5, dtype=torch.float64, generator=make)
+    bias = torch.randn(1, 2 * per_group, queries, keys, generator=make).double() if biased else None
+    shape = {"one": (1, 1), "rows": (batch, 1), "heads": (1, 2 * per_group), None: (1, 1)}[masked]
+    allowed = None if masked is None else torch.rand(*shape, queries, keys, generator=make) < 0.6
+    expected = attention_weights(q, k, allowed, bias, None)
+    torch.testing.assert_close(
+        exact_weights(q, share_heads(k, q), allowed, bias, None), expected, atol=1e-12, rtol=0
+    )

@@ -55,6 +55,16 @@ def test_decoding(figures):
     assert "decoding, ms/token" in shown
 
 
+def test_recording(figures):
+    found, shown = figures("recording")
+    for kind in ("GPT-2", "BERT"):
+        assert found[kind]["map_bytes"] == 2 * 2 * 16 * 16 * 4
+        rows = found[kind]["rows"]
+        assert rows["glassformer, not recorded"]["added_over_maps"] == 0
+        assert rows["glassformer, all heads"]["added_over_maps"] >= 0.9  # the maps themselves are kept
+        assert all(name in shown for name in rows)
+
+
 def test_names_are_whole_however_wide_the_figures_are(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     training_step = importlib.import_module("training_step")

@@ -1,13 +1,17 @@
 """Who looks at whom. Start with ``self_attention.py``: the paper's two formulas."""
 
+from glassformer.attention.activations import Activations, record_activations
 from glassformer.attention.cache import KVCache, MemoryCache
+from glassformer.attention.heads import attentions_of, check_heads_exist, choose_kind, choose_layers
 from glassformer.attention.kernels import KERNELS, FusedAttention
 from glassformer.attention.masks import Mask, causal, global_tokens, padding, prefix, sliding_window
-from glassformer.attention.recording import Recording, attentions_of, record_attention
+from glassformer.attention.recording import AttentionMap, Recording, record_attention
 from glassformer.attention.self_attention import MultiHeadAttention, ScaledDotProductAttention
 
 __all__ = [
     "KERNELS",
+    "Activations",
+    "AttentionMap",
     "FusedAttention",
     "KVCache",
     "Mask",
@@ -17,9 +21,13 @@ __all__ = [
     "ScaledDotProductAttention",
     "attentions_of",
     "causal",
+    "check_heads_exist",
+    "choose_kind",
+    "choose_layers",
     "global_tokens",
     "padding",
     "prefix",
+    "record_activations",
     "record_attention",
     "sliding_window",
 ]

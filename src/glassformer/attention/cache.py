@@ -25,6 +25,7 @@ class KVCache:
         self.capacity = capacity
         self.length = 0
         self.complete = False
+        self.origin: Tensor | None = None
         self._keys: Tensor | None = None  # (batch, kv_head, capacity, d_head)
         self._values: Tensor | None = None
 
@@ -57,7 +58,7 @@ class KVCache:
                 )
         self._keys[..., self.length : end, :] = k.detach()
         self._values[..., self.length : end, :] = v.detach()
-        self.length = end
+        self.length, self.origin = end, None
         return self.read()
 
     def read(self) -> tuple[Tensor, Tensor]:
@@ -81,10 +82,11 @@ class KVCache:
         if self._keys is not None and self._values is not None:
             self._keys = self._keys.index_select(0, rows)
             self._values = self._values.index_select(0, rows)
+            self.origin = rows if self.origin is None else self.origin[rows]
 
     def clear(self) -> None:
         """Forget everything but keep the memory for a batch of the same size."""
-        self.length = 0
+        self.length, self.origin = 0, None
 
     def __repr__(self) -> str:
         return f"KVCache(length={self.length}, capacity={self.capacity})"
@@ -95,6 +97,7 @@ class MemoryCache:
 
     def __init__(self) -> None:
         self._held: tuple[Tensor, Tensor] | None = None  # (batch, kv_head, memory seq, d_head) each
+        self.origin: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -134,10 +137,11 @@ class MemoryCache:
         if self._held is not None:
             k, v = self._held
             self._held = k.index_select(0, rows), v.index_select(0, rows)
+            self.origin = rows if self.origin is None else self.origin[rows]
 
     def clear(self) -> None:
         """Forget everything."""
-        self._held = None
+        self._held = self.origin = None
 
     def __repr__(self) -> str:
         return f"MemoryCache(length={self.length})"

@@ -11,14 +11,17 @@ Everything faster (``kernels.py``) is tested against ``ScaledDotProductAttention
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from glassformer.attention.masks import as_dense
+from glassformer.attention.pruned_heads import heads_left
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from glassformer.contracts import Cache, Kernel, Mask, Positions
 
 
@@ -118,9 +121,11 @@ class MultiHeadAttention(nn.Module):
         out_bias: whether the output projection does.
         kernel: what computes attention; owns dropout and scale. Default: ``ScaledDotProductAttention()``.
         rotary: a position scheme whose ``rotate`` turns queries and keys in self-attention.
+        pruned: heads that are gone. Sizes and numbers in the other arguments are those from before: what is
+            left is in ``num_heads``, ``num_kv_heads`` and, by the numbers the heads had, ``head_numbers``.
 
     Raises:
-        ValueError: sizes that are not positive or do not divide.
+        ValueError: sizes that are not positive or do not divide, or heads that cannot be pruned.
 
     """
 
@@ -135,16 +140,20 @@ class MultiHeadAttention(nn.Module):
         out_bias: bool = True,
         kernel: Kernel | None = None,
         rotary: Positions | None = None,
+        pruned: Collection[int] = (),
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         check_heads(d_model, num_heads, num_kv_heads, d_head)
         self.d_head = d_model // num_heads if d_head is None else d_head
-        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
-        self.q_proj = nn.Linear(d_model, num_heads * self.d_head, bias=qkv_bias)
-        self.k_proj = nn.Linear(d_model, num_kv_heads * self.d_head, bias=qkv_bias)
-        self.v_proj = nn.Linear(d_model, num_kv_heads * self.d_head, bias=qkv_bias)
-        self.out_proj = nn.Linear(num_heads * self.d_head, d_model, bias=out_bias)
+        self.head_numbers = heads_left(num_heads, num_kv_heads, pruned)
+        self.num_heads = len(self.head_numbers)
+        self.num_kv_heads = self.num_heads * num_kv_heads // num_heads
+        self.num_heads_before = num_heads
+        self.q_proj = nn.Linear(d_model, self.num_heads * self.d_head, bias=qkv_bias)
+        self.k_proj = nn.Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
+        self.v_proj = nn.Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
+        self.out_proj = nn.Linear(self.num_heads * self.d_head, d_model, bias=out_bias)
         self.kernel = ScaledDotProductAttention() if kernel is None else kernel
         # The scheme belongs to the model, all layers share it: keep what is called, register nothing.
         self._rotate = None if rotary is None else rotary.rotate
@@ -168,7 +177,8 @@ class MultiHeadAttention(nn.Module):
             value: ``(batch, key, d_model)``; left out, the same as ``key``.
             mask: a ``Mask``, or boolean ``(query, key)``, ``(batch, query, key)`` or
                 ``(batch, 1 or head, query, key)``; True = may attend.
-            bias: added to the scores, ``(1 or batch, head, query, key)``.
+            bias: added to the scores, ``(1 or batch, head, query, key)``. In a pruned layer, it and a mask
+                may have the heads from before: the layer takes its own.
             positions: of the queries in self-attention, ``(query,)`` or ``(batch, query)``; left out, they
                 count from zero, or go on where the cache ends.
             cache: keys and values of earlier calls; the new ones are appended. One that is complete (an
@@ -185,6 +195,7 @@ class MultiHeadAttention(nn.Module):
         else:
             q, k, v = self._project(query, key, value, positions, cache)
             k, v = (k, v) if cache is None else cache.append(k, v)
+        mask, bias = self._own(mask), self._own(bias)
         heads, weights = self.kernel(q, k, v, mask, bias)  # (batch, head, query, d_head)
         output = self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, query, d_model)
         return output, None if weights is None else weights.mean(dim=1)
@@ -204,7 +215,7 @@ class MultiHeadAttention(nn.Module):
         Arguments are those of ``forward``; dropout plays no part.
         """
         q, k, _ = self._project(query, key, value, positions, None)
-        return attention_weights(q, k, mask, bias, self.kernel.scale)
+        return attention_weights(q, k, self._own(mask), self._own(bias), self.kernel.scale)
 
     def _project(
         self,
@@ -231,6 +242,12 @@ class MultiHeadAttention(nn.Module):
     def _split(self, x: Tensor, num_heads: int) -> Tensor:
         """``(batch, seq, num_heads * d_head) -> (batch, num_heads, seq, d_head)``."""
         return x.view(*x.shape[:-1], num_heads, self.d_head).transpose(1, 2)
+
+    def _own(self, table: Any) -> Any:
+        """A mask or bias; of one with the heads from before pruning, those that are left."""
+        if self.num_heads == self.num_heads_before or not isinstance(table, Tensor) or table.dim() < 4:
+            return table
+        return table[:, self.head_numbers] if table.size(1) == self.num_heads_before else table
 
 
 def check_heads(
