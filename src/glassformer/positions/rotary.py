@@ -13,17 +13,18 @@ from glassformer.positions.scheme import PositionScheme
 
 Pairing = Literal["half", "interleaved"]
 
-PAIRINGS: dict[str, tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Callable[[Tensor, Tensor], Tensor]]] = {
+PAIRINGS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "half": (
-        lambda x: (x[..., : x.size(-1) // 2], x[..., x.size(-1) // 2 :]),
+        lambda x: x.roll(x.size(-1) // 2, dims=-1),
         lambda a, b: torch.cat((a, b), dim=-1),
     ),
     "interleaved": (
-        lambda x: (x[..., 0::2], x[..., 1::2]),
+        lambda x: x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2),  # type: ignore[no-untyped-call]
         lambda a, b: torch.stack((a, b), dim=-1).flatten(-2),
     ),
 }
-"""For each pairing, how to take the pairs of ``(..., d_rotary)`` apart and how to put them back."""
+"""For each pairing, how to exchange the two of each pair in ``(..., d_rotary)``, and how to lay out what
+belongs to the first and the second of each pair, ``(..., pair)`` each."""
 
 
 class RotaryPositions(PositionScheme):
@@ -68,7 +69,7 @@ class RotaryPositions(PositionScheme):
             raise ValueError(f'pairing must be "half" or "interleaved", not {pairing!r}')
         self.theta, self.d_rotary = theta, d_rotary
         self.scaling = build_scaling(scaling)
-        self._split, self._join = PAIRINGS[pairing]
+        self._exchange, self._lay_out = PAIRINGS[pairing]
         self._last: tuple[Tensor, int, torch.dtype, Tensor, Tensor] | None = None
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -82,10 +83,11 @@ class RotaryPositions(PositionScheme):
             The same shape; dimensions from ``d_rotary`` on are untouched.
 
         """
-        cos, sin = self._cos_sin(positions, x.dtype)  # (seq, 1, pair) or (batch, seq, 1, pair)
+        cos, sin = self._cos_sin(positions, x.dtype)  # (seq, 1, d_rotary) or (batch, seq, 1, d_rotary)
         x = x.transpose(-3, -2)  # (batch, seq, head, d_head), as it lies in memory
-        a, b = self._split(x[..., : self.d_rotary])  # (batch, seq, head, pair) each
-        turned = self._join(a * cos - b * sin, b * cos + a * sin)
+        turning = x[..., : self.d_rotary]
+        # (a, b) becomes (a cos - b sin, b cos + a sin); the signs are in sin
+        turned = torch.addcmul(turning * cos, self._exchange(turning), sin)
         whole = self.d_rotary == x.size(-1)
         rotated = turned if whole else torch.cat((turned, x[..., self.d_rotary :]), dim=-1)
         return rotated.transpose(-3, -2)
@@ -106,5 +108,5 @@ class RotaryPositions(PositionScheme):
         if positions.numel():
             frequencies = self.scaling(frequencies, self.theta, positions.amax(-1, keepdim=True) + 1)
         angles = positions[..., None, None] * frequencies[..., None, None, :]  # alike for every head
-        amplitude = self.scaling.amplitude
-        return (angles.cos() * amplitude).to(dtype), (angles.sin() * amplitude).to(dtype)
+        cos, sin = angles.cos() * self.scaling.amplitude, angles.sin() * self.scaling.amplitude
+        return self._lay_out(cos, cos).to(dtype), self._lay_out(-sin, sin).to(dtype)
