@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,37 @@ def test_the_empty_text_has_no_ids(tokenizer: Tokenizer) -> None:
 def test_a_batch_is_encoded_as_its_texts(case: Case, data: st.DataObject) -> None:
     tokenizer, texts = made(case), data.draw(st.lists(case.texts(), max_size=5))
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
+def check_spans(case: Case, text: str) -> None:
+    """What the ids up to any place in the text stand for is the text up to there."""
+    tokenizer = made(case)
+    ids, spans = tokenizer.encode(text), tokenizer.spans(text)
+    assert len(spans) == len(ids)
+    assert all(0 <= start <= end <= len(text) for start, end in spans)
+    assert all(a <= c and b <= d for (a, b), (c, d) in pairwise(spans))
+    covered = {place for span in spans for place in range(*span)}
+    assert all(place in covered for place, character in enumerate(text) if not character.isspace())
+    for place in range(len(text) + 1):
+        if not any(start < place < end for start, end in spans):
+            before = [token for token, (_, end) in zip(ids, spans, strict=True) if end <= place]
+            assert tokenizer.decode(before) == case.kept(text[:place])
+
+
+def test_spans_of_awkward_texts(case: Case) -> None:
+    for text in case.awkward():
+        check_spans(case, text)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_spans_of_any_text(case: Case, data: st.DataObject) -> None:
+    check_spans(case, data.draw(case.texts()))
+
+
+def test_spans_of_a_lone_surrogate_are_an_error_of_value(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="ud800"):
+        tokenizer.spans("a\ud800")
 
 
 def test_no_text_can_hold_the_end_of_text(tokenizer: Tokenizer) -> None:

@@ -27,6 +27,10 @@ class ByteTokenizer(NoMarks):
         """``encode`` of each text."""
         return [self.encode(text) for text in texts]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """For each byte the character that it is, or is a part of."""
+        return [(i, i + 1) for i, character in enumerate(text) for _ in character.encode("utf-8")]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the bytes; what is no UTF-8 becomes U+FFFD.
 

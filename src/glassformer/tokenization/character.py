@@ -71,6 +71,14 @@ class CharacterTokenizer(NoMarks):
         """``encode`` of each text."""
         return [self.encode(text) for text in texts]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Each character covers itself.
+
+        Raises:
+            ValueError: as ``encode``.
+        """
+        return [(i, i + 1) for i in range(len(self.encode(text)))]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The characters of the ids.
 

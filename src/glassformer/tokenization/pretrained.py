@@ -111,6 +111,25 @@ class PretrainedTokenizer:
             raise
         return [self._honest(encoding.ids) for encoding in encodings]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """For each id of ``encode(text)`` the characters ``[start, end)`` of the text that it covers.
+
+        A token that takes the space before it along covers that space too. Letters whose case or accent the
+        normalizer changes are covered by what became of them.
+
+        Raises:
+            UnicodeEncodeError: as ``encode``.
+        """
+        text.encode("utf-8")
+        encoding = self._untrimmed.encode(text, add_special_tokens=False)
+        blank = [self._bytes_of(token).isspace() for token in encoding.tokens]
+        spans = _emptied(encoding.offsets, blank, text)
+        return [
+            span
+            for token, span in zip(encoding.ids, spans, strict=True)
+            for _ in self._forgeable.get(token, [token])  # the parts of one taken apart cover its characters
+        ]
+
     def add_marks(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
         """The ids of a text, or of two, with the special ids that the file's post-processor puts around."""
         if pair is None:
@@ -162,6 +181,14 @@ class PretrainedTokenizer:
         if self._forgeable.keys().isdisjoint(ids):
             return ids
         return [part for token in ids for part in self._forgeable.get(token, [token])]
+
+    @cached_property
+    def _untrimmed(self) -> tokenizers.Tokenizer:
+        """The same tokenizer without a post-processor, which may take spaces out of the offsets."""
+        tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.encode_special_tokens = True
+        tokenizer.post_processor = None
+        return tokenizer
 
     @cached_property
     def _forgeable(self) -> dict[int, list[int]]:
@@ -231,6 +258,16 @@ def _span(sequences: Sequence[int | None], number: int) -> tuple[int, int]:
     """Where a sequence begins and ends."""
     places = [place for place, sequence in enumerate(sequences) if sequence == number]
     return places[0], places[-1] + 1
+
+
+def _emptied(spans: Sequence[tuple[int, int]], blank: Sequence[bool], text: str) -> list[tuple[int, int]]:
+    """The spans; that of a space which is not in the text, given as its next token's, becomes empty."""
+    before = [0, *(end for _, end in spans)][:-1]
+    after = [*(start for start, _ in spans), -1][1:]
+    return [
+        (start, start if empty and last <= start == following and not text[start:end].isspace() else end)
+        for (start, end), empty, last, following in zip(spans, blank, before, after, strict=True)
+    ]
 
 
 def _unspell_metaspace(token: str) -> bytes:

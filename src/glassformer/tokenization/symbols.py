@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -67,16 +68,25 @@ class SymbolTokenizer:
         Raises:
             UnicodeEncodeError: the text has a lone surrogate, which is no letter.
         """
-        text.encode("utf-8")
-        return [
-            self._ids.get(symbol, self._unknown)
-            for word in text.split()
-            for symbol in ([word] if word in self._ids else word)
-        ]
+        return [self._ids.get(text[start:end], self._unknown) for start, end in self.spans(text)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text."""
         return [self.encode(text) for text in texts]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each symbol stands; each letter, in a word that is no symbol.
+
+        Raises:
+            UnicodeEncodeError: as ``encode``.
+        """
+        text.encode("utf-8")
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        return [
+            span
+            for start, end in words
+            for span in ([(start, end)] if text[start:end] in self._ids else _letters(start, end))
+        ]
 
     def add_marks(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
         """The ids and the end; with a second text, its ids and the end once more."""
@@ -108,3 +118,7 @@ class SymbolTokenizer:
 
     def __repr__(self) -> str:
         return f"SymbolTokenizer({len(self.symbols)} symbols)"
+
+
+def _letters(start: int, end: int) -> list[tuple[int, int]]:
+    return [(i, i + 1) for i in range(start, end)]
