@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from glassformer.contracts import Tokenizer
 
 FORMAT = "glassformer-1"
+ADDED_LATER = frozenset({"pruned_heads"})
+"""Keywords that files written before there was such a one do not have: there they take their default."""
 
 
 class TransformerModel(nn.Module):
@@ -214,6 +216,6 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
         if name not in known:
             raise ValueError(f"{path}: unknown key {name!r}{suggestion(name, known)}")
     for name in known:
-        if name not in config:
+        if name not in config and name not in ADDED_LATER:
             raise ValueError(f"{path}: the key {name!r} is missing")
     return family, config

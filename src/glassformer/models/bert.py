@@ -61,6 +61,8 @@ class BERTModel(TransformerModel):
         labels: classes of the two last: how many, or their names.
         kernel: ``"fused"`` or ``"textbook"``.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
+        pruned_heads: numbers of the heads that are gone, a list for each layer, by kind of attention:
+            ``{"self": [[0, 3], []]}``. The sizes above are those from before. Default: none.
 
     Raises:
         ValueError: sizes that do not fit each other, or a word that stands for nothing.
@@ -91,6 +93,7 @@ class BERTModel(TransformerModel):
         labels: int | Sequence[str] = 2,
         kernel: str = "fused",
         gradient_checkpointing: bool = False,
+        pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__(locals())
         check_sizes(
@@ -110,6 +113,7 @@ class BERTModel(TransformerModel):
             bias=bias,
             kernel=kernel,
             dropout=dropout,
+            pruned_heads=pruned_heads,
         )
         self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
         self.num_token_types, self.gradient_checkpointing = num_token_types, gradient_checkpointing

@@ -41,6 +41,8 @@ class Size:
     width: int
     layers: int = 0
     """Of the stack that the component is in."""
+    heads: tuple[int, ...] = ()
+    """That self-attention has in each of them."""
     letter: str = "n"
     """What ``n`` is called in formulas."""
     memory_len: int = 0

@@ -1,8 +1,9 @@
 """What a model costs: parameters, FLOPs and activation memory of each part, with the formulas that give them.
 
 Letters: ``n`` tokens in a sequence (of an encoder-decoder in a source, and ``m`` in a target), ``d`` d_model,
-``f`` d_ff, ``h`` heads, ``g`` key and value heads, ``e`` d_head, ``V`` vocab_size, ``L`` layers, ``P``
-patches of an image; a batch multiplies FLOPs and memory.
+``f`` d_ff, ``h`` heads (in a pruned layer those that are left, in a table of biases those from before), ``g``
+key and value heads, ``e`` d_head, ``V`` vocab_size, ``L`` layers, ``P`` patches of an image; a batch
+multiplies FLOPs and memory.
 
 FLOPs are those of a forward pass: matrix products only, a multiplication and an addition counted as two, the
 attention scores of all n x n pairs (a kernel that skips the future does half of these). A backward pass costs
@@ -143,6 +144,7 @@ def _in_stack(stack: nn.Module, size: Size) -> Size:
     return replace(
         size,
         layers=len(stack.blocks),  # type: ignore[arg-type]
+        heads=tuple(block.attention.num_heads for block in stack.blocks),  # type: ignore[union-attr]
         biased=isinstance(stack.positions, ALiBi | RelativeBias),
         learned_bias=isinstance(stack.positions, RelativeBias),
     )

@@ -25,17 +25,24 @@ class Stack(nn.Module):
         plan: what its blocks are built from.
         num_layers: how many.
         positions: its own scheme, shared by its layers.
+        kind: what its self-attention is called.
         cross_attention: whether the blocks read a memory.
 
     """
 
     def __init__(
-        self, plan: BlockPlan, num_layers: int, positions: PositionScheme, *, cross_attention: bool = False
+        self,
+        plan: BlockPlan,
+        num_layers: int,
+        positions: PositionScheme,
+        kind: str,
+        *,
+        cross_attention: bool = False,
     ) -> None:
         super().__init__()
         self.positions = positions
         self.dropout = nn.Dropout(plan.dropout)
-        self.blocks = plan.blocks(num_layers, positions, cross_attention=cross_attention)
+        self.blocks = plan.blocks(num_layers, positions, kind=kind, cross_attention=cross_attention)
         self.norm = plan.final_norm()
 
     def forward(

@@ -51,6 +51,8 @@ class GPTModel(TransformerModel):
         window: see only the last so many tokens, itself included (Mistral; Jiang et al. 2023). Default: all.
         kernel: ``"fused"`` or ``"textbook"``.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
+        pruned_heads: numbers of the heads that are gone, a list for each layer, by kind of attention:
+            ``{"self": [[0, 3], []]}``. The sizes above are those from before. Default: none.
 
     Raises:
         ValueError: sizes that do not fit each other, or a word that stands for nothing.
@@ -84,6 +86,7 @@ class GPTModel(TransformerModel):
         window: int | None = None,
         kernel: str = "fused",
         gradient_checkpointing: bool = False,
+        pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__(locals())
         check_sizes(vocab_size=vocab_size, num_layers=num_layers, max_seq_len=max_seq_len)
@@ -105,6 +108,7 @@ class GPTModel(TransformerModel):
             ff_bias=ff_bias,
             kernel=kernel,
             dropout=dropout,
+            pruned_heads=pruned_heads,
         )
         self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
         self.window, self.gradient_checkpointing = window, gradient_checkpointing

@@ -61,6 +61,8 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
     if size.learned_bias:  # q, k, v for every query head, the weights, and one byte for each masked pair
         kept = size.sum_width * size.batch * h * (3 * n * e + n * n) + table
         formula = f"3{letter} h e + h {letter}^2" + (f" + {letter}^2/4" if table else "")
+        if h < module.num_heads_before:  # the numbers of the bias's rows
+            kept, formula = kept + 8 * h, f"{formula} + 2h"
     else:  # q, k, v, and the log-sum-exp of each row of scores
         kept = size.width * size.tokens * (h + 2 * g) * e + size.sum_width * size.tokens * h
         formula = f"{letter}(h + 2g)e + {letter} h"
@@ -276,7 +278,8 @@ def _(module: GridPositions, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: RotaryPositions, size: Size) -> list[Cost]:
-    memory, formula = size.width * size.n * module.d_rotary, f"{module.d_rotary}{size.letter}"
+    memory = size.width * size.n * 2 * module.d_rotary  # a cosine and a sine for every dimension
+    formula = f"{2 * module.d_rotary}{size.letter}"
     return [Cost("", memory=memory, memory_formula=formula)]
 
 
@@ -285,8 +288,12 @@ def _(module: ALiBi, size: Size) -> list[Cost]:
     own = (
         size.masked or size.width != 4
     )  # a layer that masks the table, or converts it, has a copy of its own
-    memory = size.width * module.num_heads * size.n**2 * (size.layers if own else 1)
-    return [Cost("", memory=memory, memory_formula=f"{'L ' if own else ''}h {size.letter}^2")]
+    copies = [heads for heads in size.heads if own or heads < module.num_heads]  # also one that is pruned
+    shared = [module.num_heads] if len(copies) < size.layers else []
+    rows, formula = sum(copies + shared), "L h" if own else "h"
+    if min(size.heads) < module.num_heads:
+        formula = str(rows)
+    return [Cost("", memory=size.width * rows * size.n**2, memory_formula=f"{formula} {size.letter}^2")]
 
 
 @cost_of.register

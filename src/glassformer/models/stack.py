@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from glassformer.attention import KERNELS, MultiHeadAttention
+from glassformer.attention.pruned_heads import check_kinds, heads_left, pruned_by_layer
 from glassformer.attention.self_attention import check_heads
 from glassformer.choices import choose
 from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS, LayerScale, TransformerBlock
 from glassformer.positions import build_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from glassformer.contracts import Cache, Mask, Positions
     from glassformer.positions import PositionScheme
 
@@ -54,6 +53,10 @@ class BlockPlan:
     layer_scale: float | None = None
     """What LayerScale's factors start as; None is a model without."""
     dropout: float = 0.0
+    pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None
+    """By kind of attention, the heads of each layer that are gone; a kind that is left out has all."""
+    kinds: Sequence[str] = ("self",)
+    """Of attention: the keys of the model's ``attentions()``."""
 
     def __post_init__(self) -> None:
         check_heads(self.d_model, self.num_heads, self.num_kv_heads, self.d_head)
@@ -62,6 +65,7 @@ class BlockPlan:
         choose(NORMS, self.norm, "norm")
         choose(FEED_FORWARDS, self.activation, "activation")
         choose(RESIDUALS, self.residual, "residual scheme")
+        check_kinds(self.pruned_heads, self.kinds)
 
     @property
     def width_inside(self) -> int:
@@ -82,25 +86,42 @@ class BlockPlan:
         )
 
     def blocks(
-        self, num_layers: int, rotary: Positions | None = None, *, cross_attention: bool = False
+        self,
+        num_layers: int,
+        rotary: Positions | None = None,
+        *,
+        kind: str = "self",
+        cross_attention: bool = False,
     ) -> nn.ModuleList:
-        """As many blocks, each with parts of its own; with ``cross_attention``, blocks that read a memory."""
-        return nn.ModuleList(self._block(rotary, cross_attention) for _ in range(num_layers))
+        """As many blocks, each with parts of its own.
+
+        Args:
+            num_layers: how many.
+            rotary: what turns queries and keys in self-attention.
+            kind: what self-attention is called in ``pruned_heads``.
+            cross_attention: whether the blocks read a memory too; that is ``"cross"`` there.
+
+        """
+        attentions = self._attentions(kind, num_layers, rotary)
+        across = self._attentions("cross", num_layers) if cross_attention else [None] * num_layers
+        return nn.ModuleList(map(self._block, attentions, across))
 
     def final_norm(self) -> nn.Module:
         """What follows the last block: a norm, or nothing where the blocks end with one."""
         return self._norm() if RESIDUALS[self.residual]().final_norm else nn.Identity()
 
-    def _block(self, rotary: Positions | None, cross_attention: bool) -> TransformerBlock:
+    def _block(
+        self, attention: MultiHeadAttention, cross_attention: MultiHeadAttention | None
+    ) -> TransformerBlock:
         residual = RESIDUALS[self.residual]()
         network, function = FEED_FORWARDS[self.activation]
-        sublayers = 3 if cross_attention else 2
+        sublayers = 2 if cross_attention is None else 3
         scales = None
         if self.layer_scale is not None:
             scales = [LayerScale(self.d_model, self.layer_scale) for _ in range(sublayers)]
         return TransformerBlock(
-            attention=self._attention(rotary),
-            cross_attention=self._attention(None) if cross_attention else None,
+            attention=attention,
+            cross_attention=cross_attention,
             feed_forward=network(self.d_model, self.width_inside, function, _chosen(self.ff_bias, self.bias)),
             norms=[self._norm() for _ in range(residual.norms_needed(sublayers))],
             residual=residual,
@@ -108,17 +129,28 @@ class BlockPlan:
             dropout=self.dropout,
         )
 
-    def _attention(self, rotary: Positions | None) -> MultiHeadAttention:
-        return MultiHeadAttention(
-            self.d_model,
-            self.num_heads,
-            num_kv_heads=self.num_kv_heads,
-            d_head=self.d_head,
-            qkv_bias=_chosen(self.qkv_bias, self.bias),
-            out_bias=_chosen(self.out_bias, self.bias),
-            kernel=KERNELS[self.kernel](self.dropout, self.attention_scale),
-            rotary=rotary,
-        )
+    def _attentions(
+        self, kind: str, num_layers: int, rotary: Positions | None = None
+    ) -> list[MultiHeadAttention]:
+        """Attention of one kind for each layer, without the heads that are gone."""
+        pruned = pruned_by_layer(self.pruned_heads, kind, num_layers)
+        for layer, gone in enumerate(pruned):
+            where = f"layer {layer}" if len(self.kinds) == 1 else f"layer {layer} of {kind!r}"
+            heads_left(self.num_heads, self.num_kv_heads or self.num_heads, gone, where)
+        return [
+            MultiHeadAttention(
+                self.d_model,
+                self.num_heads,
+                num_kv_heads=self.num_kv_heads,
+                d_head=self.d_head,
+                qkv_bias=_chosen(self.qkv_bias, self.bias),
+                out_bias=_chosen(self.out_bias, self.bias),
+                kernel=KERNELS[self.kernel](self.dropout, self.attention_scale),
+                rotary=rotary,
+                pruned=gone,
+            )
+            for gone in pruned
+        ]
 
     def _norm(self) -> nn.Module:
         return NORMS[self.norm](self.d_model, self.norm_eps, self.bias)

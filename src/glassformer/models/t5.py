@@ -62,6 +62,8 @@ class T5Model(TransformerModel):
         pad_token: what fills up shorter rows.
         kernel: ``"fused"`` or ``"textbook"``.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
+        pruned_heads: numbers of the heads that are gone, a list for each layer, by kind of attention:
+            ``"encoder"``, ``"decoder"``, ``"cross"``. The sizes above are those from before. Default: none.
 
     Raises:
         ValueError: sizes that do not fit each other, or a word that stands for nothing.
@@ -97,6 +99,7 @@ class T5Model(TransformerModel):
         pad_token: int = 0,
         kernel: str = "fused",
         gradient_checkpointing: bool = False,
+        pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__(locals())
         decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
@@ -124,6 +127,8 @@ class T5Model(TransformerModel):
             kernel=kernel,
             attention_scale=attention_scale,
             dropout=dropout,
+            pruned_heads=pruned_heads,
+            kinds=("encoder", "decoder", "cross"),
         )
         self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
         self.start_token, self.end_token, self.pad_token = start_token, end_token, pad_token
@@ -132,8 +137,8 @@ class T5Model(TransformerModel):
         self.embedding_scale = math.sqrt(d_model) if scale_embeddings else 1.0
         both_ways = plan.positions(positions, max_seq_len, bidirectional=True)
         backwards = plan.positions(positions, max_seq_len)
-        self.encoder = Stack(plan, num_layers, both_ways)
-        self.decoder = Stack(plan, decoder_layers, backwards, cross_attention=True)
+        self.encoder = Stack(plan, num_layers, both_ways, "encoder")
+        self.decoder = Stack(plan, decoder_layers, backwards, "decoder", cross_attention=True)
         self.logit_scale = d_model**-0.5 if scale_logits else 1.0
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
         self.tie_parameters()

@@ -56,6 +56,8 @@ class ViTModel(TransformerModel):
         pixel_std: what they are divided by after that.
         kernel: ``"fused"`` or ``"textbook"``.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
+        pruned_heads: numbers of the heads that are gone, a list for each layer, by kind of attention:
+            ``{"self": [[0, 3], []]}``. The sizes above are those from before. Default: none.
 
     Raises:
         ValueError: sizes that do not fit each other, or a word that stands for nothing.
@@ -90,6 +92,7 @@ class ViTModel(TransformerModel):
         pixel_std: float | Sequence[float] = 0.5,
         kernel: str = "fused",
         gradient_checkpointing: bool = False,
+        pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None,
     ) -> None:
         super().__init__(locals())
         check_sizes(
@@ -112,6 +115,7 @@ class ViTModel(TransformerModel):
             kernel=kernel,
             layer_scale=layer_scale,
             dropout=dropout,
+            pruned_heads=pruned_heads,
         )
         self.d_model, self.patch_size, self.num_channels = d_model, patch_size, num_channels
         self.gradient_checkpointing = gradient_checkpointing

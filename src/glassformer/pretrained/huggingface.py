@@ -127,6 +127,11 @@ def config_of(model: TransformerModel) -> tuple[str, dict[str, Any]]:
         ValueError: none can; says for each why.
 
     """
+    if any(heads for layers in (model.config["pruned_heads"] or {}).values() for heads in layers):
+        raise ValueError(
+            "the layouts of Hugging Face hold the same number of heads in each layer, so that they cannot "
+            'express a model with pruned heads: save it with format="glassformer"'
+        )
     refused = []
     for name, layout in LAYOUTS.items():
         if not isinstance(model, layout.family):

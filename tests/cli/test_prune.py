@@ -1,0 +1,90 @@
+"""``glassformer prune``: heads go, the rest is saved; nothing is overwritten."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from glassformer.analysis.ablation import ablate
+from glassformer.cli import main
+from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel
+from glassformer.tokenization import ByteTokenizer
+
+SIZES = {"vocab_size": 257, "d_model": 16, "num_layers": 2, "num_heads": 4}
+
+
+def saved(folder, family=GPTModel, **options):
+    torch.manual_seed(0)
+    model = family(**SIZES, **options)
+    model.tokenizer = ByteTokenizer()
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def test_named_heads_go(tmp_path, capsys):
+    model = saved(tmp_path / "whole")
+    assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--heads", "0.1,1.3"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 heads are gone: 0.1, 1.3" in shown
+    smaller = TransformerModel.from_pretrained(tmp_path / "small")
+    assert f"{model.num_parameters():,} parameters before, {smaller.num_parameters():,} after" in shown
+    ids = torch.arange(6)[None]
+    with ablate(model, [(0, 1), (1, 3)]):
+        torch.testing.assert_close(smaller(ids), model(ids), atol=1e-6, rtol=0)
+    assert smaller.tokenizer is not None
+
+
+def test_a_part_of_the_heads_by_importance(tmp_path, capsys):
+    saved(tmp_path / "whole")
+    (tmp_path / "text.txt").write_text("One line of words.\nx\nAnd another one here.\n")
+    command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--fraction", "0.25"]
+    assert main([*command, "--data", str(tmp_path / "text.txt")]) == 0
+    assert "2 heads are gone" in capsys.readouterr().out
+
+
+def test_texts_of_one_token_say_nothing_of_importance(tmp_path, capsys):
+    saved(tmp_path / "whole")
+    (tmp_path / "text.txt").write_text("x\n\ny\n")
+    command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--fraction", "0.25"]
+    assert main([*command, "--data", str(tmp_path / "text.txt")]) == 2
+    assert "has no text of two tokens or more to measure importance on" in capsys.readouterr().err
+
+
+def test_a_kind_of_an_encoder_decoder(tmp_path, capsys):
+    saved(tmp_path / "whole", T5Model)
+    command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--heads", "1.0"]
+    assert main(command) == 2
+    assert 'give kind="encoder", "decoder" or "cross"' in capsys.readouterr().err
+    assert main([*command, "--kind", "cross"]) == 0
+    assert "1 heads of cross attention are gone: 1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ([], "give --heads, or --fraction"),
+        (["--heads", "0.1", "--fraction", "0.5"], "give --heads, or --fraction"),
+        (["--heads", "0.9"], "head 9 does not exist in layer 0: heads are 0 to 3"),
+        (["--heads", "0.0,0.1,0.2,0.3"], "all 4 heads of layer 0 cannot be pruned"),
+        (["--fraction", "1.5"], "the fraction of 8 heads"),
+        (["--fraction", "0.5", "--max-texts", "0"], "--max-texts must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be(tmp_path, capsys, options, problem):
+    saved(tmp_path / "whole")
+    assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "small"), *options]) == 2
+    error = capsys.readouterr().err
+    assert problem in error
+    assert error.count("\n") == 1
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):
+    saved(tmp_path / "whole")
+    assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "whole"), "--heads", "0.1"]) == 2
+    assert "is not empty: name a new folder" in capsys.readouterr().err
+
+
+def test_importance_needs_a_next_token(tmp_path, capsys):
+    saved(tmp_path / "whole", BERTModel)
+    assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--fraction", "0.5"]) == 2
+    assert "predicts no next token to measure importance by: give --heads" in capsys.readouterr().err
