@@ -1,0 +1,87 @@
+"""``glassformer explore``: every head of a model in one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from glassformer.cli.arguments import Command
+
+
+@dataclass
+class Explore(Command):
+    """Write every attention head of a model on a text, or an image, into one HTML file, and open it."""
+
+    target: Annotated[str, tyro.conf.Positional]
+    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
+    text: str | None = None
+    """What the model reads. Default: a sentence, for a model that reads text."""
+    target_text: str | None = None
+    """What an encoder-decoder writes. Default: what it writes by itself."""
+    image: Path | None = None
+    """Instead of a text, for a model of images."""
+    kind: str | None = None
+    """Of an encoder-decoder: encoder, decoder or cross attention. Default: all, to switch between."""
+    layers: Annotated[str | None, tyro.conf.arg(metavar="0-15,20")] = None
+    """Only these, from 0: numbers and ranges with commas between them."""
+    heads_report: Path | None = None
+    """heads.json that `glassformer analyze` wrote: heads get their names."""
+    analyses: bool = True
+    """Add logit lens, rollout and scores in parts, which take a few more readings of the text."""
+    faithfulness: bool | None = None
+    """Put rollouts to a deletion test: hundreds of readings. Default: for at most 64 tokens."""
+    output: Path = Path("explorer.html")
+    """Where to."""
+    open: bool = True
+    """Show the page in the browser."""
+    force: bool = False
+    """Write a page of more than 100 MB, too."""
+
+    def run(self) -> None:
+        """Write, say where, and open."""
+        from glassformer.cli.targets import load_model
+        from glassformer.visualization import AttentionVisualizer
+        from glassformer.visualization.explorer import check_page_path
+
+        check_page_path(self.output)
+        layers = None if self.layers is None else numbers(self.layers)
+        text = SENTENCE if self.text is None and self.image is None else self.text
+        page = AttentionVisualizer(load_model(self.target)).explore(
+            text,
+            self.output,
+            image=self.image,
+            target_text=self.target_text,
+            kind=self.kind,
+            layers=layers,
+            heads_report=self.heads_report,
+            analyses=self.analyses,
+            faithfulness=self.faithfulness,
+            force=self.force,
+        )
+        print(f"{self.output} ({len(page.html) / 1e6:.1f} MB)")
+        if self.open:
+            import webbrowser
+
+            webbrowser.open(self.output.resolve().as_uri())
+
+
+SENTENCE = "The cat sat on the mat because it was tired."
+
+
+def numbers(text: str) -> list[int]:
+    """``"0-2,5"`` is 0, 1, 2 and 5; each once, in order.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise ValueError(f"layers are numbers and ranges such as 0-15,20, not {text!r}")
+        found |= set(range(int(first), int(last) + 1))
+    return sorted(found)

@@ -1,0 +1,124 @@
+"""The explorer: every head of a model in one HTML file that opens offline, or in a notebook."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from glassformer.analysis.images import Picture as ImageSource
+from glassformer.files import atomic_write
+from glassformer.models import TransformerModel
+from glassformer.visualization.explorer.contents import Contents
+from glassformer.visualization.explorer.gathering import LARGEST, Text, gather
+from glassformer.visualization.explorer.naming import with_names
+from glassformer.visualization.explorer.page import page_html
+
+__all__ = ["Contents", "Explorer", "check_page_path", "explore", "gather", "page_html"]
+
+
+@dataclass(frozen=True, repr=False)
+class Explorer:
+    """A page. A notebook shows it where it stands: as a frame of its own, so that several do not meet."""
+
+    contents: Contents
+    html: str
+    path: Path | None = None
+    """Where it was written."""
+
+    def save(self, path: str | Path) -> Explorer:
+        """Write the page, whole or not at all; the folder is made if it is missing."""
+        path = check_page_path(path)
+        atomic_write(path, self.html)
+        return Explorer(self.contents, self.html, path)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame that may run its own script, and reach nothing around it."""
+        return (
+            f'<iframe title="{escape(self.contents.title)}" sandbox="allow-scripts allow-downloads" '
+            'style="width: 100%; height: 56rem; max-height: 90vh; border: 1px solid #8888" '
+            f'srcdoc="{escape(self.html)}"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        where = "not written" if self.path is None else str(self.path)
+        return f"Explorer({self.contents.title}; {len(self.html) / 1e6:.1f} MB, {where})"
+
+
+def explore(
+    model: TransformerModel,
+    text: Text | None = None,
+    save_path: str | Path | None = None,
+    *,
+    image: ImageSource | None = None,
+    target_text: Text | None = None,
+    kind: str | None = None,
+    layers: Sequence[int] | None = None,
+    heads_report: str | Path | None = None,
+    analyses: bool = True,
+    faithfulness: bool | None = None,
+    force: bool = False,
+) -> Explorer:
+    """Every head of a model on a text, or an image, as one page.
+
+    Args:
+        model: with a tokenizer; without one, texts are read as bytes where the vocabulary allows it.
+        text: what it reads, or token ids.
+        save_path: where the page is written, ending in .html; by default it is only shown in a notebook.
+        image: instead of a text, for a model of images: a file, an array or a tensor of pixel values.
+        target_text: what an encoder-decoder writes; by default what it writes by itself.
+        kind: of attention; by default all kinds, and the page switches between them.
+        layers: numbers; default all.
+        heads_report: ``heads.json`` of an analysis, whose names the heads are given.
+        analyses: whether the page has logit lens, rollout and scores in parts.
+        faithfulness: whether rollouts are put to a deletion test, which reads the text some hundred times.
+            Default: where it has at most 64 tokens.
+        force: whether a page of more than 100 MB is wanted.
+
+    Raises:
+        ValueError: an empty text, a layer or kind that does not exist, a page of more than 100 MB, a suffix
+            that is not .html, a report of another model.
+        TypeError: a model that does not read what it is given.
+        OSError: the place cannot be written to; known before the work.
+    """
+    if save_path is not None:
+        check_page_path(save_path)
+    contents = gather(
+        model,
+        text,
+        image=image,
+        target_text=target_text,
+        kind=kind,
+        layers=layers,
+        analyses=analyses,
+        faithfulness=faithfulness,
+        force=force,
+    )
+    if heads_report is not None:
+        contents = with_names(contents, heads_report)
+    page = Explorer(contents, page_html(contents))
+    if not force and len(page.html) > LARGEST:
+        raise ValueError(
+            f"the page would be {len(page.html) / 1e6:.0f} MB: choose layers, give a shorter text, or "
+            "force it"
+        )
+    return page if save_path is None else page.save(save_path)
+
+
+def check_page_path(path: str | Path) -> Path:
+    """Make sure, before any work, that a page can be written there; its folder is made if it is missing.
+
+    Raises:
+        ValueError: a suffix that is not .html.
+        OSError: the folder cannot be made or written to, or the path is a folder itself.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a page is saved as .html, not {path.suffix or path.name!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the page that is to be written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        return path

@@ -1,0 +1,98 @@
+// One scale of colours for weights, told apart by lightness alone, and the page's other colours.
+
+const THEMES = {
+  light: {
+    paper: "#faf9f6",
+    card: "#ffffff",
+    ink: "#1b2530",
+    soft: "#55626f",
+    line: "#dcd8ce",
+    accent: "#0a5a8c",
+    mark: "#c2410c",
+    masked: "#e3ded3",
+    wash: "#eaf1f6",
+    stops: ["#ffffff", "#d3e4f1", "#8dbbdc", "#3f87bd", "#11568f", "#07264d"],
+  },
+  dark: {
+    paper: "#14171b",
+    card: "#1b1f25",
+    ink: "#ece9e2",
+    soft: "#aab3bd",
+    line: "#39414a",
+    accent: "#86c5f0",
+    mark: "#ff9d5c",
+    masked: "#37332e",
+    wash: "#22303b",
+    stops: ["#0d1116", "#17304d", "#1f5c86", "#2f91a8", "#86c9a2", "#fdf6c4"],
+  },
+};
+
+const channels = (hex) => [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
+
+function scaleOf(stops) {
+  const points = stops.map(channels);
+  return Array.from({ length: 256 }, (_, index) => {
+    const place = (index / 255) * (points.length - 1);
+    const left = Math.min(points.length - 2, Math.floor(place));
+    return points[left].map((value, c) => Math.round(value + (points[left + 1][c] - value) * (place - left)));
+  });
+}
+
+/** The colours of a theme; ``scale[i]`` is [red, green, blue] of the weight (i / 255)^2 of the largest shown. */
+export function paletteOf(theme) {
+  const colours = THEMES[theme];
+  const scale = scaleOf(colours.stops);
+  const pixel = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  return {
+    ...colours,
+    theme,
+    scale,
+    pixels: Uint32Array.from(scale, pixel),
+    maskedPixel: pixel(channels(colours.masked)),
+    css: scale.map(([red, green, blue]) => `rgb(${red} ${green} ${blue})`),
+  };
+}
+
+/** Place of a weight on the scale: square root of its share of the largest. */
+export const shade = (weight, top) => Math.min(255, Math.max(0, Math.round(255 * Math.sqrt(weight / top))));
+
+/** Whether ink on this shade has to be light. */
+export function inkOn(palette, index) {
+  const [red, green, blue] = palette.scale[index];
+  return 0.3 * red + 0.59 * green + 0.11 * blue > 128 ? "#111111" : "#ffffff";
+}
+
+/** Parts of scores, told apart without red against green (Okabe & Ito). */
+export const PARTS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
+
+/** A map as a picture of one pixel a cell, or, where cells are smaller than pixels, of one pixel for the largest. */
+export function bitmapOf(matrix, top, palette, longest = Infinity) {
+  const across = Math.min(matrix.keys, Math.max(1, Math.floor(longest)));
+  const down = Math.min(matrix.queries, Math.max(1, Math.floor(longest)));
+  const whole = across === matrix.keys && down === matrix.queries;
+  const shown = whole ? matrix.weights : pooled(matrix, down, across);
+  const canvas = new OffscreenCanvas(across, down);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(across, down);
+  const pixels = new Uint32Array(image.data.buffer);
+  const pixelOf = (weight) => (weight === weight ? palette.pixels[shade(weight, top)] : palette.maskedPixel);
+  if (whole && matrix.codes) {
+    const known = Uint32Array.from(matrix.weightOf, pixelOf); // there are only as many weights as codes
+    for (let i = 0; i < pixels.length; i++) pixels[i] = known[matrix.codes[i]];
+  } else for (let i = 0; i < pixels.length; i++) pixels[i] = pixelOf(shown[i]);
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+function pooled(matrix, down, across) {
+  const result = new Float32Array(down * across).fill(NaN);
+  for (let query = 0; query < matrix.queries; query++) {
+    const line = Math.floor((query * down) / matrix.queries) * across;
+    for (let key = 0; key < matrix.keys; key++) {
+      const place = line + Math.floor((key * across) / matrix.keys);
+      const weight = matrix.weights[query * matrix.keys + key];
+      if (!(weight <= result[place]) && weight === weight) result[place] = weight;
+    }
+  }
+  return result;
+}

@@ -1,0 +1,359 @@
+// The explorer: one page with every head of a model. Opens from its own file and asks the network for nothing.
+
+import { numeral, visible } from "./labels.js";
+import { PageSource, Store } from "./data.js";
+import { paletteOf } from "./colours.js";
+import { MEAN, fromHash, startState, toHash, valid } from "./state.js";
+import { headsView, nameInWords } from "./heads_view.js";
+import { flowView, mapView } from "./map_view.js";
+import { linesView } from "./lines_view.js";
+import { imageView, loadedImages } from "./image_view.js";
+import { guessesView } from "./guesses_view.js";
+import { scoreView } from "./score_view.js";
+import { element, fillPanel } from "./panel.js";
+import { svgOf } from "./export.js";
+import { pressed } from "./keys.js";
+import { followCell, hover, pan, zoom } from "./moving.js";
+import { Controls, buildHeader, buildHelp, buildTabs } from "./controls.js";
+import { Surface } from "./surface.js";
+
+const VIEWS = [headsView, mapView, linesView, imageView, guessesView, scoreView, flowView];
+const SAID_AFTER = 200; // milliseconds: a screen reader need not hear every step of a held key
+
+class Explorer {
+  /** source: has contents(), bytes(packed) and json(packed); a page that is served may bring its own. */
+  constructor(root, source) {
+    this.root = root;
+    this.contents = source.contents();
+    this.store = new Store(source, this.contents);
+    this.views = VIEWS.filter((view) => view.available(this.contents));
+    this.start = { ...startState(this.contents), view: this.contents.picture ? "image" : "map" };
+    this.state = this.checked(fromHash(location.hash, this.start, this.contents));
+    this.timings = {};
+    this.build();
+    this.paint();
+    this.listen();
+    this.ready = this.open();
+  }
+
+  async open() {
+    await this.loadImage();
+    await this.show();
+    this.timings.drawn = performance.now();
+    await this.loadThumbnails();
+    this.timings.complete = performance.now();
+  }
+
+  /** A state in which everything exists, the view too; attention through all layers is of one kind only. */
+  checked(state) {
+    const view = this.views.some(({ name }) => name === state.view) ? state.view : this.start.view;
+    const flow = this.contents.flows[valid(state, this.contents).flow];
+    return valid({ ...state, view, kind: view === "flow" ? flow.kind : state.kind }, this.contents);
+  }
+
+  get view() {
+    return this.views.find(({ name }) => name === this.state.view);
+  }
+
+  get attention() {
+    return this.contents.attention.find(({ kind }) => kind === this.state.kind);
+  }
+
+  // ---- the page
+
+  build() {
+    const { contents } = this;
+    this.controls = new Controls(this);
+    this.tabs = buildTabs(this);
+    this.stage = element("div", { className: "stage", tabIndex: 0, role: "application" });
+    this.overview = element("div", {
+      className: "overview",
+      role: "img",
+      "aria-label": "Small maps of all heads: a click chooses one",
+    });
+    this.panel = element("aside", {
+      className: "panel",
+      "aria-label": "The chosen cell, its row and its column",
+      tabIndex: 0,
+    });
+    this.spoken = element("p", { className: "spoken", role: "status", "aria-live": "polite" });
+    this.hint = element("div", { className: "hint", hidden: true, "aria-hidden": "true" });
+    const picture = element("section", { className: "view", id: "view", role: "tabpanel" }, this.stage);
+    const room = element("div", { className: "room" }, this.overview, picture, this.panel);
+    this.root.replaceChildren(
+      buildHeader(this),
+      element("nav", { className: "bar", "aria-label": "What is shown" }, this.tabs, this.controls.bar),
+      room,
+      this.spoken,
+      this.hint,
+    );
+    this.surface = new Surface(this.stage, {
+      view: () => this.view,
+      scene: () => this.scene(),
+      chosen: (hit) => this.chosen(hit),
+      hovered: (hit, event) => hover(this, hit, event),
+      adapts: () => matchMedia("(max-width: 959px)").matches, // as in the style sheet
+      panned: (dx, dy) => pan(this, dx, dy),
+      zoomed: (factor, point) => zoom(this, factor, point),
+    });
+    this.small = new Surface(this.overview, {
+      view: () => headsView,
+      scene: () => this.scene(true),
+      chosen: (hit) => this.set(hit),
+      hovered: (hit, event) => hover(this, hit, event),
+    });
+    document.title = `${visible(contents.title)} - glassformer`;
+  }
+
+  /** Colours for the page and the pictures, from one place. */
+  paint() {
+    const { theme } = this.state;
+    const dark = theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+    this.palette = paletteOf(dark ? "dark" : "light");
+    const { style } = document.documentElement;
+    style.colorScheme = this.palette.theme;
+    for (const name of ["paper", "card", "ink", "soft", "line", "accent", "mark", "wash"])
+      style.setProperty(`--${name}`, this.palette[name]);
+  }
+
+  listen() {
+    document.addEventListener("keydown", (event) => pressed(this, event) && event.preventDefault());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.set({}));
+    addEventListener("hashchange", () => this.set(fromHash(location.hash, this.start, this.contents)));
+  }
+
+  // ---- what is shown
+
+  /** Everything that a view needs to draw; undefined parts are not loaded, or not in the file. */
+  scene(compact = false) {
+    const { contents, state, attention, palette, store } = this;
+    const layer = attention.layers.indexOf(state.layer);
+    const maps = store.known(attention.maps[layer]);
+    const matrix =
+      maps && (state.head === MEAN ? maps.mean() : maps.matrix(attention.heads[layer].indexOf(state.head)));
+    const flow = contents.flows[state.flow];
+    const flowMatrix = flow && store.known(flow.map)?.matrix(0);
+    const namesOf = (number, head) =>
+      contents.names.filter(
+        (name) => name.kind === state.kind && name.layer === number && name.head === head,
+      );
+    const decomposition = contents.decompositions.find(({ kind }) => kind === state.kind);
+    const cells = decomposition && store.known(decomposition)?.[`${state.layer}.${state.head}`];
+    return {
+      contents,
+      state,
+      attention,
+      palette,
+      compact,
+      maps,
+      matrix,
+      flow,
+      flowMatrix,
+      namesOf,
+      decomposition,
+      names: contents.names.filter(({ kind }) => kind === state.kind),
+      shownMatrix: state.view === "flow" && flowMatrix ? flowMatrix : matrix,
+      cells,
+      thumbnails: attention.thumbnails.map((packed) => store.known(packed)),
+      parts: cells?.[`${state.query}.${state.key}`],
+      guesses: this.guesses().filter(({ values }) => values),
+      picture: contents.picture,
+      image: this.image,
+      greyImage: this.greyImage,
+      ...this.wordsFor(namesOf(state.layer, state.head)),
+      cellInWords: (shown) => this.cellInWords(shown),
+    };
+  }
+
+  guesses() {
+    return this.contents.guesses
+      .filter(({ kinds }) => kinds.includes(this.state.kind))
+      .map((guesses) => ({
+        guesses,
+        values: this.store.known(guesses),
+        truths: guesses.truth && this.store.known(guesses.truth),
+      }));
+  }
+
+  wordsFor(names) {
+    const { state, contents, attention } = this;
+    const kind = contents.attention.length > 1 ? `${state.kind}, ` : "";
+    const head = state.head === MEAN ? "mean of all heads" : `head ${state.head}`;
+    const place = `${kind}layer ${state.layer}, ${head}`;
+    return {
+      headTitle: `${place[0].toUpperCase()}${place.slice(1)}${names.length ? `: ${names.map(({ name }) => visible(name)).join(", ")}` : ""}`,
+      headNote: [attention.title, ...names.map(nameInWords)].join("; "),
+    };
+  }
+
+  cellInWords(matrix) {
+    const { attention, state } = this;
+    const weight = matrix.at(state.query, state.key);
+    const value = weight === weight ? numeral(weight) : "masked";
+    const name = (labels, index) => `${visible(labels[index])} (${index})`;
+    return `${name(attention.queries, state.query)} looks at ${name(attention.keys, state.key)}: ${value}`;
+  }
+
+  /** Change what is shown. Resolves when it is drawn. */
+  set(change, { follow = false } = {}) {
+    const before = this.state;
+    this.state = this.checked({ ...before, ...change });
+    if (change.theme || Object.keys(change).length === 0) this.paint();
+    if (follow) followCell(this);
+    this.writeHash();
+    return this.show(before);
+  }
+
+  writeHash() {
+    const hash = toHash(this.state, this.start);
+    try {
+      history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+    } catch {
+      /* a frame without an address of its own */
+    }
+  }
+
+  needed() {
+    const { contents, state, attention } = this;
+    const maps = [attention.maps[attention.layers.indexOf(state.layer)]];
+    if (state.view === "flow") maps.push(contents.flows[state.flow].map);
+    const here = this.guesses().map(({ guesses }) => guesses);
+    const json = [
+      ...here,
+      ...here.map(({ truth }) => truth).filter(Boolean),
+      ...contents.decompositions.filter(({ kind }) => kind === state.kind),
+    ];
+    const missing = (packed) => !this.store.known(packed);
+    return [
+      ...maps.filter(missing).map((packed) => this.store.maps(packed)),
+      ...json.filter(missing).map((packed) => this.store.json(packed)),
+    ];
+  }
+
+  /** Draws at once what is at hand, and otherwise as soon as it is unpacked. */
+  show(before) {
+    const needed = this.needed();
+    if (!needed.length) return Promise.resolve(this.drawAll(before));
+    const wanted = this.state;
+    return Promise.all(needed).then(() => this.state === wanted && this.drawAll(before));
+  }
+
+  /** The picture at once; what stands around it with the next frame, so that a held key is followed. */
+  drawAll(before) {
+    if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
+    this.root.dataset.view = this.state.view;
+    this.surface.draw();
+    if (!before || before.view !== this.state.view) this.surface.reveal();
+    this.settled ??= new Promise((done) =>
+      requestAnimationFrame(() => {
+        this.settled = null;
+        this.drawAround(this.scene());
+        done();
+      }),
+    );
+  }
+
+  drawAround(scene) {
+    this.controls.show(scene);
+    for (const tab of this.tabs.children) {
+      const chosen = tab.id === `tab-${this.state.view}`;
+      tab.setAttribute("aria-selected", chosen);
+      tab.tabIndex = chosen ? 0 : -1;
+    }
+    this.stage.parentElement.setAttribute("aria-labelledby", `tab-${this.state.view}`);
+    this.small.draw();
+    fillPanel(this.panel, scene, this);
+    this.describe(scene);
+  }
+
+  describe(scene) {
+    clearTimeout(this.saying);
+    const words = this.view.describe(scene);
+    this.stage.setAttribute("aria-label", `${this.view.title}. ${words}`);
+    this.saying = setTimeout(() => (this.spoken.textContent = words), SAID_AFTER);
+  }
+
+  say(words) {
+    clearTimeout(this.saying);
+    this.spoken.textContent = words;
+    this.hint.textContent = words;
+    Object.assign(this.hint.style, { left: "50%", top: "1rem" });
+    this.hint.hidden = false;
+    setTimeout(() => (this.hint.hidden = true), 1800);
+  }
+
+  async loadThumbnails() {
+    const all = this.contents.attention.flatMap(({ thumbnails }) => thumbnails);
+    await Promise.all(all.map((packed) => this.store.maps(packed)));
+    this.surface.draw();
+    this.small.draw();
+  }
+
+  async loadImage() {
+    const { picture } = this.contents;
+    if (picture) [this.image, this.greyImage] = await loadedImages(picture);
+  }
+
+  // ---- what a person does
+
+  move(across, down) {
+    this.view.move(this, across, down);
+    this.surface.reveal();
+    this.small.reveal();
+  }
+
+  chosen(hit) {
+    this.stage.focus({ preventScroll: true });
+    const opens =
+      this.state.view === "heads" && hit.layer === this.state.layer && hit.head === this.state.head;
+    this.set(opens ? { ...hit, view: "map" } : hit); // a second click opens the head
+  }
+
+  stepHead(by) {
+    const { layers, heads } = this.attention;
+    const here = [...heads[layers.indexOf(this.state.layer)], MEAN];
+    const index = here.indexOf(this.state.head);
+    this.set({ head: here[(index + by + here.length) % here.length] });
+    this.small.reveal();
+  }
+
+  stepLayer(by) {
+    const { layers } = this.attention;
+    const index = Math.min(layers.length - 1, Math.max(0, layers.indexOf(this.state.layer) + by));
+    this.set({ layer: layers[index] });
+    this.small.reveal();
+  }
+
+  stepKind(by) {
+    const kinds = this.contents.attention.map(({ kind }) => kind);
+    this.set({ kind: kinds[(kinds.indexOf(this.state.kind) + by) % kinds.length] });
+  }
+
+  stepFlow() {
+    const count = this.contents.flows.length;
+    if (count)
+      this.set({ view: "flow", flow: (this.state.flow + (this.state.view === "flow" ? 1 : 0)) % count });
+  }
+
+  turnTheme() {
+    this.set({ theme: this.palette.theme === "dark" ? "light" : "dark" });
+  }
+
+  help() {
+    const dialog = buildHelp(this);
+    this.root.append(dialog);
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.showModal();
+  }
+
+  box() {
+    return this.surface.box();
+  }
+
+  /** What is shown, as the source of an SVG. */
+  svg() {
+    return svgOf(this);
+  }
+}
+
+window.glassformer = new Explorer(document.getElementById("explorer"), new PageSource(document));

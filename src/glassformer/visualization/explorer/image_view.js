@@ -1,0 +1,198 @@
+// Attention over an image: what the chosen token looks at, large, and the same for every head of the layer.
+
+import { fitted, numeral, percent, visible } from "./labels.js";
+import { heading, measured } from "./painter.js";
+import { MEAN } from "./state.js";
+
+const TOP = 68;
+
+function layout(scene, width) {
+  const { picture, attention, state } = scene;
+  const heads = attention.heads[attention.layers.indexOf(state.layer)].length + 1;
+  const ratio = picture.height / picture.width;
+  const side = Math.floor(Math.max(120, Math.min(480, (width - 36) / 2)));
+  const small = Math.max(84, Math.min(150, Math.floor((width - 24) / Math.min(heads, 8)) - 10));
+  const columns = Math.max(1, Math.floor((width - 14) / (small + 10)));
+  const under = TOP + side * ratio + 58;
+  const line = small * ratio + 26;
+  return {
+    side,
+    small,
+    ratio,
+    columns,
+    under,
+    line,
+    heads,
+    height: under + Math.ceil(heads / columns) * line + 8,
+  };
+}
+
+export const imageView = {
+  name: "image",
+  title: "Image",
+  about: "What the chosen patch, or the class token, looks at in the image.",
+  scrolls: true,
+  keepsCell: true,
+  available: (contents) => Boolean(contents.picture),
+  height: (scene, width) => layout(scene, width).height,
+
+  draw(painter, scene, box) {
+    const { palette, picture, state, attention } = scene;
+    const place = layout(scene, box.width);
+    const looking = visible(attention.queries[state.query]);
+    const row = scene.matrix.row(state.query);
+    const share = row.subarray(picture.first).reduce((sum, weight) => sum + (weight || 0), 0);
+    const fit = (text, size, weight) => fitted(text, box.width - 24, (t) => measured(t, size, weight));
+    const note = `where “${looking}” looks: ${percent(share)} on the patches, the rest on other tokens`;
+    heading(painter, palette, box, scene.headTitle, note);
+    const tall = place.side * place.ratio;
+    drawImage(painter, scene, 12, TOP, place.side, tall, null);
+    drawImage(painter, scene, 24 + place.side, TOP, place.side, tall, row);
+    drawPatch(painter, scene, 12, place, state.query - picture.first);
+    drawPatch(painter, scene, 24 + place.side, place, state.key - picture.first);
+    painter.text("the image", 12, TOP + tall + 12, { size: 11, colour: palette.soft });
+    drawLegend(painter, scene, 24 + place.side, TOP + tall + 12, place.side, largestOf(row, picture.first));
+    painter.text(
+      fit(`Heads of layer ${state.layer}, each up to its largest`, 12.5, 650),
+      12,
+      place.under - 14,
+      { size: 12.5, weight: 650, colour: palette.ink },
+    );
+    drawHeads(painter, scene, box, place);
+  },
+
+  hit(scene, box, x, y) {
+    const { picture, attention, state } = scene;
+    const place = layout(scene, box.width);
+    const tall = place.side * place.ratio;
+    for (const [left, what] of [
+      [12, "query"],
+      [24 + place.side, "key"],
+    ]) {
+      const column = Math.floor(((x - left) / place.side) * picture.columns);
+      const row = Math.floor(((y - TOP) / tall) * picture.rows);
+      if (column >= 0 && column < picture.columns && row >= 0 && row < picture.rows) {
+        const token = picture.first + row * picture.columns + column;
+        return { query: state.query, key: state.key, [what]: token };
+      }
+    }
+    const number =
+      Math.floor((y - place.under) / place.line) * place.columns + Math.floor((x - 12) / (place.small + 10));
+    const heads = [...attention.heads[attention.layers.indexOf(state.layer)], MEAN];
+    return y >= place.under && heads[number] !== undefined
+      ? { layer: state.layer, head: heads[number] }
+      : null;
+  },
+
+  /** Arrows go from patch to patch; up from the first row is the class token. */
+  move(app, across, down) {
+    const { picture } = app.contents;
+    const patch = app.state.query - picture.first;
+    const to = patch < 0 ? (down > 0 || across > 0 ? 0 : patch) : patch + across + down * picture.columns;
+    if (to < picture.rows * picture.columns)
+      app.set({ query: Math.max(0, picture.first + to) < picture.first ? 0 : picture.first + to });
+  },
+
+  describe: (scene) => `${scene.headTitle}, over the image. ${scene.cellInWords(scene.matrix)}`,
+};
+
+/** The image; with weights, darkened where nothing looks and tinted where something does. */
+function drawImage(painter, scene, x, y, width, height, weights) {
+  if (scene.image) painter.image(weights ? scene.greyImage : scene.image, x, y, width, height);
+  if (weights) painter.image(overlay(scene, weights), x, y, width, height);
+  painter.rect(x - 0.5, y - 0.5, width + 1, height + 1, null, { stroke: scene.palette.line });
+}
+
+const GLOW = [255, 176, 32]; // on grey, light enough for every eye
+const OPAQUE = 225; // of 255, so that the image is always seen
+
+function largestOf(weights, first) {
+  let largest = 0;
+  for (let i = first; i < weights.length; i++) if (weights[i] > largest) largest = weights[i];
+  return largest;
+}
+
+function overlay(scene, weights) {
+  const { rows, columns, first } = scene.picture;
+  const canvas = new OffscreenCanvas(columns, rows);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(columns, rows);
+  const largest = largestOf(weights, first) || 1;
+  for (let patch = 0; patch < rows * columns; patch++) {
+    const strength = (weights[first + patch] || 0) / largest;
+    image.data.set([...GLOW, Math.round(OPAQUE * strength)], 4 * patch);
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** From nothing, the grey image, to the largest weight on a patch. */
+function drawLegend(painter, { palette }, x, y, width, largest) {
+  const wide = Math.max(40, Math.min(160, width - 110));
+  painter.text("0", x, y, { size: 11, colour: palette.soft });
+  painter.rect(x + 12, y - 5, wide, 10, "#555555");
+  for (let i = 0; i < 40; i++) {
+    painter.rect(x + 12 + (i * wide) / 40, y - 5, wide / 40 + 0.5, 10, `rgb(${GLOW.join(" ")})`, {
+      alpha: ((i + 0.5) / 40) * (OPAQUE / 255),
+    });
+  }
+  painter.text(`${numeral(largest)} a patch`, x + wide + 18, y, { size: 11, colour: palette.soft });
+}
+
+function drawPatch(painter, scene, x, place, patch) {
+  const { picture, palette } = scene;
+  if (patch < 0) return;
+  const width = place.side / picture.columns;
+  const height = (place.side * place.ratio) / picture.rows;
+  const [row, column] = [Math.floor(patch / picture.columns), patch % picture.columns];
+  painter.rect(x + column * width, TOP + row * height, width, height, null, {
+    stroke: "#ffffff",
+    lineWidth: 4,
+  });
+  painter.rect(x + column * width, TOP + row * height, width, height, null, {
+    stroke: palette.mark,
+    lineWidth: 2,
+  });
+}
+
+function drawHeads(painter, scene, box, place) {
+  const { attention, state, palette } = scene;
+  const heads = [...attention.heads[attention.layers.indexOf(state.layer)], MEAN];
+  heads.forEach((head, number) => {
+    const x = 12 + (number % place.columns) * (place.small + 10);
+    const y = place.under + Math.floor(number / place.columns) * place.line;
+    if (y + place.line < box.top || y > box.bottom) return;
+    const matrix = head === MEAN ? scene.maps.mean() : scene.maps.matrix(number);
+    drawImage(painter, scene, x, y, place.small, place.small * place.ratio, matrix.row(state.query));
+    const chosen = head === state.head;
+    if (chosen)
+      painter.rect(x - 1, y - 1, place.small + 2, place.small * place.ratio + 2, null, {
+        stroke: palette.mark,
+        lineWidth: 3,
+      });
+    const label = head === MEAN ? "mean" : `head ${head}`;
+    painter.text(label, x, y + place.small * place.ratio + 11, {
+      size: 11,
+      colour: chosen ? palette.mark : palette.soft,
+      weight: chosen ? 700 : 400,
+    });
+  });
+}
+
+/** The image as the model was given it, and in dark grey for attention to glow on. */
+export async function loadedImages({ source, width, height }) {
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  const [colour, grey] = [new OffscreenCanvas(width, height), new OffscreenCanvas(width, height)];
+  colour.getContext("2d").drawImage(image, 0, 0);
+  const context = grey.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    const [red, green, blue] = pixels.data.subarray(i, i + 3);
+    pixels.data.fill(0.55 * (0.3 * red + 0.59 * green + 0.11 * blue), i, i + 3);
+  }
+  context.putImageData(pixels, 0, 0);
+  return [colour, grey];
+}

@@ -1,0 +1,119 @@
+// Everything by keyboard: one table that is both what is done and what the help says.
+
+import { EXPORTS } from "./export.js";
+import { MEAN } from "./state.js";
+
+const step = (event) => (event.shiftKey ? 10 : 1);
+const zoomed = (app, factor) => app.set({ zoom: app.state.zoom * factor }, { follow: true });
+
+const CELLS = [
+  {
+    keys: ["ArrowLeft"],
+    shown: "← →",
+    what: "the key before, or after (in the grid: the head)",
+    run: (app, e) => app.move(-step(e), 0),
+  },
+  { keys: ["ArrowRight"], run: (app, e) => app.move(step(e), 0) },
+  {
+    keys: ["ArrowUp"],
+    shown: "↑ ↓",
+    what: "the query before, or after (in the grid: the layer)",
+    run: (app, e) => app.move(0, -step(e)),
+  },
+  { keys: ["ArrowDown"], run: (app, e) => app.move(0, step(e)) },
+  { shown: "Shift + arrow", what: "ten at once" },
+  {
+    keys: ["Home"],
+    shown: "Home End",
+    what: "the first, or last, key",
+    run: (app) => app.set({ key: 0 }, { follow: true }),
+  },
+  { keys: ["End"], run: (app) => app.set({ key: Infinity }, { follow: true }) },
+  {
+    keys: ["PageUp"],
+    shown: "Page ↑ ↓",
+    what: "the first, or last, query",
+    run: (app) => app.set({ query: 0 }, { follow: true }),
+  },
+  { keys: ["PageDown"], run: (app) => app.set({ query: Infinity }, { follow: true }) },
+  {
+    keys: ["Enter"],
+    shown: "Enter",
+    what: "from the grid to the head's heat map",
+    run: (app) => app.state.view === "heads" && app.set({ view: "map" }),
+  },
+];
+
+const LETTERS = [
+  { keys: ["["], shown: "[ ]", what: "the head before, or after", run: (app) => app.stepHead(-1) },
+  { keys: ["]"], run: (app) => app.stepHead(1) },
+  { keys: ["{", ","], shown: ", .", what: "the layer before, or after", run: (app) => app.stepLayer(-1) },
+  { keys: ["}", "."], run: (app) => app.stepLayer(1) },
+  {
+    keys: ["m"],
+    shown: "m",
+    what: "the mean of the layer's heads, and back",
+    run: (app) => app.set({ head: app.state.head === MEAN ? 0 : MEAN }),
+  },
+  { keys: ["k"], shown: "k", what: "the next kind of attention", run: (app) => app.stepKind(1) },
+  {
+    keys: ["r"],
+    shown: "r",
+    what: "the next way through all layers (rollout)",
+    run: (app) => app.stepFlow(),
+  },
+  {
+    keys: ["c"],
+    shown: "c",
+    what: "colours up to 1, or up to the head's largest weight",
+    run: (app) => app.set({ top: app.state.top === "one" ? "largest" : "one" }),
+  },
+  { keys: ["+", "="], shown: "+ −", what: "closer, or further", run: (app) => zoomed(app, 1.5) },
+  { keys: ["-"], run: (app) => zoomed(app, 1 / 1.5) },
+  { keys: ["0"], shown: "0", what: "the whole map", run: (app) => app.set({ zoom: 1, x: 0.5, y: 0.5 }) },
+  {
+    keys: ["f"],
+    shown: "f",
+    what: "lines of the chosen token only, or of all",
+    run: (app) => app.set({ only: 1 - app.state.only }),
+  },
+  {
+    keys: ["<"],
+    shown: "< >",
+    what: "a lower, or higher, threshold for lines",
+    run: (app) => app.set({ threshold: app.state.threshold - 0.02 }),
+  },
+  { keys: [">"], run: (app) => app.set({ threshold: app.state.threshold + 0.02 }) },
+  { keys: ["t"], shown: "t", what: "light or dark", run: (app) => app.turnTheme() },
+  { keys: ["s"], shown: "s", what: "save the view as SVG", run: (app) => EXPORTS.svg(app) },
+  { keys: ["p"], shown: "p", what: "save the view as PNG", run: (app) => EXPORTS.png(app) },
+  { keys: ["j"], shown: "j", what: "save the head's numbers as JSON", run: (app) => EXPORTS.json(app) },
+  { keys: ["J"], shown: "Shift + j", what: "save all data as JSON", run: (app) => EXPORTS.all(app) },
+  { keys: ["l"], shown: "l", what: "copy a link to this view", run: (app) => EXPORTS.link(app) },
+  { keys: ["?"], shown: "?", what: "this help", run: (app) => app.help() },
+];
+
+/** What the help shows, for the views that this page has. */
+export function keysOf(app) {
+  const views = app.views.map((view, index) => ({
+    shown: String(index + 1),
+    what: `${view.title}: ${view.about}`,
+  }));
+  return [...views, ...CELLS, ...LETTERS].filter((entry) => entry.shown);
+}
+
+/** Does what a key stands for; false where it stands for nothing. */
+export function pressed(app, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return false;
+  const inField = event.target.closest?.("input, select, textarea, dialog");
+  const onPicture = event.target === app.stage;
+  const cell = CELLS.find(({ keys }) => keys?.includes(event.key));
+  if (cell) return onPicture && done(cell.run(app, event));
+  if (inField || !app.state.keys) return false; // single letters can be switched off
+  const number = Number(event.key);
+  if (number >= 1 && number <= app.views.length) return done(app.set({ view: app.views[number - 1].name }));
+  const letter = LETTERS.find(({ keys }) => keys.includes(event.key));
+  return letter ? done(letter.run(app, event)) : false;
+}
+
+const done = () => true;

@@ -1,0 +1,68 @@
+// Looking closer: what follows the chosen cell and the pointer.
+
+import { isolated, numeral, visible } from "./labels.js";
+import { nameInWords } from "./heads_view.js";
+import { MEAN } from "./state.js";
+
+/** Moves a zoomed map so that the chosen cell is in sight. */
+export function followCell(app) {
+  const { attention, state, view } = app;
+  if (view.layout && state.zoom > 1) {
+    const scene = app.scene();
+    if (!(state.view === "flow" ? scene.flowMatrix : scene.matrix)) return;
+    const { plot } = view.layout(scene, app.box());
+    const { x, y, size } = view.cellRect(scene, app.box(), state.query, state.key);
+    const inside =
+      x >= plot.x && y >= plot.y && x + size <= plot.x + plot.width && y + size <= plot.y + plot.height;
+    const [across, down] = [
+      (state.key + 0.5) / attention.keys.length,
+      (state.query + 0.5) / attention.queries.length,
+    ];
+    if (!inside) app.state = { ...state, x: across, y: down };
+  }
+  app.surface.reveal();
+}
+
+/** Moves what is zoomed; false where nothing is. */
+export function pan(app, dx, dy) {
+  const { state, view } = app;
+  if (!view.layout || state.zoom <= 1) return false;
+  const matrix = app.scene().shownMatrix;
+  const { cell } = view.layout(app.scene(), app.box());
+  app.set({ x: state.x - dx / (cell * matrix.keys), y: state.y - dy / (cell * matrix.queries) });
+  return true;
+}
+
+/** Closer or further, with what is under the pointer staying there. */
+export function zoom(app, factor, point) {
+  const { state, view } = app;
+  if (!view.layout) return;
+  const matrix = app.scene().shownMatrix;
+  const { cell, plot } = view.layout(app.scene(), app.box());
+  const closer = Math.min(64, Math.max(1, state.zoom * factor));
+  const next = (cell * closer) / state.zoom;
+  const centre = (at, start, shift, length, count) =>
+    (at - start - shift) / (cell * count) - (at - start - length / 2) / (next * count);
+  app.set({
+    zoom: closer,
+    x: centre(point.x, plot.x, plot.dx, plot.width, matrix.keys),
+    y: centre(point.y, plot.y, plot.dy, plot.height, matrix.queries),
+  });
+}
+
+/** Says beside the pointer what is under it. */
+export function hover(app, hit, event) {
+  const { hint, attention } = app;
+  hint.hidden = !hit;
+  if (!hit) return;
+  const matrix = app.scene().shownMatrix;
+  const weight = hit.query === undefined ? null : matrix.at(hit.query, hit.key);
+  const names = hit.layer === undefined ? [] : app.scene().namesOf(hit.layer, hit.head).map(nameInWords);
+  hint.textContent =
+    weight === null
+      ? [`layer ${hit.layer}, ${hit.head === MEAN ? "mean" : `head ${hit.head}`}`, ...names].join(": ")
+      : `${isolated(visible(attention.queries[hit.query]))} (${hit.query}) → ${isolated(visible(attention.keys[hit.key]))} (${hit.key}): ${weight === weight ? numeral(weight) : "masked"}`;
+  const { width, height } = hint.getBoundingClientRect();
+  hint.style.left = `${Math.max(4, Math.min(innerWidth - width - 8, event.clientX + 14))}px`;
+  hint.style.top = `${event.clientY + height + 24 > innerHeight ? event.clientY - height - 12 : event.clientY + 16}px`;
+}

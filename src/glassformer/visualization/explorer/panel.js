@@ -1,0 +1,137 @@
+// Beside the picture, as text: the chosen cell, its row and its column, the head's names, what comes next.
+
+import { isolated, numeral, percent, visible } from "./labels.js";
+import { nameInWords } from "./heads_view.js";
+import { guessList, truthInWords } from "./guesses_view.js";
+import { partsInWords } from "./score_view.js";
+
+const SHOWN = 10;
+
+/** An element with text or children; texts are never read as HTML. */
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name in made && !name.startsWith("aria")) made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export function fillPanel(panel, scene, app) {
+  const parts = [cellSection(scene), namesSection(scene)];
+  parts.push(listSection(scene, app, "query"), listSection(scene, app, "key"));
+  for (const entry of scene.guesses)
+    if (entry.guesses.rows.length === 1) parts.push(guessesSection(scene, entry));
+  panel.replaceChildren(...parts.filter(Boolean));
+}
+
+const section = (title, ...children) =>
+  element("section", {}, element("h2", { textContent: title }), ...children);
+
+function cellSection(scene) {
+  const { attention, state, shownMatrix } = scene;
+  const weight = shownMatrix.at(state.query, state.key);
+  const token = (labels, index) =>
+    element("b", { textContent: isolated(visible(labels[index])), dir: "auto" });
+  const words = element(
+    "p",
+    { className: "cell" },
+    token(attention.queries, state.query),
+    element("span", { textContent: ` (${state.query}) → ` }),
+    token(attention.keys, state.key),
+    element("span", { textContent: ` (${state.key})` }),
+  );
+  const masked = weight !== weight;
+  const number = element("p", { className: "number", textContent: masked ? "masked" : numeral(weight) });
+  const within = Math.sqrt(weight) / scene.contents.levels + 4e-6;
+  const exact = masked ? "the mask hides this key from this query" : `exact to within ${numeral(within)}`;
+  const parts =
+    scene.parts && state.view !== "flow"
+      ? [element("p", { className: "soft", textContent: partsInWords(scene) })]
+      : [];
+  return section(
+    "Chosen cell",
+    words,
+    number,
+    element("p", { className: "soft", textContent: exact }),
+    ...parts,
+  );
+}
+
+function namesSection(scene) {
+  const names = scene.namesOf(scene.state.layer, scene.state.head);
+  if (!names.length) return null;
+  const items = names.map((name) => element("li", { textContent: nameInWords(name) }));
+  const source = scene.contents.names_source;
+  const note = source ? [element("p", { className: "soft", textContent: source })] : [];
+  return section("What this head does", element("ul", {}, ...items), ...note);
+}
+
+/** The ten heaviest of the chosen row, or column, and what is left for all others. */
+function listSection(scene, app, side) {
+  const { attention, state, shownMatrix } = scene;
+  const isRow = side === "query";
+  const weights = isRow ? shownMatrix.row(state.query) : shownMatrix.column(state.key);
+  const labels = isRow ? attention.keys : attention.queries;
+  const order = [...weights.keys()].filter((index) => weights[index] === weights[index]);
+  order.sort((a, b) => weights[b] - weights[a] || a - b);
+  const rest = order.slice(SHOWN).reduce((sum, index) => sum + weights[index], 0);
+  const token = visible(isRow ? attention.queries[state.query] : attention.keys[state.key]);
+  const name = isRow ? `Row: “${token}” looks at` : `Column: “${token}” is looked at by`;
+  const rows = order
+    .slice(0, SHOWN)
+    .map((index) => weightRow(app, labels[index], index, weights[index], isRow ? "key" : "query"));
+  if (order.length > SHOWN) rows.push(restRow(order.length - SHOWN, rest));
+  const table = element("table", { "aria-label": name }, element("tbody", {}, ...rows));
+  return section(name, table);
+}
+
+function weightRow(app, label, index, weight, side) {
+  const choose = element("button", {
+    type: "button",
+    className: "token",
+    textContent: isolated(visible(label)),
+    dir: "auto",
+    onclick: () => app.set({ [side]: index }, { follow: true }),
+  });
+  const bar = element("span", { className: "bar" });
+  bar.style.setProperty("--share", Math.sqrt(weight));
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, choose),
+    element("td", { className: "place", textContent: index }),
+    element("td", {}, bar),
+    element("td", { className: "weight", textContent: numeral(weight) }),
+  );
+}
+
+const restRow = (count, weight) =>
+  element(
+    "tr",
+    { className: "rest" },
+    element("th", { scope: "row", colSpan: 3, textContent: `${count} others together` }),
+    element("td", { className: "weight", textContent: numeral(weight) }),
+  );
+
+function guessesSection(scene, entry) {
+  const rows = guessList(scene, entry)
+    .slice(0, 5)
+    .map(({ label, share }) => {
+      const bar = element("span", { className: "bar" });
+      bar.style.setProperty("--share", share);
+      return element(
+        "tr",
+        {},
+        element("th", { scope: "row", textContent: isolated(label), dir: "auto" }),
+        element("td", {}, bar),
+        element("td", { className: "weight", textContent: percent(share) }),
+      );
+    });
+  const truth = truthInWords(scene, entry);
+  const said = truth ? [element("p", { className: "soft", textContent: truth })] : [];
+  const title = `Likeliest for ${entry.guesses.title}`;
+  return section(title, element("table", { "aria-label": title }, element("tbody", {}, ...rows)), ...said);
+}

@@ -1,0 +1,90 @@
+// What is shown. It can be written into a link, and a link restores it.
+
+export const MEAN = -1; // stands for the mean of a layer's heads
+
+const START = {
+  view: "",
+  kind: "",
+  layer: 0,
+  head: 0,
+  query: 0,
+  key: 0,
+  flow: 0,
+  top: "one",
+  threshold: 0.1,
+  only: 0,
+  zoom: 1,
+  x: 0.5,
+  y: 0.5,
+  theme: "auto",
+  keys: 1,
+};
+
+const WORDS = { top: ["one", "largest"], theme: ["auto", "light", "dark"] };
+const whole = (value, low, high) => Math.min(high, Math.max(low, Math.round(value)));
+const within = (value, low, high) => Math.min(high, Math.max(low, value));
+
+const lookElsewhere = ({ queries, keys }) => queries.join("\n") !== keys.join("\n");
+
+/** The state that a page opens with: one sequence's look at another if there is such, in the middle layer. */
+export function startState(contents) {
+  const first = contents.attention.find(lookElsewhere) ?? contents.attention[0];
+  const layer = first.layers[Math.floor(first.layers.length / 2)];
+  return valid(
+    {
+      ...START,
+      kind: first.kind,
+      layer,
+      query: contents.picture ? 0 : first.queries.length - 1,
+      only: Number(first.queries.length > 60),
+    },
+    contents,
+  );
+}
+
+/** A state in which everything exists: numbers that are out of range are brought into it. */
+export function valid(state, contents) {
+  const attention = contents.attention.find((item) => item.kind === state.kind) ?? contents.attention[0];
+  const { layers, heads, queries, keys } = attention;
+  const layer = layers.includes(state.layer) ? state.layer : nearest(layers, state.layer);
+  const here = heads[layers.indexOf(layer)];
+  const head = state.head === MEAN || here.includes(state.head) ? state.head : nearest(here, state.head);
+  const clean = {
+    ...state,
+    kind: attention.kind,
+    layer,
+    head,
+    query: whole(state.query, 0, queries.length - 1),
+    key: whole(state.key, 0, keys.length - 1),
+    flow: whole(state.flow, 0, Math.max(0, contents.flows.length - 1)),
+    threshold: within(state.threshold, 0, 1),
+    zoom: within(state.zoom, 1, 64),
+    x: within(state.x, 0, 1),
+    y: within(state.y, 0, 1),
+    only: state.only ? 1 : 0,
+    keys: state.keys ? 1 : 0,
+  };
+  for (const [name, words] of Object.entries(WORDS)) if (!words.includes(clean[name])) clean[name] = words[0];
+  return clean;
+}
+
+const nearest = (numbers, wanted) =>
+  numbers.reduce((best, number) => (Math.abs(number - wanted) < Math.abs(best - wanted) ? number : best));
+
+/** The part of a link after #: only what differs from how a page opens. */
+export function toHash(state, start) {
+  const changed = Object.keys(START).filter((name) => state[name] !== start[name]);
+  const shown = (value) => (typeof value === "number" ? String(Number(value.toFixed(4))) : value);
+  return new URLSearchParams(changed.map((name) => [name, shown(state[name])])).toString();
+}
+
+/** The state of a link; whatever in it is unknown or no number is left as the page opens. */
+export function fromHash(hash, start, contents) {
+  const state = { ...start };
+  for (const [name, value] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    if (!Object.hasOwn(START, name)) continue;
+    if (typeof START[name] === "string") state[name] = value;
+    else if (value.trim() !== "" && Number.isFinite(Number(value))) state[name] = Number(value);
+  }
+  return valid(state, contents);
+}

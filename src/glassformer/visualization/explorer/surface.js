@@ -1,0 +1,157 @@
+// A scrolled canvas as large as what can be seen of it, however tall the picture is.
+
+import { CanvasPainter } from "./painter.js";
+import { element } from "./panel.js";
+
+const CLICK = 4; // pixels that a finger or mouse may move in a click
+const VAST = 2200; // from this width on, as in the style sheet, everything is drawn larger
+const LARGER = 1.4;
+
+export class Surface {
+  /** view(): what is drawn; scene(): what of; chosen(hit): a click on something. */
+  constructor(holder, { view, scene, chosen, hovered, panned, zoomed, adapts }) {
+    Object.assign(this, {
+      holder,
+      view,
+      scene,
+      chosen,
+      hovered,
+      panned,
+      zoomed,
+      adapts,
+      pointers: new Map(),
+    });
+    this.canvas = element("canvas", { "aria-hidden": "true" });
+    this.sheet = element("div", { className: "sheet" }, this.canvas);
+    holder.append(this.sheet);
+    holder.addEventListener("scroll", () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.draw()).observe(holder);
+    this.listen();
+  }
+
+  get scale() {
+    return innerWidth >= VAST ? LARGER : 1;
+  }
+
+  /** Size of the whole picture, and which part of it is in sight. */
+  box() {
+    const { holder, scale } = this;
+    const [seen, height, top] = [
+      holder.clientWidth / scale,
+      holder.clientHeight / scale,
+      holder.scrollTop / scale,
+    ];
+    const width = Math.max(seen, this.view().leastWidth?.(this.scene()) ?? 0);
+    return { width, seen, height, top, bottom: top + height };
+  }
+
+  draw() {
+    const scene = this.scene();
+    const view = this.view();
+    if (!scene?.matrix || !this.holder.clientWidth) return;
+    this.adapt(scene, view);
+    const { clientWidth, clientHeight } = this.holder;
+    let box = this.box();
+    const { scale } = this;
+    const whole = Math.max(view.height(scene, box.width, box.height), box.height);
+    this.sheet.style.height = `${Math.floor(whole * scale)}px`;
+    this.sheet.style.width = `${Math.floor(box.width * scale)}px`;
+    box = this.box(); // a scroll bar may have taken some of the width
+    const ratio = globalThis.devicePixelRatio || 1;
+    this.fit(clientWidth, clientHeight, ratio);
+    const context = this.canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = scene.palette.card;
+    context.fillRect(0, 0, clientWidth, clientHeight);
+    context.translate(-this.holder.scrollLeft, -this.holder.scrollTop);
+    context.scale(scale, scale);
+    view.draw(new CanvasPainter(context, ratio * scale), scene, box);
+  }
+
+  /** Where the page scrolls as a whole, a picture takes no more of it than it needs. */
+  adapt(scene, view) {
+    if (!this.adapts?.()) return (this.holder.style.height = "");
+    const { width } = this.box();
+    const wanted = (view.natural ?? view.height).call(view, scene, width, 0) + 4;
+    return (this.holder.style.height = `${Math.round(Math.min(0.78 * innerHeight, Math.max(200, wanted)))}px`);
+  }
+
+  fit(width, height, ratio) {
+    const { canvas } = this;
+    if (canvas.width === Math.round(width * ratio) && canvas.height === Math.round(height * ratio)) return;
+    Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  }
+
+  /** Scroll until the chosen thing can be seen. */
+  reveal() {
+    const spot = this.view().spotOf?.(this.scene(), this.box());
+    if (!spot) return;
+    const { holder, scale } = this;
+    const { top, bottom, height } = this.box();
+    if (spot.y < top + 60) holder.scrollTop = scale * Math.max(0, spot.y - 60);
+    else if (spot.y + spot.height > bottom) holder.scrollTop = scale * (spot.y + spot.height - height + 20);
+  }
+
+  /** Where a pointer is on the picture. */
+  point(event) {
+    const { left, top } = this.holder.getBoundingClientRect();
+    const [x, y] = [
+      event.clientX - left + this.holder.scrollLeft,
+      event.clientY - top + this.holder.scrollTop,
+    ];
+    return { x: x / this.scale, y: y / this.scale };
+  }
+
+  hitAt(event) {
+    const { x, y } = this.point(event);
+    return this.scene()?.matrix ? this.view().hit(this.scene(), this.box(), x, y) : null;
+  }
+
+  listen() {
+    const { canvas, pointers } = this;
+    canvas.addEventListener("pointerdown", (event) => {
+      pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, moved: 0 });
+      this.spread = this.spreadNow();
+    });
+    canvas.addEventListener("pointermove", (event) => this.moved(event));
+    canvas.addEventListener("pointerup", (event) => {
+      const pointer = pointers.get(event.pointerId);
+      pointers.delete(event.pointerId);
+      const hit = pointer && pointer.moved < CLICK ? this.hitAt(event) : null;
+      if (hit) this.chosen(hit, event);
+    });
+    const away = (event) => [pointers.delete(event.pointerId), this.hovered?.(null, event)];
+    canvas.addEventListener("pointercancel", away);
+    canvas.addEventListener("pointerleave", away);
+    canvas.addEventListener("dblclick", (event) =>
+      this.zoomed?.(event.shiftKey ? 0.5 : 2, this.point(event)),
+    );
+    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+  }
+
+  moved(event) {
+    const pointer = this.pointers.get(event.pointerId);
+    if (!pointer) return this.hovered?.(this.hitAt(event), event);
+    const [dx, dy] = [event.clientX - pointer.x, event.clientY - pointer.y];
+    Object.assign(pointer, { x: event.clientX, y: event.clientY, moved: pointer.moved + Math.hypot(dx, dy) });
+    if (this.pointers.size === 2) {
+      const spread = this.spreadNow();
+      if (this.spread > 0) this.zoomed?.(spread / this.spread, this.point(event));
+      this.spread = spread;
+    } else if (pointer.moved >= CLICK) this.panned?.(dx / this.scale, dy / this.scale);
+    return undefined;
+  }
+
+  spreadNow() {
+    const [a, b] = [...this.pointers.values()];
+    return a && b ? Math.hypot(a.x - b.x, a.y - b.y) : 0;
+  }
+
+  /** With Ctrl the wheel zooms, as a pinch on a touch pad does; what is zoomed is moved. */
+  wheel(event) {
+    if (event.ctrlKey) this.zoomed?.(Math.exp(-event.deltaY / 240), this.point(event));
+    else if (!this.panned?.(-event.deltaX, -event.deltaY)) return;
+    event.preventDefault();
+  }
+}

@@ -1,0 +1,668 @@
+"""The explorer's page in a browser that has no network: what is drawn is what the model computed."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ElementTree
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glassformer.analysis.decomposition import score_parts
+from glassformer.analysis.rollout import attention_rollout
+from glassformer.attention import attentions_of, record_attention
+from glassformer.generation.streaming import evaluating
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
+from glassformer.tokenization import ByteTokenizer
+from glassformer.visualization import AttentionVisualizer
+from glassformer.visualization.explorer import Explorer, gather, page_html
+from glassformer.visualization.explorer.contents import Attention, Contents, Guesses, HeadName
+from glassformer.visualization.explorer.packing import (
+    Packed,
+    largest_error,
+    pack,
+    pack_json,
+    quantized,
+    restored,
+    thumbnails,
+    unpack,
+)
+
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+STOPS = {
+    "light": ["#ffffff", "#d3e4f1", "#8dbbdc", "#3f87bd", "#11568f", "#07264d"],
+    "dark": ["#0d1116", "#17304d", "#1f5c86", "#2f91a8", "#86c9a2", "#fdf6c4"],
+}
+MASKED = {"light": "#e3ded3", "dark": "#37332e"}
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = [
+    *("</script><script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>"),
+    *("\"'`${window.hacked = 1}", "a\u2028b\u2029c", "\ud800", "\x00\x07\x1b\x85", "\u202eevil"),
+    *("x" * 200, " the ", "\n", "\t", "", "e\u0301", "\u0301", "👩‍👩‍👧", "שלום", "عالم", "语"),
+]
+
+
+def missing(what):
+    """Without what a test needs it is skipped; where everything has to be there, it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("needs the package playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        missing("needs chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def drawn_at_random(family, **options):
+    torch.manual_seed(7)
+    model = family(**{"d_model": 24, "num_layers": 2, "num_heads": 3, **options})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.tokenizer = ByteTokenizer()
+    return model.eval()
+
+
+PICTURE = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+NAMES = [
+    HeadName("self", 1, 2, "previous", 0.91, 0.85, 0.95, "random weights", 0.2),
+    HeadName("self", 1, 2, "induction", 0.5, 0.4, 0.6, "random weights", 0.1),
+]
+
+
+def models():
+    """A model of each family, what it reads, and its names."""
+    return {
+        "decoder": (drawn_at_random(GPTModel, vocab_size=257, max_seq_len=64), "The cat sat.", {}, NAMES),
+        "encoder": (
+            drawn_at_random(BERTModel, vocab_size=257, max_seq_len=64, head="masked_lm"),
+            "Who knows?",
+            {},
+            [],
+        ),
+        "encoder-decoder": (
+            drawn_at_random(T5Model, vocab_size=257, positions="sinusoidal"),
+            "The cat.",
+            {"target_text": "Katze"},
+            [],
+        ),
+        "vit": (
+            drawn_at_random(ViTModel, image_size=24, patch_size=6, labels=["cat", "dog", "tree"]),
+            None,
+            {"image": PICTURE},
+            [],
+        ),
+    }
+
+
+FAMILIES = ["decoder", "encoder", "encoder-decoder", "vit"]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """For each family: the model, what is on its page, and where that is."""
+    folder = tmp_path_factory.mktemp("pages")
+    made = {}
+    for name, (model, text, options, names) in models().items():
+        contents = dataclasses.replace(gather(model, text, **options), names=names, names_source="measured")
+        path = Explorer(contents, page_html(contents)).save(folder / f"{name}.html").path
+        made[name] = (model, contents, path)
+    return made
+
+
+@contextmanager
+def opened(browser, path, width=1600, theme="light", link="", height=900):
+    """The page, drawn, in a browser without a network; nothing was asked for, and nothing failed."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=theme, offline=True, accept_downloads=True
+    )
+    page = context.new_page()
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{path.as_uri()}{link}")
+    page.evaluate("window.glassformer.ready.then(() => window.glassformer.settled)")
+    yield page
+    assert complaints == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
+def set_state(page, **change):
+    page.evaluate("change => window.glassformer.set(change)", change)
+    page.evaluate("window.glassformer.settled")
+
+
+def state(page):
+    page.evaluate("window.glassformer.settled")
+    return page.evaluate("window.glassformer.state")
+
+
+def matrix(page):
+    """The numbers that are drawn."""
+    shown = page.evaluate(
+        "(() => { const m = window.glassformer.scene().shownMatrix;"
+        " return [m.queries, m.keys, Array.from(m.weights, (w) => Number.isNaN(w) ? null : w)]; })()"
+    )
+    return np.array([np.nan if w is None else w for w in shown[2]]).reshape(shown[0], shown[1])
+
+
+def svg(page):
+    return ElementTree.fromstring(page.evaluate("window.glassformer.svg()"))
+
+
+def attention_of(model, contents):
+    """Weights and masks by kind, computed again, ``(head, query, key)`` for each layer."""
+    found = {}
+    for kind in attentions_of(model):
+        with torch.no_grad(), evaluating(model), record_attention(model, kind=kind) as recording:
+            if isinstance(model, ViTModel):
+                model(PICTURE)
+            elif isinstance(model, T5Model):
+                start = [model.start_token, *b"Katze"[:-1]]
+                model(torch.tensor([list(b"The cat.")]), torch.tensor([start]))
+            else:
+                model(torch.tensor([list(contents.text.strip("“”").encode())]))
+        found[kind] = {
+            layer: (
+                recording[layer][0].numpy(),
+                None
+                if recording.allowed[layer] is None
+                else recording.allowed[layer].expand_as(recording[layer])[0].numpy(),
+            )
+            for layer in recording
+        }
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_head_has_the_weights_of_the_model(browser, pages, family):
+    model, contents, path = pages[family]
+    expected = attention_of(model, contents)
+    with opened(browser, path, link="#view=map") as page:
+        for attention in contents.attention:
+            for layer, heads in zip(attention.layers, attention.heads, strict=True):
+                weights, allowed = expected[attention.kind][layer]
+                error = largest_error(weights) + 1e-6
+                for head in [*heads, -1]:
+                    set_state(page, kind=attention.kind, layer=layer, head=head)
+                    shown = matrix(page)
+                    wanted = weights.mean(0) if head < 0 else weights[head]
+                    within = error.max(0) if head < 0 else error[head]
+                    if allowed is not None:
+                        np.testing.assert_array_equal(np.isnan(shown), ~allowed[0])
+                    assert (np.abs(np.nan_to_num(shown) - wanted) <= within).all()
+
+
+def colour_of(weight, top, theme):
+    """The scale again: piecewise linear between the stops, at the square root of the share."""
+    if np.isnan(weight):
+        return rgb(MASKED[theme])
+    place = round(255 * min(1.0, float(np.sqrt(weight / top)))) / 255 * (len(STOPS[theme]) - 1)
+    left = min(len(STOPS[theme]) - 2, int(place))
+    low, high = (np.array(rgb(STOPS[theme][index])) for index in (left, left + 1))
+    return tuple(np.floor(low + (high - low) * (place - left) + 0.5).astype(int))
+
+
+def rgb(text):
+    return tuple(int(text[place : place + 2], 16) for place in (1, 3, 5))
+
+
+PIXEL = """([query, key]) => {
+  const app = window.glassformer, box = app.box(), ratio = devicePixelRatio;
+  const { x, y, size } = app.view.cellRect(app.scene(), box, query, key);
+  const copy = new OffscreenCanvas(1, 1).getContext("2d"); // the page's own canvas stays on the GPU
+  const at = [(x + size * 0.2) * ratio, (y + size * 0.2) * ratio].map(Math.floor);
+  copy.drawImage(app.stage.querySelector("canvas"), -at[0], -at[1]);
+  return Array.from(copy.getImageData(0, 0, 1, 1).data.slice(0, 3));
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("family", "width"), [("decoder", 1600), ("encoder-decoder", 400), ("vit", 1600)])
+def test_every_cell_has_the_colour_of_its_weight(browser, pages, family, theme, width):
+    _, contents, path = pages[family]
+    kind = contents.attention[-1].kind
+    with opened(browser, path, width, theme, f"#view=map&kind={kind}&layer=1&head=1&query=0&key=0") as page:
+        for top in ("one", "largest"):
+            set_state(page, top=top)
+            weights = matrix(page)
+            largest = 1.0 if top == "one" else np.nanmax(weights)
+            queries, keys = weights.shape
+            cells = [(q, k) for q in range(1, queries, 2) for k in range(1, keys, 3)]
+            assert len(cells) >= 4
+            for query, key in cells:
+                seen = page.evaluate(PIXEL, [query, key])
+                wanted = colour_of(weights[query, key], largest, theme)
+                assert np.abs(np.subtract(seen, wanted)).max() <= 1, (query, key, weights[query, key])
+
+
+TEXTS = """(source) => {
+  const holder = document.createElement("div");
+  const picture = new DOMParser().parseFromString(source, "image/svg+xml");
+  holder.append(document.importNode(picture.documentElement, true));
+  document.body.append(holder);
+  const texts = Array.from(holder.querySelectorAll("text"), (text) => {
+    const { x, y, width, height } = text.getBoundingClientRect();
+    const origin = holder.firstElementChild.getBoundingClientRect();
+    return { text: text.textContent, x: x - origin.x, y: y - origin.y, width, height };
+  });
+  holder.remove();
+  return texts;
+}"""
+
+
+def texts_of(page):
+    """Every text of the view with its place, laid out by the browser itself."""
+    source = page.evaluate("window.glassformer.svg()")
+    root = ElementTree.fromstring(source)
+    return page.evaluate(TEXTS, source), float(root.get("width")), float(root.get("height"))
+
+
+def overlapping(texts):
+    """Pairs of texts that cover each other by more than a hair."""
+    found = []
+    for index, one in enumerate(texts):
+        for other in texts[index + 1 :]:
+            across = min(one["x"] + one["width"], other["x"] + other["width"]) - max(one["x"], other["x"])
+            down = min(one["y"] + one["height"], other["y"] + other["height"]) - max(one["y"], other["y"])
+            if across > 1.5 and down > 4:
+                found.append((one["text"], other["text"]))
+    return found
+
+
+COLOURS = """() => {
+  const canvas = window.glassformer.stage.querySelector("canvas");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+  return new Set(new Uint32Array(data.buffer)).size;
+}"""
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_view_is_drawn_with_its_words_in_place(browser, pages, family, theme, width):
+    _, _, path = pages[family]
+    with opened(browser, path, width, theme) as page:
+        names = page.evaluate("window.glassformer.views.map((view) => view.name)")
+        expected = ["heads", "map", "lines", "guesses", "score", "flow"]
+        if family == "vit":
+            expected.insert(3, "image")
+        assert names == expected
+        for tab, name in zip(page.get_by_role("tab").all(), names, strict=True):
+            tab.click()
+            page.wait_for_selector(f"#tab-{name}[aria-selected=true]")
+            assert state(page)["view"] == name
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            texts, wide, high = texts_of(page)
+            assert len(texts) >= 4
+            for text in texts:
+                assert text["x"] >= -1, text
+                assert text["x"] + text["width"] <= wide + 1, text
+                assert -1 <= text["y"] <= high - text["height"] + 1, text
+            assert overlapping(texts) == []
+            assert page.evaluate(COLOURS) > 20
+
+
+def test_the_picture_of_a_view_as_svg_png_and_json(browser, pages):
+    _, contents, path = pages["decoder"]
+    attention = contents.attention[0]
+    with opened(browser, path, link="#view=map&layer=1&head=2") as page:
+        root = svg(page)
+        weights = matrix(page)
+        labels = [text.text.strip("\u2068\u2069") for text in root.iter(f"{SVG}text")]
+        for label in attention.queries:
+            assert labels.count(label) >= 2
+        assert any("previous" in label for label in labels)
+        image = next(root.iter(f"{SVG}image")).get("href").partition(",")[2]
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
+        assert pixels.shape[:2] == weights.shape
+        for query, key in np.ndindex(*weights.shape):
+            wanted = colour_of(weights[query, key], 1.0, "light")
+            assert np.abs(pixels[query, key].astype(int) - wanted).max() <= 1
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save the view as SVG (s)").click()
+        assert download.value.suggested_filename == "glassformer-map-self-layer1-head2.svg"
+        saved = Path(download.value.path()).read_text("utf-8")
+        assert saved == page.evaluate("window.glassformer.svg()")
+        with page.expect_download() as download:
+            page.keyboard.press("p")
+        assert download.value.suggested_filename == "glassformer-map-self-layer1-head2.png"
+        with Image.open(download.value.path()) as picture:
+            size = picture.size
+        box = page.evaluate("window.glassformer.box()")
+        assert size == (2 * box["width"], 2 * box["height"])
+        with page.expect_download() as download:
+            page.keyboard.press("j")
+        numbers = json.loads(Path(download.value.path()).read_text("utf-8"))
+        assert (numbers["layer"], numbers["head"], numbers["queries"]) == (1, 2, attention.queries)
+        shown = np.array([[np.nan if w is None else w for w in row] for row in numbers["weights"]])
+        np.testing.assert_allclose(shown, weights, atol=1e-5)
+        with page.expect_download() as download:
+            page.keyboard.press("Shift+J")
+        everything = json.loads(Path(download.value.path()).read_text("utf-8"))
+        everything.pop("how_to_unpack")
+        assert everything == json.loads(json.dumps(contents.as_json()))
+        back = restored(unpack(Packed(**everything["attention"][0]["maps"][1])))
+        np.testing.assert_allclose(back[2], weights, atol=1e-6)
+
+
+def test_every_key_does_what_the_help_says(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=map&layer=0&head=0&query=5&key=2") as page:
+        page.locator(".stage").focus()
+
+        def after(key):
+            page.keyboard.press(key)
+            return state(page)
+
+        assert (after("ArrowRight")["key"], after("ArrowLeft")["key"]) == (3, 2)
+        assert (after("ArrowDown")["query"], after("ArrowUp")["query"]) == (6, 5)
+        assert (after("Shift+ArrowDown")["query"], after("PageUp")["query"]) == (11, 0)
+        assert (after("PageDown")["query"], after("End")["key"], after("Home")["key"]) == (11, 11, 0)
+        assert (after("]")["head"], after("[")["head"], after("[")["head"]) == (1, 0, -1)
+        assert (after("m")["head"], after("m")["head"]) == (0, -1)
+        assert (after(".")["layer"], after(",")["layer"], after(",")["layer"]) == (1, 0, 0)
+        assert (after("c")["top"], after("c")["top"]) == ("largest", "one")
+        assert after("+")["zoom"] == pytest.approx(1.5)
+        assert after("-")["zoom"] == pytest.approx(1)
+        assert (after("+")["zoom"] > 1, after("0")["zoom"]) == (True, 1)
+        assert (after("f")["only"], after("f")["only"]) == (1, 0)
+        assert after(">")["threshold"] == pytest.approx(0.12)
+        assert after("<")["threshold"] == pytest.approx(0.1)
+        assert (after("t")["theme"], after("t")["theme"]) == ("dark", "light")
+        assert (after("r")["view"], state(page)["flow"], after("r")["flow"]) == ("flow", 0, 1)
+        views = page.evaluate("window.glassformer.views.map((view) => view.name)")
+        assert [after(str(number + 1))["view"] for number in range(len(views))] == views
+        assert after("1")["view"] == "heads"
+        set_state(page, head=0)
+        page.locator(".stage").focus()
+        assert (after("ArrowRight")["head"], after("ArrowDown")["layer"]) == (1, 1)
+        assert after("Enter")["view"] == "map"
+        page.keyboard.press("?")
+        help_text = page.get_by_role("dialog").inner_text()
+        shown = page.evaluate("Array.from(document.querySelectorAll('.help kbd'), (key) => key.textContent)")
+        assert set("?tkmcf0slpj") <= set("".join(shown))
+        assert "Heat map" in help_text
+        page.get_by_label("single letters and digits do something").uncheck()
+        page.keyboard.press("Escape")
+        assert page.get_by_role("dialog").count() == 0
+        assert (after("t")["theme"], after("1")["view"]) == ("light", "map")
+
+
+def test_switching_kinds_keeps_two_lists_of_tokens(browser, pages):
+    _, contents, path = pages["encoder-decoder"]
+    with opened(browser, path) as page:
+        assert state(page)["kind"] == "cross"  # where a page with several kinds opens
+        set_state(page, kind="encoder", view="map")
+        seen = []
+        for _ in range(3):
+            seen.append((state(page)["kind"], matrix(page).shape))
+            page.keyboard.press("k")
+        assert seen == [("encoder", (8, 8)), ("decoder", (5, 5)), ("cross", (5, 8))]
+        page.get_by_label("Attention", exact=True).select_option("cross")
+        labels = [text.text.strip("\u2068\u2069") for text in svg(page).iter(f"{SVG}text")]
+        for label in "Katze":
+            assert label in labels
+        assert contents.attention[2].keys == list("The·cat.")
+
+
+def test_a_link_restores_the_view(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path) as page:
+        set_state(page, view="lines", layer=0, head=2, query=7, key=3, threshold=0.25, only=1, theme="dark")
+        link, before = page.evaluate("[location.hash, window.glassformer.state]")
+    with opened(browser, path, link=link) as page:
+        assert state(page) == before
+        assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    with opened(browser, path, link="#view=nonsense&layer=99&head=x&zoom=-3&__proto__=1&query=1e9") as page:
+        now = state(page)
+        assert (now["view"], now["layer"], now["head"], now["zoom"], now["query"]) == ("map", 1, 0, 1, 11)
+
+
+def test_rows_and_columns_are_read_out(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=map&layer=1&head=2&query=9&key=4") as page:
+        weights = matrix(page)
+        tables = page.locator(".panel table")
+        for table, values in ((tables.nth(0), weights[9]), (tables.nth(1), weights[:, 4])):
+            rows = [row.inner_text().split() for row in table.locator("tr:not(.rest)").all()]
+            seen = {int(row[1]): float(row[-1]) for row in rows}
+            order = sorted(np.flatnonzero(~np.isnan(values)), key=lambda index: -values[index])[:10]
+            assert list(seen) == order
+            assert list(seen.values()) == pytest.approx(values[order], rel=5e-3, abs=1e-5)
+        words = page.locator(".panel").inner_text()
+        assert "previous: 91 % (85 % to 95 %); its control, random weights: 20 %" in words
+        assert page.locator(".stage").get_attribute("aria-label").endswith(f"{weights[9, 4]:.3g}")
+        page.locator(".panel button.token").nth(2).click()
+        assert state(page)["key"] == sorted(range(10), key=lambda index: -weights[9, index])[2]
+        page.wait_for_function("document.querySelector('.spoken').textContent.includes('looks at')")
+
+
+def test_clicks_wheel_and_drag(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=map&layer=0&head=1") as page:
+        box = page.locator(".stage").bounding_box()
+        spot = page.evaluate(
+            "(() => { const a = window.glassformer; return a.view.cellRect(a.scene(), a.box(), 7, 3); })()"
+        )
+        x, y = (box[side] + 1 + spot[side] + spot["size"] / 2 for side in ("x", "y"))
+        page.mouse.move(x, y)
+        assert float(page.locator(".hint").inner_text().split()[-1]) == pytest.approx(
+            matrix(page)[7, 3], rel=0.01
+        )
+        page.mouse.click(x, y)
+        assert (state(page)["query"], state(page)["key"]) == (7, 3)
+        page.keyboard.down("Control")
+        page.mouse.wheel(0, -400)
+        page.keyboard.up("Control")
+        page.wait_for_function("window.glassformer.state.zoom > 3")
+        under = page.evaluate(
+            "([x, y]) => { const a = window.glassformer; return a.view.hit(a.scene(), a.box(), x, y); }",
+            [x - box["x"] - 1, y - box["y"] - 1],
+        )
+        assert under == {"query": 7, "key": 3}  # what was under the pointer stayed there
+        before = state(page)["x"]
+        page.mouse.down()
+        page.mouse.move(x - 60, y, steps=4)
+        page.mouse.up()
+        assert state(page)["x"] > before
+        page.keyboard.press("1")
+        spot = page.evaluate(
+            "(() => { const a = window.glassformer; const b = a.box(); for (let y = 100; y < 900; y += 5)"
+            " for (let x = 60; x < b.width; x += 5) { const hit = a.view.hit(a.scene(), b, x, y);"
+            " if (hit && hit.layer === 1 && hit.head === 0) return [x + 3, y + 3]; } })()"
+        )
+        box = page.locator(".stage").bounding_box()
+        page.mouse.click(box["x"] + 1 + spot[0], box["y"] + 1 + spot[1])
+        assert (state(page)["layer"], state(page)["head"], state(page)["view"]) == (1, 0, "heads")
+        page.mouse.click(box["x"] + 1 + spot[0], box["y"] + 1 + spot[1])
+        assert state(page)["view"] == "map"
+
+
+def test_lines_stand_for_the_weights_above_the_threshold(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=lines&layer=1&head=0&threshold=0.2") as page:
+        for only in (0, 1):
+            set_state(page, only=only, query=6)
+            weights = matrix(page)
+            curves = [p for p in svg(page).iter(f"{SVG}path") if "C" in p.get("d")]
+            kept = np.nan_to_num(weights) >= 0.2
+            assert len(curves) == (kept[6].sum() if only else kept.sum())
+            widths = sorted(float(curve.get("stroke-width")) for curve in curves)
+            rows = weights[6:7] if only else weights
+            wanted = sorted(0.6 + 4 * np.sqrt(rows[np.nan_to_num(rows) >= 0.2]))
+            np.testing.assert_allclose(widths, wanted, atol=0.011)
+
+
+def test_predictions_scores_and_rollout_are_those_of_the_analyses(browser, pages):
+    model, _, path = pages["decoder"]
+    text = "The cat sat."
+    logits = model(torch.tensor([list(text.encode())]))[0].softmax(-1).detach()
+    parts = score_parts(model, text, 1)
+    with opened(browser, path, link="#view=guesses&layer=1&head=2&query=5&key=3") as page:
+        words = [t.text.strip("\u2068\u2069") for t in svg(page).iter(f"{SVG}text")]
+        best = logits[5].topk(10)
+        for share, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            assert ByteTokenizer().label(token) in words
+            shown = f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:#.2g} %"
+            assert shown in words
+        rank = 1 + int((logits[5] > logits[5, ord("t")]).sum())
+        assert any("There stands “t”" in word and (rank == 1 or str(rank) in word) for word in words)
+        assert {"before layer 0", "after layer 0", "after layer 1"} <= set(words)
+        set_state(page, view="score")
+        shown = page.evaluate("window.glassformer.scene().parts")
+        expected = [float(getattr(parts, name)[2, 5, 3]) for name in ("content", "position", "bias")]
+        assert shown == pytest.approx(expected, abs=6e-4)
+        words = [t.text.strip("\u2068\u2069") for t in svg(page).iter(f"{SVG}text")]
+        assert {"content", "position", "bias", "score"} <= set(words)
+        set_state(page, view="flow", flow=0)
+        np.testing.assert_allclose(
+            np.nan_to_num(matrix(page)), attention_rollout(model, text).numpy(), atol=0.004
+        )
+        assert any("faithfulness" in t.text for t in svg(page).iter(f"{SVG}text"))
+
+
+def test_attention_glows_where_the_image_is_looked_at(browser, pages):
+    _, contents, path = pages["vit"]
+    with opened(browser, path, link="#layer=1&head=2&query=0") as page:
+        assert state(page)["view"] == "image"
+        weights = matrix(page)[0, contents.picture.first :]
+        images = list(svg(page).iter(f"{SVG}image"))
+        overlay = np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(images[2].get("href").partition(",")[2])))
+        )
+        assert overlay.shape == (4, 4, 4)
+        np.testing.assert_allclose(overlay[..., 3].ravel(), 225 * weights / weights.max(), atol=1)
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[0].get("href").partition(",")[2]))))
+        assert shown.shape[:2] == (24, 24)
+        pixels = PICTURE[0].permute(1, 2, 0).numpy()
+        wanted = (pixels - pixels.min()) / (pixels.max() - pixels.min())
+        np.testing.assert_allclose(shown[..., :3] / 255, wanted, atol=0.003)
+        page.locator(".stage").focus()
+        page.keyboard.press("ArrowDown")
+        assert state(page)["query"] == contents.picture.first
+        page.keyboard.press("ArrowDown")
+        assert state(page)["query"] == contents.picture.first + 4
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowUp")
+        assert state(page)["query"] == 0
+
+
+def hostile_page(folder, labels, title="title"):
+    rng = np.random.default_rng(0)
+    length = len(labels)
+    weights = rng.dirichlet(np.ones(length) * 0.1, (2, length)).astype(np.float32)
+    codes = quantized(weights)
+    mean = quantized(weights.mean(0, keepdims=True))
+    small = pack(thumbnails(np.concatenate([codes, mean])))
+    attention = Attention("self", title, labels, labels, [0], [[0, 1]], [pack(codes)], [small])
+    rows = [[[place % length, 0.5, 0, 0.1]] for place in range(length)]
+    guesses = Guesses(title, ["self"], [title], labels, pack_json(rows), note=title)
+    name = HeadName("self", 0, 0, title, 0.5, 0.1, 0.9, title, 0.2)
+    contents = Contents(title, title, [title], [attention], [name], title, [guesses])
+    return Explorer(contents, page_html(contents)).save(folder / "hostile.html").path
+
+
+def test_hostile_texts_are_shown_and_run_nothing(browser, tmp_path):
+    path = hostile_page(tmp_path, HOSTILE, " ".join(HOSTILE[:7]))
+    with opened(browser, path, link="#view=map") as page:
+        for view in ("heads", "map", "lines", "guesses"):
+            set_state(page, view=view)
+            for query in range(len(HOSTILE)):
+                set_state(page, query=query, key=query)
+            svg(page)  # is well-formed
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img").count() == 0
+        words = page.locator("body").inner_text()
+        assert "<img src=x onerror='window.hacked = 1'>" in words
+        set_state(page, view="map", query=0, key=0)
+        shown = page.evaluate("Array.from(document.querySelectorAll('.panel .token'), (b) => b.textContent)")
+        assert all(text.strip("\u2068\u2069") for text in shown)
+        labels = {text.text.strip("\u2068\u2069") for text in svg(page).iter(f"{SVG}text")}
+        for label in ("·the·", "↵", "⇥", "∅", "⟨U+D800⟩", "◌\u0301", "👩‍👩‍👧", "שלום", "عالم", "语"):
+            assert label in labels
+        assert "a⟨U+2028⟩b⟨U+2029⟩c" in " ".join(labels) or any("⟨U+2028⟩" in label for label in labels)
+
+
+def test_labels_of_a_long_list_do_not_touch(browser, tmp_path):
+    path = hostile_page(tmp_path, [f"word{number}" for number in range(300)])
+    for width in (400, 1600):
+        with opened(browser, path, width, link="#view=map&query=151") as page:
+            texts, _, _ = texts_of(page)
+            words = [t for t in texts if "word" in t["text"] and "look" not in t["text"]]
+            assert len(words) > 20
+            assert any(t["text"].strip("\u2068\u2069") == "word151" for t in words)
+            assert overlapping(texts) == []
+            set_state(page, zoom=30, x=0.5, y=0.5)
+            assert any(t["text"].strip("\u2068\u2069") == "word152" for t in texts_of(page)[0])
+
+
+def test_small_cells_show_the_largest_weight_they_cover(browser, tmp_path):
+    length = 1500
+    weights = np.zeros((1, length, length), dtype=np.float32)
+    weights[0, np.arange(length), np.arange(length)] = 1.0
+    codes = quantized(weights)
+    labels = [str(number) for number in range(length)]
+    attention = Attention("self", "", labels, labels, [0], [[0]], [pack(codes)], [pack(thumbnails(codes))])
+    contents = Contents("", "", [], [attention])
+    path = Explorer(contents, page_html(contents)).save(tmp_path / "long.html").path
+    with opened(browser, path, 400, link="#view=map&query=0&key=0") as page:
+        for place in range(100, length, 150):
+            assert sum(page.evaluate(PIXEL, [place, place])) < 500  # blue, for the diagonal is never lost
+        assert sum(page.evaluate(PIXEL, [1200, 300])) == 3 * 255
+
+
+def test_pages_in_one_notebook_do_not_meet(browser, tmp_path):
+    pages = [AttentionVisualizer(drawn_at_random(GPTModel, vocab_size=257)).explore(t) for t in ("ab", "cde")]
+    path = tmp_path / "notebook.html"
+    path.write_text("<!doctype html>" + "".join(page._repr_html_() for page in pages), "utf-8")
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(path.as_uri())
+    frames = page.frames[1:]
+    for frame, length in zip(frames, (2, 3), strict=True):
+        frame.wait_for_function("window.glassformer && window.glassformer.timings.complete")
+        assert frame.evaluate("window.glassformer.scene().matrix.queries") == length
+    frames[0].evaluate("window.glassformer.set({ layer: 0 })")
+    assert [frame.evaluate("window.glassformer.state.layer") for frame in frames] == [0, 1]
+    assert complaints == []
+    context.close()
+
+
+@pytest.mark.parametrize(("family", "theme"), [("decoder", "light"), ("vit", "dark")])
+def test_axe_finds_nothing_serious(browser, pages, family, theme):
+    if not AXE.exists():
+        missing(f"needs axe-core: npm install axe-core puts it into {AXE.parents[1].name}")
+    with opened(browser, pages[family][2], 1600, theme) as page:
+        page.evaluate(AXE.read_text("utf-8"))
+        for view in page.evaluate("window.glassformer.views.map((view) => view.name)"):
+            set_state(page, view=view)
+            found = page.evaluate("axe.run()")["violations"]
+            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
