@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
+# Accessibility checks of the tests that drive a browser; without npm they are skipped with the reason.
+AXE := $(if $(shell command -v npm),node_modules/axe-core/axe.min.js)
 
 .PHONY: help demo test lint format coverage clean
 .DEFAULT_GOAL := help
@@ -27,15 +29,18 @@ lint: $(VENV)/.installed-dev ## style, types and import contracts
 	$(BIN)/lint-imports
 
 # Two workers with one thread each are faster on two cores than one worker with two.
-coverage: $(VENV)/.installed-dev ## the tests with branch coverage, at least 95 %
+coverage: $(VENV)/.installed-dev $(AXE) ## the tests with branch coverage, at least 95 %
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(TESTS)
+
+node_modules/axe-core/axe.min.js:
+	npm install --silent --no-save --no-package-lock --no-audit --no-fund axe-core@4.14.1
 
 format: $(VENV)/.installed-dev ## put the code into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

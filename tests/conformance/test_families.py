@@ -21,10 +21,21 @@ MODELS = {
     **{f"BERT, positions={kind}": (BERTModel, TEXT, {"positions": kind}) for kind in SCHEMES},
     "BERT, pre-norm, gated": (BERTModel, TEXT, {"residual": "pre", "activation": "swiglu", "norm": "rms"}),
     "BERT, checkpointing": (BERTModel, TEXT, {"gradient_checkpointing": True}),
+    "BERT, pruned": (BERTModel, TEXT, {"positions": "alibi", "pruned_heads": {"self": [[1], [], [0, 5]]}}),
     "BERT, no pooler": (BERTModel, TEXT, {"pooler": False, "head": "classification"}),
     **{f"T5, positions={kind}": (T5Model, TEXT, {"positions": kind}) for kind in SCHEMES},
     "T5 1.1": (T5Model, TEXT, {"activation": "geglu_tanh", "tie_embeddings": False, "scale_logits": False}),
     "T5, uneven halves, wide heads": (T5Model, TEXT, {"num_decoder_layers": 2, "d_head": 10}),
+    "T5, pruned": (
+        T5Model,
+        TEXT,
+        {"pruned_heads": {"encoder": [[1], [], [0, 5]], "cross": [[0, 1, 2, 3, 4], [3], []]}},
+    ),
+    "T5, pruned decoder, uneven halves": (
+        T5Model,
+        TEXT,
+        {"num_decoder_layers": 2, "d_head": 10, "pruned_heads": {"decoder": [[], [2, 3]]}},
+    ),
     "T5, checkpointing": (T5Model, TEXT, {"gradient_checkpointing": True}),
     "the Transformer of 2017": (
         T5Model,
@@ -40,6 +51,7 @@ MODELS = {
         },
     ),
     "ViT": (ViTModel, IMAGE, {"labels": 5}),
+    "ViT, pruned": (ViTModel, IMAGE, {"pruned_heads": {"self": [[0], [1, 2], []]}}),
     "ViT, LayerScale and registers": (
         ViTModel,
         IMAGE,

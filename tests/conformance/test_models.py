@@ -43,6 +43,9 @@ MODELS = {
         "positions": {"kind": "rotary", "scaling": {"kind": "dynamic", "factor": 2, "original_length": 64}}
     },
     "NeoX's parts": {"positions": {"kind": "rotary", "d_rotary": 2}, "residual": "parallel"},
+    "pruned, ALiBi": {"positions": "alibi", "pruned_heads": {"self": [[1, 4], [], [0, 1, 2, 3, 5]]}},
+    "pruned, learned bias": {"positions": "relative_bias", "pruned_heads": {"self": [[], [2], [0, 5]]}},
+    "pruned, grouped-query": {"num_kv_heads": 3, "pruned_heads": {"self": [[0, 1], [2, 3, 4, 5], []]}},
 }
 models = pytest.mark.parametrize("parts", MODELS)
 

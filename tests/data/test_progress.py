@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from glassformer.data import ConsoleProgress, SilentProgress
+from glassformer.data import ConsoleProgress, CountProgress, SilentProgress
 
 
 class Clock:
@@ -83,3 +83,27 @@ def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
     progress.note("note")
     progress.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_counted_says_how_long_it_takes(clock: Clock) -> None:
+    output = io.StringIO()
+    progress = CountProgress(Console(file=output))
+    progress.update("measuring", 0, 1000)
+    clock.now += 10
+    progress.update("measuring", 250, 1000)
+    clock.now += 30
+    progress.update("measuring", 1000, 1000)
+    assert output.getvalue().splitlines() == [
+        "measuring: 250 of 1,000 (25%), 25.0/s, 30 s left",
+        "measuring: 1,000, 25.0/s",
+    ]
+
+
+def test_what_is_counted_has_a_bar_of_its_own(clock: Clock) -> None:
+    output = io.StringIO()
+    progress = CountProgress(Console(file=output, force_terminal=True, width=100))
+    progress.update("measuring", 0, 40)
+    clock.now += 5
+    progress.update("measuring", 40, 40)
+    progress.close()
+    assert "40/40" in output.getvalue()

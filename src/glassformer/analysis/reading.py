@@ -32,7 +32,7 @@ class Reading:
     """What a reader of the result should know: that the text was cut, or read as bytes."""
 
 
-def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
+def read(model: TransformerModel, text: str | Sequence[int], longest: int | None = None) -> Reading:
     """Turn a text, or ids, into what the model reads.
 
     A text gets the marks that the tokenizer adds around one. One that is longer than the model's
@@ -41,6 +41,7 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
     Args:
         model: with a tokenizer, or with a vocabulary that has room for bytes.
         text: a text, or token ids.
+        longest: cut to so many tokens, where the model would read more.
 
     Raises:
         ValueError: an empty text, an id out of range, or a model that cannot read text.
@@ -65,8 +66,10 @@ def read(model: TransformerModel, text: str | Sequence[int]) -> Reading:
             raise ValueError(f"token id {token} at position {position}: ids are 0 to {vocab_size - 1}")
     add_marks = tokenizer.add_marks if tokenizer is not None and isinstance(text, str) else list
     length = len(add_marks(ids))
+    whose = "the model's " if longest is None or longest >= limit else ""
+    limit = limit if longest is None else min(limit, longest)
     if length > limit:
-        notes.append(f"cut to the model's {limit} tokens of {length}")
+        notes.append(f"cut to {whose}{limit} tokens of {length}")
         ids = ids[: max(0, limit - (length - len(ids)))]
     ids = add_marks(ids)
     labels = [_label(tokenizer, token) for token in ids]

@@ -17,6 +17,11 @@ COMMANDS = {
     "translate": ("Translate", "let an encoder-decoder write a target for a source, by beam search"),
     "classify": ("Classify", "say which class a text or an image belongs to"),
     "visualize": ("Visualize", "draw what each attention head looks at, in a text or an image"),
+    "analyze": ("Analyze", "measure what every attention head looks at, beside controls, and name them"),
+    "ablate": ("Ablate", "take heads away and measure which capabilities of a language model that hurts"),
+    "prune": ("Prune", "take heads out of a model for good and save the smaller one"),
+    "explore": ("Explore", "write every head of a model into one page that opens offline, and open it"),
+    "serve": ("Serve", "try a model out in the browser: type, step through tokens, switch heads off"),
     "tokenize": ("Tokenize", "turn text into token files, or show how a text is cut into tokens"),
     "describe": ("Describe", "what a model costs: parameters, FLOPs and memory of each part, with formulas"),
 }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glassformer.analysis import head_patterns
 from glassformer.cli.visualize import opening_paragraphs
 from glassformer.data import Corpus
 from glassformer.models import TransformerModel
@@ -17,7 +18,7 @@ from glassformer.training.config_files import to_toml
 from glassformer.training.evaluation import Evaluation
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.trainer import TrainingResult
-from glassformer.visualization import AttentionVisualizer, draw_loss_curve, draw_patterns
+from glassformer.visualization import AttentionVisualizer, draw_loss_curve, draw_patterns, save_picture
 from glassformer.visualization.report import Section, write_report
 
 SENTENCE = "The people of the United States have the right to vote, and the people will vote."
@@ -94,12 +95,12 @@ def _writing(samples: list[dict[str, Any]], steps: int) -> Section:
 def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
     visualizer = AttentionVisualizer(model)
     held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
-    patterns = visualizer.analyze_head_patterns(
-        opening_paragraphs(held_out, PARAGRAPHS), folder / "heads.png"
-    )
+    patterns = head_patterns(model, opening_paragraphs(held_out, PARAGRAPHS))
     strongest = max(patterns.rows(), key=lambda row: row["previous"])
     layer, head = int(strongest["layer"]), int(strongest["head"])
     scope = f"{patterns.num_queries:,} queries of {patterns.num_texts} held-out paragraphs"
+    maps = draw_patterns(patterns, title="What each head looks at", caption=f"means over {scope}")
+    save_picture(maps, folder / "heads.png")
     return (
         Section("What its heads look at")
         .text(
@@ -120,7 +121,7 @@ def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
             "None of the passages was trained on."
         )
         .figure(
-            draw_patterns(patterns, title="What each head looks at", caption=f"means over {scope}"),
+            maps,
             f"Six patterns of attention for every layer and head: means over {scope}",
         )
     )

@@ -10,7 +10,7 @@ from glassformer.data.batches import Batches, windows
 from glassformer.data.build import build_token_files
 from glassformer.data.corpora import DEFAULT_CORPUS, Document, Source, documents
 from glassformer.data.pieces import pieces
-from glassformer.data.progress import ConsoleProgress, Progress, SilentProgress
+from glassformer.data.progress import ConsoleProgress, CountProgress, Progress, SilentProgress
 from glassformer.data.splits import DEFAULT_FRACTIONS, SPLITS, Corpus, Piece
 from glassformer.data.token_file import TokenFile, TokenFileError, TokenFiles
 
@@ -21,6 +21,7 @@ __all__ = [
     "Batches",
     "ConsoleProgress",
     "Corpus",
+    "CountProgress",
     "Document",
     "Piece",
     "Progress",

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -21,7 +23,7 @@ BAR_SECONDS = 0.05
 
 
 class Progress(Protocol):
-    """What a long work reports to. Amounts are bytes of text."""
+    """What a long work reports to. Amounts are bytes of text, or things that the work counts."""
 
     def update(self, task: str, done: int, total: int | None) -> None:
         """``done`` of ``total`` (None: unknown so far) of a task are done; equal means finished."""
@@ -71,8 +73,7 @@ class ConsoleProgress:
         if self._console.is_terminal:
             self._move_bar(task, done, total)
         else:
-            speed = (done - done_before) / 1e6 / max(now - began, 1e-3)
-            self.note(f"{task}: {_amount(done, total)}, {speed:,.1f} MB/s")
+            self.note(f"{task}: {self.said(done, total, (done - done_before) / max(now - began, 1e-3))}")
 
     def note(self, line: str) -> None:
         """Print one line."""
@@ -86,13 +87,20 @@ class ConsoleProgress:
         for noted in (self._tasks, self._began, self._shown):
             noted.clear()
 
+    def columns(self) -> list[ProgressColumn]:
+        """What stands beside a bar."""
+        return [DownloadColumn(), TransferSpeedColumn()]
+
+    def said(self, done: int, total: int | None, speed: float) -> str:
+        """What a line says."""
+        return f"{_amount(done, total)}, {speed / 1e6:,.1f} MB/s"
+
     def _move_bar(self, task: str, done: int, total: int | None) -> None:
         if self._bars is None:
             self._bars = Bars(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
+                *self.columns(),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -100,6 +108,21 @@ class ConsoleProgress:
         if task not in self._tasks:
             self._tasks[task] = self._bars.add_task(task, total=total)
         self._bars.update(self._tasks[task], completed=done, total=total)
+
+
+class CountProgress(ConsoleProgress):
+    """The same for what is counted: sentences, examples, ..."""
+
+    def columns(self) -> list[ProgressColumn]:
+        """Done and total."""
+        return [MofNCompleteColumn()]
+
+    def said(self, done: int, total: int | None, speed: float) -> str:
+        """Done, total and the time that is left."""
+        if total is None or done == total:
+            return f"{done:,}, {speed:,.1f}/s"
+        left = f", {(total - done) / speed:,.0f} s left" if speed else ""
+        return f"{done:,} of {total:,} ({done / total:.0%}), {speed:,.1f}/s{left}"
 
 
 def _amount(done: int, total: int | None) -> str:

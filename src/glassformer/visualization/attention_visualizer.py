@@ -15,10 +15,11 @@ from torch import Tensor
 
 from glassformer.analysis import (
     EncoderDecoder,
-    HeadPatterns,
+    HeadReport,
     Pair,
     Reading,
-    head_patterns,
+    Settings,
+    analyze_heads,
     read,
     read_image,
     read_pair,
@@ -27,9 +28,10 @@ from glassformer.analysis.images import Picture
 from glassformer.attention import attentions_of, record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
+from glassformer.visualization.explorer import Explorer, explore
+from glassformer.visualization.head_map import draw_head_map
 from glassformer.visualization.heat_maps import Weights, draw_head, draw_heads
 from glassformer.visualization.image_maps import draw_image_heads
-from glassformer.visualization.pattern_maps import draw_patterns
 from glassformer.visualization.pictures import check_writable, save_picture
 
 Text = str | Sequence[int]
@@ -156,30 +158,63 @@ class AttentionVisualizer:
         )
         return self._saved(figure, save_path)
 
+    def explore(
+        self,
+        text: Text | None = None,
+        save_path: str | Path | None = None,
+        *,
+        image: Picture | None = None,
+        target_text: Text | None = None,
+        kind: str | None = None,
+        layers: Sequence[int] | None = None,
+        heads_report: str | Path | None = None,
+        analyses: bool = True,
+        faithfulness: bool | None = None,
+        force: bool = False,
+    ) -> Explorer:
+        """Every head of every layer in one page that opens offline; a notebook shows it where it stands.
+
+        Arguments and errors as ``visualization.explorer.explore``.
+        """
+        return explore(
+            self.model,
+            text,
+            save_path,
+            image=image,
+            target_text=target_text,
+            kind=kind,
+            layers=layers,
+            heads_report=heads_report,
+            analyses=analyses,
+            faithfulness=faithfulness,
+            force=force,
+        )
+
     def analyze_head_patterns(
-        self, dataset: Iterable[Text], save_path: str | Path | None = None
-    ) -> HeadPatterns:
-        """Measure what every head looks at over a data set, and draw the maps of layers x heads.
+        self,
+        dataset: Iterable[Text],
+        save_path: str | Path | None = None,
+        settings: Settings | None = None,
+    ) -> HeadReport:
+        """Measure what every head looks at over a data set, beside controls, and draw the map of their names.
 
         Args:
-            dataset: texts, or sequences of token ids.
+            dataset: texts, or sequences of token ids; a name takes at least 60 of them.
             save_path: where to write the picture.
+            settings: patterns, margin, seed, ...; an encoder-decoder needs a kind.
 
         Returns:
-            The numbers; ``visualization.draw_patterns`` draws them again.
+            The table and the names; ``visualization.draw_head_map`` draws them again.
 
         Raises:
             ValueError: an empty data set or text; as ``plot_attention_heads`` otherwise.
         """
         self._check(save_path)
-        patterns = head_patterns(self.model, dataset)
+        report = analyze_heads(self.model, dataset, settings)
         if save_path is not None:
-            cut = f", {patterns.num_cut} of them cut" if patterns.num_cut else ""
-            how = "; read as bytes: the model has no tokenizer" if patterns.as_bytes else ""
-            caption = f"means over {patterns.num_queries:,} queries of {patterns.num_texts:,} texts{cut}{how}"
-            title = f"{self._name(None)}: what each head looks at"
-            save_picture(draw_patterns(patterns, title=title, caption=caption), save_path)
-        return patterns
+            kind = report.settings["kind"]
+            save_picture(draw_head_map(report, title=self._name(kind)), save_path)
+        return report
 
     def _look(
         self, text: Text, layer: int, heads: Sequence[int] | None, kind: str | None, target: Text | None

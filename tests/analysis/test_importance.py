@@ -1,0 +1,167 @@
+"""Importance of heads: gradients against finite differences, brute force by hand, ranks against scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from glassformer.analysis.ablation import ablate, reference_outputs
+from glassformer.analysis.importance import (
+    ablation_importance,
+    gates,
+    gradient_importance,
+    next_token_loss,
+    rank_correlation,
+)
+from glassformer.models import BERTModel, GPTModel, T5Model
+
+EXAMPLES = [[1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    model = GPTModel(30, 16, 2, 4, max_seq_len=16, positions="rotary").double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def loss_with_gate(model, ids, layer, head, value):
+    with gates(model) as ones, torch.no_grad():
+        ones[layer][head] = value
+        return float(next_token_loss(model, ids))
+
+
+def test_gradient_is_the_slope_of_the_loss_in_the_gate(model):
+    found = gradient_importance(model, iter(EXAMPLES))
+    assert sorted(found) == [(layer, head) for layer in range(2) for head in range(4)]
+    step = 1e-4
+    for (layer, head), importance in found.items():
+        slopes = [
+            (
+                loss_with_gate(model, ids, layer, head, 1 + step)
+                - loss_with_gate(model, ids, layer, head, 1 - step)
+            )
+            / (2 * step)
+            for ids in EXAMPLES
+        ]
+        assert importance == pytest.approx(np.abs(slopes).mean(), rel=1e-5)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_gates_of_one_change_nothing_and_of_zero_are_ablation(model):
+    ids = EXAMPLES[0]
+    intact = next_token_loss(model, ids)
+    with gates(model):
+        assert torch.equal(next_token_loss(model, ids), intact)
+    with ablate(model, [(1, 2)]), torch.no_grad():
+        expected = float(next_token_loss(model, ids))
+    assert loss_with_gate(model, ids, 1, 2, 0.0) == pytest.approx(expected, rel=1e-12)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_normalized_by_layer(model):
+    plain = gradient_importance(model, EXAMPLES)
+    found = gradient_importance(model, EXAMPLES, normalize=True)
+    for layer in range(2):
+        norm = math.hypot(*(plain[layer, head] for head in range(4)))
+        for head in range(4):
+            assert found[layer, head] == pytest.approx(plain[layer, head] / norm)
+
+
+def test_works_while_training_with_checkpointing_and_leaves_the_mode_alone(model):
+    expected = gradient_importance(model, EXAMPLES)
+    model.gradient_checkpointing = True
+    model.train()
+    with torch.no_grad():
+        assert gradient_importance(model, EXAMPLES) == pytest.approx(expected)
+    assert model.training
+    model.gradient_checkpointing = False
+
+
+@pytest.mark.parametrize("how", ["zero", "mean"])
+def test_brute_force_is_the_rise_of_the_loss(model, how):
+    reference = reference_outputs(model, EXAMPLES)
+    found = ablation_importance(model, iter(EXAMPLES), how=how, reference=reference)
+    assert len(found) == 8
+    for head, rise in found.items():
+        with ablate(model, [head], how, reference=reference), torch.no_grad():
+            without = np.mean([float(next_token_loss(model, ids)) for ids in EXAMPLES])
+        with torch.no_grad():
+            intact = np.mean([float(next_token_loss(model, ids)) for ids in EXAMPLES])
+        assert rise == pytest.approx(without - intact, abs=1e-12)
+    assert list(ablation_importance(model, EXAMPLES, heads=[(1, 3)])) == [(1, 3)]
+
+
+def test_gradient_and_brute_force_agree_where_the_loss_is_linear_in_the_gates(model):
+    """Then the slope is the whole way from one to zero."""
+
+    def linear(model, ids):
+        seen = []
+        handle = model.blocks[1].attention.out_proj.register_forward_hook(lambda m, a, out: seen.append(out))
+        model(torch.tensor([ids]))
+        handle.remove()
+        return seen[0].sum()
+
+    slopes = gradient_importance(model, EXAMPLES[:1], linear)
+    rises = ablation_importance(model, EXAMPLES[:1], linear)
+    for head in range(4):
+        assert slopes[1, head] == pytest.approx(abs(rises[1, head]))
+
+
+def test_other_families_with_a_loss_of_their_own():
+    bert = BERTModel(30, 16, 2, 4, head="classification")
+
+    def classify(model, example):
+        ids, label = example
+        return F.cross_entropy(model(torch.tensor([ids])), torch.tensor([label]))
+
+    data = [([1, 2, 3], 0), ([4, 5], 1)]
+    assert min(gradient_importance(bert, data, classify).values()) >= 0
+    assert len(ablation_importance(bert, data, classify)) == 8
+    t5 = T5Model(30, 16, 1, 4)
+
+    def translate(model, pair):
+        return model(*pair).square().mean()
+
+    pair = (torch.tensor([[1, 2]]), torch.tensor([[3]]))
+    assert len(gradient_importance(t5, [pair], translate, kind="cross")) == 4
+    with pytest.raises(TypeError, match="a BERTModel predicts no next token: give loss="):
+        gradient_importance(bert, ["a"])
+    with pytest.raises(ValueError, match="give kind="):
+        ablation_importance(t5, [pair], translate)
+
+
+def test_refuses_data_that_says_nothing(model):
+    for measure in (gradient_importance, ablation_importance):
+        with pytest.raises(ValueError, match="the data set is empty"):
+            measure(model, [])
+        with pytest.raises(ValueError, match="one token has no next token"):
+            measure(model, [[1]])
+
+
+VALUES = st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=3, max_size=30)
+
+
+@given(values=VALUES)
+def test_rank_correlation_is_spearmans(values):
+    a = {(0, n): float(x) for n, (x, _) in enumerate(values)}
+    b = {(0, n): y for n, (_, y) in enumerate(values)}
+    if len(set(a.values())) == 1 or len(set(b.values())) == 1:
+        assert math.isnan(rank_correlation(a, b))
+        return
+    expected = spearmanr(list(a.values()), list(b.values())).statistic
+    assert rank_correlation(a, dict(reversed(b.items()))) == pytest.approx(expected, abs=1e-12)
+
+
+def test_rank_correlation_needs_the_same_heads():
+    with pytest.raises(ValueError, match="values are of 2 and 1 heads"):
+        rank_correlation({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 1.0})

@@ -1,0 +1,151 @@
+"""``glassformer analyze`` as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import weakref
+
+import pytest
+import torch
+
+from glassformer.analysis import head_study
+from glassformer.cli import main
+from glassformer.models import GPTModel, ViTModel
+from glassformer.tokenization import ByteTokenizer
+
+QUICK = ("--patterns", "tokens,copying", "--max-sentences", "70")
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    torch.manual_seed(0)
+    model = GPTModel(257, 16, 2, 2, max_seq_len=80)
+    model.tokenizer = ByteTokenizer()
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    model.save_pretrained(folder)
+    return folder
+
+
+def refused(capsys, *arguments):
+    assert main(["analyze", *map(str, arguments)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("glassformer analyze: ")
+    return line
+
+
+def test_results_are_in_the_run_folder(target, corpus, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert "measuring the model: " in shown.err
+    for said in ("previous", "induction", "heads have a name", "none", str(folder)):
+        assert said in shown.out
+    content = json.loads((folder / "heads.json").read_text())
+    assert content["format"] == "glassformer-heads-1"
+    assert content["model"].endswith("tiny")
+    assert content["data"]["num_items"] == 60
+    with (folder / "heads.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(content["rows"])
+    for picture in ("heads.png", "clusters.png"):
+        assert (folder / picture).stat().st_size > 10_000
+
+
+def test_an_analysis_that_was_interrupted_goes_on(target, corpus, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
+    measure, parts = head_study.measure, []
+
+    def interrupted(*args, **kwargs):
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+        parts.append(args)
+        return measure(*args, **kwargs)
+
+    monkeypatch.setattr(head_study, "measure", interrupted)
+    assert main(arguments) == 130
+    monkeypatch.setattr(head_study, "measure", lambda *a, **k: parts.append(a) or measure(*a, **k))
+    assert main(arguments) == 0
+    assert len(parts) == 4  # text and repeated tokens, of the model and of the control
+    first = (folder / "heads.json").read_bytes()
+    assert main([*arguments, "--margin", "0.3"]) == 0  # measured already
+    assert len(parts) == 4
+    assert main(arguments) == 0
+    assert (folder / "heads.json").read_bytes() == first
+    capsys.readouterr()
+    assert "has other settings: max_tokens was 256, now 9" in refused(
+        capsys, *arguments[1:], "--max-tokens", 9
+    )
+    assert "has other settings: data was" in refused(
+        capsys, target, "--data", corpus, "--run-folder", folder, *QUICK[:3], "50"
+    )
+
+
+def test_the_model_is_let_go_of_before_the_control_is_built(target, corpus, tmp_path, monkeypatch):
+    """Two models at once would take twice the memory."""
+    there = []
+    untrained = head_study.untrained
+
+    def watched(model, seed):
+        kept, build = weakref.ref(model), untrained(model, seed)
+
+        def checked():
+            there.append(kept() is not None)
+            return build()
+
+        return checked
+
+    monkeypatch.setattr(head_study, "untrained", watched)
+    folder = str(tmp_path / "run")
+    assert main(["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", folder]) == 0
+    assert there == [False]
+
+
+def test_cut_sentences_are_said(target, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "This is a sentence of several words. " * 5 + "And another that is a little longer than it. " * 5
+    )
+    arguments = [
+        str(target),
+        "--data",
+        str(text),
+        "--patterns",
+        "first",
+        "--run-folder",
+        str(tmp_path / "run"),
+    ]
+    assert main(["analyze", *arguments, "--max-tokens", "36"]) == 0
+    assert "5 sentences were cut to 36 tokens" in " ".join(capsys.readouterr().out.split())
+
+
+def test_mistakes_are_one_line(target, corpus, tmp_path, capsys):
+    on = ("--data", corpus, "--run-folder", tmp_path / "run")
+    assert "unknown pattern 'frist', did you mean 'first'" in refused(
+        capsys, target, *on, "--patterns", "frist"
+    )
+    assert "no patterns: choose from" in refused(capsys, target, *on, "--patterns", ",")
+    assert "margin must be at least 0 and below 1" in refused(capsys, target, *on, "--margin", "1.5")
+    assert "number of texts of at least 1, not 0" in refused(capsys, target, *on, "--max-sentences", "0")
+    assert "no file or folder" in refused(capsys, target, "--data", tmp_path / "nowhere")
+    (tmp_path / "empty.txt").write_text("\n\n too short\n")
+    assert "no sentence of 4 to 64 words" in refused(capsys, target, "--data", tmp_path / "empty.txt")
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused(capsys, target, *on[:2], "--run-folder", tmp_path / "file")
+    assert "Not a directory" in refused(capsys, target, *on[:2], "--run-folder", tmp_path / "file" / "run")
+    assert "unknown kind of attention 'cross'" in refused(capsys, target, *on, "--kind", "cross")
+    assert not (tmp_path / "run").exists()
+    ViTModel(8, 4, 4, 2, 1).save_pretrained(tmp_path / "vit")
+    assert "a ViTModel reads no text" in refused(capsys, tmp_path / "vit", *on)
+    GPTModel(9, 8, 1, 2).save_pretrained(tmp_path / "bare")
+    assert "set model.tokenizer" in refused(capsys, tmp_path / "bare", *on, "--patterns", "first")
+
+
+def test_without_scikit_learn_there_are_no_clusters(target, corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "glassformer.analysis.clustering", None)
+    folder = tmp_path / "run"
+    assert main(["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]) == 0
+    assert "no clusters: " in capsys.readouterr().out
+    assert (folder / "heads.png").exists()
+    assert not (folder / "clusters.png").exists()

@@ -1,0 +1,72 @@
+"""Pictures of what ablations hurt: every number in its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from glassformer.visualization import save_picture
+from glassformer.visualization.capabilities import draw_capabilities, draw_every_head
+
+
+def row(name, suite, drop, low=None, high=None):
+    return {"set": name, "suite": suite, "drop": drop, "low": low, "high": high}
+
+
+ROWS = [
+    row("induction", "copying", 9.876, 9.1, 10.5),
+    row("induction", "control", -0.001, -0.2, 0.2),
+    row("4.7", "copying", 1.5, 1.0, 2.0),
+    row("4.7", "control", 0.25, 0.1, 0.3),
+]
+
+
+def written(axes):
+    """Texts by their places, (column, row)."""
+    return {tuple(map(round, text.get_position())): text.get_text() for text in axes.texts}
+
+
+def test_a_row_a_set_and_a_column_a_suite_with_intervals_for_groups():
+    figure = draw_capabilities(ROWS, title="tiny", caption="zero", groups={"induction"})
+    axes = figure.axes[0]
+    assert written(axes) == {
+        (0, 0): "9.88\n9.10 to 10.50",
+        (1, 0): "0.00\n-0.20 to 0.20",
+        (0, 1): "1.50",
+        (1, 1): "0.25",
+    }
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["copying", "control"]
+    names = axes.get_yticklabels()
+    assert [(label.get_text(), label.get_fontweight()) for label in names] == [
+        ("induction", "bold"),
+        ("4.7", "normal"),
+    ]
+    assert "tiny\nzero" in figure.get_suptitle()
+
+
+def test_colours_tell_harm_from_help_alike():
+    figure = draw_capabilities(
+        [row("a", "s", 3.0), row("b", "s", -3.0), row("c", "s", 0.0)], title="t", caption="c"
+    )
+    norm = figure.axes[0].images[0].norm
+    assert norm(3.0) == 1
+    assert norm(-3.0) == 0
+    assert norm(0.0) == 0.5
+    assert norm(0.01) - 0.5 == pytest.approx(0.5 - norm(-0.01))
+
+
+def test_every_head_in_a_map_for_each_suite(tmp_path):
+    rows = [
+        row(f"{layer}.{head}", suite, number + layer / 10 + head / 100)
+        for number, suite in enumerate(("copying", "control"))
+        for layer, heads in ((0, 2), (1, 3))
+        for head in range(heads)
+    ]
+    figure = draw_every_head(rows, title="tiny", caption="zero")
+    first, second = figure.axes[:2]
+    assert [axes.get_title() for axes in (first, second)] == ["copying", "control"]
+    assert written(second) == {(0, 0): "1.0", (1, 0): "1.0", (0, 1): "1.1", (1, 1): "1.1", (2, 1): "1.1"}
+    assert written(first) == {(1, 0): ".01", (0, 1): ".10", (1, 1): ".11", (2, 1): ".12"}  # no zero written
+    assert first.images[0].get_array().mask.tolist() == [[False, False, True], [False] * 3]  # layer 0 has two
+    again = draw_every_head(rows, title="tiny", caption="zero")
+    paths = [save_picture(f, tmp_path / f"{number}.png") for number, f in enumerate((figure, again))]
+    assert paths[0].read_bytes() == paths[1].read_bytes()

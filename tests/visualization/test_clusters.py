@@ -1,0 +1,73 @@
+"""The picture of clusters."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from scipy.spatial.distance import pdist, squareform
+
+from glassformer.analysis.clustering import Clustering, cluster_heads
+from glassformer.analysis.head_distances import HeadDistances
+from glassformer.visualization import save_picture
+from glassformer.visualization.clusters import draw_clusters
+
+
+@pytest.fixture(scope="module")
+def clustering() -> Clustering:
+    random = np.random.default_rng(0)
+    places = random.normal(size=(48, 5)) + 4 * np.eye(5)[random.integers(3, size=48)]
+    apart = squareform(pdist(places)) / 10
+    heads = [(layer, head) for layer in range(4) for head in range(12)]
+    return cluster_heads(HeadDistances(heads, (apart, apart), (9, 9)), permutations=9)
+
+
+def colours(figure: Figure) -> dict[str, str]:
+    """Of the labels in the tree."""
+    return {text.get_text(): to_hex(text.get_color()) for text in figure.axes[0].texts}
+
+
+def test_every_head_is_in_the_tree_in_the_colour_of_its_cluster(clustering: Clustering) -> None:
+    figure = draw_clusters(clustering, title="a model", caption="some texts")
+    labels = colours(figure)
+    assert {f"{layer}.{head}" for layer, head in clustering.heads} <= set(labels)
+    assert {str(number) for number in range(clustering.num_clusters)} <= set(labels)
+    seen = {(c, labels[f"{h[0]}.{h[1]}"]) for h, c in zip(clustering.heads, clustering.cluster, strict=True)}
+    assert len(seen) == clustering.num_clusters == 3
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(legend) == sorted(f"cluster {c} ({clustering.cluster.count(c)})" for c in range(3))
+    assert figure.get_suptitle() == "a model\nsome texts"
+
+
+def test_names_have_colours_and_heads_without_one_are_grey(clustering: Clustering) -> None:
+    names = {head: f"name {place % 11}" for place, head in enumerate(clustering.heads) if place < 30}
+    figure = draw_clusters(clustering, names, title="a model")
+    labels = colours(figure)
+    assert labels["0.0"] == labels["0.11"] != labels["0.1"]
+    assert labels["3.0"] == labels["3.11"] == "#8c8c8c"
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()][-1] == "no name (18)"
+    markers = {
+        (h.get_facecolor().tobytes(), h.get_paths()[0].vertices.tobytes()) for h in legend.legend_handles
+    }
+    assert len(markers) == 12  # no two names look the same
+
+
+def test_labels_on_the_map_cover_no_other(clustering: Clustering) -> None:
+    figure = draw_clusters(clustering, title="a model")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [text.get_window_extent().padded(-0.5) for text in figure.axes[1].texts]
+    assert len(boxes) > 24
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_it_can_be_saved(clustering: Clustering, tmp_path: Path) -> None:
+    for suffix in ("png", "svg"):
+        path = save_picture(draw_clusters(clustering, title="a model"), tmp_path / f"clusters.{suffix}")
+        assert path.stat().st_size > 10_000
