@@ -20,7 +20,7 @@ from glassformer.analysis.capability import (
     measure,
     save_rows,
 )
-from glassformer.analysis.groups import group_rows, random_heads
+from glassformer.analysis.groups import group_rows, random_heads, short_layers
 from glassformer.analysis.suites import Item, Suite, build_suites
 from glassformer.models import BERTModel, GPTModel, T5Model
 from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
@@ -113,8 +113,19 @@ def test_random_heads_are_others_of_the_same_layers():
         assert not set(draw) & set(group)
         assert len(set(draw)) == 3
     assert random_heads(group, [4, 4, 6], 5, seed=2) != random_heads(group, [4, 4, 6], 5, seed=3)
-    with pytest.raises(ValueError, match="not as many other heads in layer 1, 4 as the group"):
-        random_heads([(1, 0), (1, 1), (2, 0), (4, 0)], [3, 3, 3, 3, 1], 5)
+
+
+def test_where_a_layer_has_too_few_others_the_nearest_layers_help():
+    group = [(1, 0), (1, 1), (2, 0)]
+    assert short_layers(group, [4, 3, 4, 4]) == {1: 1}
+    for draw in random_heads(group, [4, 3, 4, 4], 10):
+        layers = [layer for layer, _ in draw]
+        assert len(draw) == len(set(draw)) == 3
+        assert not set(draw) & set(group)
+        assert (1, 2) in draw
+        assert layers in ([0, 1, 2], [1, 2, 2])
+    with pytest.raises(ValueError, match="not as many other heads as the group has"):
+        random_heads([(0, 0), (1, 0), (1, 1)], [1, 3], 5)
 
 
 @pytest.fixture(scope="module")

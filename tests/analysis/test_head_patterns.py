@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.analysis import HeadPatterns, head_patterns, pattern_values
+from glassformer.analysis import HeadPatterns, head_patterns, pattern_values, prune_heads
 from glassformer.analysis.head_patterns import PATTERNS
 from glassformer.attention import record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model
@@ -163,3 +163,9 @@ def test_refuses_data_that_says_nothing(model):
         head_patterns(model, ["a", ""])
     with pytest.raises(ValueError, match="every text is a single token"):
         head_patterns(model, ["a", "b"])
+
+
+def test_a_pruned_model_whose_layers_differ_is_refused():
+    model = prune_heads(GPTModel(vocab_size=50, d_model=24, num_layers=2, num_heads=4), [(1, 2)])
+    with pytest.raises(ValueError, match="layers of a pruned model differ in their heads"):
+        head_patterns(model, [[1, 2, 3]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from glassformer.analysis import capability
 from glassformer.analysis.kept_parts import KeptParts
 from glassformer.cli import main
+from glassformer.cli.targets import model_name
 from glassformer.models import BERTModel, GPTModel
 from glassformer.tokenization import ByteTokenizer
 
@@ -30,14 +32,14 @@ def target(tmp_path_factory):
 
 
 @pytest.fixture
-def report(tmp_path):
+def report(tmp_path, target):
     path = tmp_path / "heads.json"
     name = {"score": 0.9, "low": 0.8, "high": 1.0, "control": "c", "control_score": 0.1, "measure": "rate"}
     rows = [
         {**name, "layer": layer, "head": head, "name": word, "pattern": word, "main": True}
         for layer, head, word in ((0, 1, "induction"), (1, 2, "induction"), (1, 0, "previous"))
     ]
-    content = {"format": "glassformer-heads-1", "model": "tiny", "settings": {}, "data": {}}
+    content = {"format": "glassformer-heads-1", "model": model_name(target), "settings": {}, "data": {}}
     path.write_text(json.dumps({**content, "rows": rows, "names": rows}))
     return path
 
@@ -155,7 +157,10 @@ def test_says_when_a_layer_is_left_without_heads(target, tmp_path, capsys):
     assert main(["ablate", target, "--heads", heads, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     assert "heads: every head of layer 1 is taken away; its attention adds its bias only" in printed
-    assert "heads: there are not as many other heads in layer 1" in printed
+    assert (
+        "heads: layer 1 has 4 too few other heads to draw from, so that 4 come from the layers near"
+        in printed
+    )
 
 
 def test_refuses_what_cannot_be_done(target, report, tmp_path, capsys):
@@ -177,9 +182,16 @@ def test_refuses_what_cannot_be_done(target, report, tmp_path, capsys):
 
 
 def test_refuses_a_report_of_another_model(target, report, tmp_path, capsys):
-    report.write_text(report.read_text().replace('"tiny"', '"other"'))
+    report.write_text(report.read_text().replace("/tiny", "/other"))
     error = refused(capsys, target, "--named", "induction", "--report", report)
-    assert "names the heads of other, not of tiny" in error
+    assert "/other, not of" in error
+    assert "/tiny" in error
+
+
+def test_a_report_fits_however_the_target_is_spelled(target, monkeypatch):
+    name = model_name(target)
+    monkeypatch.chdir(Path(target).parent)
+    assert model_name("tiny") == model_name("./tiny/") == name
 
 
 def test_refuses_models_that_write_no_text(tmp_path, capsys):

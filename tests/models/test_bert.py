@@ -77,3 +77,16 @@ def test_fresh_weights_are_berts():
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("pooler", [False, True])
+def test_a_class_does_not_depend_on_where_padding_stands(pooler):
+    model = small(head="classification", pooler=pooler).eval()
+    ids = torch.arange(1, 6)[None]
+    alone = model(ids)
+    for left, right in ((3, 0), (0, 3), (2, 1)):
+        padded = torch.nn.functional.pad(ids, (left, right))
+        mask = torch.nn.functional.pad(torch.ones_like(ids), (left, right))
+        torch.testing.assert_close(model(padded, mask), alone, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="a text without tokens has no first one"):
+        model(torch.zeros(2, 0, dtype=torch.long))

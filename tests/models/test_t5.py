@@ -138,3 +138,17 @@ def test_one_bias_table_serves_all_layers_of_a_half():
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_as_many_targets_as_sources():
+    model = small()
+    with pytest.raises(ValueError, match="1 targets do not belong to 2 sources"):
+        model(torch.ones(2, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="4 targets do not belong to 1 sources"):
+        model(torch.ones(1, 3, dtype=torch.long), torch.ones(4, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("source", [[5, 6, 7], torch.tensor([5, 6, 7])])
+def test_a_flat_source_gives_one_target(source):
+    with pytest.raises(ValueError, match="a flat prompt gives one sequence"):
+        small().generate(source, 5, num_beams=4, num_return_sequences=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import transformers
 from torch import nn
 
 import glassformer
+from glassformer.pretrained.gguf_header import check_header
 from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
 
 gguf = pytest.importorskip("gguf")
@@ -265,3 +267,46 @@ def test_a_tokenizer_that_cannot_be_read_is_said(
     path = write(peer(vocab_size=275), tmp_path / "model.gguf", **tokens(metadata))
     with pytest.warns(UserWarning, match=f"read without its tokenizer: .*{problem}"):
         assert glassformer.from_pretrained(path).tokenizer is None
+
+
+def header(entries: bytes, count: int = 1, tensors: int = 0) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, count) + entries
+
+
+def entry(kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", 3) + b"key" + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"GGUF", "truncated: 4 bytes hold no GGUF header"),
+        (b"GGML" + bytes(60), "is no GGUF file: it begins with b'GGML'"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0) + bytes(9), "little-endian 2 and 3"),
+        (header(entry(9, struct.pack("<IQ", 4, 2**21))), "an array of 2097152 values of 8388608 bytes"),
+        (
+            header(entry(9, struct.pack("<IQ", 8, 2**60))),
+            "an array of .* texts .*is promised where 0 are left",
+        ),
+        (header(entry(8, struct.pack("<Q", 2**62))), "a text of 4611686018427387904 bytes is promised"),
+        (header(entry(77, bytes(8))), "a value of the unknown type 77"),
+        (header(b"", count=2**40), "header of .* bytes is promised"),
+        (header(b"", count=0, tensors=2**40), "header of .* bytes is promised"),
+        (header(struct.pack("<QQ", 2**50, 0)), "a key of 1125899906842624 bytes is promised"),
+    ],
+)
+def test_a_header_that_claims_more_than_the_file_holds(content: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=problem):
+        glassformer.from_pretrained(path)
+
+
+def test_an_array_of_arrays_is_walked_through(tmp_path: Path) -> None:
+    inner = struct.pack("<IQ", 4, 2) + bytes(8)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(header(entry(9, struct.pack("<IQ", 9, 2) + inner + inner)))
+    check_header(path)
+    path.write_bytes(header(entry(9, struct.pack("<IQ", 9, 3) + inner + inner)))
+    with pytest.raises(ValueError, match="is promised where"):
+        check_header(path)

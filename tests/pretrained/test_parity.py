@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.llama import modeling_llama
@@ -411,3 +411,23 @@ def test_the_config_that_is_written_says_what_it_is(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "ours/config.json").read_text())
     assert (config["architectures"], config["model_type"]) == (["BertForTokenClassification"], "bert")
     assert config["id2label"] == {"0": "a", "1": "b", "2": "c", "3": "d", "4": "e"}
+
+
+@torch.no_grad()
+def test_a_pooler_that_the_classifier_of_a_vit_does_not_use(tmp_path: Path) -> None:
+    config = transformers.ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=3,
+        intermediate_size=32,
+        image_size=8,
+        patch_size=4,
+    )
+    theirs = transformers.ViTForImageClassification(config).eval()
+    theirs.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors |= {"vit.pooler.dense.weight": torch.randn(24, 24), "vit.pooler.dense.bias": torch.randn(24)}
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    pixels = torch.randn(2, 3, 8, 8)
+    ours = glassformer.from_pretrained(tmp_path, ignore=["vit.pooler.dense.weight", "vit.pooler.dense.bias"])
+    assert torch.allclose(ours(pixels), theirs(pixels).logits, atol=1e-5)

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.data.pairs import Pair
+from glassformer.analysis import read_pair
+from glassformer.cli import main
+from glassformer.data.pairs import Pair, read_pairs
 from glassformer.models import T5Model
 from glassformer.tokenization import BPETokenizer, ByteTokenizer, CharacterTokenizer, SymbolTokenizer
 from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
@@ -19,6 +21,7 @@ from glassformer.training.error_rates import edit_distance, error_rates
 from glassformer.training.evaluation import mean_loss
 from glassformer.training.sequence_to_sequence import (
     IGNORED,
+    PAIR_TOKENIZERS,
     EncodedPair,
     MarkedTokens,
     PairBatches,
@@ -181,3 +184,31 @@ def test_targets_that_do_not_count_are_the_padding():
     assert batch.tensors["target"].tolist() == [[4, 1, IGNORED], [7, 8, 1]]
     assert batch.tensors["source_mask"].tolist() == [[True, True, False], [True] * 3]
     assert batch[:1].tensors["source"].tolist() == [[3, 1, 0]]
+
+
+@pytest.mark.parametrize("kind", sorted(PAIR_TOKENIZERS))
+def test_a_source_is_read_afterwards_as_it_was_trained_on(kind, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"a b c {letter}\tx y {letter}\n" for letter in "abcdefghijklmnop"))
+    data = DataConfig(source=str(path), tokenizer=kind, vocab_size=300)
+    tokenizer = make_pair_tokenizer(data, read_pairs(str(path)))
+    trained = MarkedTokens(tokenizer, 40).encode(Pair("a b c", ("x y",)))
+    model = T5Model(
+        tokenizer.vocab_size, 16, 1, 2, max_seq_len=40, end_token=tokenizer.end_of_text, start_token=0
+    )
+    model.tokenizer = tokenizer
+    pair = read_pair(model, "a b c", "x y")
+    assert (pair.source.ids, pair.written.ids) == (trained.source, trained.targets[0])
+    sources = []
+    monkeypatch.setattr(T5Model, "generate", lambda self, ids, *more, **options: sources.append(ids) or ids)
+    model.save_pretrained(tmp_path / "model")
+    assert main(["translate", str(tmp_path / "model"), "--text", "a b c"]) == 0
+    assert sources == [[trained.source]]
+
+
+def test_what_cannot_work_is_refused_before_the_work(run_config, console):
+    with pytest.raises(ValueError, match="seq_len must leave room .* at least 2, not 1"):
+        MarkedTokens(ByteTokenizer(), 1)
+    many = replace(run_config, task=replace(run_config.task, num_beams=500))
+    with pytest.raises(ValueError, match="num_beams=500 is more than the"):
+        train(many, console=console)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from glassformer.analysis import read_image
+from glassformer.analysis import prune_heads, read_image
 from glassformer.attention import record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
@@ -296,3 +296,9 @@ def test_pictures_of_what_a_model_does_not_read_are_refused():
         AttentionVisualizer(build()).plot_head("a", 0, 0, target_text="b")
     with pytest.raises(ValueError, match='give kind="encoder", "decoder" or "cross"'):
         AttentionVisualizer(translator()).plot_head("a", 0, 0)
+
+
+def test_the_caption_counts_the_heads_that_a_pruned_model_has():
+    model = prune_heads(GPTModel(vocab_size=50, d_model=24, num_layers=2, num_heads=4), [(1, 2)])
+    figure = AttentionVisualizer(model).plot_attention_heads([1, 2, 3], layer=1)
+    assert "2 layers with 7 heads" in figure.get_suptitle()

@@ -24,6 +24,9 @@ def random_heads(
 ) -> list[tuple[Head, ...]]:
     """Different sets of as many heads of the same layers, none of them in ``heads``.
 
+    Where a layer has fewer others than the group has in it (``short_layers``), the rest comes from the layers
+    nearest to it.
+
     Args:
         heads: the group.
         heads_in_layer: how many heads each layer has.
@@ -31,30 +34,37 @@ def random_heads(
         seed: of the draws.
 
     Raises:
-        ValueError: a layer with fewer other heads than the group has in it (all such layers are named).
+        ValueError: the model has fewer other heads than the group.
     """
     wanted = Counter(layer for layer, _ in heads)
-    others = {
-        layer: [head for head in range(heads_in_layer[layer]) if (layer, head) not in heads]
-        for layer in sorted(wanted)
-    }
-    short = [layer for layer in others if len(others[layer]) < wanted[layer]]
-    if short:
-        raise ValueError(
-            f"there are not as many other heads in layer {', '.join(map(str, short))} "
-            "as the group has in it, so no random ones can be compared with"
-        )
-    possible = math.prod(math.comb(len(others[layer]), wanted[layer]) for layer in others)
+    others = [
+        [(layer, head) for head in range(size) if (layer, head) not in heads]
+        for layer, size in enumerate(heads_in_layer)
+    ]
+    if sum(map(len, others)) < len(heads):
+        raise ValueError("there are not as many other heads as the group has, so none can be compared with")
     draw, found = random.Random(seed), dict[tuple[Head, ...], None]()  # a dictionary keeps the order
-    while len(found) < min(draws, possible):
-        found[
-            tuple(
-                (layer, head)
-                for layer in others
-                for head in sorted(draw.sample(others[layer], wanted[layer]))
-            )
-        ] = None
+    for _ in range(100 * draws):  # of few heads there are few sets, and most draws repeat one
+        chosen = [
+            head
+            for layer in sorted(wanted)
+            for head in draw.sample(others[layer], min(wanted[layer], len(others[layer])))
+        ]
+        for layer, missing in short_layers(heads, heads_in_layer).items():
+            left = [head for layer in others for head in layer if head not in chosen]
+            draw.shuffle(left)
+            chosen += sorted(left, key=lambda head, layer=layer: abs(head[0] - layer))[:missing]  # type: ignore[misc]
+        found[tuple(sorted(chosen))] = None
+        if len(found) == draws:
+            break
     return list(found)
+
+
+def short_layers(heads: Sequence[Head], heads_in_layer: Sequence[int]) -> dict[int, int]:
+    """The layers that have fewer other heads than the group has in them: by how many."""
+    wanted = Counter(layer for layer, _ in heads)
+    missing = {layer: 2 * wanted[layer] - heads_in_layer[layer] for layer in sorted(wanted)}
+    return {layer: number for layer, number in missing.items() if number > 0}
 
 
 def group_rows(

@@ -84,12 +84,16 @@ def head_patterns(model: TransformerModel, dataset: Iterable[str | Sequence[int]
         dataset: texts, or sequences of token ids; any number, read once.
 
     Raises:
-        ValueError: no text, an empty one (its number is named), or none with more than one token.
+        ValueError: no text, an empty one (its number is named), none with more than one token, or a pruned
+            model whose layers differ in their number of heads.
         TypeError: a single text instead of several, something that is neither text nor ids, or a model that
             reads more than a text.
     """
-    if len(attentions_of(model)) > 1:
+    kinds = attentions_of(model)
+    if len(kinds) > 1:
         raise TypeError(f"patterns are of models that read one text, not of a {type(model).__name__}")
+    if len({attention.num_heads for attentions in kinds.values() for attention in attentions}) > 1:
+        raise ValueError("layers of a pruned model differ in their heads: analyze_heads measures them")
     if isinstance(dataset, str):
         raise TypeError("the data set is a single text: give a list of texts")
     as_bytes = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,7 +64,7 @@ def read(model: TransformerModel, text: str | Sequence[int], longest: int | None
     for position, token in enumerate(ids):
         if not 0 <= token < vocab_size:
             raise ValueError(f"token id {token} at position {position}: ids are 0 to {vocab_size - 1}")
-    add_marks = tokenizer.add_marks if tokenizer is not None and isinstance(text, str) else list
+    add_marks = _marks(model, tokenizer) if isinstance(text, str) else list
     length = len(add_marks(ids))
     whose = "the model's " if longest is None or longest >= limit else ""
     limit = limit if longest is None else min(limit, longest)
@@ -82,6 +82,7 @@ class EncoderDecoder(Protocol):
     """A model that reads a source and writes a target."""
 
     start_token: int
+    end_token: int
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
         """The source as the decoder reads it."""
@@ -139,6 +140,13 @@ def read_pair(
         written.notes,
     )
     return Pair(source, begun, written)
+
+
+def _marks(model: TransformerModel, tokenizer: Tokenizer | None) -> Callable[[list[int]], list[int]]:
+    """What is put around a text: an encoder-decoder's texts end with its mark, whatever the tokenizer."""
+    if isinstance(model, EncoderDecoder):
+        return lambda ids: [*ids, model.end_token]
+    return list if tokenizer is None else tokenizer.add_marks
 
 
 def _whole_numbers(ids: Sequence[int]) -> list[int]:

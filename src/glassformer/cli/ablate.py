@@ -61,9 +61,9 @@ class Ablate(Command):
         from glassformer.choices import choose
         from glassformer.cli import ablate_results as results
         from glassformer.cli.abilities import can_generate, tokenizer_of
-        from glassformer.cli.targets import load_model
+        from glassformer.cli.targets import load_model, model_name
 
-        name = Path(self.target).stem
+        name = model_name(self.target)
         groups = self.groups(name)
         if self.random_draws < 0 or self.max_texts < 1:
             raise ValueError("--random-draws must be at least 0, and --max-texts at least 1")
@@ -82,7 +82,7 @@ class Ablate(Command):
         check_measurable(model, suites)
         sizes = [attention.num_heads for attention in model.attentions()["self"]]
         sets, draws, notes = choose_sets(groups, sizes, self.random_draws, self.seed)
-        folder = self.run_folder or Path("runs") / f"ablate-{name}"
+        folder = self.run_folder or Path("runs") / f"ablate-{name.replace('/', '-')}"
         parts = KeptParts(folder, self.settings(model, suites))
         for note in notes:
             print(note, flush=True)
@@ -201,7 +201,7 @@ def choose_sets(
         seed: of the draws.
     """
     from glassformer.analysis.ablation import head_name
-    from glassformer.analysis.groups import random_heads
+    from glassformer.analysis.groups import random_heads, short_layers
 
     if not groups:
         every = [(layer, head) for layer, size in enumerate(sizes) for head in range(size)]
@@ -214,6 +214,12 @@ def choose_sets(
         whole = [n for n, size in enumerate(sizes) if sum(layer == n for layer, _ in heads) == size]
         notes += [
             f"{group}: every head of layer {n} is taken away; its attention adds its bias only" for n in whole
+        ]
+        notes += [
+            f"{group}: layer {layer} has {missing} too few other heads to draw from, so that "
+            f"{'one comes' if missing == 1 else f'{missing} come'} from the layers nearest to it"
+            for layer, missing in short_layers(heads, sizes).items()
+            if draws
         ]
         try:
             others = random_heads(heads, sizes, draws, seed) if draws else []

@@ -50,7 +50,7 @@ class Analyze(Command):
         from glassformer.analysis.head_settings import GROUPS, Settings
         from glassformer.analysis.head_study import HeadStudy, digest, untrained
         from glassformer.analysis.sentences import draw, sentences
-        from glassformer.cli.targets import load_model
+        from glassformer.cli.targets import load_model, model_name
         from glassformer.data import CountProgress, documents
         from glassformer.visualization import check_writable, draw_head_map, save_picture
 
@@ -68,7 +68,7 @@ class Analyze(Command):
         if not texts:
             raise ValueError(f"no sentence of 4 to 64 words in {self.data}")
         model: Any = load_model(self.target)
-        name = "/".join(Path(self.target).with_suffix("").parts[-2:]).strip("/")
+        name = model_name(self.target)
         folder = self.run_folder or Path("runs") / f"analyze-{name.replace('/', '-')}"
         data = {"source": self.data, "sentences": len(texts), "sha256": digest(texts)}
         progress = CountProgress()

@@ -31,6 +31,12 @@ def model_path(target: str) -> Path | None:
     raise ValueError(f"{path} holds neither a model (config.json) nor a run (checkpoints)")
 
 
+def model_name(target: str) -> str:
+    """What a target is called in reports, however it was spelled: its folder's name and its own."""
+    path = Path(target).resolve() if Path(target).exists() else Path(target)
+    return "/".join((path.with_suffix("") if path.is_file() else path).parts[-2:]).strip("/")
+
+
 def load_model(target: str) -> TransformerModel:
     """The model of a folder, a file or a name on the hub, ready to be used on the best device there is."""
     from glassformer.pretrained import from_pretrained

@@ -43,7 +43,7 @@ class Translate(Command):
         require(model, "translate", self.target)
         tokenizer = tokenizer_of(model, self.target)
         for sources in batches(lines(self.text), self.batch_size):
-            ids = [tokenizer.add_marks(row) for row in tokenizer.encode_batch(sources)]
+            ids = [[*row, model.end_token] for row in tokenizer.encode_batch(sources)]
             targets = model.generate(ids, self.max_new_tokens, **self.options())
             for number, target in enumerate(targets):
                 rank = f"{number % self.n_best + 1}\t" if self.n_best > 1 else ""

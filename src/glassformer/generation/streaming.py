@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glassformer.contracts import LanguageModel
 from glassformer.generation.context import Context, Overflow, check_room, overflow_policy
-from glassformer.generation.prompts import Prompt, is_single, read_prompt
+from glassformer.generation.prompts import Prompt, check_sequences, read_prompt
 from glassformer.generation.sampling import Sampler
 from glassformer.generation.stopping import StopRule
 
@@ -111,10 +111,7 @@ def open_context(
         raise TypeError(f"max_new_tokens must be a whole number, got {max_new_tokens!r}")
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be 0 or above, got {max_new_tokens}")
-    if num_return_sequences < 1:
-        raise ValueError(f"num_return_sequences must be at least 1, got {num_return_sequences}")
-    if num_return_sequences > 1 and is_single(prompt):
-        raise ValueError("a flat prompt gives one sequence; for several make it a batch of one: [prompt]")
+    check_sequences(prompt, num_return_sequences)
     batch = read_prompt(prompt, attention_mask, model.vocab_size).to(_device(model, prompt))
     stop = StopRule(stop_tokens, pad_id, model.vocab_size, batch.ids.device)
     policy = overflow_policy(model, overflow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -150,7 +151,9 @@ class BERTModel(TransformerModel):
             TypeError: ids that are not integers.
 
         """
-        output: Tensor = self.head(self.hidden_states(input_ids, attention_mask, token_type_ids), self.pooler)
+        hidden = self.hidden_states(input_ids, attention_mask, token_type_ids)
+        first = None if attention_mask is None else attention_mask.int().argmax(1)  # behind padding
+        output: Tensor = self.head(hidden, partial(self.pooler, first=first))
         return output
 
     def hidden_states(

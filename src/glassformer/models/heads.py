@@ -1,16 +1,20 @@
 """What a model carries on top of its blocks: one module a task, chosen by one word.
 
-A head is called with the last hidden states ``(batch, seq, d_model)`` and the model's pooler.
+A head is called with the last hidden states ``(batch, seq, d_model)`` and with the model's pooler, which
+makes one vector of each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from glassformer.layers.feed_forward import Activation
+
+Pool = Callable[[Tensor], Tensor]
+"""``(batch, seq, d_model) -> (batch, d_model)``."""
 
 
 class Pooler(nn.Module):
@@ -20,23 +24,35 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(d_model, d_model)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """``(batch, seq, d_model) -> (batch, d_model)``."""
-        return torch.tanh(self.dense(hidden[:, 0]))
+    def forward(self, hidden: Tensor, first: Tensor | None = None) -> Tensor:
+        """``(batch, seq, d_model) -> (batch, d_model)``; ``first`` as for ``FirstToken``."""
+        return torch.tanh(self.dense(first_token(hidden, first)))
 
 
 class FirstToken(nn.Module):
     """The first token's vector as it is."""
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """``(batch, seq, d_model) -> (batch, d_model)``."""
-        return hidden[:, 0]
+    def forward(self, hidden: Tensor, first: Tensor | None = None) -> Tensor:
+        """``(batch, seq, d_model) -> (batch, d_model)``.
+
+        Args:
+            hidden: the last hidden states.
+            first: the column of each row's first token, ``(batch,)``, where padding stands before it.
+        """
+        return first_token(hidden, first)
+
+
+def first_token(hidden: Tensor, first: Tensor | None) -> Tensor:
+    """Of each row the vector in column ``first``, or in the first one: ``(batch, d_model)``."""
+    if hidden.size(1) == 0:
+        raise ValueError("a text without tokens has no first one: give at least one")
+    return hidden[:, 0] if first is None else hidden[torch.arange(len(hidden), device=hidden.device), first]
 
 
 class NoHead(nn.Module):
     """The last hidden states as they are."""
 
-    def forward(self, hidden: Tensor, pooler: nn.Module) -> Tensor:
+    def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model)``, unchanged."""
         return hidden
 
@@ -56,7 +72,7 @@ class MaskedLMHead(nn.Module):
         transformed: Tensor = self.norm(self.activation(self.dense(hidden)))
         return transformed
 
-    def forward(self, hidden: Tensor, pooler: nn.Module) -> Tensor:
+    def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model) -> (batch, seq, vocab_size)``."""
         logits: Tensor = self.decoder(self.transform(hidden))
         return logits
@@ -70,7 +86,7 @@ class ClassificationHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(d_model, num_labels)
 
-    def forward(self, hidden: Tensor, pooler: nn.Module) -> Tensor:
+    def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model) -> (batch, labels)``."""
         logits: Tensor = self.classifier(self.dropout(pooler(hidden)))
         return logits
@@ -84,7 +100,7 @@ class TokenClassificationHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(d_model, num_labels)
 
-    def forward(self, hidden: Tensor, pooler: nn.Module) -> Tensor:
+    def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model) -> (batch, seq, labels)``."""
         logits: Tensor = self.classifier(self.dropout(hidden))
         return logits

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glassformer.attention import MultiHeadAttention, causal
 from glassformer.generation import generate as generate_tokens
-from glassformer.generation.prompts import Prompt, is_single, read_prompt
+from glassformer.generation.prompts import Prompt, check_sequences, is_single, read_prompt
 from glassformer.generation.streaming import evaluating
 from glassformer.models.base import TransformerModel
 from glassformer.models.encoder_decoder import ConditionedDecoder, Stack
@@ -216,6 +216,8 @@ class T5Model(TransformerModel):
 
         """
         check_ids(decoder_input_ids, self.vocab_size, "decoder_input_ids")
+        if len(decoder_input_ids) != len(memory):
+            raise ValueError(f"{len(decoder_input_ids)} targets do not belong to {len(memory)} sources")
         seen = 0 if cache is None else cache[0].length
         positions, real = read_mask(decoder_input_ids, decoder_attention_mask, seen, "decoder_attention_mask")
         x = self.token_embedding(decoder_input_ids) * self.embedding_scale
@@ -260,6 +262,7 @@ class T5Model(TransformerModel):
             batch = read_prompt(input_ids, None, self.vocab_size)
             columns = torch.arange(batch.ids.size(1))
             source, mask = batch.ids, columns >= torch.tensor(batch.padding)[:, None]
+        check_sequences(input_ids, options.get("num_return_sequences", 1))
         options = {"stop_tokens": [self.end_token], "pad_id": self.pad_token, **options}
         with evaluating(self):
             decoder = self.conditioned_on(source.to(self.device), mask.to(self.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -18,16 +18,18 @@ from glassformer.models import GPTModel, TransformerModel
 from glassformer.pretrained.building import build
 from glassformer.pretrained.configs import ConfigReader
 from glassformer.pretrained.conversion import Entry, Table, layers, named, same
+from glassformer.pretrained.gguf_header import check_header
 from glassformer.pretrained.gguf_tokenizers import read_tokenizer
 from glassformer.pretrained.tensor_files import map_file
 
 
-def read_gguf(path: Path, dtype: torch.dtype | None = None) -> TransformerModel:
+def read_gguf(path: Path, dtype: torch.dtype | None = None, ignore: Sequence[str] = ()) -> TransformerModel:
     """The model of a GGUF file, with its tokenizer.
 
     Args:
         path: the file.
         dtype: of the parameters; None is float32.
+        ignore: keys of its metadata that are not to be read.
 
     Raises:
         ImportError: the package ``gguf`` is not installed.
@@ -36,7 +38,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None) -> TransformerModel:
 
     """
     file = GGUFFile(path)
-    config = ConfigReader(file.metadata, str(path))
+    config = ConfigReader(file.metadata, str(path), ignore)
     keywords = read_config(config, file)
     names = partial(table, biased=has_biases(file))
     model = build(GPTModel, keywords, str(path), names, file, dtype or torch.float32)
@@ -59,6 +61,7 @@ class GGUFFile:
     def __init__(self, path: Path) -> None:
         self._gguf = _library()
         self.source, self._path = str(path), path
+        check_header(path)
         try:
             reader = self._gguf.GGUFReader(path)
             self.metadata: dict[str, Any] = {k: field.contents() for k, field in reader.fields.items()}

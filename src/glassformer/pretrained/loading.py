@@ -52,7 +52,7 @@ def from_pretrained(
     if path.is_file():
         if path.suffix != ".gguf":
             raise ValueError(f"{path} is a file, but no .gguf: give the folder that holds config.json")
-        model = read_gguf(path, dtype)
+        model = read_gguf(path, dtype, ignore)
     else:
         model = _from_folder(path, dtype, ignore)
     check_tokenizer(model, path)

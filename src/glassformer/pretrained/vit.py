@@ -21,6 +21,7 @@ def read_config(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
     """Keywords of ``ViTModel``."""
     config.expect("pooler_act", "tanh")
     d_model = config.size("hidden_size")
+    head = HEADS[config.architecture(HEADS, "ViTModel")]
     config.expect("pooler_output_size", d_model)
     return {
         "image_size": _side(config, "image_size", 224),
@@ -34,8 +35,8 @@ def read_config(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
         "qkv_bias": config.flag("qkv_bias", True),
         "norm_eps": config.number("layer_norm_eps", default=1e-12),
         "dropout": config.dropout("hidden_dropout_prob", "attention_probs_dropout_prob"),
-        "pooler": has_pooler(tensors),
-        "head": HEADS[config.architecture(HEADS, "ViTModel")],
+        "pooler": head == "none" and has_pooler(tensors),  # their classifier reads the class token as it is
+        "head": head,
         "labels": config.labels() or 2,
     }
 

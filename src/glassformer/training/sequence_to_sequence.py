@@ -113,6 +113,10 @@ class SequenceToSequenceTask:
         pairs = deal(read_pairs(data.source), lambda pair: pair.source, data.fractions, data.split_seed)
         tokenizer = make_pair_tokenizer(data, pairs["train"]) if tokenizer is None else tokenizer
         marks = MarkedTokens(tokenizer, data.seq_len)
+        if config.task.num_beams > tokenizer.vocab_size:
+            raise ValueError(
+                f"num_beams={config.task.num_beams} is more than the {tokenizer.vocab_size} tokens there are"
+            )
         encoded = {split: [marks.encode(pair) for pair in part] for split, part in pairs.items()}
         smoothing = config.task.label_smoothing
         batches = PairBatches(encoded["train"], config.batch_size, config.seed)
@@ -173,6 +177,8 @@ class MarkedTokens:
     def __init__(self, tokenizer: Tokenizer, longest: int) -> None:
         if tokenizer.end_of_text is None:
             raise ValueError("a target needs an end: choose a tokenizer that has an end-of-text token")
+        if longest < 2:
+            raise ValueError(f"seq_len must leave room for a token before the end, at least 2, not {longest}")
         self.tokenizer, self.longest = tokenizer, longest
         self.end: int = tokenizer.end_of_text
         self.pad = self.end if tokenizer.pad_token is None else tokenizer.pad_token

@@ -172,6 +172,10 @@ def _encode(
 ) -> list[EncodedText]:
     """Ids with their marks, the end of a text that is too long cut off."""
     room = longest - len(tokenizer.add_marks([]))
+    if room < 1:
+        raise ValueError(
+            f"seq_len must leave room for a token beside the {longest - room} marks, not {longest}"
+        )
     encoded = tokenizer.encode_batch([text.text for text in texts])
     return [
         EncodedText(tokenizer.add_marks(ids[:room]), labels.index(text.label))

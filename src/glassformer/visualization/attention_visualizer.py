@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from glassformer.analysis import (
-    EncoderDecoder,
-    HeadReport,
-    Pair,
-    Reading,
-    Settings,
-    analyze_heads,
-    read,
-    read_image,
-    read_pair,
-)
+from glassformer.analysis import HeadReport, Settings, analyze_heads, read_image
 from glassformer.analysis.images import Picture
-from glassformer.attention import attentions_of, record_attention
+from glassformer.attention import record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.visualization.explorer import Explorer, explore
-from glassformer.visualization.head_map import draw_head_map
-from glassformer.visualization.heat_maps import Weights, draw_head, draw_heads
+from glassformer.visualization.head_map import picture_of_head_map
+from glassformer.visualization.heat_maps import draw_head, draw_heads
 from glassformer.visualization.image_maps import draw_image_heads
+from glassformer.visualization.logit_lens_map import picture_of_lens
+from glassformer.visualization.looking import Text, look, name_of
 from glassformer.visualization.pictures import check_writable, save_picture
-
-Text = str | Sequence[int]
-Allowed = npt.NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Who looks at whom: what stands beside the rows and columns of a picture."""
-
-    queries: Reading
-    keys: Reading
-    caption: str
-    notes: tuple[str, ...]
-    row: str = "query: looks"
-    """What a row is."""
+from glassformer.visualization.rollout_bars import picture_of_rollout
 
 
 class AttentionVisualizer:
@@ -90,12 +63,12 @@ class AttentionVisualizer:
             OSError: the place cannot be written to; known before the work.
         """
         self._check(save_path)
-        sides, weights, allowed = self._look(text, layer, None, kind, target_text)
+        sides, weights, allowed = look(self.model, text, layer, None, kind, target_text)
         figure = draw_heads(
             weights,
             sides.queries.labels,
             sides.keys.labels,
-            title=f"{self._name(kind)}, layer {layer}: where each head looks",
+            title=f"{name_of(self.model, kind)}, layer {layer}: where each head looks",
             caption=sides.caption,
             notes=sides.notes,
             allowed=allowed,
@@ -118,18 +91,101 @@ class AttentionVisualizer:
         Arguments and errors as ``plot_attention_heads``; a head that does not exist is a ValueError too.
         """
         self._check(save_path)
-        sides, weights, allowed = self._look(text, layer, [head], kind, target_text)
+        sides, weights, allowed = look(self.model, text, layer, [head], kind, target_text)
         figure = draw_head(
             weights[0],
             sides.queries.labels,
             sides.keys.labels,
-            title=f"{self._name(kind)}, layer {layer}, head {head}: where it looks",
+            title=f"{name_of(self.model, kind)}, layer {layer}, head {head}: where it looks",
             caption=sides.caption,
             notes=sides.notes,
             allowed=allowed,
             row=sides.row,
         )
         return self._saved(figure, save_path)
+
+    def plot_cross_attention(
+        self, text: Text, layer: int, target_text: Text | None = None, save_path: str | Path | None = None
+    ) -> Figure:
+        """Every head of a layer in which the target looks at the source; rows bear what is written there.
+
+        Arguments and errors as ``plot_attention_heads``; a model that writes no target is a ValueError.
+        """
+        return self.plot_attention_heads(text, layer, save_path, kind="cross", target_text=target_text)
+
+    def plot_rollout(
+        self,
+        example: Text | Picture,
+        position: int | None = None,
+        save_path: str | Path | None = None,
+        *,
+        target_text: Text | None = None,
+        faithfulness: bool | None = None,
+    ) -> Figure:
+        """What the model's answer was made of, by attention followed through all layers.
+
+        Rollout, and beside it the one that is weighted by gradients where the model says something that has
+        any; each with the score of its deletion test (``analysis.deletion``). An image gets them laid over.
+
+        Args:
+            example: what the model reads: a text, token ids, or an image.
+            position: the token whose answer it is; below zero counts from the end. Default: the last, the
+                first mask of a text with masks, or the mean of all where the model has no head.
+            save_path: where to write the picture.
+            target_text: what an encoder-decoder writes; its source is what bars are for.
+            faithfulness: whether there is a deletion test, of hundreds of readings. Default: for at most 64
+                tokens.
+
+        Raises:
+            ValueError: a position that does not exist, an empty text, a single token to be deleted, a text
+                without a mask for a model that guesses masks.
+            TypeError: what the model does not read, or a position where it has none to choose.
+            OSError: the place cannot be written to; known before the work.
+        """
+        self._check(save_path)
+        figure = picture_of_rollout(self.model, example, position, target_text, faithfulness)
+        return self._saved(figure, save_path)
+
+    def plot_logit_lens(
+        self,
+        text: Text,
+        save_path: str | Path | None = None,
+        *,
+        target_text: Text | None = None,
+        positions: Sequence[int] | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> Figure:
+        """What the model would say at each position if it stopped after each layer.
+
+        Args:
+            text: what the model reads, or token ids.
+            save_path: where to write the picture.
+            target_text: what an encoder-decoder writes; its positions are drawn.
+            positions: that are drawn. Default: the last 24 at most.
+            layers: as ``analysis.logit_lens`` numbers them: 0 is what enters the first.
+
+        Raises:
+            ValueError: a layer or position that does not exist, or an empty text.
+            TypeError: a model without a head over a vocabulary.
+            OSError: the place cannot be written to; known before the work.
+        """
+        self._check(save_path)
+        figure = picture_of_lens(self.model, text, target_text, positions, layers)
+        return self._saved(figure, save_path)
+
+    def plot_head_map(self, report: HeadReport | str | Path, save_path: str | Path | None = None) -> Figure:
+        """The names that an analysis gave to this model's heads.
+
+        Args:
+            report: what ``analyze_head_patterns`` returned, or the ``heads.json`` that it was saved as.
+            save_path: where to write the picture.
+
+        Raises:
+            ValueError: no report, or one of a model with other heads.
+            OSError: no such file, or the place cannot be written to.
+        """
+        self._check(save_path)
+        return self._saved(picture_of_head_map(self.model, report), save_path)
 
     def plot_vit_attention(self, image: Picture, layer: int, save_path: str | Path | None = None) -> Figure:
         """Every head of a layer: the class token's weights on the patches, laid over the image.
@@ -153,7 +209,7 @@ class AttentionVisualizer:
         figure = draw_image_heads(
             weights[:, -rows * columns :].reshape(-1, rows, columns),
             reading.shown(),
-            title=f"{self._name(None)}, layer {layer}: where the class token looks",
+            title=f"{name_of(self.model)}, layer {layer}: where the class token looks",
             notes=reading.notes,
         )
         return self._saved(figure, save_path)
@@ -212,65 +268,8 @@ class AttentionVisualizer:
         self._check(save_path)
         report = analyze_heads(self.model, dataset, settings)
         if save_path is not None:
-            kind = report.settings["kind"]
-            save_picture(draw_head_map(report, title=self._name(kind)), save_path)
+            save_picture(picture_of_head_map(self.model, report), save_path)
         return report
-
-    def _look(
-        self, text: Text, layer: int, heads: Sequence[int] | None, kind: str | None, target: Text | None
-    ) -> tuple[Sides, Weights, Allowed]:
-        """Let the model read; the weights ``(head, query, key)`` of a layer, and what it may attend to."""
-        with record_attention(self.model, [layer], heads, kind):
-            pass  # refuses what does not exist before anything is computed
-        model = self.model
-        if isinstance(model, EncoderDecoder) and kind == "encoder":
-            sides = self._sides_of_text(text)
-            forward = partial(model.encode, self._batch(sides.keys))
-        elif isinstance(model, EncoderDecoder) or target is not None:
-            pair = read_pair(model, text, target)
-            sides = self._sides_of_pair(pair, text, target, crosses=kind == "cross")
-            forward = partial(model, self._batch(pair.source), self._batch(pair.target))
-        else:
-            sides = self._sides_of_text(text)
-            forward = partial(model, self._batch(sides.keys))
-        with (
-            torch.no_grad(),
-            evaluating(self.model),
-            record_attention(self.model, [layer], heads, kind) as recording,
-        ):
-            forward()
-        weights, allowed = recording[layer], recording.allowed[layer]
-        visible = None if allowed is None else allowed.expand_as(weights)[0, 0].cpu().numpy()
-        return sides, weights[0].float().cpu().numpy(), visible
-
-    def _sides_of_text(self, text: Text) -> Sides:
-        reading = read(self.model, text)
-        return Sides(reading, reading, self._quoted(text, reading), reading.notes)
-
-    def _sides_of_pair(self, pair: Pair, text: Text, target: Text | None, *, crosses: bool) -> Sides:
-        said = self._quoted(target, pair.written)
-        caption, notes = f"{self._quoted(text, pair.source)} → {said}", pair.source.notes + pair.written.notes
-        if crosses:
-            return Sides(pair.written, pair.source, caption, notes, "query: writes this")
-        return Sides(pair.target, pair.target, caption, notes)
-
-    def _batch(self, reading: Reading) -> Tensor:
-        return torch.tensor([reading.ids], device=self.model.device)
-
-    def _name(self, kind: str | None) -> str:
-        kinds = attentions_of(self.model)
-        layers = kinds[kind or next(iter(kinds))]
-        family = type(self.model).__name__.removesuffix("Model")
-        which = f" {kind} attention" if len(kinds) > 1 else ""
-        return f"{family}{which}, {len(layers)} layers x {layers[0].num_heads} heads"
-
-    def _quoted(self, text: Text | None, reading: Reading) -> str:
-        tokenizer = self.model.tokenizer
-        if text is None and tokenizer is not None:
-            end = getattr(self.model, "end_token", None)
-            known = [token for token in reading.ids if token != end and token < tokenizer.vocab_size]
-            text = tokenizer.decode(known)
-        return f"“{' '.join(text.split())}”" if isinstance(text, str) else f"{len(reading.ids)} token ids"
 
     @staticmethod
     def _check(save_path: str | Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -12,6 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glassformer.analysis.head_report import HeadReport, Row
+from glassformer.attention import choose_kind
+from glassformer.models import TransformerModel
+from glassformer.visualization.looking import name_of
 from glassformer.visualization.pictures import MASKED, style
 
 CELL = (0.62, 0.36)
@@ -67,6 +71,24 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
         heading = f"{title or report.model}: what each head does"
         figure.suptitle("\n".join([heading, *caption]), fontsize=9, x=0.01, ha="left")
     return figure
+
+
+def picture_of_head_map(model: TransformerModel, report: HeadReport | str | Path) -> Figure:
+    """``draw_head_map`` of a report, or of the file that holds it, on this model.
+
+    Raises:
+        OSError: no such file.
+        ValueError: no report, or one of a model with other heads.
+    """
+    report = report if isinstance(report, HeadReport) else HeadReport.load(report)
+    kind, attentions = choose_kind(model, report.settings.get("kind"))
+    heads = {(layer, head) for layer, module in enumerate(attentions) for head in range(module.num_heads)}
+    measured = {(row["layer"], row["head"]) for row in report.rows}
+    if measured != heads:
+        layer, head = min(measured ^ heads)
+        lacks = "the model" if (layer, head) in measured else "the report"
+        raise ValueError(f"the report of {report.model} is of another: {lacks} has no head {layer}.{head}")
+    return draw_head_map(report, title=name_of(model, kind))
 
 
 def short(name: str) -> str:

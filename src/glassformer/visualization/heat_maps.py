@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glassformer.visualization.pictures import character_width, printable, style, weight_colours
+from glassformer.visualization.pictures import add_heading, printable, style, weight_colours
 
 MOST_LABELS = 64
 """Tokens that all get a label; of longer texts, evenly spaced ones do."""
@@ -94,6 +93,13 @@ def draw_head(
     return figure
 
 
+def token_places(labels: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Where tokens are written along a side; where they are too many, every second, third, ... one."""
+    every = math.ceil(len(labels) / MOST_LABELS)
+    places = list(range(0, len(labels), every))
+    return places, [printable(labels[place]) for place in places]
+
+
 def _size(queries: Sequence[str], keys: Sequence[str], cell: float, least: float) -> tuple[float, float]:
     """Width and height of a map in inches: cells are squares unless that makes it too small."""
     width, height = (cell * min(len(labels), MOST_LABELS) for labels in (keys, queries))
@@ -112,20 +118,13 @@ def _heat_map(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | Non
 
 
 def _label_columns(axes: Axes, keys: Sequence[str]) -> None:
-    axes.set_xticks(*_places(keys), rotation=90, fontsize=7)
+    axes.set_xticks(*token_places(keys), rotation=90, fontsize=7)
     axes.set_xlabel("key: is looked at")
 
 
 def _label_rows(axes: Axes, queries: Sequence[str], row: str) -> None:
-    axes.set_yticks(*_places(queries), fontsize=7)
+    axes.set_yticks(*token_places(queries), fontsize=7)
     axes.set_ylabel(row)
-
-
-def _places(labels: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Where tokens are written along a side; where they are too many, every second, third, ... one."""
-    every = math.ceil(len(labels) / MOST_LABELS)
-    places = list(range(0, len(labels), every))
-    return places, [printable(labels[place]) for place in places]
 
 
 def _write_numbers(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> None:
@@ -151,19 +150,4 @@ def _finish(
     bar.set_label("attention weight (square-root scale)")
     bar.set_ticks([0, 0.05, 0.1, 0.25, 0.5, 1])
     bar.outline.set_linewidth(0.4)
-    grey = "   grey: may not be attended to" if has_masked else ""
-    size = min(max(9.0, width), 18)
-    lines = _caption_lines(caption, "; ".join(notes), grey, width * 72 / size)
-    figure.suptitle("\n".join([title, *lines]), fontsize=size, x=0.01, ha="left")
-
-
-def _caption_lines(caption: str, notes: str, grey: str, ems: float) -> list[str]:
-    """One line where all of it fits; else the caption gives way, and the notes follow it whole.
-
-    A line holds ``ems`` characters as wide as they are high.
-    """
-    whole = f"{caption}; {notes}{grey}" if notes else f"{caption}{grey}"
-    room = int(ems / max(0.6, character_width(printable(whole, len(whole)))))
-    if len(whole) <= room:
-        return [printable(whole, room)]
-    return [printable(caption, room), *textwrap.wrap(f"{notes}{grey}".strip(), room)]
+    add_heading(figure, title, caption, notes, "grey: may not be attended to" if has_masked else "")

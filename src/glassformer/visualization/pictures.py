@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,26 @@ def character_width(text: str) -> float:
     return float(font.get_width_height()[0]) / 64 / 100 / max(1, len(text))
 
 
+def add_heading(
+    figure: Figure, title: str, caption: str, notes: Sequence[str] = (), legend: str = ""
+) -> None:
+    """Put a title over a picture, and under it what was read, which gives way where the picture is narrow.
+
+    Args:
+        figure: larger pictures get larger letters.
+        title: what is shown.
+        caption: the text; shortened where all of it does not fit into one line.
+        notes: what a reader should know; never shortened.
+        legend: what signs mean that the picture does not explain itself; never shortened.
+    """
+    width = figure.get_size_inches()[0]
+    size = min(max(9.0, width), 18)
+    ems = width * 72 / size
+    heading = textwrap.wrap(title, int(0.97 * ems / character_width(title)))
+    lines = _caption_lines(caption, "; ".join(notes), f"   {legend}" if legend else "", ems)
+    figure.suptitle("\n".join([*heading, *lines]), fontsize=size, x=0.01, ha="left")
+
+
 def check_writable(path: str | Path) -> Path:
     """Make sure, before any work, that a picture can be saved there; its folder is made if it is missing.
 
@@ -91,6 +113,18 @@ def save_picture(figure: Figure, path: str | Path) -> Path:
     with style(), atomic_path(path) as temporary:
         figure.savefig(temporary, format=kind, metadata=dates[kind], facecolor="white")
     return path
+
+
+def _caption_lines(caption: str, notes: str, legend: str, ems: float) -> list[str]:
+    """One line where all of it fits; else the caption gives way, and the notes follow it whole.
+
+    A line holds ``ems`` characters as wide as they are high.
+    """
+    whole = f"{caption}; {notes}{legend}" if notes else f"{caption}{legend}"
+    room = int(ems / max(0.6, character_width(printable(whole, len(whole)))))
+    if len(whole) <= room:
+        return [printable(whole, room)]
+    return [printable(caption, room), *textwrap.wrap(f"{notes}{legend}".strip(), room)]
 
 
 @cache

@@ -32,6 +32,8 @@ class Question:
     """What stands for a head that is off: "zero" or "mean"."""
     temperature: float = 1.0
     top_k: int = 0
+    analyses: bool = False
+    """Whether an explorer page has logit lens, rollout and scores in parts, which take their time."""
 
 
 def read_question(body: bytes) -> Question:
@@ -108,6 +110,12 @@ def _top_k(value: Any) -> int:
     return value
 
 
+def _analyses(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"analyses must be true or false, not {_shown(value)}")
+    return value
+
+
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "text": _text,
     "written": _written,
@@ -115,6 +123,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "how": _how,
     "temperature": _temperature,
     "top_k": _top_k,
+    "analyses": _analyses,
 }
 
 

@@ -67,19 +67,20 @@ class ComputingThread:
         with self._changed:
             if self._closed:
                 raise AbandonedError("the server is ending")
-            if len(self._line) >= self.waiting:
+            if len(self._line) + (self._running is not None) > self.waiting:
                 raise BusyError(f"the model is busy, and {len(self._line)} texts wait: try again soon")
             self._line.append(job)
             self._changed.notify()
         return job
 
-    def abandon(self, job: Job) -> None:
-        """Nobody waits for a job any more: out of the line with it, or an end to it."""
+    def abandon(self, job: Job, why: str = "nobody waits for it") -> None:
+        """Out of the line with a job, or an end to it; whoever still waits is told why."""
         with self._changed:
             job.abandoned = True
             if job in self._line:
                 self._line.remove(job)
-                job.result.set_exception(AbandonedError("nobody waits for it"))
+            if not job.result.done():
+                job.result.set_exception(AbandonedError(why))
 
     @property
     def load(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class ComputingThread:
             jobs = [*self._line, *([self._running] if self._running else [])]
             self._changed.notify()
         for job in jobs:
-            self.abandon(job)
+            self.abandon(job, "the server is ending")
         self._thread.join(patience)
         if self._thread.is_alive():
             return False
@@ -117,11 +118,19 @@ class ComputingThread:
                     return
                 job = self._running = self._line.popleft()
             job.deadline = time.monotonic() + self.seconds
-            if not job.result.set_running_or_notify_cancel():
-                continue
             try:
-                job.result.set_result(job.work())
+                self._settle(job, job.work())
             except Exception as error:
+                self._settle(job, None, error)
+
+    def _settle(self, job: Job, result: Any, error: Exception | None = None) -> None:
+        """Say what came of a job, where somebody still wants to know."""
+        with self._changed:
+            if job.result.done():
+                return
+            if error is None:
+                job.result.set_result(result)
+            else:
                 job.result.set_exception(error)
 
     def _ask(self, module: nn.Module, args: Any) -> None:

@@ -125,7 +125,7 @@ class _Server(uvicorn.Server):
 
 
 class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 that does not wait for ever for the rest of a request's head."""
+    """HTTP/1.1 that does not wait for ever for a request, nor answers one that turned out to be none."""
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -141,6 +141,17 @@ class ImpatientProtocol(H11Protocol):
             self._stop_waiting()
         elif self._waiting is None and self.conn.trailing_data[0]:
             self._waiting = self.loop.call_later(SLOWEST_REQUEST, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; what was being answered when it turned out so is left."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if answering and self.cycle.response_started:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing to wait for."""

@@ -19,6 +19,7 @@ class Live {
     at("guesses-title").textContent = about.says ? `What the model expects: ${about.says}` : "This model has no head that guesses tokens";
     for (const id of ["guesses-box", "writing"]) at(id).hidden = !about.says;
     at("how").options[1].textContent = `its mean over ${about.mean_over}`;
+    at("text").value = about.example;
     this.switches = new Switches(at("switches"), about, () => this.changed());
     this.listen();
     this.ready = this.look();
@@ -98,7 +99,7 @@ class Live {
   }
 
   full() {
-    return this.about.says.includes("[MASK]") ? "Put [MASK] into the text where a token is to be guessed." : `The model reads no more than ${this.about.longest} tokens: nothing can be added.`;
+    return this.about.says.includes("[MASK]") ? "No [MASK] is open: put one into the text where a token is to be guessed." : `The model reads no more than ${this.about.longest} tokens: nothing can be added.`;
   }
 
   async go() {
@@ -142,7 +143,7 @@ class Live {
     this.busy(true);
     at("explore").textContent = "Reading …";
     const question = this.question;
-    const answer = await this.ask("/api/explore", question);
+    const answer = await this.ask("/api/explore", { ...question, analyses: at("analyses").checked });
     at("explore").textContent = "Show every head on this text";
     this.busy(false);
     if (!answer) return;

@@ -86,6 +86,7 @@ class LiveModel:
             "parameters": self.model.num_parameters(),
             "kinds": self.kinds,
             "says": self.speaker.says,
+            "example": self.speaker.example,
             "longest": self.longest,
             "longest_text": LONGEST_TEXT,
             "mean_over": "the text on this page" if self.texts is None else f"{len(self.texts)} texts",
@@ -137,6 +138,7 @@ class LiveModel:
             contents = gather(
                 self.model,
                 **self.speaker.shown(reading.ids, list(question.written)),
+                analyses=question.analyses,
                 faithfulness=False,
             )
         notes = list(reading.notes)

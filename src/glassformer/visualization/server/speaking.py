@@ -22,6 +22,8 @@ class Speaker(Protocol):
 
     says: str
     """What its probabilities are of; empty where it has none to give."""
+    example: str
+    """A text to begin with."""
 
     def reading(self, text: str) -> Reading:
         """The text as the model reads it."""
@@ -65,6 +67,7 @@ class Silent:
     """A model without a head over a vocabulary: its text is read, and that is all."""
 
     says = ""
+    example = "The cat sat on the mat because"
 
     def __init__(self, model: Any, longest: int) -> None:
         self.model, self.longest = model, longest
@@ -128,6 +131,7 @@ class Filling(Silent):
     """An encoder with a head for masked tokens: what the first hole hides that is not filled yet."""
 
     says = f"the first {MASK}"
+    example = f"The cat sat on the {MASK}."
 
     def __init__(self, model: Any, longest: int, mask: int) -> None:
         super().__init__(model, longest)

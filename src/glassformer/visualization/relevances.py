@@ -1,0 +1,159 @@
+"""What a picture of rollout shows: each input's share in a model's answer, and whether it can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from glassformer.analysis.deletion import Deletion, deletion_test
+from glassformer.analysis.examples import inputs_of
+from glassformer.analysis.outcomes import (
+    ClassProbability,
+    Outcome,
+    Similarity,
+    TargetProbability,
+    TokenProbability,
+    outcome_of,
+)
+from glassformer.analysis.rollout import (
+    attention_rollout,
+    choose_stack,
+    gradient_rollout,
+    relevance_for,
+)
+from glassformer.generation.streaming import evaluating
+from glassformer.models import TransformerModel
+from glassformer.models.heads import TokenClassificationHead
+from glassformer.visualization.looking import label_of
+from glassformer.visualization.pictures import printable
+
+QUICK = 64
+"""Tokens of an input that is deleted piece by piece without being asked."""
+AFFORDABLE = 100_000_000
+"""Weights of a whole stack that a graph for gradients is held beside."""
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """How the answer is shared out among the inputs."""
+
+    name: str
+    shares: npt.NDArray[np.float64]
+    """``(key,)``, summing to one."""
+    test: Deletion | None = None
+
+    @property
+    def said(self) -> str:
+        """The name, with the score of its deletion test and where 95 % of random orders leave it."""
+        if self.test is None:
+            return f"{self.name}\nfaithfulness not tested"
+        rounded = (round(number, 2) + 0 for number in (self.test.score, *self.test.interval()))  # no -0
+        score, low, high = (f"{number:.2f}".replace("-", "\N{MINUS SIGN}") for number in rounded)
+        return f"{self.name}\nfaithfulness {score} ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answer, and what it is put down to."""
+
+    outcome: Outcome
+    kind: str
+    """Of the attention that was followed."""
+    answer: str
+    """The outcome in words, with its probability."""
+    relevances: list[Relevance]
+    notes: list[str]
+    """What a reader of the picture should know."""
+
+
+def explain(
+    model: TransformerModel, example: Any, position: int | None = None, faithfulness: bool | None = None
+) -> Explanation:
+    """Rollout, and where it can be had the one that is weighted by gradients, of a model's likeliest answer.
+
+    Of the second an input's share is what it adds for the answer: the row that the answer is read from,
+    without the one that each token begins with, divided by its sum.
+
+    Args:
+        model: of any family.
+        example: as ``analysis.examples.inputs_of`` takes it.
+        position: where the answer is read; as ``outcome_of``.
+        faithfulness: whether they are put to ``deletion_test``. Default: where there are at most 64 tokens.
+
+    Raises:
+        ValueError: a position that does not exist; as ``attention_rollout`` and ``deletion_test``.
+        TypeError: as ``outcome_of``.
+    """
+    inputs = inputs_of(model, example)
+    with torch.no_grad(), evaluating(model):
+        output = model(*inputs)
+        outcome = outcome_of(model, inputs, output, position)
+    rolled = {"rollout": attention_rollout(model, example)}
+    length, notes = len(rolled["rollout"]), []
+    kept = torch.arange(length, device=output.device)[None]
+    kind, stack = choose_stack(model, None)
+    if not outcome.has_slope:
+        notes.append("no gradient-weighted rollout: the model has no head")
+    elif sum(attention.num_heads for attention in stack) * length**2 > AFFORDABLE:
+        notes.append(f"no gradient-weighted rollout: {length} tokens take too much memory")
+    else:
+        rolled["gradient-weighted rollout"] = gradient_rollout(model, example, outcome)
+    tested = length <= QUICK if faithfulness is None else faithfulness
+    relevances = []
+    for name, matrix in rolled.items():
+        test = deletion_test(model, example, relevance_for(outcome, matrix), outcome) if tested else None
+        gained = matrix if name == "rollout" else matrix - torch.eye(length, dtype=matrix.dtype)
+        relevances.append(Relevance(name, _shares(relevance_for(outcome, gained)), test))
+    if tested:
+        unit = "nats" if outcome.has_slope else "cosine"
+        notes.append(
+            f"faithfulness: how much further the answer falls (area, {unit}) when inputs are deleted in this "
+            "order than in random ones; in brackets against 95 % of these"
+        )
+    answer = _in_words(outcome, model, float(outcome(output, kept)))
+    return Explanation(outcome, kind, answer, relevances, notes)
+
+
+def _shares(worth: Tensor) -> npt.NDArray[np.float64]:
+    """Parts of one; all zero where nothing is worth anything."""
+    worth = worth.clamp(min=0)
+    shares: npt.NDArray[np.float64] = (worth / worth.sum().clamp(min=1e-300)).numpy()
+    return shares
+
+
+def _quoted(model: TransformerModel, token: int) -> str:
+    return f"“{printable(label_of(model, token))}”"
+
+
+@singledispatch
+def _in_words(outcome: Any, model: Any, value: float) -> str:
+    return type(outcome).__name__
+
+
+@_in_words.register
+def _(outcome: TokenProbability, model: Any, value: float) -> str:
+    classes = isinstance(getattr(model, "head", None), TokenClassificationHead)
+    name = f"class {model.labels[outcome.token]}" if classes else _quoted(model, outcome.token)
+    return f"{name} (p = {np.exp(value):.2f})"
+
+
+@_in_words.register
+def _(outcome: TargetProbability, model: Any, value: float) -> str:
+    place = outcome.target_position
+    return f"{_quoted(model, outcome.token)} (p = {np.exp(value):.2f}), token {place} of the target,"
+
+
+@_in_words.register
+def _(outcome: ClassProbability, model: Any, value: float) -> str:
+    return f"class {model.labels[outcome.label]} (p = {np.exp(value):.2f})"
+
+
+@_in_words.register
+def _(outcome: Similarity, model: Any, value: float) -> str:
+    return "the mean of all output vectors"
