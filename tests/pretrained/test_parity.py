@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,11 @@ def causal_peer(model: nn.Module, inputs: Inputs) -> Outputs:
 def causal_ours(model: Any, inputs: Inputs) -> Outputs:
     arguments = (inputs["input_ids"], inputs["attention_mask"])
     return {"logits": model(*arguments), "hidden": model.hidden_states(*arguments)}
+
+
+def padded_behind(side: str) -> Inputs:
+    """The same, padded on the right: of a row that is padded on the left the peer pools the padding."""
+    return segments("right")
 
 
 def segments(side: str) -> Inputs:
@@ -240,7 +245,9 @@ CASES = {
     ),
     "bert": bert(transformers.BertModel),
     "bert_for_masked_lm": bert(transformers.BertForMaskedLM, hidden_act="gelu_new"),
-    "bert_for_classes": bert(transformers.BertForSequenceClassification, num_labels=5),
+    "bert_for_classes": replace(
+        bert(transformers.BertForSequenceClassification, num_labels=5), inputs=padded_behind
+    ),
     "bert_for_classes_of_tokens": bert(
         transformers.BertForTokenClassification, id2label=dict(enumerate("abcde"))
     ),

@@ -216,8 +216,9 @@ def test_layers_and_kinds_that_are_chosen():
     model.tokenizer = ByteTokenizer()
     contents = gather(model, "abc", target_text="de", kind="cross", layers=[2, 0], analyses=False)
     (attention,) = contents.attention
+    end = "\\x01"  # the mark that ends both
     assert (attention.kind, attention.layers) == ("cross", [0, 2])
-    assert (attention.queries, attention.keys) == (["d", "e"], ["a", "b", "c"])
+    assert (attention.queries, attention.keys) == (["d", "e", end], ["a", "b", "c", end])
     assert "2 of 3 layers" in contents.title
     with pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"):
         gather(model, "abc", layers=[3])

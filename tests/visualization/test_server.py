@@ -153,7 +153,7 @@ def test_top_k_of_one_is_the_likeliest_and_a_full_text_takes_no_token(model):
 def test_an_encoder_decoder_writes_its_target_and_has_heads_of_three_kinds():
     model = t5()
     live = LiveModel(model, name="t5")
-    expected = model.generate(list(TEXT.encode()), 3, temperature=0, stop_tokens=[])
+    expected = model.generate([*TEXT.encode(), model.end_token], 3, temperature=0, stop_tokens=[])
     written = ()
     for _ in range(3):
         written = (*written, live.step(Question(TEXT, written=written, temperature=0))["token"])

@@ -26,6 +26,7 @@ from glassformer.analysis.examples import inputs_of
 from glassformer.analysis.flow import flow
 from glassformer.analysis.images import ReadsImages
 from glassformer.analysis.outcomes import Outcome, outcome_of
+from glassformer.analysis.reading import marks_of
 from glassformer.analysis.rollout import attention_maps, attention_rollout, gradient_rollout, relevance_for
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
@@ -221,7 +222,7 @@ class _TakenOut:
 
     def __init__(self, model: TransformerModel, ids: Tensor, *others: Tensor) -> None:
         self.ids, self.others, self.length = ids[0], others, ids.size(1)
-        marks = [] if model.tokenizer is None else model.tokenizer.add_marks([])
+        marks = marks_of(model, model.tokenizer)([])
         self.fixed = {place for place, token in enumerate(self.ids.tolist()) if token in marks}
 
     def without(self, gone: Sequence[Sequence[int]]) -> tuple[tuple[Tensor, ...], Tensor]:

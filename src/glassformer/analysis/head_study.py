@@ -33,7 +33,7 @@ from glassformer.analysis.naming import (
 )
 from glassformer.analysis.parts import Parts
 from glassformer.analysis.patterns import Item, Material, Pattern
-from glassformer.analysis.reading import EncoderDecoder, read
+from glassformer.analysis.reading import EncoderDecoder, marks_of, read
 from glassformer.analysis.repeated import repeated_sequences
 from glassformer.analysis.scores import Totals
 from glassformer.analysis.syntax import Parser, with_words
@@ -272,7 +272,7 @@ class HeadStudy:
 
     def _with_words(self, model: TransformerModel, items: Iterable[Item]) -> list[Item]:
         if self._parser is not None and model.tokenizer is not None:
-            items = with_words(items, model.tokenizer, self._parser)
+            items = with_words(items, model.tokenizer, self._parser, marks_of(model, model.tokenizer))
         return self._for_kind(model, items)
 
     def _for_kind(self, model: TransformerModel, items: Iterable[Item]) -> list[Item]:

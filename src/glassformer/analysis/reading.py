@@ -64,7 +64,7 @@ def read(model: TransformerModel, text: str | Sequence[int], longest: int | None
     for position, token in enumerate(ids):
         if not 0 <= token < vocab_size:
             raise ValueError(f"token id {token} at position {position}: ids are 0 to {vocab_size - 1}")
-    add_marks = _marks(model, tokenizer) if isinstance(text, str) else list
+    add_marks = marks_of(model, tokenizer) if isinstance(text, str) else list
     length = len(add_marks(ids))
     whose = "the model's " if longest is None or longest >= limit else ""
     limit = limit if longest is None else min(limit, longest)
@@ -142,7 +142,7 @@ def read_pair(
     return Pair(source, begun, written)
 
 
-def _marks(model: TransformerModel, tokenizer: Tokenizer | None) -> Callable[[list[int]], list[int]]:
+def marks_of(model: TransformerModel, tokenizer: Tokenizer | None) -> Callable[[list[int]], list[int]]:
     """What is put around a text: an encoder-decoder's texts end with its mark, whatever the tokenizer."""
     if isinstance(model, EncoderDecoder):
         return lambda ids: [*ids, model.end_token]

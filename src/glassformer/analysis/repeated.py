@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glassformer.analysis.patterns import Item
+from glassformer.analysis.reading import marks_of
 from glassformer.models import TransformerModel
 
 SHORTEST, LONGEST = 4, 24
@@ -31,8 +32,8 @@ def repeated_sequences(model: TransformerModel, count: int, seed: int) -> list[I
         ValueError: the model reads too few tokens at once, or has too few that are no special ones.
 
     """
-    tokenizer = model.tokenizer
-    marks = 0 if tokenizer is None else len(tokenizer.add_marks([]))
+    add_marks = marks_of(model, model.tokenizer)
+    marks = len(add_marks([]))
     known = ordinary_tokens(model)
     longest = min(LONGEST, (int(model.config["max_seq_len"]) - marks) // 2, len(known))
     if longest <= SHORTEST:
@@ -44,7 +45,7 @@ def repeated_sequences(model: TransformerModel, count: int, seed: int) -> list[I
     items = []
     for length in generator.integers(SHORTEST, longest + 1, count):
         block = generator.choice(known, length, replace=False).tolist()
-        ids = [*block, *block] if tokenizer is None else tokenizer.add_marks([*block, *block])
+        ids = add_marks([*block, *block])
         items.append(Item(ids, [False] * len(ids)))
     return items
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,12 @@ def syntax_patterns() -> dict[str, Pattern]:
     return {name: Relation(name) for name in (f"{looks}->{seen}" for looks, seen in ends)}
 
 
-def with_words(items: Iterable[Item], tokenizer: Tokenizer, parser: Parser) -> Iterator[Item]:
+def with_words(
+    items: Iterable[Item],
+    tokenizer: Tokenizer,
+    parser: Parser,
+    add_marks: Callable[[list[int]], list[int]] | None = None,
+) -> Iterator[Item]:
     """The items with their words and relations, in order; those without a text as they are.
 
     Only what the model reads is parsed: a text that was cut is parsed as far as its tokens reach.
@@ -132,9 +137,11 @@ def with_words(items: Iterable[Item], tokenizer: Tokenizer, parser: Parser) -> I
         items: as ``read`` made them: the ids of the text, cut at their end if need be, with marks around.
         tokenizer: what the texts were encoded with.
         parser: a parser that was loaded.
+        add_marks: what was put around the ids. Default: what the tokenizer adds.
     """
-    before = tokenizer.add_marks([-1]).index(-1)  # no mark has this id
-    marks = len(tokenizer.add_marks([]))
+    add_marks = tokenizer.add_marks if add_marks is None else add_marks
+    before = add_marks([-1]).index(-1)  # no mark has this id
+    marks = len(add_marks([]))
     waiting: deque[tuple[Item, list[tuple[int, int]]]] = deque()
 
     def texts() -> Iterator[str]:
