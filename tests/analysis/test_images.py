@@ -112,3 +112,20 @@ def test_a_file_that_is_no_image_is_an_error_of_the_file(tmp_path):
 def test_a_model_of_texts_reads_no_images():
     with pytest.raises(TypeError, match="a GPTModel reads no images: give it a text"):
         read_image(GPTModel(5, 4, 1, 1), GREY)
+
+
+def test_files_of_sixteen_bits_and_of_transparent_images(tmp_path):
+    model = ViTModel(8, 4, 16, 1, 2, num_channels=1)
+    grey = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "eight.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    expected = read_image(model, tmp_path / "eight.png").pixel_values
+    sixteen = read_image(model, tmp_path / "sixteen.png").pixel_values
+    torch.testing.assert_close(sixteen, expected, atol=1e-6, rtol=0)
+    black = np.zeros((8, 8), np.uint8)  # black ink whose shape is in alpha, on nothing
+    Image.merge("LA", [Image.fromarray(black), Image.fromarray(255 - grey)]).save(tmp_path / "ink.png")
+    ink = read_image(model, tmp_path / "ink.png").pixel_values
+    torch.testing.assert_close(ink, expected, atol=2 / 255 / 0.5, rtol=0)
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "real.tiff")
+    with pytest.raises(ValueError, match="says not where white is"):
+        read_image(model, tmp_path / "real.tiff")

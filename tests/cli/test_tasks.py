@@ -196,3 +196,17 @@ def test_describe_knows_every_family(folders, capsys):
     for preset, size in (("bert-base-uncased", "109,482,240"), ("t5-small", "60,506,624")):
         assert size in "\n".join(said(capsys, "describe", preset))
     assert "86,567,656" in "\n".join(said(capsys, "describe", "vit-base"))
+
+
+def test_a_head_that_gives_one_number_has_no_classes(tmp_path, capsys):
+    model = BERTModel(257, 16, 1, 2, head="classification", labels=1)
+    target = saved(model, ByteTokenizer(), tmp_path / "one")
+    assert "gives one number" in refused(capsys, "classify", target, "--text", "a b")
+
+
+def test_what_was_done_to_an_image_is_said_beside_the_answer(tmp_path, capsys):
+    model = ViTModel(8, 4, 16, 1, 2, num_channels=1, labels=2)
+    target = saved(model, None, tmp_path / "vit")
+    Image.fromarray(np.zeros((20, 13), np.uint8)).save(tmp_path / "tall.png")
+    assert main(["classify", str(target), "--image", str(tmp_path / "tall.png")]) == 0
+    assert "(resized from 20 x 13 to 8 x 8 pixels)" in capsys.readouterr().err

@@ -99,6 +99,12 @@ def edit(folder: Path, **changes: Any) -> None:
             r"the key 'attention_sinks' = 3 is not known.*ignore=\['attention_s",
         ),
         ("llama", {"attention_bias": "yes"}, "attention_bias must be true or false, not 'yes'"),
+        (
+            "bert",
+            {"problem_type": "regression"},
+            "problem_type = 'regression' is not implemented, only None or",
+        ),
+        ("llama", {"rms_norm_eps": -1}, "norm_eps must be a small number above 0, not -1"),
         ("llama", {"auto_map": {"AutoModel": "modeling_own.Own"}}, "the key 'auto_map' = "),
         ("llama", {"hidden_act": "relu2"}, "hidden_act = 'relu2' is not implemented, did you mean 'relu'"),
         ("llama", {"sliding_window": 7}, "sliding_window = 7 is not implemented, only None"),

@@ -45,6 +45,12 @@ def test_what_a_folder_says(tmp_path, values, mean, std):
     [
         ({"rescale_factor": 1 / 127.5}, "pixels rescaled by 0.0078.* only by 1 / 255"),
         ({"do_rescale": False}, "pixels rescaled by 1.0"),
+        ({"rescale_factor": "x"}, "pixels rescaled by x"),
+        ({"do_center_crop": True}, "do_center_crop = True is not implemented, only False"),
+        ({"do_resize": False}, "do_resize = False is not implemented, only True"),
+        ({"resample": 0}, "resample = 0 is not implemented, only 2"),
+        ({"image_std": [0.5, 0.5, float("nan")]}, "image_std must be numbers"),
+        ({"image_mean": True}, "image_mean must be numbers, not True"),
         ({"image_mean": "grey"}, "image_mean must be numbers, not 'grey'"),
         ({"image_mean": [0.5, 0.5]}, "pixel_mean must be one number, or one for each of 3 channels"),
     ],

@@ -60,8 +60,9 @@ def read_image(model: TransformerModel, image: Picture) -> ImageReading:
     """Turn an image into what the model reads.
 
     A tensor holds pixel values already, and is read as it is. Anything else becomes grey or coloured as the
-    model has one channel or three, and is resized to the model's ``image_size``; its values, 0 to 255 (or 0
-    to 1, in an array of floating-point numbers), are normalized as the model wants them.
+    model has one channel or three, what is transparent becomes white, and it is resized to the model's
+    ``image_size``; its values, 0 to 255 (or 0 to 1, in an array of floating-point numbers), are normalized
+    as the model wants them.
 
     Args:
         model: one that reads images.
@@ -95,12 +96,27 @@ def _opened(image: object) -> npt.NDArray[np.generic]:
     """An image as an array ``(height, width)`` or ``(height, width, 3)``."""
     if isinstance(image, str | Path):
         with Image.open(image) as file:
-            return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
+            return _values(file)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"an image is a file, an array or a tensor, not {type(image).__name__}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise ValueError(f"an array of an image is (height, width) or (height, width, 3), not {image.shape}")
     return image
+
+
+def _values(file: Image.Image) -> npt.NDArray[np.generic]:
+    """What is in an image file: 8 bits a value, or fractions where there are 16."""
+    if file.mode.startswith("I"):
+        return np.clip(np.asarray(file, dtype=np.float32) / 65535, 0, 1)
+    if file.mode == "F":
+        raise ValueError(
+            "an image of floating-point values says not where white is: give an array from 0 to 1"
+        )
+    if file.has_transparency_data:
+        on_white = Image.new("RGBA", file.size, "white")
+        on_white.alpha_composite(file.convert("RGBA"))
+        file = on_white.convert("L" if file.mode == "LA" else "RGB")
+    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
 
 
 def _pixels(array: npt.NDArray[np.generic], channels: int) -> Tensor:

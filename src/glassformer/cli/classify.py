@@ -40,12 +40,17 @@ class Classify(Command):
             raise ValueError(f"--top-k must be at least 1, not {self.top_k}")
         model: Any = load_model(self.target)
         require(model, "classify", self.target)
+        if len(model.labels) < 2:
+            raise ValueError(
+                f"{self.target} gives one number ({model.labels[0]}), and no classes to choose from"
+            )
         if self.image is not None:
-            inputs = read_image(model, self.image).pixel_values
+            picture = read_image(model, self.image)
+            inputs, notes = picture.pixel_values, picture.notes
         else:
             reading = read(model, sys.stdin.read() if self.text == "-" else self.text or "")
-            inputs = torch.tensor([reading.ids], device=model.device)
-            print(*(f"({note})\n" for note in reading.notes), sep="", end="", file=sys.stderr)
+            inputs, notes = torch.tensor([reading.ids], device=model.device), reading.notes
+        print(*(f"({note})\n" for note in notes), sep="", end="", file=sys.stderr)
         with torch.no_grad(), evaluating(model):
             probabilities = model(inputs)[0].float().softmax(-1)
         best = probabilities.topk(min(self.top_k, len(model.labels)))

@@ -86,11 +86,15 @@ def describe(
     return [cost for cost in costs if cost.parameters or cost.flops or cost.memory]
 
 
+@singledispatch
 def default_length(model: TransformerModel) -> int:
     """The tokens that a model is meant to read: its ``max_seq_len``, or those of an image of its size."""
-    if isinstance(model, ViTModel):
-        return model.positions.table.size(0) + int(model.config["num_registers"])
     return int(model.config["max_seq_len"])
+
+
+@default_length.register
+def _(model: ViTModel) -> int:
+    return model.positions.table.size(0) + int(model.config["num_registers"])
 
 
 def total(costs: list[Cost]) -> Cost:

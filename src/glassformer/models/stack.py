@@ -61,6 +61,8 @@ class BlockPlan:
     def __post_init__(self) -> None:
         check_heads(self.d_model, self.num_heads, self.num_kv_heads, self.d_head)
         check_sizes(d_ff=self.width_inside)
+        if not isinstance(self.norm_eps, float | int) or not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps must be a small number above 0, not {self.norm_eps!r}")
         choose(KERNELS, self.kernel, "kernel")
         choose(NORMS, self.norm, "norm")
         choose(FEED_FORWARDS, self.activation, "activation")

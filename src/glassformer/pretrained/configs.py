@@ -21,7 +21,7 @@ HARMLESS = frozenset(
     gradient_checkpointing id2label initializer_factor initializer_range is_encoder_decoder
     is_llama_config label2id language length_penalty mask_token_id max_length min_length model_type name
     no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences onnx output_attentions
-    output_hidden_states output_past output_scores pad_token_id prefix pretraining_tp problem_type
+    output_hidden_states output_past output_scores pad_token_id prefix pretraining_tp
     remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
     suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p
     torch_dtype torchscript transformers.js_config transformers_version typical_p unk_token_id
@@ -35,6 +35,7 @@ OFF: dict[str, tuple[Any, ...]] = {
     "chunk_size_feed_forward": (0,),
     "cross_attention_hidden_size": (None,),
     "is_decoder": (False,),
+    "problem_type": (None, "single_label_classification"),
     "pruned_heads": ({},),
     "quantization_config": (None,),
     "rope_interleaved": (False,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ def read_pixels(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     values = read_config(path)
+    for key, allowed in {"do_resize": True, "do_center_crop": False, "resample": 2}.items():
+        if values.get(key, allowed) not in (allowed, None):
+            raise ValueError(f"{path}: {key} = {values[key]!r} is not implemented, only {allowed!r}")
     factor = values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
-    if abs(factor * 255 - 1) > 1e-6:
+    if not _is_number(factor) or abs(factor * 255 - 1) > 1e-6:
         raise ValueError(f"{path}: pixels rescaled by {factor} are not implemented, only by 1 / 255")
     if not values.get("do_normalize", True):
         return {"pixel_mean": 0.0, "pixel_std": 1.0}
@@ -34,10 +38,14 @@ def read_pixels(folder: Path) -> dict[str, Any]:
     for ours, theirs in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
         given = values.get(theirs, 0.5)
         numbers = given if isinstance(given, list) else [given]
-        if not all(isinstance(number, int | float) for number in numbers):
+        if not all(map(_is_number, numbers)):
             raise ValueError(f"{path}: {theirs} must be numbers, not {given!r}")
         keywords[ours] = given
     return keywords
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_pixels(folder: Path, config: Mapping[str, Any]) -> None:
