@@ -27,7 +27,7 @@ from glassformer.pretrained.pixels import read_pixels, write_pixels
 from glassformer.pretrained.t5 import T5
 from glassformer.pretrained.tensor_files import open_tensors
 from glassformer.pretrained.vit import VIT
-from glassformer.tokenization import TOKENIZER_FILE, has_tokenizer, load_tokenizer
+from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, has_tokenizer, load_tokenizer
 
 LAYOUTS: dict[str, Layout] = {
     "bert": BERT,
@@ -112,7 +112,8 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
     except SafetensorError as error:
         raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
     if model.tokenizer is None:
-        (folder / TOKENIZER_FILE).unlink(missing_ok=True)  # one that was there is another model's
+        for name in (TOKENIZER_FILE, *VOCABULARY_FILES):
+            (folder / name).unlink(missing_ok=True)  # one that was there is another model's
     else:
         model.tokenizer.save(folder)
     if "pixel_mean" in model.config:

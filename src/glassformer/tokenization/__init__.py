@@ -14,11 +14,13 @@ from glassformer.tokenization.pretrained import PretrainedTokenizer
 from glassformer.tokenization.ranks import find_gpt2_ranks
 from glassformer.tokenization.saved import has_tokenizer, load_tokenizer
 from glassformer.tokenization.symbols import SymbolTokenizer
+from glassformer.tokenization.vocabulary_files import VOCABULARY_FILES
 from glassformer.tokenization.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "END_OF_TEXT",
     "TOKENIZER_FILE",
+    "VOCABULARY_FILES",
     "BPETokenizer",
     "ByteTokenizer",
     "CharacterTokenizer",

@@ -18,6 +18,9 @@ from glassformer.tokenization.words import cut_as_gpt2, cut_as_qwen2
 
 _CUTS = {"GPT2Tokenizer": cut_as_gpt2, "GPTNeoXTokenizer": cut_as_gpt2, "Qwen2Tokenizer": cut_as_qwen2}
 
+VOCABULARY_FILES = ("vocab.txt", "vocab.json", "merges.txt")
+"""All files that ``read_vocabulary_files`` may read."""
+
 
 def has_vocabulary_files(folder: Path) -> bool:
     """Whether the folder holds files that ``read_vocabulary_files`` reads."""
