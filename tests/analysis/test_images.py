@@ -124,8 +124,12 @@ def test_files_of_sixteen_bits_and_of_transparent_images(tmp_path):
     torch.testing.assert_close(sixteen, expected, atol=1e-6, rtol=0)
     black = np.zeros((8, 8), np.uint8)  # black ink whose shape is in alpha, on nothing
     Image.merge("LA", [Image.fromarray(black), Image.fromarray(255 - grey)]).save(tmp_path / "ink.png")
-    ink = read_image(model, tmp_path / "ink.png").pixel_values
-    torch.testing.assert_close(ink, expected, atol=2 / 255 / 0.5, rtol=0)
+    ink = read_image(model, tmp_path / "ink.png")
+    torch.testing.assert_close(ink.pixel_values, expected, atol=2 / 255 / 0.5, rtol=0)
+    assert ink.notes == ("what is transparent was put on white",)
+    Image.fromarray(grey.astype(np.int32) * 70_000).save(tmp_path / "more.tiff")
+    with pytest.raises(ValueError, match="fractions from 0 to 1"):
+        read_image(model, tmp_path / "more.tiff")
     Image.fromarray(grey.astype(np.float32)).save(tmp_path / "real.tiff")
     with pytest.raises(ValueError, match="says not where white is"):
         read_image(model, tmp_path / "real.tiff")

@@ -82,6 +82,9 @@ def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder):
         (lambda c: c.update(family=["gpt"]), "unknown model family"),
         (lambda c: c.update(vocab_size="300"), "config.json describes no model"),
         (lambda c: c.update(positions=3), "config.json describes no model"),
+        (lambda c: c.update(norm_eps="x"), "norm_eps must be a small number above 0, not 'x'"),
+        (lambda c: c.update(num_layers="1"), "config.json describes no model"),
+        (lambda c: c.update(num_layers=10**9), r"config.json: 1000000000 layers cannot be made of \d+ ten"),
         (lambda c: c.update(num_heads=3), "config.json describes no model: d_model=8 is not divisible"),
     ],
 )
@@ -91,7 +94,7 @@ def test_a_config_is_read_strictly(folder, change, message):
         GPTModel.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "3"])
+@pytest.mark.parametrize("content", ["{", "[]", "3", "[" * 100_000], ids=["cut", "list", "number", "deep"])
 def test_a_config_that_is_none_is_refused(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json is no"):
@@ -107,7 +110,8 @@ def test_a_config_that_is_none_is_refused(folder, content):
             lambda t: t.update({"norm.weight": torch.ones(9)}),
             r"norm.weight has shape \(9,\), the model needs \(8,\)",
         ),
-        (lambda t: t.clear(), "and 15 more"),
+        (lambda t: [t.pop(name) for name in list(t) if name != "norm.weight"], "and 14 more"),
+        (lambda t: t.clear(), "1 layers cannot be made of 0 tensors"),
         (lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.int32)}), "norm.weight holds I32"),
     ],
 )

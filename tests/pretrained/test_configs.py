@@ -120,6 +120,17 @@ def edit(folder: Path, **changes: Any) -> None:
             "with sliding_window = 8 is not implemented, only layers",
         ),
         ("qwen2", {"layer_types": ["linear_attention"] * 3}, "layer_types = .'linear_attention'.* is not"),
+        ("mistral", {"layer_types": ["full_attention"]}, "layer_types names 1 layers, not all 3"),
+        ("mistral", {"layer_types": 5}, "layer_types must be a list of words, not 5"),
+        ("mistral", {"layer_types": [["a"]] * 3}, "layer_types must be a list of words, not "),
+        ("mistral", {"sliding_window": 4.5}, "sliding_window must be a whole number above 0, not 4.5"),
+        ("mistral", {"num_key_value_heads": 0}, "num_key_value_heads must be a whole number above 0, not 0"),
+        ("qwen2", {"sliding_window": "8"}, "sliding_window must be a whole number above 0, not '8'"),
+        (
+            "qwen2",
+            {"use_sliding_window": True, "max_window_layers": "3", "layer_types": ...},
+            "max_window_layers must be a whole number above -1, not '3'",
+        ),
         ("gpt_neox", {"rope_scaling": {"type": "su", "factor": 2.0}}, "rope_type = 'default and su' is"),
         (
             "bert",
@@ -131,6 +142,12 @@ def edit(folder: Path, **changes: Any) -> None:
             {"architectures": ["BertForMaskedLN"]},
             "'BertForMaskedLN' is not implemented, did you mean",
         ),
+        ("bert", {"architectures": 5}, "architectures must be a list of words, not 5"),
+        ("bert", {"architectures": "BertModel"}, "architectures must be a list of words, not 'BertModel'"),
+        ("bert", {"id2label": 5}, "id2label must number the classes from 0, not 5"),
+        ("llama", {"rms_norm_eps": float("nan")}, "rms_norm_eps must be a number, not nan"),
+        ("gpt_neox", {"rotary_emb_base": 10**400}, "rotary_emb_base must be a number, not 1000"),
+        ("gpt_neox", {"rotary_pct": "x"}, "rotary_pct must be a number, not 'x'"),
         ("bert", {"is_decoder": True}, "is_decoder = True is not implemented, only False"),
         ("bert", {"tie_word_embeddings": False}, "tie_word_embeddings = False is not implemented, only True"),
         ("bert", {"id2label": {"1": "a", "2": "b"}}, "id2label must number the classes from 0"),
@@ -139,6 +156,8 @@ def edit(folder: Path, **changes: Any) -> None:
         ("t5", {"architectures": ["T5EncoderModel"]}, "architectures = 'T5EncoderModel' is not implemented"),
         ("t5", {"eos_token_id": "one"}, "eos_token_id must be a token id, not 'one'"),
         ("vit", {"image_size": [32, 48]}, r"image_size = \[32, 48\] is not implemented, only squares"),
+        ("vit", {"image_size": {"height": 32}}, "image_size = {'height': 32} is not implemented, only"),
+        ("vit", {"image_size": "32"}, "image_size = '32' is not implemented, only squares"),
         ("vit", {"pooler_act": "relu"}, "pooler_act = 'relu' is not implemented, only 'tanh'"),
     ],
 )
@@ -155,7 +174,9 @@ def test_a_key_can_be_ignored_by_who_knows_it(tmp_path: Path) -> None:
     assert isinstance(glassformer.from_pretrained(tmp_path, ignore=["favourite_colour"]), GPTModel)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "\xff", "[" * 100_000], ids=["empty", "cut", "list", "bytes", "deep"]
+)
 def test_a_config_that_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"config.json (is no JSON|holds no JSON object)"):
@@ -165,6 +186,20 @@ def test_a_config_that_is_none(content: str, tmp_path: Path) -> None:
 def test_a_window_that_is_not_used_is_no_window(tmp_path: Path) -> None:
     write("qwen2", tmp_path, sliding_window=131072, use_sliding_window=False, max_window_layers=21)
     assert glassformer.from_pretrained(tmp_path).config["window"] is None
+
+
+def test_null_is_another_word_than_none_at_all(tmp_path: Path) -> None:
+    write("mistral", tmp_path, sliding_window=None, layer_types=..., num_key_value_heads=...)
+    with pytest.raises(ValueError, match="num_heads=4 is not divisible by num_kv_heads=8"):
+        glassformer.from_pretrained(tmp_path)
+    edit(tmp_path, num_key_value_heads=None)
+    tensors(tmp_path, lambda found: found.update({n: t.repeat(2, 1) for n, t in _keys_and_values(found)}))
+    config = glassformer.from_pretrained(tmp_path).config
+    assert (config["window"], config["num_kv_heads"]) == (None, 4)
+
+
+def _keys_and_values(found: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    return [(name, found[name]) for name in found if "k_proj" in name or "v_proj" in name]
 
 
 def test_different_dropouts_are_said(tmp_path: Path) -> None:

@@ -113,6 +113,20 @@ def test_what_is_not_implemented_is_named(
     assert str(path) in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:.*read without its tokenizer")
+def test_a_key_can_be_ignored_by_who_knows_it(tmp_path: Path, write: Any) -> None:
+    path = write(peer(), tmp_path / "model.gguf", llama__attention__sliding_window=(9, UINT))
+    model = glassformer.from_pretrained(path, ignore=["llama.attention.sliding_window"])
+    assert model.config["window"] is None
+
+
+def test_a_file_that_does_not_say_its_architecture(tmp_path: Path, write: Any) -> None:
+    path = write(peer(), tmp_path / "model.gguf")
+    path.write_bytes(path.read_bytes().replace(b"general.architecture", b"general.architectura"))
+    with pytest.raises(ValueError, match="model.gguf: the key 'general.architecture' is missing"):
+        glassformer.from_pretrained(path)
+
+
 def test_frequencies_scaled_one_by_one_are_named(tmp_path: Path, write: Any) -> None:
     model = peer()
     model.register_buffer("rope_freqs.weight".replace(".", "_"), torch.ones(32))
@@ -290,6 +304,7 @@ def entry(kind: int, value: bytes) -> bytes:
         ),
         (header(entry(8, struct.pack("<Q", 2**62))), "a text of 4611686018427387904 bytes is promised"),
         (header(entry(77, bytes(8))), "a value of the unknown type 77"),
+        (header(entry(9, struct.pack("<IQ", 9, 1) * 10_000)), "arrays inside arrays without end"),
         (header(b"", count=2**40), "header of .* bytes is promised"),
         (header(b"", count=0, tensors=2**40), "header of .* bytes is promised"),
         (header(struct.pack("<QQ", 2**50, 0)), "a key of 1125899906842624 bytes is promised"),

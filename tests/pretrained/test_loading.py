@@ -18,7 +18,13 @@ from tokenizers import models, pre_tokenizers, processors
 import glassformer
 from glassformer.models import BERTModel, GPTModel, ViTModel
 from glassformer.pretrained import hub
-from glassformer.tokenization import BPETokenizer, ByteTokenizer, PretrainedTokenizer, WordPieceTokenizer
+from glassformer.tokenization import (
+    BPETokenizer,
+    ByteTokenizer,
+    PretrainedTokenizer,
+    WordPieceTokenizer,
+    has_tokenizer,
+)
 
 SIZES: dict[str, Any] = {"d_model": 24, "num_layers": 2, "num_heads": 3}
 
@@ -74,14 +80,16 @@ def test_marks_and_special_tokens_survive(tmp_path: Path) -> None:
         assert (again.add_marks([3]), again.end_of_text, again.encode("a </s>")) == ([1, 3], 2, [3, 0, 0])
 
 
-def test_a_tokenizer_that_was_there_does_not_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["glassformer", "huggingface"])
+def test_a_tokenizer_that_was_there_does_not_stay(format: str, tmp_path: Path) -> None:
     model = gpt()
     model.tokenizer = BPETokenizer.train(["the cat " * 9], 270)
-    glassformer.save_pretrained(model, tmp_path, format="huggingface")
+    glassformer.save_pretrained(model, tmp_path, format=format)
     (tmp_path / "vocab.txt").write_text("[UNK]\na\n")  # the older way to write one
     model.tokenizer = None
-    glassformer.save_pretrained(model, tmp_path, format="huggingface")
+    glassformer.save_pretrained(model, tmp_path, format=format)
     assert glassformer.from_pretrained(tmp_path).tokenizer is None
+    assert not has_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("format", ["glassformer", "huggingface"])
@@ -190,6 +198,7 @@ def test_a_pickle_is_downloaded_only_where_there_is_nothing_else(
             r"is there a network\?.*'hf download someone/gpt'.*give its path",
         ),
         (ConnectionError("refused"), r"ConnectionError: is there a network\?"),
+        (OSError(28, "No space left on device"), r"failed: OSError: \[Errno 28\] No space left on device$"),
         ("not found", "on the hub no model of that name that you may read"),
     ],
 )
@@ -198,8 +207,9 @@ def test_a_hub_that_does_not_answer(error: Any, problem: str, monkeypatch: pytes
         raise RepositoryNotFoundError.__new__(RepositoryNotFoundError) if error == "not found" else error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(FileNotFoundError, match=problem):
+    with pytest.raises(OSError, match=problem) as raised:
         glassformer.from_pretrained("someone/gpt")
+    assert isinstance(raised.value, FileNotFoundError) == ("No space" not in problem)
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:

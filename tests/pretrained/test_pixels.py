@@ -25,6 +25,7 @@ def test_mean_and_deviation_are_written_and_read(tmp_path):
     ("values", "mean", "std"),
     [
         ({"image_mean": MEAN, "image_std": STD}, MEAN, STD),
+        ({"size": 32, "resample": 2, "do_resize": True, "do_center_crop": False}, [0.5] * 3, [0.5] * 3),
         ({"do_normalize": False}, [0.0] * 3, [1.0] * 3),
         ({}, [0.5] * 3, [0.5] * 3),
         (None, [0.5] * 3, [0.5] * 3),
@@ -45,7 +46,10 @@ def test_what_a_folder_says(tmp_path, values, mean, std):
     [
         ({"rescale_factor": 1 / 127.5}, "pixels rescaled by 0.0078.* only by 1 / 255"),
         ({"do_rescale": False}, "pixels rescaled by 1.0"),
-        ({"rescale_factor": "x"}, "pixels rescaled by x"),
+        ({"rescale_factor": "x"}, "rescale_factor must be a number, not 'x'"),
+        ({"size": 16}, "size = 16 is not implemented, only 32 or {'height': 32, 'width': 32}"),
+        ({"size": {"height": 32, "width": 16}}, "size = {'height': 32, 'width': 16} is not implemented"),
+        ({"size": {"shortest_edge": 32}}, "size = {'shortest_edge': 32} is not implemented"),
         ({"do_center_crop": True}, "do_center_crop = True is not implemented, only False"),
         ({"do_resize": False}, "do_resize = False is not implemented, only True"),
         ({"resample": 0}, "resample = 0 is not implemented, only 2"),

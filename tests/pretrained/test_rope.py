@@ -98,11 +98,25 @@ def test_scaled_positions_are_those_of_the_peer(name: str, older: bool, tmp_path
             "full_attention = {'rope_type': 'default'} of rope_type",
         ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5 is not implemented here, only 1"),
+        ("x", "config.json: rope_parameters must hold keys and values, not 'x'"),
+        ([1], r"config.json: rope_parameters must hold keys and values, not \[1\]"),
+        ({"rope_type": ["a"]}, r"config.json: rope_type = .*'a'.* is not implemented"),
+        ({"rope_theta": "a"}, "config.json: rope_theta must be a number, not 'a'"),
+        ({"partial_rotary_factor": "x"}, "config.json: partial_rotary_factor must be a number, not 'x'"),
+        ({"rope_type": "linear", "factor": "x"}, "config.json: factor must be a number, not 'x'"),
+        (
+            {"rope_type": "yarn", "factor": 2.0, "truncate": 3},
+            "config.json: truncate must be true or false, not 3",
+        ),
+        (
+            {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 0.5},
+            "original_max_position_embeddings must be a whole number above 0, not 0.5",
+        ),
         ({"rope_type": "linear"}, "linear scaling needs factor"),
         ({"rope_type": "linear", "factor": -2.0}, "factor of rotary scaling must be positive, not -2.0"),
     ],
 )
-def test_what_is_not_implemented_is_named(rope: dict[str, Any], problem: str, tmp_path: Path) -> None:
+def test_what_is_not_implemented_is_named(rope: Any, problem: str, tmp_path: Path) -> None:
     peer().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["rope_parameters"] = rope

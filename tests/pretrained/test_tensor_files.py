@@ -118,11 +118,22 @@ def test_an_index_that_climbs_out_of_its_folder(tmp_path: Path, name: str) -> No
             open_tensors(index(tmp_path / "a", {"a": shard}))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "[" * 100_000, '{"weight_map": ["ab"]}', '{"weight_map": {"a": 1}}'],
+    ids=["empty", "list", "deep", "pairs", "number"],
+)
 def test_an_index_that_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ValueError, match=r"index.json is no index of shards"):
         open_tensors(tmp_path)
+
+
+def test_an_index_that_names_a_tensor_which_no_shard_has(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    index(folder, dict.fromkeys([*TENSORS, "gone"], "model-1.safetensors"))
+    with pytest.raises(ValueError, match=r"index.json names gone in model-1.safetensors, which no file"):
+        open_tensors(folder)
 
 
 def test_a_name_in_two_shards(tmp_path: Path) -> None:
@@ -205,7 +216,16 @@ def test_a_pickle_that_would_execute_something_is_refused(tmp_path: Path, how: s
     assert mark.exists()  # so it was no empty threat
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"state": {"a": torch.ones(1)}}])
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(2).to_sparse(), torch.empty(2, device="meta")], ids=["sparse", "meta"]
+)
+def test_a_tensor_without_its_values_in_a_row_is_refused(tensor: Tensor, tmp_path: Path) -> None:
+    torch.save({"a": tensor}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin: a is sparse, nested or without values"):
+        open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {1: torch.ones(1)}, {"state": {"a": torch.ones(1)}}])
 def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="holds something else than tensors by name"):

@@ -44,7 +44,7 @@ class ImageReading:
     grid: tuple[int, int]
     """Rows and columns of patches."""
     notes: tuple[str, ...] = ()
-    """What a reader of the result should know: that the image was resized."""
+    """What a reader of the result should know: that the image was resized, or put on white."""
 
     def shown(self) -> npt.NDArray[np.float32]:
         """The image for the eye, ``(height, width, 3)`` between 0 and 1: what the model was given."""
@@ -82,18 +82,19 @@ def read_image(model: TransformerModel, image: Picture) -> ImageReading:
         if len(pixels) != 1:
             raise ValueError(f"give one image at a time, not {len(pixels)}")
     else:
-        pixels = model.normalize(_pixels(_opened(image), model.num_channels))
+        array, notes = _opened(image)
+        pixels = model.normalize(_pixels(array, model.num_channels))
         (height, width), side = pixels.shape[2:], int(model.config["image_size"])
         if (height, width) != (side, side):
             pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-            notes = (f"resized from {height} x {width} to {side} x {side} pixels",)
+            notes += (f"resized from {height} x {width} to {side} x {side} pixels",)
     if pixels.is_floating_point():  # else the model refuses them
         pixels = pixels.to(next(model.parameters()))
     return ImageReading(pixels, model.grid(pixels), notes)
 
 
-def _opened(image: object) -> npt.NDArray[np.generic]:
-    """An image as an array ``(height, width)`` or ``(height, width, 3)``."""
+def _opened(image: object) -> tuple[npt.NDArray[np.generic], tuple[str, ...]]:
+    """An image as an array ``(height, width)`` or ``(height, width, 3)``, and notes."""
     if isinstance(image, str | Path):
         with Image.open(image) as file:
             return _values(file)
@@ -101,13 +102,14 @@ def _opened(image: object) -> npt.NDArray[np.generic]:
         raise TypeError(f"an image is a file, an array or a tensor, not {type(image).__name__}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise ValueError(f"an array of an image is (height, width) or (height, width, 3), not {image.shape}")
-    return image
+    return image, ()
 
 
-def _values(file: Image.Image) -> npt.NDArray[np.generic]:
-    """What is in an image file: 8 bits a value, or fractions where there are 16."""
+def _values(file: Image.Image) -> tuple[npt.NDArray[np.generic], tuple[str, ...]]:
+    """What is in an image file: 8 bits a value, or fractions where there are 16; and notes."""
+    notes: tuple[str, ...] = ()
     if file.mode.startswith("I"):
-        return np.clip(np.asarray(file, dtype=np.float32) / 65535, 0, 1)
+        return np.asarray(file, dtype=np.float32) / 65535, notes
     if file.mode == "F":
         raise ValueError(
             "an image of floating-point values says not where white is: give an array from 0 to 1"
@@ -116,7 +118,8 @@ def _values(file: Image.Image) -> npt.NDArray[np.generic]:
         on_white = Image.new("RGBA", file.size, "white")
         on_white.alpha_composite(file.convert("RGBA"))
         file = on_white.convert("L" if file.mode == "LA" else "RGB")
-    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
+        notes = ("what is transparent was put on white",)
+    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB")), notes
 
 
 def _pixels(array: npt.NDArray[np.generic], channels: int) -> Tensor:

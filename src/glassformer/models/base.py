@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_path, atomic_write
-from glassformer.tokenization import TOKENIZER_FILE, load_tokenizer
+from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, load_tokenizer
 
 if TYPE_CHECKING:
     from glassformer.contracts import Tokenizer
@@ -112,10 +112,7 @@ class TransformerModel(nn.Module):
                 save_file(tensors, path, metadata={"format": "pt"})
         except SafetensorError as error:
             raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
-        if self.tokenizer is None:
-            (folder / TOKENIZER_FILE).unlink(missing_ok=True)  # one that was there is another model's
-        else:
-            self.tokenizer.save(folder)
+        save_tokenizer(self.tokenizer, folder)
         header = {"format": FORMAT, "family": self.family}
         atomic_write(folder / "config.json", json.dumps({**header, **self.config}, indent=2) + "\n")
 
@@ -135,6 +132,8 @@ class TransformerModel(nn.Module):
         family, config = _read_config(folder / "config.json")
         if not issubclass(family, cls):
             raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
+        with _open_tensors(folder / "model.safetensors") as file:
+            check_layers(config, len(file.keys()), folder / "config.json")
         try:
             with shapes_only():
                 model = family(**config)
@@ -144,6 +143,33 @@ class TransformerModel(nn.Module):
         if (folder / TOKENIZER_FILE).exists():
             model.tokenizer = load_tokenizer(folder)
         return model.eval()
+
+
+def save_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
+    """Write a model's tokenizer; where it has none, remove one that was there, for it is another model's."""
+    if tokenizer is not None:
+        tokenizer.save(folder)
+        return
+    for name in (TOKENIZER_FILE, *VOCABULARY_FILES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_layers(config: Mapping[str, Any], tensors: int, source: object) -> None:
+    """Refuse more layers than there are tensors, before they are built.
+
+    Args:
+        config: keywords of a model.
+        tensors: how many there are to fill it.
+        source: where the keywords come from, for the message.
+
+    Raises:
+        ValueError: more layers than tensors.
+
+    """
+    counts = (config.get(name) for name in ("num_layers", "num_decoder_layers"))
+    layers = sum(count for count in counts if isinstance(count, int))
+    if layers > tensors:
+        raise ValueError(f"{source}: {layers} layers cannot be made of {tensors} tensors")
 
 
 @contextmanager
@@ -173,21 +199,27 @@ def load_tensors(model: TransformerModel, path: Path) -> None:
         ValueError: a damaged file, or tensors that are not exactly the model's.
 
     """
+    with _open_tensors(path) as file:
+        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
+        _check_tensors(shapes, model.own_state(), path)
+        for name, header in headers.items():
+            if "F" not in header.get_dtype():
+                raise ValueError(f"{path}: {name} holds {header.get_dtype()}, not floating-point numbers")
+        tensors = {name: file.get_tensor(name) for name in shapes}
+    model.load_state_dict(tensors, strict=False, assign=True)
+    model.tie_parameters()
+
+
+@contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
     if not path.exists():
         raise FileNotFoundError(f"no weights: {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
-            _check_tensors(shapes, model.own_state(), path)
-            for name, header in headers.items():
-                if "F" not in header.get_dtype():
-                    raise ValueError(f"{path}: {name} holds {header.get_dtype()}, not floating-point numbers")
-            tensors = {name: file.get_tensor(name) for name in shapes}
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    model.load_state_dict(tensors, strict=False, assign=True)
-    model.tie_parameters()
 
 
 def _check_tensors(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor], path: Path) -> None:
@@ -206,8 +238,8 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
         raise FileNotFoundError(f"no model: {path} does not exist")
     try:
         config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
         raise ValueError(f'{path} is not of the format "{FORMAT}"')
     family = choose(TransformerModel.families, str(config.pop("family", "")), "model family")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from glassformer.models import TransformerModel
-from glassformer.models.base import shapes_only
+from glassformer.models.base import check_layers, shapes_only
 from glassformer.pretrained.conversion import Table, Tensors, convert
 
 
@@ -34,9 +34,7 @@ def build(
         ValueError: keywords that describe no model, or tensors that do not fit it.
 
     """
-    layers = keywords["num_layers"] + (keywords.get("num_decoder_layers") or 0)
-    if layers > len(tensors.shapes):
-        raise ValueError(f"{source}: {layers} layers cannot be made of {len(tensors.shapes)} tensors")
+    check_layers(keywords, len(tensors.shapes), source)
     try:
         with shapes_only():
             model = family(**keywords)

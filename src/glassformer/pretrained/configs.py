@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -90,21 +91,23 @@ class ConfigReader:
             raise ValueError(f"{self.source}: the key {keys[0]!r} is missing")
         return default
 
-    def given(self, key: str, absent: Any) -> Any:
-        """The value of a key, null where it says null; another value only where there is no such key."""
-        self._looked_at.add(key)
-        return self.values.get(key, absent)
+    def size(self, key: str, default: Any = _NONE, *, null: Any = _NONE, least: int = 1) -> Any:
+        """As ``take``, for a whole number.
 
-    def size(self, key: str, default: Any = _NONE) -> Any:
-        """As ``take``, for a whole number above zero.
+        Args:
+            key: its name.
+            default: where there is no such key.
+            null: where the key says null. Default: ``default``.
+            least: the smallest that it may be.
 
         Raises:
             ValueError: something else.
 
         """
-        value = self.take(key, default=default)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{self.source}: {key} must be a whole number above 0, not {value!r}")
+        nothing = null is not _NONE and key in self.values
+        value = self.take(key, default=null if nothing else default)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{self.source}: {key} must be a whole number above {least - 1}, not {value!r}")
         return value
 
     def number(self, *keys: str, default: Any = _NONE) -> Any:
@@ -115,9 +118,45 @@ class ConfigReader:
 
         """
         value = self.take(*keys, default=default)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and not _is_number(value):
             raise ValueError(f"{self.source}: {keys[0]} must be a number, not {value!r}")
         return value
+
+    def numbers(self, key: str, default: Any = _NONE) -> Any:
+        """As ``take``, for a number or a list of them.
+
+        Raises:
+            ValueError: something else.
+
+        """
+        value = self.take(key, default=default)
+        if not all(map(_is_number, value if isinstance(value, list) else [value])):
+            raise ValueError(f"{self.source}: {key} must be numbers, not {value!r}")
+        return value
+
+    def words(self, key: str) -> list[str] | None:
+        """A list of words, or None where there is none.
+
+        Raises:
+            ValueError: something else.
+
+        """
+        value = self.take(key, default=None)
+        if value is not None and not (isinstance(value, list) and all(isinstance(w, str) for w in value)):
+            raise ValueError(f"{self.source}: {key} must be a list of words, not {value!r}")
+        return value
+
+    def inner(self, key: str) -> dict[str, Any]:
+        """The keys and values of a JSON object inside the config, without those that are null.
+
+        Raises:
+            ValueError: something else.
+
+        """
+        value = self.take(key, default={})
+        if not isinstance(value, dict):
+            raise ValueError(f"{self.source}: {key} must hold keys and values, not {value!r}")
+        return {name: inside for name, inside in value.items() if inside is not None}
 
     def flag(self, key: str, default: bool) -> bool:
         """As ``take``, for true or false.
@@ -161,8 +200,7 @@ class ConfigReader:
             ValueError: another; names the nearest.
 
         """
-        first = (self.take("architectures", default=None) or [default])[0]
-        return self._among("architectures", first, options)
+        return self._among("architectures", (self.words("architectures") or [default])[0], options)
 
     def choice(self, key: str, options: Iterable[str], default: str) -> str:
         """A word that must be one of some.
@@ -184,7 +222,8 @@ class ConfigReader:
 
     def token(self, key: str, absent: int) -> int:
         """An id; of several the first."""
-        value = self.given(key, absent)
+        self._looked_at.add(key)
+        value = self.values.get(key, absent)
         value = value[0] if isinstance(value, list) and value else value
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{self.source}: {key} must be a token id, not {value!r}")
@@ -215,8 +254,8 @@ class ConfigReader:
         names = self.take("id2label", default=None)
         if names is None:
             return None
-        numbers = [str(number) for number in range(len(names))]
-        if not isinstance(names, dict) or sorted(names) != sorted(numbers):
+        numbers = [str(number) for number in range(len(names) if isinstance(names, dict) else 0)]
+        if not numbers or sorted(names) != sorted(numbers):
             raise ValueError(f"{self.source}: id2label must number the classes from 0, not {names!r}")
         labels: list[str] = []
         for number in numbers:
@@ -243,8 +282,14 @@ class ConfigReader:
                 )
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold: neither true nor false, infinite or NaN."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and abs(value) <= sys.float_info.max
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """The content of ``config.json``.
+    """The content of ``config.json``, or of another file of settings.
 
     Raises:
         FileNotFoundError: no such file.
@@ -255,8 +300,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no model: {path} does not exist")
     try:
         config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no JSON object")
     return config

@@ -121,6 +121,7 @@ def read_config(config: ConfigReader, file: GGUFFile) -> dict[str, Any]:
         ValueError: another architecture; a key of it that means what is not implemented.
 
     """
+    config.take("general.architecture")  # which every file has
     config.expect("general.architecture", "llama")
     config.expect("llama.expert_count", 0)
     config.expect("llama.rope.scaling.type", "none", "linear")

@@ -23,7 +23,10 @@ def check_header(path: Path) -> None:
     """
     if path.stat().st_size < 24:
         raise ValueError(f"{path} is truncated: {path.stat().st_size} bytes hold no GGUF header")
-    _Walk(path).through()
+    try:
+        _Walk(path).through()
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: arrays inside arrays without end in its header") from None
 
 
 class _Walk:

@@ -27,10 +27,15 @@ def download(name: str, revision: str | None = None) -> Path:
 
     Raises:
         FileNotFoundError: no such folder, and the hub has no such model or cannot be reached.
+        OSError: the download failed for another reason, which is said.
 
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*_SMALL, *_SAFETENSORS]))
@@ -40,10 +45,16 @@ def download(name: str, revision: str | None = None) -> Path:
         raise FileNotFoundError(
             f"there is no folder {name!r}, and on the hub no model of that name that you may read"
         ) from error
-    except Exception as error:  # whatever a network may do
+    except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise FileNotFoundError(
             f"there is no folder {name!r}, and it could not be fetched from the Hugging Face hub "
             f"({type(error).__name__}: is there a network?). On a machine with one, 'hf download {name}' "
             "prints the folder that it fills: copy it here and give its path"
+        ) from error
+    except Exception as error:  # a full disk, an answer of the server, whatever else a download may meet
+        reason = str(error).partition("\n")[0]
+        raise OSError(
+            f"there is no folder {name!r}, and fetching it from the Hugging Face hub failed: "
+            f"{type(error).__name__}: {reason}"
         ) from error
     return folder

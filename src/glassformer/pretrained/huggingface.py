@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from glassformer.choices import choose
 from glassformer.files import atomic_path, atomic_write
 from glassformer.models import TransformerModel
+from glassformer.models.base import save_tokenizer
 from glassformer.pretrained.bert import BERT
 from glassformer.pretrained.building import build, common_dtype
 from glassformer.pretrained.configs import ConfigReader
@@ -27,7 +28,7 @@ from glassformer.pretrained.pixels import read_pixels, write_pixels
 from glassformer.pretrained.t5 import T5
 from glassformer.pretrained.tensor_files import open_tensors
 from glassformer.pretrained.vit import VIT
-from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, has_tokenizer, load_tokenizer
+from glassformer.tokenization import TOKENIZER_FILE, has_tokenizer, load_tokenizer
 
 LAYOUTS: dict[str, Layout] = {
     "bert": BERT,
@@ -71,7 +72,7 @@ def read_folder(
     keywords = layout.read_config(config, tensors)
     config.finish(layout.harmless)
     if "pixel_mean" in layout.family.keywords():
-        keywords |= read_pixels(folder)
+        keywords |= read_pixels(folder, keywords["image_size"])
     if dtype is None:
         dtype = common_dtype(tensors, values.get("dtype", values.get("torch_dtype")))
     model = build(layout.family, keywords, source, layout.table, tensors, dtype)
@@ -111,11 +112,7 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
             save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
-    if model.tokenizer is None:
-        for name in (TOKENIZER_FILE, *VOCABULARY_FILES):
-            (folder / name).unlink(missing_ok=True)  # one that was there is another model's
-    else:
-        model.tokenizer.save(folder)
+    save_tokenizer(model.tokenizer, folder)
     if "pixel_mean" in model.config:
         write_pixels(folder, model.config)
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")

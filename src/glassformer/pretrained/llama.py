@@ -34,17 +34,17 @@ def read_llama(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
 
 def read_mistral(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
     """Keywords of ``GPTModel`` from a config of Mistral: a window for all layers, or none."""
-    kv_heads = config.given("num_key_value_heads", 8) or config.size("num_attention_heads")
-    window = config.given("sliding_window", 4096)
+    kv_heads = config.size("num_key_value_heads", 8, null=config.size("num_attention_heads"))
+    window = config.size("sliding_window", 4096, null=None)
     return {**_read(config, kv_heads), "window": _window(config, window, first=0)}
 
 
 def read_qwen2(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
     """Keywords of ``GPTModel`` from a config of Qwen2: biases on query, key and value alone."""
-    kv_heads = config.given("num_key_value_heads", 32) or config.size("num_attention_heads")
-    window = config.given("sliding_window", 4096)
+    kv_heads = config.size("num_key_value_heads", 32, null=config.size("num_attention_heads"))
+    window = config.size("sliding_window", 4096, null=None)
     window = window if config.flag("use_sliding_window", False) else None
-    window = _window(config, window, first=config.given("max_window_layers", 28))
+    window = _window(config, window, first=config.size("max_window_layers", 28, least=0))
     return {**_read(config, kv_heads), "qkv_bias": True, "window": window}
 
 
@@ -80,13 +80,15 @@ def _window(config: ConfigReader, window: int | None, first: int) -> int | None:
         first: the first layer with a window, where the config does not say so of each.
 
     Raises:
-        ValueError: some layers have a window and some have none.
+        ValueError: some layers have a window and some have none, or there are more or fewer than it says.
 
     """
     count = config.size("num_hidden_layers")
-    kinds = config.take("layer_types", default=None)
+    kinds = config.words("layer_types")
     if kinds is None:
         kinds = ["sliding_attention" if window and i >= first else "full_attention" for i in range(count)]
+    if len(kinds) != count:
+        raise ValueError(f"{config.source}: layer_types names {len(kinds)} layers, not all {count}")
     if set(kinds) == {"full_attention"}:
         return None
     if set(kinds) == {"sliding_attention"} and window is not None:

@@ -42,6 +42,7 @@ def from_pretrained(
 
     Raises:
         FileNotFoundError: no such path or name, a missing file, or no network.
+        OSError: a download that failed for another reason.
         ValueError: a kind of model, or a feature of one, that is not implemented, damaged files, tensors that
             are missing, extra or misshapen, or a tokenizer with more tokens than the model.
 

@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from glassformer.files import atomic_write
-from glassformer.pretrained.configs import read_config
+from glassformer.pretrained.configs import ConfigReader, read_config
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The file beside ``config.json``."""
 
 
-def read_pixels(folder: Path) -> dict[str, Any]:
+def read_pixels(folder: Path, side: int) -> dict[str, Any]:
     """The keywords ``pixel_mean`` and ``pixel_std``, or none where the folder does not say.
 
+    Args:
+        folder: of the model.
+        side: the model's ``image_size``.
+
     Raises:
-        ValueError: pixels that are not brought to 0 to 1 first, or a mean or deviation that is none.
+        ValueError: images that are not resized to that size, pixels that are not brought to 0 to 1 first, or
+            a mean or deviation that is none.
 
     """
     path = folder / PREPROCESSOR_FILE
     if not path.is_file():
         return {}
-    values = read_config(path)
-    for key, allowed in {"do_resize": True, "do_center_crop": False, "resample": 2}.items():
-        if values.get(key, allowed) not in (allowed, None):
-            raise ValueError(f"{path}: {key} = {values[key]!r} is not implemented, only {allowed!r}")
-    factor = values.get("rescale_factor", 1 / 255) if values.get("do_rescale", True) else 1.0
-    if not _is_number(factor) or abs(factor * 255 - 1) > 1e-6:
+    config = ConfigReader(read_config(path), str(path))
+    config.expect("do_resize", True)
+    config.expect("do_center_crop", False)
+    config.expect("resample", 2)
+    config.expect("size", side, {"height": side, "width": side})
+    factor = config.number("rescale_factor", default=1 / 255) if config.flag("do_rescale", True) else 1.0
+    if abs(factor * 255 - 1) > 1e-6:
         raise ValueError(f"{path}: pixels rescaled by {factor} are not implemented, only by 1 / 255")
-    if not values.get("do_normalize", True):
+    if not config.flag("do_normalize", True):
         return {"pixel_mean": 0.0, "pixel_std": 1.0}
-    keywords = {}
-    for ours, theirs in (("pixel_mean", "image_mean"), ("pixel_std", "image_std")):
-        given = values.get(theirs, 0.5)
-        numbers = given if isinstance(given, list) else [given]
-        if not all(map(_is_number, numbers)):
-            raise ValueError(f"{path}: {theirs} must be numbers, not {given!r}")
-        keywords[ours] = given
-    return keywords
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return {
+        "pixel_mean": config.numbers("image_mean", 0.5),
+        "pixel_std": config.numbers("image_std", 0.5),
+    }
 
 
 def write_pixels(folder: Path, config: Mapping[str, Any]) -> None:

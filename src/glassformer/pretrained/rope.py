@@ -23,6 +23,8 @@ SCALINGS: dict[str, dict[str, str]] = {
 """Kinds of scaling, and for each what its options are called: theirs to ours."""
 
 _ORIGINAL = "original_max_position_embeddings"
+_READ = {"rope_theta", "partial_rotary_factor", "type", "rope_type", _ORIGINAL}
+"""Keys that stand beside the options of a kind."""
 
 
 def read_rope(
@@ -40,17 +42,12 @@ def read_rope(
         ValueError: a kind of scaling, or an option of one, that is not implemented.
 
     """
-    given = {
-        name: value
-        for key in ("rope_scaling", "rope_parameters")
-        for name, value in (config.take(key, default=None) or {}).items()
-        if value is not None
-    }
-    theta = given.pop("rope_theta", config.take(theta_key, default=10_000.0))
-    part = config.take(part_key, default=0.25) if part_key else 1.0
-    part = given.pop("partial_rotary_factor", part)
-    kinds = {given.pop(key) for key in ("type", "rope_type") if key in given} or {"default"}
-    original = given.pop(_ORIGINAL, config.take(_ORIGINAL, default=None))
+    given = ConfigReader(config.inner("rope_scaling") | config.inner("rope_parameters"), config.source)
+    theta = given.number("rope_theta", default=config.number(theta_key, default=10_000.0))
+    part = config.number(part_key, default=0.25) if part_key else 1.0
+    part = given.number("partial_rotary_factor", default=part)
+    kinds = {str(given.values[key]) for key in ("type", "rope_type") if key in given.values} or {"default"}
+    original = given.size(_ORIGINAL, config.size(_ORIGINAL, None))
     length = config.size("max_position_embeddings", 2048)
     positions: dict[str, Any] = {"kind": "rotary", "theta": float(theta)}
     if part != 1.0 and part_key is None:
@@ -64,17 +61,24 @@ def read_rope(
             f"(there are: default, {', '.join(SCALINGS)})"
         )
     names = SCALINGS.get(kind, {})
-    for name, value in given.items():
+    options = {name: value for name, value in given.values.items() if name not in _READ}
+    for name, value in options.items():
         if name not in names:
             raise ValueError(f"{config.source}: {name} = {value!r} of rope_type {kind!r} is not implemented")
     if kind == "default":
         return positions
-    scaling = {"kind": kind, **{names[name]: value for name, value in given.items()}}
+    scaling = {"kind": kind, **{names[name]: _option(given, name) for name in options}}
     if kind == "dynamic":
         scaling["original_length"] = length
     elif kind != "linear":
         scaling["original_length"] = length if original is None else original
     return {**positions, "scaling": scaling}
+
+
+def _option(given: ConfigReader, name: str) -> float | bool:
+    """The value of an option: all are numbers but one."""
+    value: float | bool = given.flag(name, True) if name == "truncate" else given.number(name)
+    return value
 
 
 def write_rope(positions: str | Mapping[str, Any], d_head: int, max_seq_len: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -91,8 +91,13 @@ class BinFile:
             ) from None
         except Exception as error:  # a damaged pickle fails in many ways
             raise ValueError(f"{path} is damaged, or no file of tensors: {error}") from error
-        if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
             raise ValueError(f"{path} holds something else than tensors by name")
+        for name, tensor in content.items():
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{path} holds something else than tensors by name: {name}")
+            if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
+                raise ValueError(f"{path}: {name} is sparse, nested or without values, and cannot be read")
         self._tensors: dict[str, Tensor] = content
         self.shapes = {name: tuple(tensor.shape) for name, tensor in content.items()}
         self.dtypes = {name: tensor.dtype for name, tensor in content.items()}
@@ -160,25 +165,28 @@ def open_tensors(folder: Path) -> Tensors:
             return kind(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
-            return Shards(folder, [kind(path) for path in _shards(index)])
+            return _shards(index, kind)
     raise FileNotFoundError(f"no weights in {folder}: neither model.safetensors nor pytorch_model.bin")
 
 
-def _shards(index: Path) -> list[Path]:
-    """The files that an index names, each once."""
+def _shards(index: Path, kind: Callable[[Path], Tensors]) -> Shards:
+    """The files that an index names, each opened once."""
     try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()), key=str)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of shards: {error!r}") from error
+        homes = json.loads(index.read_bytes())["weight_map"]
+        names = sorted({PurePosixPath(home).as_posix() for home in homes.values()})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{index} is no index of shards: {error!r}") from None
     for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"{index} is no index of shards: {name!r} is no name of a file")
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
             raise ValueError(f"{index} names a file outside its folder: {name!r}")
         if not (index.parent / name).is_file():
             raise FileNotFoundError(f"{index} names {name}, which is missing")
-    return [index.parent / name for name in names]
+    shards = Shards(index.parent, [kind(index.parent / name) for name in names])
+    for name, home in homes.items():
+        if name not in shards.shapes:
+            raise ValueError(f"{index} names {name} in {home}, which no file holds")
+    return shards
 
 
 def _dtype(path: Path, name: str, word: str) -> torch.dtype:

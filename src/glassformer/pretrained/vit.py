@@ -41,13 +41,13 @@ def read_config(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
     }
 
 
-def _side(config: ConfigReader, key: str, default: int) -> Any:
+def _side(config: ConfigReader, key: str, default: int) -> int:
     """The side of a square, that may be given as height and width."""
     value = config.take(key, default=default)
-    sides = set(value) if isinstance(value, list) else {value}
-    if len(sides) != 1:
-        raise ValueError(f"{config.source}: {key} = {value} is not implemented, only squares")
-    return sides.pop()
+    height, width = value if isinstance(value, list) and len(value) == 2 else (value, value)
+    if type(height) is not int or height != width:
+        raise ValueError(f"{config.source}: {key} = {value!r} is not implemented, only squares")
+    return height
 
 
 def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
