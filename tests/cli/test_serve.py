@@ -36,13 +36,18 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def heed_interrupts():
+    """A process inherits that its parent ignores Ctrl-C, as what a shell starts in the background does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(program, target, *arguments):
     """The process, and the port that it says it listens on."""
     command = [sys.executable, *program, "serve", str(target), "--port", "0", "--no-open", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=environment) as process:
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=heed_interrupts) as process:
         try:
             line = process.stdout.readline()
             found = re.search(r"http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)", line)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from glassformer.cli import main
+from glassformer.cli.train import continuation
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
 
@@ -38,9 +39,12 @@ def folders(tmp_path_factory):
         "masked": (BERTModel(**size, head="masked_lm"), words),
         "classes": (BERTModel(**size, head="classification", labels=["old", "new", "odd"]), words),
         "bare": (BERTModel(**size), words),
+        "tags": (BERTModel(**size, head="token_classification"), words),
         "sounds": (T5Model(symbols.vocab_size, 16, 2, 2, max_seq_len=16), symbols),
         "images": (ViTModel(**colours, labels=4), None),
         "text": (GPTModel(257, 16, 2, 2, max_seq_len=32), ByteTokenizer()),
+        "wide sounds": (T5Model(900, 16, 1, 2, max_seq_len=16), symbols),
+        "wide text": (GPTModel(900, 16, 1, 2, max_seq_len=32), ByteTokenizer()),
     }
     return {name: saved(model, tokenizer, folder / name) for name, (model, tokenizer) in models.items()}
 
@@ -103,6 +107,30 @@ def test_translate_prints_a_line_for_each_source(folders, capsys, monkeypatch):
     assert lines == [f"{rank}\t{row}" for rows in best for rank, row in enumerate(rows, start=1)]
 
 
+@pytest.mark.parametrize("options", [["--n-best", "1"], ["--n-best", "2"]])
+def test_a_line_without_a_source_has_a_line_without_a_target(options, folders, capsys, monkeypatch):
+    def written(text):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        return said(capsys, "translate", folders["sounds"], "--max-new-tokens", "5", "--text", "-", *options)
+
+    n = int(options[1])
+    full, gaps = written("a b\ncab\nhedge\n"), written("a b\ncab\n  \nhedge\n\n")
+    gap = [""] if n == 1 else ["1\t", "2\t"]
+    assert gaps == [*full[: 2 * n], *gap, *full[2 * n :], *gap]
+    assert written("\n") == gap
+
+
+def test_ids_that_only_the_model_knows_are_written_as_unknown(folders, capsys):
+    (line,) = said(capsys, "translate", folders["wide sounds"], "--text", "cab", "--max-new-tokens", "9")
+    assert "\ufffd" in line
+    hot = ["--max-new-tokens", "20", "--temperature", "2", "--seed", "0"]
+    for samples in ("1", "2"):
+        lines = said(capsys, "generate", folders["wide text"], "--prompt", "a", *hot, "--samples", samples)
+        assert "\ufffd" in "".join(lines)
+    model = GPTModel.from_pretrained(folders["wide text"])
+    assert "\ufffd" in continuation("a", 20)(model)
+
+
 def test_classify_prints_labels_with_their_probabilities(folders, picture, capsys, monkeypatch):
     model = BERTModel.from_pretrained(folders["classes"])
     ids = model.tokenizer.add_marks(model.tokenizer.encode(TEXT))
@@ -134,7 +162,8 @@ def test_a_text_that_is_cut_is_said_beside_the_answer(folders, capsys):
         (["generate", "images"], "holds a ViTModel that cannot generate: use classify"),
         (["translate", "text", "--text", "a"], "holds a GPTModel that cannot translate: use generate"),
         (["fill-mask", "classes", "--text", "a [MASK]"], "cannot fill-mask: use classify"),
-        (["classify", "bare", "--text", "a"], "cannot classify: its head gives hidden states only"),
+        (["classify", "bare", "--text", "a"], "cannot classify: its head gives only hidden states"),
+        (["classify", "tags", "--text", "a"], "its head gives only a class for each token"),
         (["classify", "images", "--text", "a"], "a ViTModel reads no text: give it an image"),
         (["classify", "classes", "--image", "PICTURE"], "a BERTModel reads no images: give it a text"),
         (["classify", "classes"], "give either a --text or an --image"),
@@ -144,7 +173,7 @@ def test_a_text_that_is_cut_is_said_beside_the_answer(folders, capsys):
         (["fill-mask", "masked", "--text", "no hole"], "the text has no [MASK]"),
         (["fill-mask", "masked", "--text", "[MASK] " * 20], "the text has 22 tokens, the model reads 16"),
         (["fill-mask", "masked", "--text", "[MASK]", "--top-k", "999"], "top_k must be between 1 and the"),
-        (["translate", "sounds", "--text", " "], "source 1 is empty"),
+        (["translate", "sounds", "--text", " "], "the source is empty"),
         (
             ["translate", "sounds", "--text", "a", "--num-beams", "99"],
             "num_beams must be between 1 and the 14",
@@ -210,3 +239,9 @@ def test_what_was_done_to_an_image_is_said_beside_the_answer(tmp_path, capsys):
     Image.fromarray(np.zeros((20, 13), np.uint8)).save(tmp_path / "tall.png")
     assert main(["classify", str(target), "--image", str(tmp_path / "tall.png")]) == 0
     assert "(resized from 20 x 13 to 8 x 8 pixels)" in capsys.readouterr().err
+
+
+def test_fill_mask_offers_no_file_format_whose_models_guess_no_masks(capsys):
+    with pytest.raises(SystemExit):
+        main(["fill-mask", "--help"])
+    assert "gguf" not in capsys.readouterr().out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glassformer.generation import Guess, fill_mask
+from glassformer.generation import Guess, fill_mask, text_of
 from glassformer.models import BERTModel, GPTModel
 from glassformer.tokenization import ByteTokenizer, WordPieceTokenizer
 
@@ -46,6 +46,15 @@ def test_a_model_in_training_guesses_without_dropout_and_stays_in_training(model
     model.train()
     assert fill_mask(model, "the [MASK]") == expected
     assert model.training
+
+
+def test_a_guess_that_the_tokenizer_does_not_know_is_no_text(tokenizer):
+    model = BERTModel(tokenizer.vocab_size + 3, 16, 1, 2, head="masked_lm")
+    model.tokenizer = tokenizer
+    guesses = fill_mask(model, "the [MASK]", model.vocab_size)[0]
+    unknown = {guess.token for guess in guesses if guess.token_id >= tokenizer.vocab_size}
+    assert unknown == {"\ufffd"}
+    assert text_of(ByteTokenizer(), [97, 257, 300, 98]) == "a\ufffd\ufffdb"
 
 
 def test_mistakes_are_named(model, tokenizer):

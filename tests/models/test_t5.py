@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from glassformer.generation import generate
 from glassformer.models import T5Model
 
 
@@ -146,6 +147,19 @@ def test_as_many_targets_as_sources():
         model(torch.ones(2, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="4 targets do not belong to 1 sources"):
         model(torch.ones(1, 3, dtype=torch.long), torch.ones(4, 3, dtype=torch.long))
+
+
+def test_a_decoder_that_has_written_several_targets_writes_as_before():
+    source, mask = torch.tensor([[3, 4, 5], [6, 7, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    decoder = small().conditioned_on(source, mask)
+    starts = [[0], [0]]
+    beams = {"num_beams": 3, "num_return_sequences": 2}
+    searched, likeliest = generate(decoder, starts, 4, **beams), generate(decoder, starts, 4, temperature=0)
+    assert generate(decoder, starts, 4, num_beams=5) is not None
+    assert generate(decoder, starts, 4, temperature=0) == likeliest
+    assert generate(decoder, starts, 4, **beams) == searched
+    with pytest.raises(ValueError, match="1 targets do not belong to 2 sources"):
+        generate(decoder, [[0]], 4)
 
 
 @pytest.mark.parametrize("source", [[5, 6, 7], torch.tensor([5, 6, 7])])

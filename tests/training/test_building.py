@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 import torch
 
-from glassformer.models import BERTModel, GPTModel, T5Model
+from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.training import ModelConfig, TrainingConfig
 from glassformer.training.building import build_model, continue_model, start_from
 
@@ -55,10 +55,33 @@ def test_a_model_goes_on_with_its_weights_where_they_fit():
 
 def test_a_model_that_could_not_go_on():
     old = GPTModel(20, 16, 1, 2)
-    with pytest.raises(ValueError, match="nothing of the gpt model fits"):
-        continue_model(old, config(d_model=32, d_ff=128), {})
+    with pytest.raises(ValueError, match=r"blocks\.1.*, absent, would be .*: leave out num_layers=2"):
+        continue_model(old, config(num_layers=2), {})
+    deep = GPTModel(20, 16, 2, 2)
+    with pytest.raises(ValueError, match=r"blocks\.1.* would be absent .*: leave out num_layers=1"):
+        continue_model(deep, config(num_layers=1), {})
     with pytest.raises(ValueError, match="gpt has no keyword 'pooler'"):
         continue_model(old, config(options={"pooler": True}), {})
+
+
+def test_a_model_of_images_goes_on_with_its_pixel_scale_its_grid_and_its_patches():
+    old = ViTModel(8, 4, 16, 1, 2, num_channels=1, labels=9, pixel_mean=0.25, pixel_std=0.5)
+    data = {"image_size": 8, "num_channels": 1, "labels": ["a", "b"], "head": "classification"}
+    data |= {"pixel_mean": 0.0, "pixel_std": 1.0}
+    new = continue_model(old, config(dropout=0.1), data)
+    assert (new.pixel_mean, new.pixel_std) == ([0.25], [0.5])
+    assert torch.equal(new.positions.table, old.positions.table)
+    for changes, lost in (
+        (
+            {"image_size": 16},
+            r"positions\.table, \(5, 16\), would be \(17, 16\) .*: leave out image_size=16",
+        ),
+        ({"num_channels": 3}, r"patch_embedding\.weight, .*: leave out num_channels=3"),
+    ):
+        with pytest.raises(ValueError, match=f"only the head of a trained model may start anew, but {lost}"):
+            continue_model(old, config(), data | changes)
+    with pytest.raises(ValueError, match=r"leave out patch_size=2"):
+        continue_model(old, config(options={"patch_size": 2}), data)
 
 
 def test_what_is_not_there(tmp_path):

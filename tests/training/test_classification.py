@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from glassformer.data.examples import Batch
 from glassformer.data.images import Images
-from glassformer.models import BERTModel, TransformerModel
+from glassformer.models import BERTModel, TransformerModel, ViTModel
 from glassformer.tokenization import WordPieceTokenizer
 from glassformer.training import (
     DataConfig,
@@ -25,7 +25,7 @@ from glassformer.training import (
     train,
 )
 from glassformer.training.bag_of_words import BagOfWords, bag_of_words_accuracy
-from glassformer.training.image_classification import ImageBatches, move
+from glassformer.training.image_classification import ImageBatches, ImageClassification, image_batch, move
 from glassformer.training.text_classification import Classification, classification_figures
 
 
@@ -103,12 +103,12 @@ def test_image_batches_depend_on_their_number_alone():
     again.batch(0)
     for number in (1, 5):
         a, b = first.batch(number).tensors, again.batch(number).tensors
-        assert torch.equal(a["pixel_values"], b["pixel_values"])
+        assert torch.equal(a["images"], b["images"])
         assert torch.equal(a["labels"], b["labels"])
         original = torch.from_numpy(images.pixels[a["labels"].numpy()])
-        assert not torch.allclose(a["pixel_values"], original, atol=1e-2)
+        assert not torch.allclose(a["images"], original, atol=1e-2)
     plain = ImageBatches(images, 8, 0).batch(1).tensors
-    assert torch.equal(plain["pixel_values"], torch.from_numpy(images.pixels[plain["labels"].numpy()]))
+    assert torch.equal(plain["images"], torch.from_numpy(images.pixels[plain["labels"].numpy()]))
 
 
 def tiny(config, task, data, model, **changes):
@@ -244,6 +244,25 @@ def test_images_from_a_file_to_figures(config, console, tmp_path):
     with pytest.raises(ValueError, match="image_size=8 is no multiple of patch_size=3"):
         train(odd, console=console)
     assert not (tmp_path / "other").exists()
+
+
+def test_images_are_read_in_the_scale_of_the_model():
+    model = ViTModel(8, 4, 16, 1, 2, num_channels=1, labels=3, pixel_mean=0.25, pixel_std=0.5)
+    torch.nn.init.normal_(model.head.classifier.weight)
+    images = Images(np.random.default_rng(0).random((6, 1, 8, 8), np.float32), np.arange(6) % 3)
+    batch = image_batch(images)
+    logits = model((torch.from_numpy(images.pixels) - 0.25) / 0.5)
+    expected = F.cross_entropy(logits, batch.tensors["labels"])
+    torch.testing.assert_close(ImageClassification()(model, batch), expected)
+    figures = classification_figures(model, [batch], ImageClassification())
+    assert figures["loss"] == pytest.approx(expected.item())
+
+
+def test_a_text_has_room_beside_its_marks(config, texts, console, tmp_path):
+    run = tiny(config, "text-classification", replace(texts, seq_len=2), SMALL_BERT)
+    with pytest.raises(ValueError, match="seq_len must leave room for a token beside the 2 marks, not 2"):
+        train(run, console=console)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_first_loss_of_a_classifier_is_that_of_guessing(config, texts, console):

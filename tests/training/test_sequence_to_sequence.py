@@ -15,7 +15,13 @@ from glassformer.analysis import read_pair
 from glassformer.cli import main
 from glassformer.data.pairs import Pair, read_pairs
 from glassformer.models import T5Model
-from glassformer.tokenization import BPETokenizer, ByteTokenizer, CharacterTokenizer, SymbolTokenizer
+from glassformer.tokenization import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharacterTokenizer,
+    SymbolTokenizer,
+    WordPieceTokenizer,
+)
 from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
 from glassformer.training.error_rates import edit_distance, error_rates
 from glassformer.training.evaluation import mean_loss
@@ -186,11 +192,13 @@ def test_targets_that_do_not_count_are_the_padding():
     assert batch[:1].tensors["source"].tolist() == [[3, 1, 0]]
 
 
-@pytest.mark.parametrize("kind", sorted(PAIR_TOKENIZERS))
+@pytest.mark.parametrize("kind", [*sorted(PAIR_TOKENIZERS), "wordpiece"])
 def test_a_source_is_read_afterwards_as_it_was_trained_on(kind, tmp_path, capsys, monkeypatch):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"a b c {letter}\tx y {letter}\n" for letter in "abcdefghijklmnop"))
-    data = DataConfig(source=str(path), tokenizer=kind, vocab_size=300)
+    WordPieceTokenizer.train(["a b c x y"] * 3, 60).save(tmp_path)
+    tokenizer = kind if kind in PAIR_TOKENIZERS else str(tmp_path)
+    data = DataConfig(source=str(path), tokenizer=tokenizer, vocab_size=300)
     tokenizer = make_pair_tokenizer(data, read_pairs(str(path)))
     trained = MarkedTokens(tokenizer, 40).encode(Pair("a b c", ("x y",)))
     model = T5Model(

@@ -56,7 +56,7 @@ def require(model: Any, command: str, target: str) -> None:
     if ABILITIES[command](model):
         return
     able = [name for name, can in ABILITIES.items() if can(model)]
-    others = f"use {' or '.join(able)}" if able else "its head gives hidden states only"
+    others = f"use {' or '.join(able)}" if able else f"its head gives only {model.head.gives}"
     raise ValueError(f"{target} holds a {type(model).__name__} that cannot {command}: {others}")
 
 

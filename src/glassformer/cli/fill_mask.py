@@ -15,7 +15,7 @@ class FillMask(Command):
     """Guess the tokens that a text hides behind [MASK], with probabilities."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
+    """Folder of a model, or of a run (its best checkpoint is taken), or a name on the hub."""
     text: str
     """A text with [MASK] in it, once or several times."""
     top_k: int = 5

@@ -99,14 +99,16 @@ def pieces(tokenizer: Tokenizer, ids: Iterator[int], before: Sequence[int] = ())
         ids: what the model writes; the end of the text ends it.
         before: the last token before them: some tokenizers leave out a space where a text begins.
     """
+    from glassformer.generation import text_of
+
     context, held = list(before), list[int]()
     for token in ids:
         if token == tokenizer.end_of_text:
             break
         held.append(token)
-        text = tokenizer.decode([*context, *held])[len(tokenizer.decode(context)) :]
+        text = text_of(tokenizer, [*context, *held])[len(text_of(tokenizer, context)) :]
         if not text.endswith("\ufffd") or len(held) > 4:  # four bytes make any character
             yield text
             context, held = held, []
     if held:
-        yield tokenizer.decode([*context, *held])[len(tokenizer.decode(context)) :]
+        yield text_of(tokenizer, [*context, *held])[len(text_of(tokenizer, context)) :]

@@ -68,12 +68,11 @@ def continuation(prompt: str, tokens: int = 60) -> Any:
     """What a model makes of a prompt: a function of the model, always the same for the same weights."""
 
     def sample(model: Any) -> str:
-        from glassformer.generation import generate
+        from glassformer.generation import generate, text_of
 
         if not prompt:
             raise ValueError("the prompt is empty: give at least one character")
         ids = model.tokenizer.encode(prompt)
-        text: str = model.tokenizer.decode(generate(model, ids, tokens, temperature=0.8, top_k=50, seed=0))
-        return text
+        return text_of(model.tokenizer, generate(model, ids, tokens, temperature=0.8, top_k=50, seed=0))
 
     return sample

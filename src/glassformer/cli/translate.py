@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from typing import Annotated, Any
 
 import tyro
@@ -20,7 +20,7 @@ class Translate(Command):
     target: Annotated[str, tyro.conf.Positional]
     """Folder of a model, or of a run (its best checkpoint is taken), or a name on the hub."""
     text: str
-    """The source; - reads standard input, a source a line."""
+    """The source; - reads standard input, a source a line. An empty line stays one."""
     num_beams: int = 4
     """Continuations looked for side by side; 1 takes the likeliest token each time."""
     length_penalty: float = 1.0
@@ -36,6 +36,7 @@ class Translate(Command):
         """Print a line for each target, in the order of the sources."""
         from glassformer.cli.abilities import require, tokenizer_of
         from glassformer.cli.targets import load_model
+        from glassformer.generation import text_of
 
         if self.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, not {self.batch_size}")
@@ -43,11 +44,11 @@ class Translate(Command):
         require(model, "translate", self.target)
         tokenizer = tokenizer_of(model, self.target)
         for sources in batches(lines(self.text), self.batch_size):
-            ids = [[*row, model.end_token] for row in tokenizer.encode_batch(sources)]
-            targets = model.generate(ids, self.max_new_tokens, **self.options())
-            for number, target in enumerate(targets):
-                rank = f"{number % self.n_best + 1}\t" if self.n_best > 1 else ""
-                print(f"{rank}{tokenizer.decode(without_end(target, model.end_token))}")
+            ids = [[*row, model.end_token] for row in tokenizer.encode_batch([*filter(None, sources)])]
+            targets = iter(model.generate(ids, self.max_new_tokens, **self.options()) if ids else ())
+            for source, rank in product(sources, range(1, self.n_best + 1)):
+                target = without_end(next(targets), model.end_token) if source else []
+                print(f"{rank}\t" if self.n_best > 1 else "", text_of(tokenizer, target), sep="")
             sys.stdout.flush()
 
     def options(self) -> dict[str, Any]:
@@ -62,16 +63,15 @@ class Translate(Command):
 
 
 def lines(text: str) -> Iterator[str]:
-    """The text itself, or the lines of standard input.
+    """The text itself, or the lines of standard input, of which those of white space alone become empty.
 
     Raises:
-        ValueError: an empty one.
+        ValueError: a text of white space alone.
     """
-    for number, line in enumerate(sys.stdin if text == "-" else [text], start=1):
-        line = line.rstrip("\r\n")
-        if not line.strip():
-            raise ValueError(f"source {number} is empty: give each at least one character")
-        yield line
+    if not text.strip():
+        raise ValueError("the source is empty: give at least one character")
+    for line in sys.stdin if text == "-" else [text]:
+        yield line.rstrip("\r\n") if line.strip() else ""
 
 
 def batches(items: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from glassformer.generation.sampling import (
     TopP,
 )
 from glassformer.generation.streaming import GenerationOptions, stream
+from glassformer.generation.text import text_of
 
 __all__ = [
     "Filter",
@@ -34,4 +35,5 @@ __all__ = [
     "fill_mask",
     "generate",
     "stream",
+    "text_of",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glassformer.contracts import Tokenizer
 from glassformer.generation.streaming import evaluating
+from glassformer.generation.text import text_of
 
 MASK = "[MASK]"
 """What stands for a hole in a text, whatever the tokenizer's own mark is."""
@@ -70,7 +71,7 @@ def fill_mask(model: MaskedLanguageModel, text: str, top_k: int = 5) -> list[lis
     holes = [place for place, token in enumerate(ids) if token == mask]
     best = logits[holes].float().softmax(-1).topk(top_k)
     return [
-        [Guess(model.tokenizer.decode([token]).strip(), p, token) for p, token in zip(*row, strict=True)]
+        [Guess(text_of(model.tokenizer, [token]).strip(), p, token) for p, token in zip(*row, strict=True)]
         for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
 

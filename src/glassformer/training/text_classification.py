@@ -40,27 +40,28 @@ class Classification:
 
     def __call__(self, model: Any, batch: Batch) -> Tensor:
         """The mean loss of a batch of ``labels`` and what the model reads."""
-        logits = logits_of(model, batch)
-        return F.cross_entropy(logits.float(), batch.tensors["labels"], label_smoothing=self.label_smoothing)
+        logits = self.logits(model, batch).float()
+        return F.cross_entropy(logits, batch.tensors["labels"], label_smoothing=self.label_smoothing)
+
+    def logits(self, model: Any, batch: Batch) -> Tensor:
+        """What a model makes of all but the labels of a batch, ``(batch, labels)``."""
+        logits: Tensor = model(**{name: t for name, t in batch.tensors.items() if name != "labels"})
+        return logits
 
     def count(self, batch: Batch) -> int:
         """Texts or images."""
         return len(batch.tensors["labels"])
 
 
-def logits_of(model: Any, batch: Batch) -> Tensor:
-    """What a model makes of all but the labels of a batch, ``(batch, labels)``."""
-    logits: Tensor = model(**{name: t for name, t in batch.tensors.items() if name != "labels"})
-    return logits
-
-
 @torch.no_grad()
-def classification_figures(model: Any, batches: Sequence[Batch]) -> dict[str, float]:
+def classification_figures(
+    model: Any, batches: Sequence[Batch], objective: Classification = Classification()
+) -> dict[str, float]:
     """Loss and accuracy over all batches, and the mean of the labels' own accuracies."""
     predicted, labels, loss = [], [], 0.0
     with evaluating(model):
         for batch in batches:
-            logits = logits_of(model, batch.to(model.device)).float().cpu()
+            logits = objective.logits(model, batch.to(model.device)).float().cpu()
             loss += float(F.cross_entropy(logits, batch.tensors["labels"], reduction="sum"))
             predicted.append(logits.argmax(-1))
             labels.append(batch.tensors["labels"])
