@@ -104,6 +104,8 @@ class TransformerBlock(nn.Module):
         return self.residual(x, outputs, [getattr(self, name) for name in self._norms])
 
     def _finished(self, sublayer: Sublayer, number: int) -> Sublayer:
-        """The sublayer with its scale and dropout behind it."""
+        """The sublayer with its scale and dropout behind it, where there are any."""
         scale = None if self.scales is None else self.scales[number]
+        if scale is None and not (self.training and self.dropout.p):
+            return sublayer
         return lambda h: self.dropout(sublayer(h) if scale is None else scale(sublayer(h)))

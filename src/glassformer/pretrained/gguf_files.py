@@ -75,7 +75,11 @@ class GGUFFile:
             raise ValueError(f"{path} is damaged, or no GGUF file: {error!r}") from error
 
     def read(self, name: str, *, lasting: bool = False) -> Tensor:
-        """One tensor in float32; what is float32 in the file stays mapped."""
+        """One tensor in float32; what is float32 in the file stays mapped.
+
+        What is dequantised is copied to where PyTorch puts its tensors: NumPy's are aligned to 16 bytes only,
+        from which a matrix is read more slowly.
+        """
         tensor, shape = self._tensors[name], self.shapes[name]
         start, size = int(tensor.data_offset), int(tensor.n_bytes)
         lasting = lasting and tensor.tensor_type == self._gguf.GGMLQuantizationType.F32
@@ -88,7 +92,8 @@ class GGUFFile:
             raise ValueError(
                 f"{self.source}: {name} is of the type {tensor.tensor_type.name}, which cannot be dequantised"
             ) from None
-        return torch.from_numpy(values).view(shape)
+        found = torch.from_numpy(values).view(shape)
+        return found if lasting else found.clone()
 
     @cached_property
     def _whole(self) -> mmap.mmap:
