@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 
 from glassformer.analysis import head_distances as module
-from glassformer.analysis.head_distances import distance_sums, head_distances
+from glassformer.analysis.head_distances import NothingToCompareError, distance_sums, head_distances
 from glassformer.analysis.patterns import Item
 from glassformer.attention import record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
@@ -92,7 +92,7 @@ def test_an_encoder_decoder_says_which() -> None:
 
 def test_what_cannot_be_compared() -> None:
     for texts in ([], items(5), items(1, 1, 1)):
-        with pytest.raises(ValueError, match="at least two texts of several tokens"):
+        with pytest.raises(NothingToCompareError, match="at least two texts of several tokens"):
             head_distances(gpt(), texts)
     image_model = ViTModel(image_size=8, patch_size=4, d_model=8, num_layers=1, num_heads=2)
     with pytest.raises(TypeError, match="reads no text"):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -17,6 +18,8 @@ from glassformer.analysis import head_study as module
 from glassformer.analysis.head_settings import GROUPS
 from glassformer.analysis.head_study import untrained
 from glassformer.analysis.repeated import repeated_sequences
+from glassformer.analysis.text_items import TextReader
+from glassformer.attention import choose_kind
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.tokenization import CharacterTokenizer
 
@@ -100,15 +103,25 @@ def test_too_few_items_name_nobody(known_gpt, write_sentences):
     assert value(report, 0, 0, "previous", "rate")["score"] == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("family", "kind"), [(GPTModel, None), (BERTModel, None), (T5Model, "encoder")])
-def test_random_weights_earn_no_name(family, kind, write_sentences):
-    """Of 20 seeds, none gets a name: heads of one random model do not stand out against another's."""
+@pytest.mark.parametrize(
+    ("family", "kind", "sharper"),
+    [(GPTModel, None, 1), (BERTModel, None, 1), (T5Model, "encoder", 1), (GPTModel, None, 400)],
+)
+def test_random_weights_earn_no_name(family, kind, sharper, write_sentences):
+    """Of 20 seeds, none gets a name: heads of one random model do not stand out against another's.
+
+    Heads whose queries are so much longer look at single keys, as heads of trained models do, but the
+    model that they are held against does not.
+    """
     settings = Settings(patterns=TOKENS, kind=kind, num_repeated=64, replicates=100)
     texts = write_sentences(70)
     wrong = 0
     for seed in range(20):
         torch.manual_seed(100 + seed)
         model = family(len(",.abcdefghijklmnopqrstuvw"), 32, 2, 4, max_seq_len=64)
+        with torch.no_grad():
+            for attention in choose_kind(model, kind)[1]:
+                attention.q_proj.weight.mul_(sharper)
         model.tokenizer = CharacterTokenizer(",.abcdefghijklmnopqrstuvw")
         wrong += bool(analyze_heads(model, texts, settings).names)
     assert wrong == 0
@@ -141,12 +154,45 @@ def test_a_killed_analysis_goes_on_and_ends_the_same(known_gpt, write_sentences,
     monkeypatch.setattr(module, "measure", killed_at(-1))
     again = analyze_heads(known_gpt, texts, QUICK, folder=tmp_path / "cut")
     assert measured == [30, 30, 30, 10, 80] * 2  # each part once
+    assert len(os.listdir(tmp_path / "whole" / "parts")) == 1 + 5 + 10
     assert again == whole
     for name in os.listdir(tmp_path / "whole" / "parts"):
         one, two = ((tmp_path / run / "parts" / name).read_bytes() for run in ("whole", "cut"))
         assert one == two, name
     again.save(tmp_path / "heads.json")
     assert HeadReport.load(tmp_path / "heads.json") == HeadReport.load(tmp_path / "heads.json")
+
+
+def test_reading_goes_on_where_it_was_killed(known_gpt, write_sentences, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PART", 30)
+    texts = [*write_sentences(99), "a" * 80]
+    texts[40] = "b" * 80
+    settings = Settings(patterns=("previous",), replicates=20)
+    whole = analyze_heads(known_gpt, texts, settings, folder=tmp_path / "whole")
+    read, numbers = TextReader.read, []
+
+    def killed_at_the_third(self, model, chunk):
+        numbers.extend(number for number, _ in chunk)
+        if 60 in numbers and numbers.count(0) == 1 and numbers.count(60) == 1:
+            raise Killed
+        return read(self, model, chunk)
+
+    monkeypatch.setattr(TextReader, "read", killed_at_the_third)
+    with pytest.raises(Killed):
+        analyze_heads(known_gpt, texts, settings, folder=tmp_path / "cut")
+    assert analyze_heads(known_gpt, texts, settings, folder=tmp_path / "cut") == whole
+    assert numbers == [*range(90), *range(60, 100)]
+    assert whole.num_cut == 2
+
+
+def test_the_size_of_the_sums_is_known_before(known_gpt, write_sentences, tmp_path):
+    study = HeadStudy(known_gpt, Settings(patterns=TOKENS, num_repeated=4), tmp_path / "run")
+    study.read(known_gpt, write_sentences(60))
+    study.measure(known_gpt)
+    (part,) = (path for path in study.parts.parts.iterdir() if path.name.startswith("model text"))
+    raw = len(zlib.decompress(part.read_bytes()))
+    assert study.size(60) / 2 == pytest.approx(raw, rel=0.1)
+    assert part.stat().st_size < raw / 2
 
 
 def test_texts_are_read_once_and_parts_are_bounded(known_gpt, write_sentences, monkeypatch):
@@ -216,7 +262,7 @@ def test_a_folder_with_another_analysis_is_refused(known_gpt, write_sentences, t
     with pytest.raises(ValueError, match="holds files but no analysis"):
         HeadStudy(known_gpt, quick, tmp_path / "other")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file is a file"):
+    with pytest.raises(NotADirectoryError, match="file is a file"):
         HeadStudy(known_gpt, quick, tmp_path / "file")
 
 
@@ -260,9 +306,11 @@ def test_ids_alone_need_no_tokenizer():
 
 def test_long_texts_are_cut_and_counted(known_gpt, write_sentences):
     texts = [*write_sentences(4), "a" * 80, "b" * 50]
-    assert analyze_heads(known_gpt, texts, Settings(patterns=("first",), replicates=20)).num_cut == 1
+    whole = analyze_heads(known_gpt, texts, Settings(patterns=("first",), replicates=20))
+    assert (whole.num_cut, whole.data["cut_to"]) == (1, 64)
     short = Settings(patterns=("first",), replicates=20, max_tokens=40)
-    assert analyze_heads(known_gpt, texts, short).num_cut == 2
+    found = analyze_heads(known_gpt, texts, short)
+    assert (found.num_cut, found.data["cut_to"]) == (2, 40)
 
 
 def test_a_model_that_reads_little_goes_without_repeated_tokens(write_sentences):
@@ -282,6 +330,15 @@ def test_an_encoder_decoder_is_analysed_one_kind_at_a_time(kind):
     assert ("next" in found) == (kind == "encoder")
     queries = value(report, 0, 0, "previous", "rate")["num_queries"]
     assert queries == 3 * (4 if kind == "encoder" else 5)  # the decoder reads a start as well
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_a_text_as_long_as_an_encoder_decoder_reads(kind):
+    model = T5Model(40, 16, 1, 2, max_seq_len=8, positions="learned")
+    settings = Settings(patterns=("previous",), kind=kind, replicates=20)
+    report = analyze_heads(model, [[3, 4, 5, 6, 7, 8, 9, 10]] * 4, settings)
+    assert report.data["cut_to"] == 8
+    assert report.num_cut == (0 if kind == "encoder" else 4)  # a decoder's start is one of the eight
 
 
 def test_other_kinds_are_refused():

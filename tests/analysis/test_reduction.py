@@ -24,8 +24,9 @@ from glassformer.analysis.patterns import (
     last_occurrence,
     token_patterns,
 )
-from glassformer.analysis.reduction import BEYOND, REACH, Aims, visible_words, word_weights
+from glassformer.analysis.reduction import BEYOND, REACH, Aims, BatchSums, visible_words, word_weights
 from glassformer.attention import record_attention
+from glassformer.attention.recording import AttentionMap
 from glassformer.models import BERTModel, GPTModel
 
 PATTERNS = [Offset("previous", -1), Offset("next", 1), First(), Delimiter(), Duplicate(), Induction()]
@@ -223,11 +224,48 @@ def test_measuring_leaves_the_model_as_it_is():
     assert fingerprint(model) != before
 
 
+def test_a_fingerprint_is_of_every_byte_and_of_no_sum(monkeypatch):
+    model = build(GPTModel)
+    before = fingerprint(model)
+    weight = model.blocks[1].attention.k_proj.weight
+    with torch.no_grad():
+        weight[3] = weight[3].roll(1)  # the sum and the beginning stay
+    assert fingerprint(model) != before
+    with torch.no_grad():
+        weight[3] = weight[3].roll(-1)
+    monkeypatch.setattr(torch.Tensor, "sum", None)  # sums of floats vary with the number of threads
+    assert fingerprint(model) == before
+    assert fingerprint(model.to(torch.bfloat16)) != before
+
+
+def test_layers_and_heads_that_see_other_keys_are_refused():
+    causal = torch.ones(5, 5, dtype=torch.bool).tril()
+    window = causal & ~causal.tril(-3)
+
+    def add(sums, layer, allowed):
+        weights = torch.softmax(torch.zeros(1, 2, 5, 5).masked_fill(~allowed, -torch.inf), -1)
+        sums(AttentionMap("self", layer, [0, 1], list(range(5)), weights, allowed))
+
+    def sums_of():
+        return BatchSums(
+            Batch.of([Item([1] * 5, [False] * 5)]), {"token": PATTERNS}, [0, 2, 4], descriptions=True
+        )
+
+    sums = sums_of()
+    add(sums, 0, causal)
+    add(sums, 1, causal.clone())
+    with pytest.raises(ValueError, match="layer 1 sees other keys than the layers before"):
+        add(sums, 1, window)
+    with pytest.raises(ValueError, match="heads of layer 0 see other keys than its first"):
+        add(sums_of(), 0, torch.stack([causal, window])[None])
+
+
 def test_every_pattern_of_tokens_has_a_name_of_its_own():
     patterns = token_patterns()
     assert len(patterns) == 7 + 14
     assert all(pattern.name == name for name, pattern in patterns.items())
     assert {name for name, pattern in patterns.items() if not pattern.positional} == {
+        "first",
         "delimiter",
         "induction",
         "duplicate",

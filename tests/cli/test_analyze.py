@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import weakref
 
 import pytest
 import torch
 
-from glassformer.analysis import head_study
+from glassformer.analysis import HeadReport, head_study
 from glassformer.cli import main
 from glassformer.models import GPTModel, ViTModel
 from glassformer.tokenization import ByteTokenizer
@@ -50,11 +51,48 @@ def test_results_are_in_the_run_folder(target, corpus, tmp_path, capsys):
         assert len(list(csv.DictReader(file))) == len(content["rows"])
     for picture in ("heads.png", "clusters.png"):
         assert (folder / picture).stat().st_size > 10_000
+    said = " ".join(shown.out.split())
+    assert "random weights: one model of the same shape, seed 0" in said
+    assert "clustered than a single cloud of the same spread" in said
+    assert "the clusters of one half of the sentences and of the other: adjusted Rand index" in said
+
+
+def test_parts_are_there_until_the_results_are(target, corpus, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
+    save = HeadReport.save
+
+    def full(self, path):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(HeadReport, "save", full)
+    assert main(arguments) == 2
+    most = int(re.search(r"takes at most ([\d,]+) MB", capsys.readouterr().out)[1])
+    assert 0 < sum(path.stat().st_size for path in (folder / "parts").iterdir()) < 1e6 * (most + 1)
+    monkeypatch.setattr(HeadReport, "save", save)
+    assert main(arguments) == 0
+    assert not (folder / "parts").exists()
+    first = (folder / "heads.json").read_bytes()
+    assert main([*arguments, "--keep-parts"]) == 0  # from the beginning
+    assert (folder / "heads.json").read_bytes() == first
+    assert (folder / "parts").exists()
+
+
+def test_of_one_sentence_there_is_a_report_and_no_clusters(target, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("There is but a single sentence.")
+    folder = tmp_path / "run"
+    assert main(["analyze", str(target), "--data", str(text), *QUICK, "--run-folder", str(folder)]) == 0
+    assert "no clusters: comparing heads needs at least two texts" in capsys.readouterr().out
+    assert json.loads((folder / "heads.json").read_text())["data"]["num_items"] == 1
+    assert (folder / "heads.png").exists()
+    assert not (folder / "clusters.png").exists()
 
 
 def test_an_analysis_that_was_interrupted_goes_on(target, corpus, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
+    arguments.append("--keep-parts")
     measure, parts = head_study.measure, []
 
     def interrupted(*args, **kwargs):
@@ -74,10 +112,10 @@ def test_an_analysis_that_was_interrupted_goes_on(target, corpus, tmp_path, caps
     assert main(arguments) == 0
     assert (folder / "heads.json").read_bytes() == first
     capsys.readouterr()
-    assert "has other settings: max_tokens was 256, now 9" in refused(
+    assert "begun with other settings: max_tokens was 256, now 9" in refused(
         capsys, *arguments[1:], "--max-tokens", 9
     )
-    assert "has other settings: data was" in refused(
+    assert "begun with other settings: data was" in refused(
         capsys, target, "--data", corpus, "--run-folder", folder, *QUICK[:3], "50"
     )
 
@@ -99,7 +137,7 @@ def test_the_model_is_let_go_of_before_the_control_is_built(target, corpus, tmp_
     monkeypatch.setattr(head_study, "untrained", watched)
     folder = str(tmp_path / "run")
     assert main(["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", folder]) == 0
-    assert there == [False]
+    assert there == [False, False]  # for its sums, and for its distances
 
 
 def test_cut_sentences_are_said(target, tmp_path, capsys):
@@ -118,6 +156,10 @@ def test_cut_sentences_are_said(target, tmp_path, capsys):
     ]
     assert main(["analyze", *arguments, "--max-tokens", "36"]) == 0
     assert "5 sentences were cut to 36 tokens" in " ".join(capsys.readouterr().out.split())
+    text.write_text("This is a sentence of several words, far longer than all that the model reads at once.")
+    arguments[-1] = str(tmp_path / "long")
+    assert main(["analyze", *arguments]) == 0
+    assert "1 sentences were cut to 80 tokens" in " ".join(capsys.readouterr().out.split())
 
 
 def test_mistakes_are_one_line(target, corpus, tmp_path, capsys):

@@ -24,7 +24,7 @@ def clustering() -> Clustering:
     places = random.normal(size=(48, 5)) + 4 * np.eye(5)[random.integers(3, size=48)]
     apart = squareform(pdist(places)) / 10
     heads = [(layer, head) for layer in range(4) for head in range(12)]
-    return cluster_heads(HeadDistances(heads, (apart, apart), (9, 9)), permutations=9)
+    return cluster_heads(HeadDistances(heads, (apart, apart), (9, 9)), clouds=9)
 
 
 def colours(figure: Figure) -> dict[str, str]:
@@ -65,6 +65,17 @@ def test_labels_on_the_map_cover_no_other(clustering: Clustering) -> None:
     boxes = [text.get_window_extent().padded(-0.5) for text in figure.axes[1].texts]
     assert len(boxes) > 24
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_a_long_caption_is_within_the_picture(clustering: Clustering) -> None:
+    caption = "\n".join(["heads no more clustered than a single cloud of the same spread " * 4, "so it is"])
+    figure = draw_clusters(clustering, title="a model", caption=caption)
+    figure.draw_without_rendering()
+    (title,) = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
+    box, (tree, _) = title.get_window_extent(), figure.axes
+    assert box.x1 < figure.bbox.width
+    assert tree.get_tightbbox().y1 <= box.y0
+    assert figure.get_suptitle().splitlines()[-1] == "so it is"
 
 
 def test_it_can_be_saved(clustering: Clustering, tmp_path: Path) -> None:

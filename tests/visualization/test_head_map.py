@@ -27,7 +27,7 @@ def report(layers, heads, names=NAMES, **data):
             rows.append(row | {"control_score": 0.1, "name": name})
             if head == 1:
                 rows.append({**rows[-1], "pattern": "current", "name": "current", "main": False})
-    return HeadReport("GPT", {"margin": 0.1}, rows, {"num_items": 1234, **data})
+    return HeadReport("GPT", {"margin": 0.1, "seed": 7}, rows, {"num_items": 1234, **data})
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (30, 9), (1, 1), (24, 32)])
@@ -59,12 +59,13 @@ def test_names_and_numbers_of_one_cell_do_not_overlap():
 
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (30, 9), (2, 2)])
 def test_caption_and_legend_keep_clear_of_each_other(layers, heads):
-    figure = draw_head_map(report(layers, heads, num_cut=12))
+    figure = draw_head_map(report(layers, heads, num_cut=12, cut_to=64))
     figure.draw_without_rendering()
     (title,) = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
     said = " ".join(figure.get_suptitle().split())
     assert said.startswith("GPT: what each head does")
-    assert "1,234 texts (12 of them cut)" in said
+    assert "1,234 texts (12 of them cut to 64 tokens)" in said
+    assert "one model with random weights (seed 7)" in said
     assert "exceed every control by 0.1" in said
     (legend,) = figure.legends
     assert title.get_window_extent().x1 <= legend.get_window_extent().x0

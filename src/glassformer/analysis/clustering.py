@@ -1,11 +1,16 @@
 """Heads that look alike: clusters of them, a map of them, and whether either means something.
 
     clusters    Ward's linkage (1963) of the distances, taken as Euclidean ones; as many as fit best
-    silhouette  mean of (b - a) / max(a, b): a to one's own cluster, b to the nearest other (Rousseeuw 1987)
+    silhouette  mean over clusters of the mean over their heads of (b - a) / max(a, b): a to one's own
+                cluster, b to the nearest other (Rousseeuw 1987); a head alone in its cluster counts 0
+    p           how often points of a single cloud of the same spread have as high a silhouette
     map         places in the plane whose distances are as near as can be to those of the heads (MDS)
 
-Clusters always fit the distances that they were made from. So they are made on one half of the data, and
-their silhouette is taken on the other half, beside that of random assignments of the same sizes.
+Clusters always fit the distances that they were made from, and any cloud can be cut into some. So the
+silhouette is held against that of clouds without clusters (``single_cloud``), which are cut in the same way,
+the number of clusters chosen anew each time: as in the gap statistic (Tibshirani et al. 2001). There are two
+kinds of clouds, skewed as the heads and even as a box, and p is the larger of the two. The mean is over
+clusters, not over heads, because a stray head far from all others is no cluster.
 
 This module needs scikit-learn, which the extra ``analysis`` brings.
 """
@@ -25,7 +30,9 @@ from glassformer.analysis.head_distances import HeadDistances, Matrix
 try:
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
-    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, silhouette_score
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+    from glassformer.analysis.single_cloud import SingleCloud
 except ImportError as error:
     raise ImportError(
         f"clusters of heads need scikit-learn: pip install 'glassformer[analysis]' ({error})"
@@ -33,7 +40,10 @@ except ImportError as error:
 
 MOST_CLUSTERS = 12
 """The largest number of clusters that is tried."""
+CLOUDS = 499
+"""Single clouds, of each kind, that the silhouette is compared with."""
 PERMUTATIONS = 999
+"""Of names, that agreement is compared with."""
 
 Labels = npt.NDArray[np.int64]
 
@@ -52,9 +62,13 @@ class Clustering:
     stress: float
     """How badly the map shows the distances: Kruskal's stress-1, 0 where it shows them exactly."""
     silhouette: float
-    """Of clusters made on one half of the data, on the other half: 1 at best."""
+    """Of these clusters, on the distances they were made from: 1 at best."""
+    chance: float
+    """Mean silhouette of the best clusters of single clouds with the same spread: of the nearer kind."""
     p_value: float
-    """Share of random assignments of the same sizes that have as high a silhouette there."""
+    """Share of these clouds, the heads among them, whose best clusters have as high a silhouette."""
+    stability: float
+    """Adjusted Rand index of as many clusters made on each half of the data: 1 where they are the same."""
 
     @property
     def num_clusters(self) -> int:
@@ -76,19 +90,15 @@ class Agreement:
 
 
 def cluster_heads(
-    distances: HeadDistances,
-    num_clusters: int | None = None,
-    *,
-    permutations: int = PERMUTATIONS,
-    seed: int = 0,
+    distances: HeadDistances, num_clusters: int | None = None, *, clouds: int = CLOUDS, seed: int = 0
 ) -> Clustering:
     """Put heads that look alike into clusters.
 
     Args:
         distances: of all pairs.
         num_clusters: how many clusters; default: as many, up to ``MOST_CLUSTERS``, as give the highest
-            silhouette on the first half of the data.
-        permutations: random assignments that the silhouette is compared with.
+            silhouette.
+        clouds: single clouds, of each kind, that the silhouette is compared with.
         seed: of these.
 
     Raises:
@@ -99,19 +109,56 @@ def cluster_heads(
         raise ValueError(f"{total} heads make no clusters: give a model with at least three")
     if num_clusters is not None and not 2 <= num_clusters < total:
         raise ValueError(f"num_clusters is {num_clusters}; {total} heads make 2 to {total - 1} clusters")
-    first, second = distances.halves
-    sizes = range(2, min(MOST_CLUSTERS, total - 1) + 1) if num_clusters is None else [num_clusters]
-    halved = _tree(first)
-    found = [_cut(halved, size) for size in sizes]
-    scores = [_silhouette(first, labels) for labels in found]
-    best = int(np.argmax(scores))
-    silhouette, p_value = against_permutations(
-        lambda labels: _silhouette(second, labels), found[best], permutations, seed
+    sizes = _numbers(total) if num_clusters is None else [num_clusters]
+    whole = distances.all
+    tree = linkage(squareform(whole, checks=False), "ward", optimal_ordering=True)
+    cluster, silhouette = _best_cut(tree, whole, sizes)
+    chance, p_value = _against_single_clouds(silhouette, whole, sizes, clouds, seed)
+    first, second = (_cut(_tree(half), cluster.max() + 1) for half in distances.halves)
+    places, stress = on_a_map(whole)
+    return Clustering(
+        distances.heads,
+        cluster.tolist(),
+        tree,
+        places,
+        stress,
+        silhouette,
+        chance,
+        p_value,
+        float(adjusted_rand_score(first, second)),
     )
-    tree = _tree(distances.all)
-    cluster = _cut(tree, sizes[best]).tolist()
-    places, stress = on_a_map(distances.all)
-    return Clustering(distances.heads, cluster, tree, places, stress, silhouette, p_value)
+
+
+def fitting_silhouette(distances: HeadDistances) -> float:
+    """The silhouette of as many clusters as fit best, such as of a model to compare with."""
+    return highest_silhouette(distances.all, _numbers(len(distances.heads)))
+
+
+def highest_silhouette(distances: Matrix, sizes: Sequence[int]) -> float:
+    """That of the best clusters of any of these numbers of them."""
+    return _best_cut(_tree(distances), distances, sizes)[1]
+
+
+def silhouette_of(distances: Matrix, labels: Labels) -> float:
+    """Mean over clusters of the mean silhouette of their heads.
+
+    Args:
+        distances: ``(head, head)``.
+        labels: the cluster of each head, from 0, none of them empty; a single cluster has silhouette 0.
+    """
+    member = np.eye(labels.max() + 1)[labels]  # (head, cluster)
+    size, everyone = member.sum(0), np.arange(len(labels))
+    if len(size) == 1:
+        return 0.0
+    total = distances @ member
+    own = total[everyone, labels] / np.maximum(size[labels] - 1, 1)
+    to = total / size
+    to[everyone, labels] = np.inf
+    nearest = to.min(1)
+    larger = np.maximum(own, nearest)
+    score = np.divide(nearest - own, larger, out=np.zeros(len(labels)), where=larger > 0)
+    score[size[labels] == 1] = 0
+    return float((score @ member / size).mean())
 
 
 def agreement(
@@ -191,10 +238,38 @@ def _stress(distances: Matrix, places: Matrix) -> float:
     return float(np.sqrt(error / size)) if size else 0.0
 
 
+def _numbers(total: int) -> Sequence[int]:
+    """Those of clusters that are tried."""
+    return range(2, min(MOST_CLUSTERS, total - 1) + 1)
+
+
+def _against_single_clouds(
+    silhouette: float, distances: Matrix, sizes: Sequence[int], clouds: int, seed: int
+) -> tuple[float, float]:
+    """The mean of single clouds' highest silhouettes, and the share of them that is as high."""
+    if not distances.any():
+        return 0.0, 1.0
+    random, compared = np.random.default_rng(seed), []
+    for cloud in (SingleCloud.one_peaked(distances), SingleCloud.box(distances)):
+        found = np.array([highest_silhouette(cloud.draw(random), sizes) for _ in range(clouds)])
+        as_high = int((found >= silhouette - 1e-12).sum())
+        compared.append(((1 + as_high) / (1 + clouds), float(found.mean())))
+    p_value, mean = max(compared)
+    return mean, p_value
+
+
 def _tree(distances: Matrix) -> Matrix:
-    """Ward's linkage, whose clusters are of like sizes; leaves are ordered so that neighbours are alike."""
-    tree: Matrix = linkage(squareform(distances, checks=False), "ward", optimal_ordering=True)
+    """Ward's linkage, whose clusters are of like sizes."""
+    tree: Matrix = linkage(squareform(distances, checks=False), "ward")
     return tree
+
+
+def _best_cut(tree: Matrix, distances: Matrix, sizes: Sequence[int]) -> tuple[Labels, float]:
+    """The cut with the highest silhouette."""
+    cuts = [_cut(tree, size) for size in sizes]
+    scores = [silhouette_of(distances, labels) for labels in cuts]
+    best = int(np.argmax(scores))
+    return cuts[best], scores[best]
 
 
 def _cut(tree: Matrix, size: int) -> Labels:
@@ -203,10 +278,3 @@ def _cut(tree: Matrix, size: int) -> Labels:
     _, first, labels = np.unique(clusters, return_index=True, return_inverse=True)
     ordered: Labels = np.argsort(np.argsort(first))[labels]
     return ordered
-
-
-def _silhouette(distances: Matrix, labels: Labels) -> float:
-    """Zero where there is a single cluster, as of heads that all look the same."""
-    if not 1 < len(np.unique(labels)) < len(labels):
-        return 0.0
-    return float(silhouette_score(distances, labels, metric="precomputed"))

@@ -32,6 +32,10 @@ MOST_QUERIES = 32
 Matrix = npt.NDArray[np.float64]
 
 
+class NothingToCompareError(ValueError):
+    """Too few texts in which a query has a choice."""
+
+
 @dataclass(frozen=True)
 class HeadDistances:
     """Distances of all pairs of heads, on two halves of the data."""
@@ -63,8 +67,8 @@ def head_distances(model: TransformerModel, items: Iterable[Item], kind: str | N
         kind: of self-attention; needed for an encoder-decoder.
 
     Raises:
-        ValueError: a kind that does not exist or looks at another sequence, or fewer than two items in which
-            a query has a choice.
+        NothingToCompareError: fewer than two items in which a query has a choice.
+        ValueError: a kind that does not exist or looks at another sequence.
         TypeError: a model that reads no tokens.
     """
     kind, attentions = choose_self_attention(model, kind)
@@ -85,7 +89,7 @@ def head_distances(model: TransformerModel, items: Iterable[Item], kind: str | N
             sums[half] += distance_sums(weights).numpy()
             counts[half] += weights.size(1)
     if 0 in counts:
-        raise ValueError("comparing heads needs at least two texts of several tokens")
+        raise NothingToCompareError("comparing heads needs at least two texts of several tokens")
     even, odd = (total / count for total, count in zip(sums, counts, strict=True))
     return HeadDistances(heads, (even, odd), (counts[0], counts[1]))
 

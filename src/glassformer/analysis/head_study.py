@@ -10,10 +10,9 @@ command line lets go of the first before it builds the second.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 from glassformer.analysis.head_distances import HeadDistances, head_distances
 from glassformer.analysis.head_report import HeadReport, Row
 from glassformer.analysis.head_settings import Settings
+from glassformer.analysis.kept_parts import KeptParts
 from glassformer.analysis.measuring import choose_self_attention, fingerprint, measure
 from glassformer.analysis.naming import (
     description_rows,
@@ -31,14 +31,13 @@ from glassformer.analysis.naming import (
     judge,
     rows,
 )
-from glassformer.analysis.parts import Parts
 from glassformer.analysis.patterns import Item, Material, Pattern
-from glassformer.analysis.reading import EncoderDecoder, marks_of, read
+from glassformer.analysis.reduction import DESCRIPTIONS, REACH
 from glassformer.analysis.repeated import repeated_sequences
 from glassformer.analysis.scores import Totals
-from glassformer.analysis.syntax import Parser, with_words
+from glassformer.analysis.syntax import Parser
+from glassformer.analysis.text_items import TextReader, items_from_rows, rows_of_items
 from glassformer.data import Progress, SilentProgress
-from glassformer.files import atomic_write
 from glassformer.models import TransformerModel
 
 PART = 512
@@ -60,7 +59,8 @@ def analyze_heads(
         model: one that reads tokens.
         texts: texts, or sequences of token ids; any number, read once.
         settings: patterns, margin, seed, ...
-        folder: where the parts are kept, so that a killed analysis goes on. Default: nowhere.
+        folder: where the parts are kept, so that a killed analysis goes on; they stay there, and another
+            margin needs no measuring. Default: nowhere.
         progress: what is told how far it is.
 
     Raises:
@@ -107,7 +107,7 @@ class HeadStudy:
     Args:
         model: that is to be analysed; the study does not hold on to it.
         settings: patterns, margin, seed, ...
-        folder: where the parts are kept.
+        folder: where the parts are kept: items, and their sums, some kilobytes for each.
         name: of the model, for the report.
         data: what the texts are, compared when the study goes on.
         progress: what is told how far it is.
@@ -135,43 +135,56 @@ class HeadStudy:
         self.progress = progress or SilentProgress()
         self.notes: list[str] = []
         self.patterns = list(settings.chosen().values())
-        self._parser = self._find_parser(model)
+        self.longest = min(settings.max_tokens, int(model.config["max_seq_len"]))
+        self._reader = TextReader(self.kind, self.longest, self._find_parser(model))
         free = {"margin", "replicates"}
         depends = {key: value for key, value in asdict(settings).items() if key not in free}
         depends |= {"patterns": [p.name for p in self.patterns], "kind": self.kind}
         depends |= {"model": fingerprint(model), "data": dict(data or {})}
-        self.parts = Parts(folder, depends)
+        self.parts = KeptParts(folder, depends)
+
+    def size(self, num_texts: int) -> int:
+        """Bytes that the sums of so many texts take at most, of the model and of the control.
+
+        They are kept compressed: mostly in a third of it.
+        """
+        columns = len(self.patterns)
+        numbers = len(self.heads) * (2 * columns + len(DESCRIPTIONS))  # mass and hits, in four bytes each
+        return num_texts * 2 * (4 * numbers + 2 * (2 * REACH + 1) * columns)
 
     def read(self, model: TransformerModel, texts: Iterable[str | Sequence[int]]) -> None:
-        """Turn texts into items, and make the sequences of repeated tokens."""
-        done = self.parts.folder / "parts" / "items.json"
-        if done.exists():
+        """Turn texts into items, and make the sequences of repeated tokens; parts that are there are kept."""
+        if self.parts.read("items") is not None:
             return
         if isinstance(texts, str):
             raise TypeError("the data set is a single text: give a list of texts")
-        counts = {"num_cut": 0, "as_bytes": False}
+        about: dict[str, Any] = {"sizes": {material: [] for material in MATERIALS}, "notes": []}
+        about |= {"num_cut": 0, "as_bytes": False}
+        sizes = about["sizes"]
         self.progress.update("reading", 0, None)
-        sizes = {material: list[int]() for material in MATERIALS}
         numbered = enumerate(texts)
         while chunk := list(islice(numbered, PART)):
-            items = list(self._with_words(model, self._items(model, chunk, counts)))
-            self.parts.write_items("text", len(sizes["text"]), items)
-            sizes["text"].append(len(items))
-            self.progress.update("reading", chunk[-1][0] + 1, None)
+            name = _part("text", len(sizes["text"]))
+            part = self.parts.read(name)
+            if part is None:
+                part = self._reader.read(model, chunk)
+                self.parts.write(name, part)
+            sizes["text"].append(len(part["items"]))
+            about["num_cut"] += part["num_cut"]
+            about["as_bytes"] |= part["as_bytes"]
+            self.progress.update("reading", sum(sizes["text"]), None)
         if not sizes["text"]:
             raise ValueError("the data set is empty: give at least one text")
         self.progress.update("reading", sum(sizes["text"]), sum(sizes["text"]))
-        notes: list[str] = []
         if self._patterns_of("repeated"):
             try:
-                items = self._for_kind(
-                    model, repeated_sequences(model, self.settings.num_repeated, self.settings.seed)
-                )
-                self.parts.write_items("repeated", 0, items)
+                found = repeated_sequences(model, self.settings.num_repeated, self.settings.seed)
+                items = self._reader.for_kind(model, found)
+                self.parts.write(_part("repeated", 0), {"items": rows_of_items(items)})
                 sizes["repeated"].append(len(items))
             except ValueError as error:
-                notes.append(f"no induction, no duplicate tokens: {error}")
-        atomic_write(done, json.dumps({"sizes": sizes, "notes": notes, **counts}) + "\n")
+                about["notes"].append(f"no induction, no duplicate tokens: {error}")
+        self.parts.write("items", about)
 
     def measure(self, model: TransformerModel) -> None:
         """Measure the model itself."""
@@ -182,18 +195,16 @@ class HeadStudy:
         self._measure("control", build)
 
     def distances(self, model: TransformerModel, count: int) -> HeadDistances:
-        """How differently heads look at ``count`` of the texts, evenly spaced; kept with the parts."""
-        path = self.parts.path("distances", 0, ".safetensors")
-        if not path.exists():
-            sizes = self._about()["sizes"]["text"]
-            every = max(1, sum(sizes) // count)
-            items = (item for part in range(len(sizes)) for item in self.parts.read_items("text", part))
-            found = head_distances(model, islice(items, 0, every * count, every), self.kind)
-            halves, queries = torch.from_numpy(np.stack(found.halves)), torch.tensor(found.num_queries)
-            self.parts.write_sums("distances", 0, {"halves": halves, "queries": queries})
-        kept = self.parts.read_sums("distances", 0)
-        first, second = kept["halves"].numpy()
-        return HeadDistances(self.heads, (first, second), tuple(kept["queries"].tolist()))
+        """How differently heads look at ``count`` of the texts, evenly spaced; kept with the parts.
+
+        Raises:
+            NothingToCompareError: fewer than two texts of several tokens.
+        """
+        return self._distances("model", lambda: model, count)
+
+    def control_distances(self, build: Callable[[], TransformerModel], count: int) -> HeadDistances:
+        """The same of a model with random weights, which is built if it is needed."""
+        return self._distances("control", build, count)
 
     def report(self) -> HeadReport:
         """Score, test and name, from the parts that were measured."""
@@ -205,7 +216,7 @@ class HeadStudy:
                 continue
             model, control = (
                 Totals.over(
-                    (self.parts.read_sums(f"{who}-{material}", part) for part in range(len(sizes))),
+                    (self.parts.read_tensors(_part(f"{who} {material}", part)) for part in range(len(sizes))),
                     sizes,
                     self.settings.replicates,
                     self.settings.seed,
@@ -229,6 +240,7 @@ class HeadStudy:
         data = {
             "num_items": sum(about["sizes"]["text"]),
             "num_cut": about["num_cut"],
+            "cut_to": self.longest,
             "as_bytes": about["as_bytes"],
             "notes": notes,
         }
@@ -241,45 +253,33 @@ class HeadStudy:
         model: TransformerModel | None = None
         for material in MATERIALS:
             for part, size in enumerate(sizes[material]):
-                what = f"{who}-{material}"
-                if not self.parts.has_sums(what, part):
+                name = _part(f"{who} {material}", part)
+                if not self.parts.has_tensors(name):
                     if model is None:
                         model = build()
                         self.progress.update(f"measuring the {who}", done, total)
-                    items = self.parts.read_items(material, part)
+                    items = self._read_items(material, part)
                     patterns = self._patterns_of(material)
                     sums = measure(model, items, patterns, self.kind, descriptions=material == "text")
-                    self.parts.write_sums(what, part, sums)
+                    self.parts.write_tensors(name, sums)
                     self.progress.update(f"measuring the {who}", done + size, total)
                 done += size
 
-    def _items(
-        self,
-        model: TransformerModel,
-        texts: Iterable[tuple[int, str | Sequence[int]]],
-        counts: dict[str, Any],
-    ) -> Iterator[Item]:
-        for number, text in texts:
-            try:
-                reading = read(model, text, self.settings.max_tokens)
-            except ValueError as error:
-                raise ValueError(f"text {number}: {error}") from error
-            except TypeError as error:
-                raise TypeError(f"text {number}: {error}") from error
-            counts["num_cut"] += any("cut" in note for note in reading.notes)
-            counts["as_bytes"] |= isinstance(text, str) and model.tokenizer is None
-            yield Item(reading.ids, reading.is_delimiter, text if isinstance(text, str) else "")
+    def _distances(self, who: str, build: Callable[[], TransformerModel], count: int) -> HeadDistances:
+        name = f"{who} distances"
+        if not self.parts.has_tensors(name):
+            sizes = self._about()["sizes"]["text"]
+            every = max(1, sum(sizes) // count)
+            items = (item for part in range(len(sizes)) for item in self._read_items("text", part))
+            found = head_distances(build(), islice(items, 0, every * count, every), self.kind)
+            halves, queries = torch.from_numpy(np.stack(found.halves)), torch.tensor(found.num_queries)
+            self.parts.write_tensors(name, {"halves": halves, "queries": queries})
+        kept = self.parts.read_tensors(name)
+        first, second = kept["halves"].numpy()
+        return HeadDistances(self.heads, (first, second), tuple(kept["queries"].tolist()))
 
-    def _with_words(self, model: TransformerModel, items: Iterable[Item]) -> list[Item]:
-        if self._parser is not None and model.tokenizer is not None:
-            items = with_words(items, model.tokenizer, self._parser, marks_of(model, model.tokenizer))
-        return self._for_kind(model, items)
-
-    def _for_kind(self, model: TransformerModel, items: Iterable[Item]) -> list[Item]:
-        """A decoder that reads a source reads its text behind a start."""
-        if not isinstance(model, EncoderDecoder) or self.kind == "encoder":
-            return list(items)
-        return [_behind(model.start_token, item) for item in items]
+    def _read_items(self, material: Material, part: int) -> list[Item]:
+        return items_from_rows(self.parts.read(_part(material, part))["items"])
 
     def _find_parser(self, model: TransformerModel) -> Parser | None:
         """The parser, if a pattern needs it; without one such patterns are left out, and it is said."""
@@ -301,10 +301,9 @@ class HeadStudy:
         return [pattern for pattern in self.patterns if pattern.material == material]
 
     def _about(self) -> dict[str, Any]:
-        about: dict[str, Any] = json.loads((self.parts.folder / "parts" / "items.json").read_text("utf-8"))
+        about: dict[str, Any] = self.parts.read("items")
         return about
 
 
-def _behind(start: int, item: Item) -> Item:
-    words = item.words and replace(item.words, of_token=[-1, *item.words.of_token])
-    return Item([start, *item.ids], [False, *item.is_delimiter], item.text, words)
+def _part(what: str, number: int) -> str:
+    return f"{what} {number:05}"

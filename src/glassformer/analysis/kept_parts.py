@@ -1,19 +1,29 @@
-"""What a long analysis has found so far, in its run folder: a file a part, each whole or absent."""
+"""What a long analysis has found so far, in its run folder: a file a part, each whole or absent.
+
+settings.json             what the parts depend on; another is an error
+parts/NAME.json           a part of JSON values
+parts/NAME.safetensors.z  a part of tensors, compressed (zlib): sums over items are mostly zeros
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from safetensors.torch import load, save
+from torch import Tensor
+
 from glassformer.files import atomic_write
 
 
 class KeptParts:
-    """``settings.json``, and ``parts/NAME.json`` for each part that is done.
+    """The parts that are done, by name.
 
     Begun again with the same settings, the analysis finds its parts and goes on. The folder is made, and
     tried, before any work is done.
@@ -59,5 +69,26 @@ class KeptParts:
         """Keep a part, of JSON values."""
         atomic_write(self._path(name), json.dumps(part) + "\n")
 
-    def _path(self, name: str) -> Path:
-        return self.parts / f"{quote(name, safe=' ')}.json"
+    def has_tensors(self, name: str) -> bool:
+        """Whether a part of tensors is done."""
+        return self._path(name, ".safetensors.z").exists()
+
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """A part of tensors.
+
+        Raises:
+            FileNotFoundError: it is not done.
+        """
+        return load(zlib.decompress(self._path(name, ".safetensors.z").read_bytes()))
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a part, of tensors."""
+        content = save({key: values.contiguous() for key, values in tensors.items()})
+        atomic_write(self._path(name, ".safetensors.z"), zlib.compress(content, 1))
+
+    def delete(self) -> None:
+        """Let go of all parts; the settings stay."""
+        shutil.rmtree(self.parts)
+
+    def _path(self, name: str, suffix: str = ".json") -> Path:
+        return self.parts / f"{quote(name, safe=' ')}{suffix}"

@@ -4,7 +4,7 @@ Three controls, measured on the same items:
 
     fixed offset     always looking at the distance that most often leads to a target: a true distance, and a
                      query from which it leads out of the text misses. Of the rate only (a fixed choice has no
-                     mass to spread), and not for patterns that are a place or a distance themselves
+                     mass to spread), and not for patterns that are a distance themselves
     random weights   the best head of a model of the same shape that has learned nothing
     shuffled labels  each query's targets exchanged for as many random visible keys: in expectation, over all
                      such exchanges

@@ -101,7 +101,7 @@ class Pattern(Protocol):
 
     @property
     def positional(self) -> bool:
-        """Whether it is a place or a distance itself: then a fixed distance is no control for it."""
+        """Whether it is a distance itself: then a fixed distance is no control for it."""
         ...
 
     @property
@@ -138,7 +138,7 @@ class First:
 
     name: str = "first"
     level: Level = "token"
-    positional: bool = True
+    positional: bool = False
     material: Material = "text"
 
     def targets(self, batch: Batch) -> Tensor:  # noqa: D102

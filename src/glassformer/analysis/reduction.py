@@ -136,11 +136,17 @@ def visible_words(visible: Tensor, alignment: Tensor) -> Tensor:
 class BatchSums:
     """Takes the maps of one forward pass, layer by layer, and keeps sums for each item.
 
+    All heads are compared over the same queries and keys, so all layers have to see the same.
+
     Args:
         batch: what the model reads.
         patterns: by level.
         heads: for each layer, where its heads begin among all heads; at the end, how many there are.
         descriptions: whether distance, far and entropy are measured too.
+
+    Raises:
+        ValueError: when it is called with a map whose mask is not that of the maps before, or not that of
+            all its heads.
 
     """
 
@@ -164,7 +170,15 @@ class BatchSums:
     def __call__(self, map: AttentionMap) -> None:
         """Add one layer."""
         if not self._visible or map.allowed is not self._allowed:
-            self._look_at_the_mask(map)
+            visible = self._seen_in(map)
+            if not self._visible:
+                self._lay_patterns_over(visible, map.weights.dtype)
+            elif not torch.equal(visible, self._visible["token"]):
+                raise ValueError(
+                    f"layer {map.layer} sees other keys than the layers before: heads are compared where "
+                    "all see the same"
+                )
+            self._allowed = map.allowed
         weights = map.weights
         for level, targets in self._targets.items():
             looks = weights
@@ -177,17 +191,26 @@ class BatchSums:
             described, self.sums["described/queries"] = describe(weights, self._visible["token"])
             self._put("described/mass", map.layer, described)
 
-    def _look_at_the_mask(self, map: AttentionMap) -> None:
-        """What there is to be seen; the layers of a model share one mask, so mostly once a batch."""
+    def _seen_in(self, map: AttentionMap) -> Tensor:
+        """What there is to be seen; the layers of a model share one mask, so mostly asked once a batch."""
         visible = self._batch.real[:, :, None] & self._batch.real[:, None, :]
-        if map.allowed is not None:
-            visible = visible & map.allowed.expand(map.weights.shape)[:, 0]
-        self._allowed, self._visible = map.allowed, {"token": visible}
+        if map.allowed is None:
+            return visible
+        allowed = map.allowed.expand(map.weights.shape)
+        if map.allowed.dim() == 4 and not bool((map.allowed == map.allowed[:, :1]).all()):
+            raise ValueError(
+                f"heads of layer {map.layer} see other keys than its first: heads are compared where all see "
+                "the same"
+            )
+        return visible & allowed[:, 0]
+
+    def _lay_patterns_over(self, visible: Tensor, dtype: torch.dtype) -> None:
+        self._visible = {"token": visible}
         if "word" in self._patterns:
             self._visible["word"] = visible_words(visible, self._alignment)
         for level, patterns in self._patterns.items():
             aims = Aims.of(patterns, self._batch, self._visible[level])
-            self._targets[level] = aims.targets.to(map.weights.dtype)
+            self._targets[level] = aims.targets.to(dtype)
             self.sums[f"{level}/queries"] = aims.queries
             self.sums[f"{level}/chance"] = aims.chance
             self.sums[f"{level}/offsets"] = aims.offset_hits()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 COMPARED = 200
 """Sentences, of those that are measured, over which heads are compared with each other."""
+CLUSTERED = 0.05
+"""The largest p at which clusters are said to be there."""
 
 
 @dataclass
@@ -42,9 +48,11 @@ class Analyze(Command):
     """Of everything that is drawn."""
     run_folder: Path | None = None
     """Where results go; an interrupted analysis goes on. Default: runs/analyze- and the target's name."""
+    keep_parts: bool = False
+    """Keep the sums of every sentence when the results are there: another margin then needs no measuring."""
 
     def run(self) -> None:
-        """Measure, or go on measuring, and write heads.csv, heads.json and heads.png."""
+        """Measure, or go on measuring, and write heads.csv, heads.json, heads.png and clusters.png."""
         from rich.console import Console
 
         from glassformer.analysis.head_settings import GROUPS, Settings
@@ -75,12 +83,14 @@ class Analyze(Command):
         try:
             study = HeadStudy(model, settings, folder, name=name, data=data, progress=progress)
             check_writable(folder / "heads.png")
+            announce(study.size(len(texts)), study.parts.parts, self.keep_parts)
             study.read(model, texts)
             study.measure(model)
-            distances = study.distances(model, COMPARED)
+            distances = compare(partial(study.distances, model, COMPARED))
             build = untrained(model, self.seed)
             del model  # two models at once would take twice the memory
             study.measure_control(build)
+            control = compare(partial(study.control_distances, build, COMPARED))
             report = study.report()
         finally:
             progress.close()
@@ -91,8 +101,29 @@ class Analyze(Command):
         report.save(folder / "heads.json")
         save_picture(draw_head_map(report), folder / "heads.png")
         show(report, console)
-        draw_tree(report, distances, folder, console)
+        draw_tree(report, distances, control, folder, console)
+        if not self.keep_parts:
+            study.parts.delete()
         print(folder)
+
+
+def announce(size: int, folder: Path, keep: bool) -> None:
+    """Say, before anything is measured, what will be on the disk."""
+    free = shutil.disk_usage(folder).free
+    until = "and stays there" if keep else "until the results are written (--keep-parts keeps it)"
+    print(f"what is measured takes at most {ceil(size / 1e6):,} MB in {folder}, {until}", flush=True)
+    if size > free:
+        print(f"only {free / 1e6:,.0f} MB are free there; mostly a third of it is enough", flush=True)
+
+
+def compare(distances: Callable[[], HeadDistances]) -> HeadDistances | str:
+    """How differently heads look, or why that cannot be said."""
+    from glassformer.analysis.head_distances import NothingToCompareError
+
+    try:
+        return distances()
+    except NothingToCompareError as error:
+        return str(error)
 
 
 def show(report: HeadReport, console: Console) -> None:
@@ -103,7 +134,7 @@ def show(report: HeadReport, console: Console) -> None:
     for note in report.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if report.num_cut:
-        console.print(f"{report.num_cut:,} sentences were cut to {report.settings['max_tokens']} tokens")
+        console.print(f"{report.num_cut:,} sentences were cut to {report.data['cut_to']} tokens")
     title = "Patterns, and the best head of each: rates on the half of the data for scoring"
     table = Table(title=title, box=SIMPLE)
     for column in ("pattern", "head", "rate", "95 %", "strongest control", "rate", "texts", "heads named"):
@@ -124,6 +155,7 @@ def show(report: HeadReport, console: Console) -> None:
             str(len(named.get(row["pattern"], []))) if row["name"] else "none",
         )
     console.print(table)
+    console.print(f"random weights: one model of the same shape, seed {report.settings['seed']}")
     heads = {(row["layer"], row["head"]) for row in report.rows}
     mains = sum(row["main"] for row in report.names)
     console.print(f"{mains} of {len(heads)} heads have a name (+ marks a further name of a head):")
@@ -131,13 +163,22 @@ def show(report: HeadReport, console: Console) -> None:
         console.print(f"  {pattern}: {', '.join(some)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def draw_tree(report: HeadReport, distances: HeadDistances, folder: Path, console: Console) -> None:
+def draw_tree(
+    report: HeadReport,
+    distances: HeadDistances | str,
+    control: HeadDistances | str,
+    folder: Path,
+    console: Console,
+) -> None:
     """Write clusters.png, and say whether clusters mean something; only a line where they cannot be made."""
     try:
-        from glassformer.analysis.clustering import agreement, cluster_heads
+        from glassformer.analysis.clustering import agreement, cluster_heads, fitting_silhouette
         from glassformer.visualization.clusters import draw_clusters
     except ImportError as error:
         console.print(f"no clusters: {error}", markup=False, soft_wrap=True)
+        return
+    if isinstance(distances, str) or isinstance(control, str):
+        console.print(f"no clusters: {distances}", markup=False, soft_wrap=True)
         return
     if len(distances.heads) < 3:
         console.print(f"no clusters of {len(distances.heads)} heads")
@@ -146,13 +187,22 @@ def draw_tree(report: HeadReport, distances: HeadDistances, folder: Path, consol
 
     clusters = cluster_heads(distances)
     names = {(row["layer"], row["head"]): row["name"] for row in report.names if row["main"]}
-    said = (
-        f"{clusters.num_clusters} clusters: silhouette {clusters.silhouette:.3f} on the other half of the "
-        f"data (p = {clusters.p_value:.3f} against permutations)"
-    )
+    more = "no more" if clusters.p_value > CLUSTERED else "more"
+    said = [
+        f"heads are {more} clustered than a single cloud of the same spread: {clusters.num_clusters} "
+        f"clusters, silhouette {clusters.silhouette:.3f}; such clouds {clusters.chance:.3f}, as high in a "
+        f"share p = {clusters.p_value:.3f} of them; random weights (seed {report.settings['seed']}) "
+        f"{fitting_silhouette(control):.3f}",
+        f"the clusters of one half of the sentences and of the other: adjusted Rand index "
+        f"{clusters.stability:.3f}",
+    ]
     if len(names) > 1:
         agrees = agreement(clusters, names)
-        said += f"; with the names: adjusted Rand index {agrees.rand:.3f} (p = {agrees.rand_p_value:.3f})"
-    console.print(said, markup=False, highlight=False, soft_wrap=True)
-    figure = draw_clusters(clusters, names or None, title=report.model, caption=said)
+        said.append(
+            f"the clusters and the heads' names: adjusted Rand index {agrees.rand:.3f} "
+            f"(p = {agrees.rand_p_value:.3f} that names dealt out at random agree as well)"
+        )
+    for line in said:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    figure = draw_clusters(clusters, names or None, title=report.model, caption="\n".join(said))
     save_picture(figure, folder / "clusters.png")

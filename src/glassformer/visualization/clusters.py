@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -40,7 +41,7 @@ def draw_clusters(
         clustering: what was found.
         names: of some of the heads.
         title: of which model.
-        caption: over which data.
+        caption: what clusters there are, and how far they are to be believed; lines are wrapped.
     """
     groups = [
         f"cluster {cluster}" if names is None else names.get(head, UNNAMED)
@@ -49,8 +50,11 @@ def draw_clusters(
     looks = _looks(groups, clustering)
     radius = max(2.1, _LEAF * len(groups) / (2 * pi))
     side = 2 * radius + 1.5
+    size = max(9, 0.8 * side)
+    room = int(2 * side * 72 / (0.6 * size))
+    heading = [title, *(line for said in caption.splitlines() for line in textwrap.wrap(said, room))]
     with style():
-        figure = Figure(figsize=(2 * side, side + 0.9), layout="constrained")
+        figure = Figure(figsize=(2 * side, side + 0.7 + len(heading) * size / 60), layout="constrained")
         tree, plane = figure.subplots(1, 2)
         _draw_tree(tree, clustering, [looks[group][0] for group in groups], radius)
         _draw_map(plane, clustering, [looks[group] for group in groups], side - 0.6)
@@ -62,7 +66,7 @@ def draw_clusters(
             ncols=min(len(looks), max(3, int(side))),
             fontsize=max(7.5, 0.7 * side),
         )
-        figure.suptitle(f"{title}\n{caption}".rstrip(), fontsize=max(9, 0.8 * side), x=0.01, ha="left")
+        figure.suptitle("\n".join(heading), fontsize=size, x=0.01, ha="left")
     return figure
 
 

@@ -128,9 +128,12 @@ def _colour(name: str, strength: float) -> tuple[float, float, float, float]:
 
 def _caption(report: HeadReport) -> list[str]:
     items = int(report.data.get("num_items", 0))
-    cut = f" ({report.num_cut:,} of them cut)" if report.num_cut else ""
+    cut_to = f" to {report.data['cut_to']} tokens" if "cut_to" in report.data else ""
+    cut = f" ({report.num_cut:,} of them cut{cut_to})" if report.num_cut else ""
+    seed = f" (seed {report.settings['seed']})" if "seed" in report.settings else ""
     lines = [
         f"Rates on the half of {items:,} texts{cut} that is for scoring. Named where rate and mass exceed "
-        f"every control by {report.settings['margin']:g}, false discoveries 5 %; + has further names."
+        f"every control by {report.settings['margin']:g}, false discoveries 5 %; + has further names. "
+        f"Controls: fixed offset, shuffled labels, one model with random weights{seed}."
     ]
     return [*lines, "read as bytes: the model has no tokenizer"] if report.as_bytes else lines
