@@ -47,6 +47,8 @@ class Setting:
 
 SMOKE = Setting(d_model=32, num_layers=2, num_heads=2, vocab_size=64, seq_len=16)
 PLAIN = "glassformer, not recorded"
+ONE_LAYER = "glassformer, one layer"
+ALL_HEADS = "glassformer, all heads"
 
 Looks = dict[str, Callable[[], object]]
 """Contenders by name: each is one forward pass."""
@@ -66,8 +68,8 @@ def glassformer(model: TransformerModel, ids: Tensor) -> Looks:
 
     return {
         PLAIN: lambda: model(ids),
-        "glassformer, one layer": recorded(layers[len(layers) // 2 :][:1]),
-        "glassformer, all heads": recorded(layers),
+        ONE_LAYER: recorded(layers[len(layers) // 2 :][:1]),
+        ALL_HEADS: recorded(layers),
     }
 
 
@@ -182,6 +184,20 @@ def table(kind: str, setting: Setting, figures: dict[str, Any]) -> Table:
     return result
 
 
+def verdicts(figures: dict[str, Any]) -> list[str]:
+    """Each goal with what was measured, and whether it is reached."""
+    one, every = (figures["rows"][name] for name in (ONE_LAYER, ALL_HEADS))
+    found = [
+        ("one layer, x not recorded", one["times_plain"]["median"], 1.05),
+        ("all heads, x not recorded", every["times_plain"]["median"], 1.25),
+        ("all heads, added memory / maps", every["added_over_maps"], 1.2),
+    ]
+    return [
+        f"{what}: {value:.2f}, goal at most {goal}: {'reached' if value <= goal else 'NOT reached'}"
+        for what, value, goal in found
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -198,6 +214,7 @@ def main() -> None:
         setting = SMOKE if options.smoke else Setting(vocab_size=vocab_size)
         figures[kind] = measure(kind, setting, options.rounds)
         console().print(table(kind, setting, figures[kind]))
+        console().print("\n".join(verdicts(figures[kind])))
     console().print(f"{machine()}")
     write_json(options.json, figures)
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from glassformer.analysis.ablation import ReferenceOutputs, ablate, head_name, parse_heads, reference_outputs
 from glassformer.attention import record_activations
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
-from glassformer.training.trainer import compile_blocks
 
 TEXT = {"vocab_size": 50, "d_model": 24, "num_layers": 3, "num_heads": 6}
 IDS, TARGET = torch.arange(14).view(2, 7), torch.arange(6).view(2, 3)
@@ -256,10 +255,18 @@ def test_refuses_what_does_not_exist():
         reference_outputs(model, EXAMPLES, places=0)
 
 
-def test_refuses_a_compiled_model():
-    model, _ = build()
-    compile_blocks(model)
-    with pytest.raises(TypeError, match="compiled"), ablate(model, [(0, 0)]):
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_what_was_compiled_loses_its_heads_too():
+    torch.compiler.reset()
+    model, (ids,) = build()
+    run = torch.compile(lambda ids: model(ids), backend="eager")
+    run(ids)
+    with ablate(model, [(0, 0)]):
+        expected = model(ids)
+        assert torch.equal(run(ids), expected)
+    assert not torch.allclose(run(ids), expected)
+    torch.compiler.reset()
+    with pytest.raises(TypeError, match="_orig_mod"), ablate(torch.compile(model), [(0, 0)]):
         pass
 
 

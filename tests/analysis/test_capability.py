@@ -24,7 +24,6 @@ from glassformer.analysis.groups import group_rows, random_heads, short_layers
 from glassformer.analysis.suites import Item, Suite, build_suites
 from glassformer.models import BERTModel, GPTModel, T5Model
 from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
-from glassformer.training.trainer import compile_blocks
 
 LETTERS = CharacterTokenizer(string.ascii_letters + " :.,?()[]{}\n")
 MAX = 96
@@ -253,6 +252,5 @@ def test_refuses_what_cannot_be_measured(model):
     few = GPTModel(40, 24, 1, 4)
     suite = Suite("s", "", 0.5, (Item((1, 2), (2,), (40,)),))
     assert "has the id 40, and the model's ids are 0 to 39" in refused(ValueError, few, {}, [suite])
-    compiled = GPTModel(257, 24, 1, 4)
-    compile_blocks(compiled)
-    assert "compiled" in refused(TypeError, compiled, {}, SUITES)
+    compiled = torch.compile(GPTModel(257, 24, 1, 4))
+    assert "_orig_mod" in refused(TypeError, compiled, {}, SUITES)

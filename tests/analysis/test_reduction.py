@@ -25,8 +25,7 @@ from glassformer.analysis.patterns import (
     token_patterns,
 )
 from glassformer.analysis.reduction import BEYOND, REACH, Aims, BatchSums, visible_words, word_weights
-from glassformer.attention import record_attention
-from glassformer.attention.recording import AttentionMap
+from glassformer.attention import AttentionMap, record_attention
 from glassformer.models import BERTModel, GPTModel
 
 PATTERNS = [Offset("previous", -1), Offset("next", 1), First(), Delimiter(), Duplicate(), Induction()]

@@ -7,7 +7,7 @@ import string
 
 import pytest
 
-from glassformer.analysis.suite_texts import CONTROL, NOUNS, VERBS
+from glassformer.analysis.suite_texts import NOUNS, PLAIN, VERBS, lines_of
 from glassformer.analysis.suites import SUITES, build_suites, opening, ordinary_tokens
 from glassformer.tokenization import (
     BPETokenizer,
@@ -17,11 +17,12 @@ from glassformer.tokenization import (
 )
 
 LETTERS = CharacterTokenizer(string.ascii_letters + " :.,?()[]{}\n")
+LINES = [lines_of(pattern)[0] for pattern in PLAIN]
 TOKENIZERS = {
     "byte": ByteTokenizer(),
     "character": LETTERS,
-    "bpe": BPETokenizer.train(CONTROL * 3, 400),
-    "wordpiece": WordPieceTokenizer.train([*CONTROL * 3, "() [] {} :"], 400),
+    "bpe": BPETokenizer.train(LINES * 3, 400),
+    "wordpiece": WordPieceTokenizer.train([*LINES * 3, "() [] {} :"], 400),
 }
 
 
@@ -116,13 +117,35 @@ def test_the_right_value_is_that_of_the_key():
 
 
 def test_control_is_the_second_half_of_its_sentences():
-    (suite,) = build_suites(LETTERS, ["control"], 1000)
-    assert len(suite.items) == len(CONTROL) == 40
-    found = set()
+    (suite,) = build_suites(LETTERS, ["control"], 40)
     for item in suite.items:
-        found.add(LETTERS.decode([*item.ids, item.right[-1]])[1:])
+        assert LETTERS.decode([*item.ids, item.right[-1]])[1:] in EVERY_LINE
         assert len(item.positions) == pytest.approx((len(item.ids) + 1) / 2, abs=1)
-    assert found == set(CONTROL)
+
+
+EVERY_LINE = {line: pattern for pattern in PLAIN for line in lines_of(pattern)}
+
+
+@pytest.mark.parametrize("items", [2, 40, 60, len(EVERY_LINE)])
+def test_control_has_as_many_items_as_asked_for_and_each_once(items):
+    (suite,) = build_suites(LETTERS, ["control"], items)
+    found = {LETTERS.decode([*item.ids, item.right[-1]])[1:] for item in suite.items}
+    assert len(found) == len(suite.items) == items
+    patterns = {EVERY_LINE[line] for line in found}
+    assert len(patterns) == min(items, len(PLAIN))  # none a second time before all have come once
+
+
+def test_control_says_where_there_are_no_more_lines():
+    most = len(EVERY_LINE)
+    with pytest.raises(
+        ValueError, match=f"the suite control cannot be written: there are {most} plain lines"
+    ):
+        build_suites(LETTERS, ["control"], most + 1)
+
+
+def test_a_pattern_stands_for_every_way_to_choose():
+    assert lines_of("a <b|c d> e <f|g>.") == ["a b e f.", "a b e g.", "a c d e f.", "a c d e g."]
+    assert not any(mark in line for line in EVERY_LINE for mark in "<|>")
 
 
 def test_random_tokens_are_none_that_a_text_never_becomes():
@@ -150,12 +173,10 @@ def test_says_what_cannot_be_written():
         build_suites(LETTERS, ["coping"])
     with pytest.raises(ValueError, match="at least 2 items, not 1"):
         build_suites(LETTERS, items=1)
-    with pytest.raises(
-        ValueError, match="copying cannot be written with this tokenizer: 3 of its 3 .* needs 16"
-    ):
+    with pytest.raises(ValueError, match="copying cannot be written: 3 of the 3 tokens .* needs 16"):
         build_suites(CharacterTokenizer("abc"), ["copying"])
-    with pytest.raises(ValueError, match="agreement cannot be written with this tokenizer"):
+    with pytest.raises(ValueError, match="agreement cannot be written: "):
         build_suites(CharacterTokenizer("abc"), ["agreement"])
     tiny = WordPieceTokenizer.train(["no brackets here at all"], 100)
-    with pytest.raises(ValueError, match="brackets cannot be written .* it cannot tell"):
+    with pytest.raises(ValueError, match="brackets cannot be written: the tokenizer cannot tell"):
         build_suites(tiny, ["brackets"])

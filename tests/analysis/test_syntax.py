@@ -18,7 +18,7 @@ from glassformer.analysis.patterns import Batch, Item, Words
 from glassformer.analysis.reading import read
 from glassformer.analysis.reduction import BatchSums
 from glassformer.analysis.syntax import Parse, Parser, ParserMissingError, syntax_patterns, with_words
-from glassformer.attention.recording import AttentionMap
+from glassformer.attention import AttentionMap
 from glassformer.contracts import Tokenizer
 from glassformer.models import BERTModel
 from glassformer.tokenization import BPETokenizer, ByteTokenizer, SymbolTokenizer, WordPieceTokenizer

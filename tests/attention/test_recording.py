@@ -9,11 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassformer.attention import record_attention
-from glassformer.attention.recording import exact_weights
+from glassformer.attention import record_activations, record_attention
+from glassformer.attention.maps import exact_weights
 from glassformer.attention.self_attention import attention_weights, share_heads
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
-from glassformer.training.trainer import compile_blocks
 
 KINDS = ["learned", "rotary", "alibi", "relative_bias"]
 
@@ -97,17 +96,102 @@ def test_refuses_what_does_not_exist():
         pass
 
 
-def test_refuses_a_compiled_model_whose_hooks_would_never_fire():
-    model = build("learned")
-    with pytest.raises(TypeError, match="compiled"), record_attention(torch.compile(model)):
+COMPILED = {
+    "model in place": lambda model: (model.compile(backend="eager"), model)[1],
+    "its blocks": lambda model: ([block.compile(backend="eager") for block in model.blocks], model)[1],
+    "its forward": lambda model: (
+        setattr(model, "forward", torch.compile(model.forward, backend="eager")),
+        model,
+    )[1],
+    "a model around it": lambda model: torch.compile(model, backend="eager"),
+    "a function that calls it": lambda model: torch.compile(lambda ids: model(ids), backend="eager"),
+    "without a break": lambda model: torch.compile(lambda x: model(x), backend="eager", fullgraph=True),
+}
+
+
+@pytest.mark.parametrize("how", COMPILED)
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_what_was_compiled_before_is_recorded_too(how):
+    torch.compiler.reset()
+    ids, model = torch.arange(5)[None], build("learned").eval()
+    with record_attention(model) as plain:
+        expected = model(ids)
+    run, maps = COMPILED[how](model), []
+    run(ids)
+    with (
+        record_attention(model, 1) as recording,
+        record_attention(model, [2], callback=maps.append),
+        record_activations(model, [0]) as activations,
+    ):
+        assert torch.equal(run(ids), expected)
+    assert torch.equal(recording[1], plain[1])
+    assert [part.layer for part in maps] == [2]
+    assert list(activations.heads) == [0]
+    torch.compiler.reset()
+
+
+def test_recording_leaves_the_compiler_as_it_was():
+    taken = []
+
+    def backend(graph, inputs):
+        taken.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    ids, model = torch.arange(5)[None], build("learned").eval()
+    run = torch.compile(lambda ids: model(ids) * 2, backend=backend)
+    with pytest.raises(RuntimeError, match="stop"), record_attention(model):
+        run(ids)
+        raise RuntimeError("stop")
+    assert not taken
+    run(ids)
+    assert taken
+    torch.compiler.reset()
+
+
+def test_what_compile_returns_is_no_model():
+    with pytest.raises(TypeError, match="_orig_mod"), record_attention(torch.compile(build("learned"))):
         pass
-    model.compile()
-    with pytest.raises(TypeError, match="compiled"), record_attention(model):
-        pass
-    trained = build("learned")
-    compile_blocks(trained)  # what training with compile=True leaves
-    with pytest.raises(TypeError, match="compiled"), record_attention(trained):
-        pass
+
+
+def test_numbers_may_be_one_and_count_once():
+    model, ids = build("learned"), torch.arange(5)[None]
+    with record_attention(model) as every, record_attention(model, 1, 2, queries=3) as one:
+        with record_attention(model, [1, 1], [2, 0, 2], queries=[3, 3]) as some:
+            model(ids)
+    torch.testing.assert_close(one[1], every[1][:, [2]][:, :, [3]], atol=1e-7, rtol=0)
+    torch.testing.assert_close(some[1], every[1][:, [2, 0]][:, :, [3]], atol=1e-7, rtol=0)
+    assert (list(some), some.map(1).heads, some.map(1).queries) == ([1], [2, 0], [3])
+    for wrong, message in (
+        ({"layers": "1"}, "'1' names no layer: give a number such as 2"),
+        ({"heads": [0.5]}, r"\[0.5\] names no head"),
+        ({"queries": 1.5}, "1.5 names no query"),
+    ):
+        with pytest.raises(TypeError, match=message), record_attention(model, **wrong):
+            pass
+    with pytest.raises(ValueError, match="queries is empty: name at least one"):
+        with record_attention(model, queries=[]):
+            pass
+
+
+def test_weights_are_those_before_dropout():
+    model, ids = build("rotary", dropout=0.5).train(), torch.arange(6)[None]
+    with record_attention(model, 0) as recording:
+        model(ids)
+    torch.testing.assert_close(recording[0].sum(-1), torch.ones(1, 6, 6))
+
+
+def test_a_text_that_outgrows_the_model_is_counted_from_where_it_is_read_anew():
+    model = build("learned").eval()
+    length = model.max_seq_len
+    with record_attention(model, 0) as recording:
+        text = model.generate([1], max_new_tokens=length + 3, temperature=0, stop_tokens=[])
+    seen = recording.map(0)
+    assert seen.queries == list(range(len(seen.queries)))
+    assert len(seen.queries) <= length < len(text)
+    with record_attention(model, 0) as alone:
+        model(torch.tensor([text[-len(seen.queries) - 1 : -1]]))
+    torch.testing.assert_close(recording[0], alone[0], atol=1e-6, rtol=0)
 
 
 def everything_of(model, *inputs):

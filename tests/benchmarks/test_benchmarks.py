@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,7 @@ def test_recording(figures):
         assert rows["glassformer, not recorded"]["added_over_maps"] == 0
         assert rows["glassformer, all heads"]["added_over_maps"] >= 0.9  # the maps themselves are kept
         assert all(name in shown for name in rows)
+    assert len(re.findall(r"goal at most 1\.\d+: (NOT )?reached", shown)) == 6
 
 
 def test_names_are_whole_however_wide_the_figures_are(monkeypatch, capsys):

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.analysis.examples import inputs_of
-from glassformer.attention import choose_kind, choose_layers, record_activations
+from glassformer.attention import choose_kind, choose_layers, hooks, record_activations
 from glassformer.attention.heads import check_heads_exist, holder_of
 from glassformer.choices import choose
 from glassformer.generation.streaming import evaluating
@@ -150,7 +150,7 @@ def ablate(
     Raises:
         ValueError: a layer or head that does not exist (names the range) or is named twice, an unknown
             ``how``, a kind that does not exist, or a reference that is missing or of another model.
-        TypeError: a model without attentions, or a compiled one, whose hooks would never fire.
+        TypeError: a model without attentions, or what ``torch.compile`` made of one.
     """
     kind, attentions = choose_kind(model, kind)
     by_layer = _by_layer(heads)
@@ -160,8 +160,7 @@ def ablate(
     stand_ins = choose(STAND_INS, how, "ablation")
     if stand_ins is not _nothing:
         _check_reference(reference, how, kind, [(a.num_heads, a.d_head) for a in attentions])
-    handles = []
-    try:
+    with hooks() as handles:
         for layer, numbers in by_layer.items():
             attention = attentions[layer]
             sizes = (attention.num_heads, attention.d_head)
@@ -170,9 +169,6 @@ def ablate(
             handles.append(block.register_forward_pre_hook(replacement.begin, with_kwargs=True))
             handles.append(attention.out_proj.register_forward_pre_hook(replacement.replace))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 StandIn: TypeAlias = Callable[[Tensor, Tensor], Tensor]

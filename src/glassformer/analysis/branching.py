@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from glassformer.attention import hooks
+
 
 @runtime_checkable
 class CausalModel(Protocol):
@@ -34,7 +36,7 @@ class BranchingPass:
     """norm(block_L(... block_l(stream_l))), with ``stream_l`` kept and l as high as wanted.
 
     Args:
-        model: in evaluation mode, not compiled.
+        model: in evaluation mode.
         input_ids: ``(batch, seq)``.
     """
 
@@ -46,12 +48,10 @@ class BranchingPass:
             self.stream, *self._others = args
             self._arguments = kwargs
 
-        handle = model.blocks[0].register_forward_pre_hook(keep, with_kwargs=True)
-        try:
+        with hooks() as handles:
+            handles.append(model.blocks[0].register_forward_pre_hook(keep, with_kwargs=True))
             self.hidden = model.hidden_states(input_ids)
             """What ``lm_head`` reads in the intact pass, ``(batch, seq, d_model)``."""
-        finally:
-            handle.remove()
 
     def move_up(self, layer: int) -> None:
         """Take the intact stream to where it enters a layer.

@@ -180,7 +180,7 @@ def check_measurable(model: Any, suites: Sequence[Suite]) -> None:
 
     Raises:
         ValueError: no suites, an item that is longer than the model reads or has ids that it does not know.
-        TypeError: a model that is no causal language model, or a compiled one.
+        TypeError: a model that is no causal language model, or what ``torch.compile`` made of one.
     """
     attentions_of(model)
     if not isinstance(model, CausalModel):

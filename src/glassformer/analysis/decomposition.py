@@ -21,8 +21,6 @@ split the scores of a first layer like this; Elhage et al. 2021 follow direct pa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -66,12 +64,12 @@ def score_parts(model: TransformerModel, example: Any, layer: int, kind: str | N
 
     Raises:
         ValueError: a layer or kind that does not exist; as ``inputs_of``.
-        TypeError: a model without attentions, or a compiled one.
+        TypeError: a model without attentions, or what ``torch.compile`` made of one.
     """
     kind, attentions = choose_kind(model, kind)
     attention = attentions[choose_layers(attentions, [layer])[0]]
     inputs = inputs_of(model, example)
-    with evaluating(model), _inputs_of_modules(model) as seen:
+    with evaluating(model), Seen.inside(model) as seen:
         model(*inputs)
     q, k, _, _, additive = seen[attention.kernel].args  # (1, head, seq, d_head)
     scale = 1 / math.sqrt(q.size(-1)) if attention.kernel.scale is None else attention.kernel.scale
@@ -120,19 +118,7 @@ def _projected(
 
 def _rotated(attention: MultiHeadAttention, pair: QueriesKeys, positions: Tensor | None) -> QueriesKeys:
     """Both as the layer's position scheme turns them."""
-    if attention._rotate is None or positions is None:
+    if attention.rotate is None or positions is None:
         return pair
-    q, k = (attention._rotate(x, positions) for x in pair)
+    q, k = (attention.rotate(x, positions) for x in pair)
     return q, k
-
-
-@contextmanager
-def _inputs_of_modules(model: nn.Module) -> Iterator[Seen]:
-    """What modules are called with inside the block; kept by reference."""
-    seen = Seen()
-    handles = seen.watch(model)
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

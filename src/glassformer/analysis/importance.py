@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate
 from glassformer.analysis.examples import inputs_of
-from glassformer.attention import choose_kind
+from glassformer.attention import choose_kind, hooks
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 
@@ -61,20 +61,16 @@ def gates(model: nn.Module, kind: str | None = None) -> Iterator[list[Tensor]]:
 
     Raises:
         ValueError: a kind that does not exist, or none given where the model has several.
-        TypeError: a model without attentions, or a compiled one.
+        TypeError: a model without attentions, or what ``torch.compile`` made of one.
     """
     _, attentions = choose_kind(model, kind)
     like = next(model.parameters())
     ones = [torch.ones(a.num_heads, dtype=like.dtype, device=like.device) for a in attentions]
-    handles = []
-    try:
+    with hooks() as handles:
         for gate, attention in zip(ones, attentions, strict=True):
             hook = _gated(gate.requires_grad_(), attention.d_head)
             handles.append(attention.out_proj.register_forward_pre_hook(hook))
         yield ones
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _gated(gate: Tensor, d_head: int) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:

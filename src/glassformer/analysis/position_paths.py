@@ -7,15 +7,15 @@ residual scheme is run with sublayers that add nothing, and with its norms froze
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import singledispatch
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from glassformer.attention import MultiHeadAttention, attentions_of
+from glassformer.attention import MultiHeadAttention, attentions_of, hooks
 from glassformer.attention.heads import holder_of
 from glassformer.layers import LayerNorm, RMSNorm, TransformerBlock
 from glassformer.models import BERTModel, GPTModel, ViTModel
@@ -34,12 +34,17 @@ class Call(NamedTuple):
 class Seen(dict[Any, Call]):
     """What norms, blocks and attention modules, and the kernels of these, were last called with."""
 
-    def watch(self, model: nn.Module) -> list[RemovableHandle]:
-        """Put the hooks on a model; whoever asks removes them."""
+    @classmethod
+    @contextmanager
+    def inside(cls, model: nn.Module) -> Iterator[Seen]:
+        """By reference, inside the block."""
         attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
         parts = [module for module in model.modules() if isinstance(module, (TransformerBlock, *NORM_TYPES))]
         watched: list[Any] = [*parts, *attentions, *(attention.kernel for attention in attentions)]
-        return [module.register_forward_pre_hook(self.keep, with_kwargs=True) for module in watched]
+        seen = cls()
+        with hooks() as handles:
+            handles += [module.register_forward_pre_hook(seen.keep, with_kwargs=True) for module in watched]
+            yield seen
 
     def keep(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The hook."""

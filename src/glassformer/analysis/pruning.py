@@ -40,7 +40,7 @@ def prune_heads(model: Model, heads: Iterable[Head], kind: str | None = None) ->
     Raises:
         ValueError: a kind, layer or head that does not exist; all heads of a layer; or, under grouped-query
             attention, some of the heads that share a key and value head.
-        TypeError: what is no pair of numbers, or a compiled model.
+        TypeError: what is no pair of numbers, or no model but what ``torch.compile`` made of one.
 
     """
     kind, attentions = choose_kind(model, kind)

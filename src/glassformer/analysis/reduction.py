@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from glassformer.analysis.patterns import Batch, Level, Pattern
-from glassformer.attention.recording import AttentionMap
+from glassformer.attention import AttentionMap
 
 REACH = 64
 """The largest distance that is tried as a fixed offset."""

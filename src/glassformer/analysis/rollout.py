@@ -86,7 +86,7 @@ def attention_rollout(model: TransformerModel, example: Any, kind: str | None = 
 
     Raises:
         ValueError: attention on another sequence, or a kind that does not exist; as ``inputs_of``.
-        TypeError: as ``inputs_of``, or a compiled model.
+        TypeError: as ``inputs_of``; what ``torch.compile`` made of a model.
     """
     return rollout(attention_maps(model, example, kind))
 
@@ -157,7 +157,7 @@ def choose_stack(model: TransformerModel, kind: str | None) -> tuple[str, list[M
 
     Raises:
         ValueError: attention of another kind.
-        TypeError: a model without attentions, or a compiled one.
+        TypeError: a model without attentions, or what ``torch.compile`` made of one.
     """
     alone = [
         name

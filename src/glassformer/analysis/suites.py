@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
 
-from glassformer.analysis.suite_texts import CONTROL, LINKS, NOUNS, OWNERS, POSSESSIONS, VERBS, WORDS
+from glassformer.analysis.suite_texts import (
+    LINKS,
+    NOUNS,
+    OWNERS,
+    PLAIN,
+    POSSESSIONS,
+    VERBS,
+    WORDS,
+    lines_of,
+)
 from glassformer.choices import choose
 from glassformer.contracts import Tokenizer
 
@@ -57,12 +66,12 @@ def build_suites(
     Args:
         tokenizer: any; tokens that are special, or that text is never cut into, are left alone.
         names: keys of ``SUITES``. Default: all.
-        items: in each suite; ``control`` has at most as many as there are sentences.
+        items: in each suite.
         seed: of what is drawn.
 
     Raises:
-        ValueError: an unknown suite (names the nearest), fewer than two items, or a vocabulary that a suite
-            cannot be written in (names both).
+        ValueError: an unknown suite (names the nearest), fewer than two items, more than a suite has, or a
+            vocabulary that it cannot be written in (names the suite).
     """
     if items < 2:
         raise ValueError(f"a suite needs at least 2 items, not {items}")
@@ -72,7 +81,7 @@ def build_suites(
         try:
             suites.append(builder(tokenizer, items, random.Random(f"{seed} {name}")))
         except ValueError as error:
-            raise ValueError(f"the suite {name} cannot be written with this tokenizer: {error}") from error
+            raise ValueError(f"the suite {name} cannot be written: {error}") from error
     return suites
 
 
@@ -132,11 +141,28 @@ def key_value(tokenizer: Tokenizer, items: int, draw: random.Random, pairs: int 
 def control(tokenizer: Tokenizer, items: int, draw: random.Random) -> Suite:
     """The second half of ordinary sentences and sequences; nothing in them is copied from before."""
     start, made = opening(tokenizer), []
-    for text in draw.sample(CONTROL, min(items, len(CONTROL))):
+    for text in plain_lines(items, draw):
         ids = (*start, *tokenizer.encode(text))
         positions = tuple(range((len(start) + len(ids)) // 2, len(ids)))
         made.append(Item(ids[:-1], positions, tuple(ids[position] for position in positions)))
     return Suite("control", "plain predictable text", 1 / tokenizer.vocab_size, tuple(made))
+
+
+def plain_lines(count: int, draw: random.Random) -> list[str]:
+    """Different lines of ``PLAIN``: one of every pattern before a second of any.
+
+    Raises:
+        ValueError: more than there are.
+    """
+    left = [draw.sample(lines, len(lines)) for lines in map(lines_of, PLAIN)]
+    most = sum(map(len, left))
+    if count > most:
+        raise ValueError(f"there are {most:,} plain lines: ask for no more items")
+    found: list[str] = []
+    while len(found) < count:
+        left = [lines for lines in left if lines]
+        found += [lines.pop() for lines in draw.sample(left, len(left))]
+    return found[:count]
 
 
 SUITES: dict[str, Callable[[Tokenizer, int, random.Random], Suite]] = {
@@ -205,7 +231,7 @@ def _copies(
     start, pool = opening(tokenizer), ordinary_tokens(tokenizer, draw)
     if len(pool) < period:
         raise ValueError(
-            f"{len(pool)} of its {tokenizer.vocab_size} tokens are made of letters: it needs {period}"
+            f"{len(pool)} of the {tokenizer.vocab_size} tokens are made of letters: it needs {period}"
         )
     made = []
     for _ in range(items):
@@ -221,6 +247,6 @@ def _choice(tokenizer: Tokenizer, start: tuple[int, ...], text: str, right: str,
     a, b = tokenizer.encode(text + right), tokenizer.encode(text + wrong)
     shared = _shared(a, b)
     if len(shared) == min(len(a), len(b)):
-        raise ValueError(f"it cannot tell {right!r} from {wrong!r}")
+        raise ValueError(f"the tokenizer cannot tell {right!r} from {wrong!r}")
     ids = (*start, *shared)
     return Item(ids, (len(ids),), (a[len(shared)],), (b[len(shared)],))

@@ -3,9 +3,11 @@
 from glassformer.attention.activations import Activations, record_activations
 from glassformer.attention.cache import KVCache, MemoryCache
 from glassformer.attention.heads import attentions_of, check_heads_exist, choose_kind, choose_layers
+from glassformer.attention.hooks import hooks
 from glassformer.attention.kernels import KERNELS, FusedAttention
+from glassformer.attention.maps import AttentionMap
 from glassformer.attention.masks import Mask, causal, global_tokens, padding, prefix, sliding_window
-from glassformer.attention.recording import AttentionMap, Recording, record_attention
+from glassformer.attention.recording import Recording, record_attention
 from glassformer.attention.self_attention import MultiHeadAttention, ScaledDotProductAttention
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "choose_kind",
     "choose_layers",
     "global_tokens",
+    "hooks",
     "padding",
     "prefix",
     "record_activations",

@@ -3,6 +3,7 @@
 with record_activations(model, layers=[4]) as activations:
     model(input_ids)
 activations.streams[4]  # what enters block 4: (batch, seq, d_model)
+activations.middle[4]  # the stream between its attention and its feed-forward network
 activations.heads[4]  # what its heads give, before they are mixed: (batch, head, query, d_head)
 """
 
@@ -10,99 +11,151 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glassformer.attention.heads import choose_kind, choose_layers, holder_of
-from glassformer.attention.recording import is_computed_again
-from glassformer.attention.self_attention import MultiHeadAttention
+from glassformer.attention.heads import choose_heads, choose_kind, choose_layers, choose_queries, holder_of
+from glassformer.attention.hooks import AT_ONCE, Pass, Rows, hooks, is_computed_again
+
+Callback = Callable[[str, int, Tensor], None]
 
 
-@dataclass
 class Activations:
-    """What the last forward pass left; a pass that reads one token with a cache leaves that one token's."""
+    """What the last forward pass left; one that goes on with a cache adds its rows to those before."""
 
-    streams: dict[int, Tensor] = field(default_factory=dict)
-    """What enters each block, ``(batch, seq, d_model)``; and under the number of layers what leaves the last
-    one, where that was watched, before the model's final norm."""
-    heads: dict[int, Tensor] = field(default_factory=dict)
-    """What each head gives, ``(batch, head, query, d_head)``: the columns that ``out_proj`` mixes."""
+    def __init__(self) -> None:
+        self._rows = Rows(_select, _below_each_other)
+
+    @property
+    def streams(self) -> dict[int, Tensor]:
+        """What enters each block, ``(batch, seq, d_model)``, before the block's norm.
+
+        Under the number of layers: what leaves the last, if it was watched, before the model's final norm.
+        """
+        return self._all("streams")
+
+    @property
+    def middle(self) -> dict[int, Tensor]:
+        """The stream between attention and the feed-forward network, ``(batch, seq, d_model)``.
+
+        Blocks whose sublayers stand side by side have none.
+        """
+        return self._all("middle")
+
+    @property
+    def heads(self) -> dict[int, Tensor]:
+        """What each head gives, ``(batch, head, query, d_head)``: the columns that ``out_proj`` mixes."""
+        return self._all("heads")
+
+    def _all(self, what: str) -> dict[int, Tensor]:
+        keys: list[Any] = [key for key in self._rows if key[0] == what]  # type: ignore[index]
+        return {layer: self._rows.get((what, layer)) for _, layer in keys}  # type: ignore[misc]
 
 
 @contextmanager
 def record_activations(
     model: nn.Module,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
     kind: str | None = None,
     *,
+    queries: int | Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
-    callback: Callable[[str, int, Tensor], None] | None = None,
+    callback: Callback | None = None,
 ) -> Iterator[Activations]:
     """Record residual streams and the outputs of heads in each forward pass inside the block.
 
     The output of the model is bit-equal, nothing stays on it, also after an exception, and blocks may be
-    nested. Tensors are detached, and not computed again where gradient checkpointing does so.
+    nested. Tensors are detached, and not computed again where gradient checkpointing does so. What was
+    compiled runs as it was written inside the block.
 
     Args:
         model: one whose ``attentions()`` names the attention modules of each layer, by kind.
-        layers: numbers of the layers to watch; default all.
+        layers: numbers of the layers to watch, or one; default all.
+        heads: numbers of the heads to keep, in this order, or one; default all. Streams have none.
         kind: of attention whose heads, and whose blocks, are watched; may be left out where there is one.
+        queries: slots to keep, in this order, as in ``record_attention``; default all.
         dtype: what the tensors are kept in. Default: as they are.
         device: where they are kept. Default: where the model is.
-        callback: takes ``("streams" or "heads", layer, tensor)`` once it is there; nothing is kept then.
+        callback: takes ``("streams", "middle" or "heads", layer, tensor)`` once it is there; nothing is kept
+            then.
 
     Yields:
         The activations of the last pass.
 
     Raises:
-        ValueError: a layer or kind that does not exist, or a model with several kinds and none given.
-        TypeError: a model without attentions, or a compiled one, whose hooks would never fire.
+        ValueError: a layer, head, query or kind that does not exist, or a model with several kinds and none
+            given.
+        TypeError: a model without attentions, or what ``torch.compile`` made of one.
 
     """
     _, attentions = choose_kind(model, kind)
+    layers = choose_layers(attentions, layers)
+    heads, queries = choose_heads(attentions, layers, heads), choose_queries(queries)
     activations = Activations()
+    with hooks() as handles:
+        for layer in layers:
+            attention, block = attentions[layer], holder_of(model, attentions[layer])
+            sizes = (attention.num_heads, attention.d_head)
+            watcher = _Watcher(activations, layer, sizes, heads, queries, dtype, device, callback)
+            handles.append(block.register_forward_pre_hook(watcher.enter, with_kwargs=True))
+            handles.append(attention.out_proj.register_forward_pre_hook(watcher.mix))
+            reader: nn.Module | None = getattr(block, "reads_middle", None)
+            if reader is not None:
+                handles.append(reader.register_forward_pre_hook(watcher.between))
+            if layer == len(attentions) - 1:
+                handles.append(block.register_forward_hook(watcher.leave))
+        yield activations
 
-    def keep(what: str, layer: int, tensor: Tensor) -> None:
+
+@dataclass
+class _Watcher:
+    """The hooks of one layer, in the order in which they fire."""
+
+    activations: Activations
+    layer: int
+    sizes: tuple[int, int]  # heads, d_head
+    numbers: Sequence[int] | None
+    queries: Sequence[int] | None
+    dtype: torch.dtype | None
+    device: torch.device | str | None
+    callback: Callback | None
+    run: Pass = AT_ONCE
+
+    def enter(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.run = Pass.with_cache(kwargs.get("cache"))
+        self._keep("streams", self.layer, args[0] if args else kwargs["x"])
+
+    def mix(self, out_proj: nn.Module, args: tuple[Tensor]) -> None:
+        heads = args[0].view(*args[0].shape[:-1], *self.sizes).transpose(-3, -2)
+        self._keep("heads", self.layer, heads if self.numbers is None else heads[:, list(self.numbers)])
+
+    def between(self, reader: nn.Module, args: tuple[Tensor]) -> None:
+        self._keep("middle", self.layer, args[0])
+
+    def leave(self, block: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        self._keep("streams", self.layer + 1, output)
+
+    def _keep(self, what: str, layer: int, tensor: Tensor) -> None:
+        """A tensor ``(..., seq, width)``, of which the queries are kept."""
         if is_computed_again():
             return
-        tensor = tensor.detach().to(device, dtype)
-        if callback is not None:
-            callback(what, layer, tensor)
-        else:
-            getattr(activations, what)[layer] = tensor
-
-    handles = []
-    try:
-        for layer in choose_layers(attentions, layers):
-            block = holder_of(model, attentions[layer])
-            handles.append(block.register_forward_pre_hook(_entering(keep, layer)))
-            handles.append(
-                attentions[layer].out_proj.register_forward_pre_hook(_heads(keep, layer, attentions[layer]))
-            )
-            if layer == len(attentions) - 1:
-                handles.append(block.register_forward_hook(_leaving(keep, layer + 1)))
-        yield activations
-    finally:
-        for handle in handles:
-            handle.remove()
+        rows = self.run.rows(self.queries, tensor.size(-2))
+        tensor = tensor.detach() if self.queries is None else tensor.detach()[..., rows, :]
+        tensor = tensor.to(self.device, self.dtype)
+        if self.callback is None:
+            self.activations._rows.add((what, layer), self.run, tensor if rows else None)
+        elif rows:
+            self.callback(what, layer, tensor)
 
 
-def _entering(keep: Callable[[str, int, Tensor], None], layer: int) -> Any:
-    return lambda block, args: keep("streams", layer, args[0])
+def _select(tensor: Tensor, rows: Tensor) -> Tensor:
+    return tensor.index_select(0, rows.to(tensor.device))
 
 
-def _leaving(keep: Callable[[str, int, Tensor], None], layer: int) -> Any:
-    return lambda block, args, output: keep("streams", layer, output)
-
-
-def _heads(keep: Callable[[str, int, Tensor], None], layer: int, attention: MultiHeadAttention) -> Any:
-    def split(out_proj: nn.Module, args: tuple[Tensor]) -> None:
-        columns = args[0].shape[:-1]
-        heads = args[0].view(*columns, attention.num_heads, attention.d_head)  # (batch, query, head, d_head)
-        keep("heads", layer, heads.transpose(-3, -2))
-
-    return split
+def _below_each_other(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts), dim=-2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 
 from torch import nn
 
@@ -14,18 +15,12 @@ def attentions_of(model: nn.Module) -> dict[str, list[MultiHeadAttention]]:
     """A model's attention modules, one a layer, by kind.
 
     Raises:
-        TypeError: a model that does not name them, or a compiled one, whose hooks would never fire.
+        TypeError: a model that does not name them, or what ``torch.compile`` made of one.
 
     """
-    inside = getattr(model, "_orig_mod", None)
-    if inside is not None:
+    if hasattr(model, "_orig_mod"):
         raise TypeError(
-            "a compiled model runs no hooks: give the one inside it (compiled._orig_mod, the same weights)"
-        )
-    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
-        raise TypeError(
-            "a compiled model runs no hooks: give a copy that is not compiled "
-            "(save_pretrained and from_pretrained make one)"
+            "this is what torch.compile made of a model: give the model itself (compiled._orig_mod)"
         )
     if not callable(getattr(model, "attentions", None)):
         raise TypeError(f"{type(model).__name__} has no attentions(): give a model of glassformer")
@@ -50,18 +45,68 @@ def choose_kind(model: nn.Module, kind: str | None) -> tuple[str, list[MultiHead
     return kind, choose(kinds, kind, "kind of attention")
 
 
-def choose_layers(attentions: Sequence[MultiHeadAttention], layers: Sequence[int] | None) -> list[int]:
-    """The numbers of the layers themselves; all where none are given.
+def choose_layers(attentions: Sequence[MultiHeadAttention], layers: int | Sequence[int] | None) -> list[int]:
+    """The numbers of the layers themselves, each once; all where none are given.
 
     Raises:
         ValueError: a layer that does not exist.
+        TypeError: what is no number.
 
     """
-    chosen = list(range(len(attentions)) if layers is None else layers)
+    chosen = list(range(len(attentions))) if layers is None else numbers(layers, "layer")
     for layer in chosen:
         if not 0 <= layer < len(attentions):
             raise ValueError(f"layer {layer} does not exist: layers are 0 to {len(attentions) - 1}")
     return chosen
+
+
+def choose_heads(
+    attentions: Sequence[MultiHeadAttention], layers: Sequence[int], heads: int | Sequence[int] | None
+) -> list[int] | None:
+    """The numbers of heads that each of the layers has, each once; None where none are given.
+
+    Raises:
+        ValueError: a head that does not exist.
+        TypeError: what is no number.
+
+    """
+    if heads is None:
+        return None
+    chosen = numbers(heads, "head")
+    check_heads_exist(attentions, layers, chosen)
+    return chosen
+
+
+def choose_queries(queries: int | Sequence[int] | None) -> list[int] | None:
+    """The slots of queries, each once; None where none are given.
+
+    Raises:
+        ValueError: a negative one, or none at all.
+        TypeError: what is no number.
+
+    """
+    if queries is None:
+        return None
+    chosen = numbers(queries, "query")
+    if not chosen:
+        raise ValueError("queries is empty: name at least one, or leave it out for all")
+    if min(chosen) < 0:
+        raise ValueError(f"query {min(chosen)} does not exist: queries are numbered from 0")
+    return chosen
+
+
+def numbers(given: int | Iterable[int], what: str) -> list[int]:
+    """One number or several as a list, each once, in their order.
+
+    Raises:
+        TypeError: what is no whole number; ``what`` says of what it should have been one.
+
+    """
+    several = given if isinstance(given, Iterable) else [given]
+    try:
+        return list(dict.fromkeys(index(number) for number in several))
+    except TypeError:
+        raise TypeError(f"{given!r} names no {what}: give a number such as 2, or several as [0, 2]") from None
 
 
 def check_heads_exist(

@@ -156,7 +156,8 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(self.num_heads * self.d_head, d_model, bias=out_bias)
         self.kernel = ScaledDotProductAttention() if kernel is None else kernel
         # The scheme belongs to the model, all layers share it: keep what is called, register nothing.
-        self._rotate = None if rotary is None else rotary.rotate
+        self.rotate = None if rotary is None else rotary.rotate
+        """What turns queries and keys by their positions, if anything does."""
 
     def forward(
         self,
@@ -232,11 +233,11 @@ class MultiHeadAttention(nn.Module):
         q = self._split(self.q_proj(query), self.num_heads)
         k = self._split(self.k_proj(key), self.num_kv_heads)
         v = self._split(self.v_proj(value), self.num_kv_heads)
-        if self._rotate is not None and to_itself:
+        if self.rotate is not None and to_itself:
             if positions is None:
                 first = 0 if cache is None else cache.length
                 positions = torch.arange(first, first + query.size(1), device=query.device)
-            q, k = self._rotate(q, positions), self._rotate(k, positions)
+            q, k = self.rotate(q, positions), self.rotate(k, positions)
         return q, k, v
 
     def _split(self, x: Tensor, num_heads: int) -> Tensor:

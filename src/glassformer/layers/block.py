@@ -103,6 +103,11 @@ class TransformerBlock(nn.Module):
         outputs = [self._finished(sublayer, number) for number, sublayer in enumerate(sublayers)]
         return self.residual(x, outputs, [getattr(self, name) for name in self._norms])
 
+    @property
+    def reads_middle(self) -> nn.Module | None:
+        """The part that the stream enters between attention and the feed-forward network, if it does."""
+        return self.residual.reads_before(self.feed_forward, getattr(self, self._norms[-1]))
+
     def _finished(self, sublayer: Sublayer, number: int) -> Sublayer:
         """The sublayer with its scale and dropout behind it, where there are any."""
         scale = None if self.scales is None else self.scales[number]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import Tensor
 
 Sublayer = Callable[[Tensor], Tensor]
+Part = TypeVar("Part")
 
 
 class PreNorm:
@@ -27,6 +29,10 @@ class PreNorm:
         """One norm a sublayer."""
         return sublayers
 
+    def reads_before(self, sublayer: Part, norm: Part) -> Part:
+        """The norm: of a sublayer and its norm, the one that the stream enters."""
+        return norm
+
 
 class PostNorm:
     """norm(x + f(x)) for each sublayer in turn (Vaswani et al. 2017, section 3.1; BERT)."""
@@ -42,6 +48,10 @@ class PostNorm:
     def norms_needed(self, sublayers: int) -> int:
         """One norm a sublayer."""
         return sublayers
+
+    def reads_before(self, sublayer: Part, norm: Part) -> Part:
+        """The sublayer: of a sublayer and its norm, the one that the stream enters."""
+        return sublayer
 
 
 class Parallel:
@@ -67,6 +77,9 @@ class Parallel:
     def norms_needed(self, sublayers: int) -> int:
         """One norm for all, or one a sublayer."""
         return 1 if self.shared_norm else sublayers
+
+    def reads_before(self, sublayer: Part, norm: Part) -> None:
+        """Nothing: no stream runs between sublayers that stand side by side."""
 
 
 Residual = PreNorm | PostNorm | Parallel

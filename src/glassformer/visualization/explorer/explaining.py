@@ -16,8 +16,7 @@ from glassformer.analysis.examples import inputs_of
 from glassformer.analysis.logit_lens import logit_lens, readout
 from glassformer.analysis.outcomes import Outcome, outcome_of
 from glassformer.analysis.rollout import choose_stack, gradient_rollout, mixing, relevance_for
-from glassformer.attention import attentions_of, record_attention
-from glassformer.attention.recording import AttentionMap
+from glassformer.attention import AttentionMap, attentions_of, record_attention
 from glassformer.contracts import Tokenizer
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel

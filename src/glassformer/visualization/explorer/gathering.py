@@ -17,8 +17,7 @@ from torch import Tensor
 from glassformer.analysis import EncoderDecoder, Pair, Reading, read, read_image, read_pair
 from glassformer.analysis.images import ImageReading
 from glassformer.analysis.images import Picture as ImageSource
-from glassformer.attention import attentions_of, record_attention
-from glassformer.attention.recording import AttentionMap
+from glassformer.attention import AttentionMap, attentions_of, record_attention
 from glassformer.choices import choose
 from glassformer.contracts import Tokenizer
 from glassformer.generation.streaming import evaluating
