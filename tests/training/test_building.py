@@ -9,7 +9,7 @@ import torch
 
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.training import ModelConfig, TrainingConfig
-from glassformer.training.building import build_model, continue_model, start_from
+from glassformer.training.building import build_model, continue_model, parts_anew, start_from
 
 
 def config(**model):
@@ -51,6 +51,21 @@ def test_a_model_goes_on_with_its_weights_where_they_fit():
     tuned = continue_model(bert, config(), {"head": "classification", "labels": ["a", "b", "c"]})
     assert torch.equal(tuned.pooler.dense.weight, bert.pooler.dense.weight)
     assert tuned.head.classifier.weight.shape == (3, 16)
+
+
+def test_a_head_that_is_another_starts_anew():
+    old = BERTModel(20, 16, 1, 2, head="classification", labels=["a", "b"])
+    new = continue_model(old, config(), {"head": "classification", "labels": ["a", "b", "c"]})
+    assert parts_anew(new, old) == ["head"]
+    assert parts_anew(continue_model(old, config(), {}), old) == []
+
+
+def test_weights_that_would_become_one_are_not_lost():
+    old = GPTModel(20, 16, 1, 2, tie_embeddings=False)
+    with pytest.raises(ValueError, match="would be overwritten by a tensor that is now one with it"):
+        continue_model(old, config(options={"tie_embeddings": True}), {})
+    untied = continue_model(GPTModel(20, 16, 1, 2), config(options={"tie_embeddings": True}), {})
+    assert untied.lm_head.weight is untied.token_embedding.weight
 
 
 def test_a_model_that_could_not_go_on():

@@ -104,8 +104,21 @@ def continue_model(
     with torch.no_grad():
         for name in kept:
             state[name].copy_(trained[name])
+    for name in kept:
+        if not torch.equal(state[name], trained[name].to(state[name].dtype)):
+            raise ValueError(
+                f"{name} of the trained model would be overwritten by a tensor that is now one with it: leave "
+                f"out what ties them (tie_embeddings)"
+            )
     new.tokenizer = model.tokenizer
     return new
+
+
+def parts_anew(model: TransformerModel, trained: TransformerModel) -> list[str]:
+    """The parts of a model, ``continue_model``'s, with a tensor that the trained model does not have so."""
+    shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
+    anew = (name for name, tensor in model.state_dict().items() if shapes.get(name) != tensor.shape)
+    return list(dict.fromkeys(name.split(".")[0] for name in anew))
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from glassformer.choices import choose
 from glassformer.models import TransformerModel
 from glassformer.models.base import shapes_only
-from glassformer.training.building import build_model, continue_model, start_from
+from glassformer.training.building import build_model, continue_model, parts_anew, start_from
 from glassformer.training.checkpoints import best_of_run
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import choose_device
@@ -55,6 +55,8 @@ def train(
         model = build_model(config, prepared.keywords)
     else:
         model = continue_model(start, config, prepared.keywords)
+        if console is not None and (anew := parts_anew(model, start)):
+            console.print(f"from {config.model.start_from}; with new weights: {', '.join(anew)}")
     model.tokenizer = prepared.tokenizer
     rehearse(model, prepared, config, sample)
     run = RunFolder.open(config, resume=resume, overwrite=overwrite)
