@@ -107,8 +107,8 @@ def continue_model(
     for name in kept:
         if not torch.equal(state[name], trained[name].to(state[name].dtype)):
             raise ValueError(
-                f"{name} of the trained model would be overwritten by a tensor that is now one with it: leave "
-                f"out what ties them (tie_embeddings)"
+                f"{name} of the trained model would be overwritten by a tensor that is now one with it: "
+                "leave out what ties them (tie_embeddings)"
             )
     new.tokenizer = model.tokenizer
     return new
