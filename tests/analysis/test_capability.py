@@ -20,7 +20,7 @@ from glassformer.analysis.capability import (
     measure,
     save_rows,
 )
-from glassformer.analysis.groups import group_rows, random_heads, short_layers
+from glassformer.analysis.groups import group_rows, random_heads
 from glassformer.analysis.suites import Item, Suite, build_suites
 from glassformer.models import BERTModel, GPTModel, T5Model
 from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
@@ -78,7 +78,7 @@ def test_a_group_against_random_heads_and_its_parts():
     suites = build_suites(LETTERS, ["copying", "control"], 8)
     group = [(1, 1), (0, 2)]
     draws = random_heads(group, [3, 3], 20)
-    assert len(draws) == 4  # there are no more
+    assert len(draws) == 8  # there are no more
     sets = {"copiers": group, "1.1": [(1, 1)], "0.2": [(0, 2)]}
     sets |= {f"random {n}": heads for n, heads in enumerate(draws)}
     table = capability_table(model, sets, suites)
@@ -86,9 +86,12 @@ def test_a_group_against_random_heads_and_its_parts():
     drop = rows["copying", "drop"]
     assert drop["low"] <= drop["value"] <= drop["high"]
     assert rows["copying", "drop - drop in control"]["low"] > 0
-    assert rows["copying", "random"]["value"] == 0
-    assert rows["copying", "draws as harmful"]["value"] == 0
-    assert rows["copying", "drop - random"]["value"] == drop["value"]
+    alike = [n for n, heads in enumerate(draws) if (1, 1) in heads]
+    assert len(alike) == 2  # which do the same without the head that matters
+    assert rows["copying", "p"]["value"] == 3 / 9
+    assert rows["copying", "p"]["draws"] == 8
+    assert rows["copying", "random"]["value"] == pytest.approx(drop["value"] * 2 / 8)
+    assert rows["copying", "drop - random"]["value"] == pytest.approx(drop["value"] * 6 / 8)
     assert rows["copying", "joint - sum"]["value"] == pytest.approx(0, abs=1e-9)
     assert ("control", "drop - drop in control") not in rows
 
@@ -103,28 +106,42 @@ def test_heads_that_stand_in_for_one_another_are_redundant():
     assert rows == {"drop": 4.0, "sum of single drops": 1.5, "joint - sum": 2.5}
 
 
-def test_random_heads_are_others_of_the_same_layers():
-    group = [(0, 1), (2, 0), (2, 3)]
-    draws = random_heads(group, [4, 4, 6], 25, seed=1)
-    assert len(draws) == len(set(draws)) == min(25, 3 * 6)
+def test_random_heads_are_every_other_set_of_the_same_layers():
+    group = [(0, 1), (2, 3), (2, 0)]
+    draws = random_heads(group, [4, 4, 6], 100, seed=1)
+    assert len(set(draws)) == len(draws) == 4 * 15 - 1
+    assert tuple(sorted(group)) not in draws
     for draw in draws:
         assert [layer for layer, _ in draw] == [0, 2, 2]
-        assert not set(draw) & set(group)
         assert len(set(draw)) == 3
     assert random_heads(group, [4, 4, 6], 5, seed=2) != random_heads(group, [4, 4, 6], 5, seed=3)
 
 
-def test_where_a_layer_has_too_few_others_the_nearest_layers_help():
+def test_a_layer_that_is_wholly_in_the_group_is_in_every_draw():
     group = [(1, 0), (1, 1), (2, 0)]
-    assert short_layers(group, [4, 3, 4, 4]) == {1: 1}
-    for draw in random_heads(group, [4, 3, 4, 4], 10):
-        layers = [layer for layer, _ in draw]
-        assert len(draw) == len(set(draw)) == 3
-        assert not set(draw) & set(group)
-        assert (1, 2) in draw
-        assert layers in ([0, 1, 2], [1, 2, 2])
-    with pytest.raises(ValueError, match="not as many other heads as the group has"):
-        random_heads([(0, 0), (1, 0), (1, 1)], [1, 3], 5)
+    assert set(random_heads(group, [4, 2, 3], 10)) == {((1, 0), (1, 1), (2, head)) for head in (1, 2)}
+    with pytest.raises(ValueError, match="every head of its layers, so that there is no other set"):
+        random_heads([(0, 0), (1, 0), (1, 1)], [1, 2], 5)
+
+
+def test_p_is_as_often_small_as_it_says_where_the_group_is_like_any_other_set():
+    """Drops add up over heads of which few matter; 5 of 9 heads of one layer, 2 of another."""
+    chance, small, trials = np.random.default_rng(0), 0, 1000
+    empty = Scores({"s": np.zeros(1)}, {"s": np.zeros(1)})
+    for seed in range(trials):
+        worth = chance.exponential(size=(2, 9)) ** 2
+        group = [(layer, int(head)) for layer, k in ((0, 5), (1, 2)) for head in chance.permutation(9)[:k]]
+        draws = random_heads(group, [9, 9], 9, seed)
+        sets = {"group": tuple(group)} | {f"random {n}": heads for n, heads in enumerate(draws)}
+        scores = {name: np.array([-sum(worth[head] for head in heads)]) for name, heads in sets.items()}
+        without = {name: Scores({"s": score}, {"s": score}) for name, score in scores.items()}
+        (p,) = (
+            row["value"]
+            for row in group_rows(CapabilityTable(sets, empty, without), "group", [*sets][1:])
+            if row["measure"] == "p"
+        )
+        small += p <= 0.1
+    assert 0.07 < small / trials < 0.13
 
 
 @pytest.fixture(scope="module")

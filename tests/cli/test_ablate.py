@@ -60,7 +60,7 @@ def test_named_heads_against_random_ones_and_each_alone(target, report, tmp_path
     command = ["ablate", target, "--named", "induction,previous", "--report", str(report), *SMALL]
     assert main([*command, "--random-draws", "3", "--run-folder", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "induction: 0.1, 1.2" in printed
+    assert "induction: 0.1, 1.2; random and p: 3 draws" in printed
     assert "about 0.0 minutes" in printed
     assert printed.endswith(f"{folder}\n")
     rows = table(folder / "capabilities.csv")
@@ -75,11 +75,12 @@ def test_named_heads_against_random_ones_and_each_alone(target, report, tmp_path
     groups = json.loads((folder / "groups.json").read_text())
     measures = {row["measure"] for row in groups if row["group"] == "induction"}
     assert measures == {
-        *("drop", "drop - drop in control", "random", "drop - random", "draws as harmful"),
+        *("drop", "drop - drop in control", "random", "drop - random", "p"),
         *("sum of single drops", "joint - sum"),
     }
     single = {row["measure"] for row in groups if row["group"] == "previous"}
     assert single == measures - {"sum of single drops", "joint - sum"}
+    assert {row["draws"] for row in table(folder / "groups.csv")} == {"3"}
     assert (folder / "capabilities.png").stat().st_size > 10_000
 
 
@@ -157,10 +158,7 @@ def test_says_when_a_layer_is_left_without_heads(target, tmp_path, capsys):
     assert main(["ablate", target, "--heads", heads, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     assert "heads: every head of layer 1 is taken away; its attention adds its bias only" in printed
-    assert (
-        "heads: layer 1 has 4 too few other heads to draw from, so that 4 come from the layers near"
-        in printed
-    )
+    assert "heads: it has every head of its layers, so that there is no other set to compare" in printed
 
 
 def test_refuses_what_cannot_be_done(target, report, tmp_path, capsys):

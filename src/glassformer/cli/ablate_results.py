@@ -63,7 +63,8 @@ def write_groups(
     for group in draws:
         heads = ", ".join(map(head_name, table.sets[group]))
         measures = list(dict.fromkeys(row["measure"] for row in compared if row["group"] == group))
-        grid = Table("suite", *measures, title=f"{group}: {heads}", title_justify="left")
+        compared_with = f"; random and p: {len(draws[group])} draws" if draws[group] else ""
+        grid = Table("suite", *measures, title=f"{group}: {heads}{compared_with}", title_justify="left")
         for suite in table.suites:
             cells = {r["measure"]: _cell(r) for r in compared if (r["group"], r["suite"]) == (group, suite)}
             grid.add_row(suite, *(cells.get(measure, "") for measure in measures))
