@@ -101,9 +101,23 @@ def test_heads_that_stand_in_for_one_another_are_redundant():
     drops = {"pair": 4.0, "0.0": 0.5, "0.1": 1.0}
     without = {name: Scores({"s": intact - drop}, {"s": intact}) for name, drop in drops.items()}
     sets = {"pair": ((0, 0), (0, 1)), "0.0": ((0, 0),), "0.1": ((0, 1),)}
-    table = CapabilityTable(sets, Scores({"s": intact}, {"s": intact}), without)
+    table = CapabilityTable(sets, Scores({"s": intact}, {"s": intact}), without, {"s": "log p"})
     rows = {row["measure"]: row["value"] for row in group_rows(table, "pair")}
     assert rows == {"drop": 4.0, "sum of single drops": 1.5, "joint - sum": 2.5}
+
+
+def test_damage_is_held_against_the_control_only_in_the_same_unit():
+    items = np.zeros(3)
+    scores = Scores(*(dict.fromkeys(("copying", "agreement", "control"), items) for _ in range(2)))
+    suites = build_suites(LETTERS, list(scores.score), 2)
+    table = CapabilityTable({"g": ((0, 0),)}, scores, {"g": scores}, {s.name: s.unit for s in suites})
+    assert table.units == {"copying": "log p", "agreement": "log odds", "control": "log p"}
+    compared = {row["suite"] for row in group_rows(table, "g") if row["measure"] == "drop - drop in control"}
+    assert compared == {"copying"}
+    assert {(row["suite"], row["unit"]) for row in table.rows()} == set(table.units.items())
+    rows = list(group_rows(table, "g", ["g"]))
+    assert {(row["suite"], row["unit"]) for row in rows if row["measure"] != "p"} == set(table.units.items())
+    assert {row["unit"] for row in rows if row["measure"] == "p"} == {None}
 
 
 def test_random_heads_are_every_other_set_of_the_same_layers():
@@ -137,7 +151,7 @@ def test_p_is_as_often_small_as_it_says_where_the_group_is_like_any_other_set():
         without = {name: Scores({"s": score}, {"s": score}) for name, score in scores.items()}
         (p,) = (
             row["value"]
-            for row in group_rows(CapabilityTable(sets, empty, without), "group", [*sets][1:])
+            for row in group_rows(CapabilityTable(sets, empty, without, {"s": "log p"}), "group", [*sets][1:])
             if row["measure"] == "p"
         )
         small += p <= 0.1
@@ -219,6 +233,19 @@ def test_intervals_cover():
     assert 0.88 <= covered / 200 <= 0.98  # of 95 %, skewed as the numbers are
     low, high = bootstrap_interval(np.full(5, 3.0))
     assert (low, high) == pytest.approx((3.0, 3.0))
+
+
+def test_one_item_or_one_draw_has_no_interval(tmp_path):
+    scores = {items: Scores({"s": np.arange(items) * 1.0}, {"s": np.zeros(items)}) for items in (1, 3)}
+    for items, of_drop in ((1, None), (3, 0.0)):
+        sets = {"g": ((0, 0),), "random": ((0, 1),)}
+        table = CapabilityTable(sets, scores[items], dict.fromkeys(sets, scores[items]), {"s": "log p"})
+        rows = {row["measure"]: row for row in group_rows(table, "g", ["random"])}
+        assert (rows["drop"]["low"], rows["drop"]["high"]) == (of_drop, of_drop)
+        assert rows["random"]["low"] is rows["drop - random"]["high"] is None
+        table.save(tmp_path / "table.json")
+        assert json.loads((tmp_path / "table.json").read_text())[0]["low"] == of_drop
+        assert "NaN" not in (tmp_path / "table.json").read_text()
 
 
 def test_intervals_over_draws_and_items_cover_both():

@@ -88,7 +88,7 @@ def test_a_curve_by_hand(planted):
     np.testing.assert_allclose(found.drops, values[0] - np.array(values), atol=1e-6)
     few = deletion_test(planted, TEXT, relevance, steps=3)
     np.testing.assert_allclose(few.drops, found.drops[::3], atol=1e-6)
-    assert few.random_drops.shape == (20, 4)
+    assert few.random_drops.shape == (39, 4)
     for random in found.random_drops:  # where nothing and everything is gone, the order plays no part
         assert random[[0, -1]] == pytest.approx(found.drops[[0, -1]], abs=1e-6)
 
@@ -101,6 +101,24 @@ def test_areas_scores_and_intervals():
     assert found.score == 0.75
     assert found.random_interval(1.0) == (0.5, 1.0)
     assert found.interval(1.0) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("orders", [39, 100])
+def test_a_further_random_order_lies_in_the_interval_as_often_as_it_says(orders):
+    """Areas of any shape, here exponential, of which the last is not among those that were drawn."""
+    random, inside = np.random.default_rng(orders), 0
+    for _ in range(2000):
+        *drawn, further = random.exponential(size=orders + 1)
+        curves = np.array([[0, 2 * area] for area in drawn])
+        low, high = Deletion(np.array([0, 1.0]), np.array([0, 2 * further]), curves).interval()
+        inside += low <= 0 <= high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_example_has_no_interval(planted):
+    found = faithfulness(planted, [TEXT], RELEVANCES["rollout"])
+    assert np.isnan([found.low, found.high]).all()
+    assert found.score == found.scores[0]
 
 
 def test_tokens_after_the_position_play_no_part(planted):
@@ -173,12 +191,12 @@ def test_relevances_of_all_families(name):
     ):
         relevance = RELEVANCES[name](model, example, intact_outcome(model, example))
         assert relevance.shape == (length,)
-        assert len(deletion_test(model, example, relevance).random_areas) == 20
+        assert len(deletion_test(model, example, relevance).random_areas) == 39
 
 
 def test_refuses_what_says_nothing(planted):
-    with pytest.raises(ValueError, match="orders must be at least 20, not 19"):
-        deletion_test(planted, TEXT, names(0), orders=19)
+    with pytest.raises(ValueError, match="orders must be at least 39, not 38"):
+        deletion_test(planted, TEXT, names(0), orders=38)
     with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
         deletion_test(planted, TEXT, names(0), steps=0)
     with pytest.raises(ValueError, match="must be 10 finite numbers"):

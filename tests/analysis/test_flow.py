@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassformer.analysis.flow import RESOLUTION, attention_flow, flow
-from glassformer.analysis.rollout import attention_maps, mixing, rollout
+from glassformer.analysis.rollout import mixing, rollout
+from glassformer.attention import record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model
 
 
@@ -68,7 +69,9 @@ def test_no_less_than_rollout(seed):
 def test_of_a_model():
     model = GPTModel(40, 16, 2, 2, max_seq_len=8, positions="alibi")
     found = attention_flow(model, [1, 2, 3, 4], 1)
-    torch.testing.assert_close(found, flow(attention_maps(model, [1, 2, 3, 4]), 1))
+    with torch.no_grad(), record_attention(model) as recording:
+        model(torch.tensor([[1, 2, 3, 4]]))
+    torch.testing.assert_close(found, flow([recording[layer][0].double() for layer in recording], 1))
     assert found[2:].tolist() == [0, 0]
     assert torch.equal(attention_flow(model, [1, 2, 3, 4]), attention_flow(model, [1, 2, 3, 4], 3))
     assert len(attention_flow(BERTModel(40, 16, 2, 2), [1, 2, 3])) == 3

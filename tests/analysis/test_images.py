@@ -133,3 +133,44 @@ def test_files_of_sixteen_bits_and_of_transparent_images(tmp_path):
     Image.fromarray(grey.astype(np.float32)).save(tmp_path / "real.tiff")
     with pytest.raises(ValueError, match="says not where white is"):
         read_image(model, tmp_path / "real.tiff")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_upright(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(COLOURS).save(tmp_path / "photo.png", exif=exif)
+    reading = read_image(build(), tmp_path / "photo.png")
+    turns = {
+        **{1: COLOURS, 2: COLOURS[:, ::-1], 3: COLOURS[::-1, ::-1], 4: COLOURS[::-1]},
+        **{5: COLOURS.swapaxes(0, 1), 6: np.rot90(COLOURS, -1), 8: np.rot90(COLOURS)},
+        7: COLOURS[::-1, ::-1].swapaxes(0, 1),
+    }
+    expected = read_image(build(), np.ascontiguousarray(turns[orientation])).pixel_values
+    assert torch.equal(reading.pixel_values, expected)
+    assert reading.notes == (("turned upright as its EXIF says",) if orientation > 1 else ())
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels", "notes"),
+    [
+        ("L", 3, ("converted from L to RGB",)),
+        ("P", 3, ("converted from P to RGB",)),
+        ("CMYK", 3, ("converted from CMYK to RGB",)),
+        ("I;16", 1, ("converted from I;16 to L",)),
+        ("RGB", 1, ("converted from RGB to L",)),
+        ("1", 1, ("converted from 1 to L",)),
+        ("L", 1, ()),
+        ("RGB", 3, ()),
+    ],
+)
+def test_an_image_of_another_mode_is_converted_and_that_is_said(mode, channels, notes, tmp_path):
+    image = Image.fromarray(GREY.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(COLOURS)
+    image = image if image.mode == mode else image.convert(mode)
+    model = build(channels)
+    reading = read_image(model, image)
+    assert reading.notes == notes
+    image.save(tmp_path / "image.tiff")
+    from_file = read_image(model, tmp_path / "image.tiff")
+    assert from_file.notes == notes
+    assert torch.equal(from_file.pixel_values, reading.pixel_values)

@@ -15,10 +15,13 @@ from scipy.stats import spearmanr
 from glassformer.analysis.ablation import ablate, reference_outputs
 from glassformer.analysis.importance import (
     ablation_importance,
+    gate_slopes,
     gates,
     gradient_importance,
+    loss_rises,
     next_token_loss,
     rank_correlation,
+    rank_interval,
 )
 from glassformer.models import BERTModel, GPTModel, T5Model
 
@@ -42,6 +45,7 @@ def loss_with_gate(model, ids, layer, head, value):
 
 def test_gradient_is_the_slope_of_the_loss_in_the_gate(model):
     found = gradient_importance(model, iter(EXAMPLES))
+    each = gate_slopes(model, iter(EXAMPLES))
     assert sorted(found) == [(layer, head) for layer in range(2) for head in range(4)]
     step = 1e-4
     for (layer, head), importance in found.items():
@@ -54,6 +58,8 @@ def test_gradient_is_the_slope_of_the_loss_in_the_gate(model):
             for ids in EXAMPLES
         ]
         assert importance == pytest.approx(np.abs(slopes).mean(), rel=1e-5)
+        assert each[layer, head] == pytest.approx(np.array(slopes), rel=1e-5)
+    assert min(map(min, each.values())) < 0 < max(map(max, each.values()))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -91,8 +97,11 @@ def test_works_while_training_with_checkpointing_and_leaves_the_mode_alone(model
 def test_brute_force_is_the_rise_of_the_loss(model, how):
     reference = reference_outputs(model, EXAMPLES)
     found = ablation_importance(model, iter(EXAMPLES), how=how, reference=reference)
-    assert len(found) == 8
+    each = loss_rises(model, EXAMPLES, how=how, reference=reference)
+    assert len(found) == len(each) == 8
     for head, rise in found.items():
+        assert each[head].shape == (3,)
+        assert each[head].mean() == pytest.approx(rise)
         with ablate(model, [head], how, reference=reference), torch.no_grad():
             without = np.mean([float(next_token_loss(model, ids)) for ids in EXAMPLES])
         with torch.no_grad():
@@ -111,10 +120,9 @@ def test_gradient_and_brute_force_agree_where_the_loss_is_linear_in_the_gates(mo
         handle.remove()
         return seen[0].sum()
 
-    slopes = gradient_importance(model, EXAMPLES[:1], linear)
-    rises = ablation_importance(model, EXAMPLES[:1], linear)
+    slopes, rises = gate_slopes(model, EXAMPLES, linear), loss_rises(model, EXAMPLES, linear)
     for head in range(4):
-        assert slopes[1, head] == pytest.approx(abs(rises[1, head]))
+        assert -slopes[1, head] == pytest.approx(rises[1, head])
 
 
 def test_other_families_with_a_loss_of_their_own():
@@ -165,3 +173,17 @@ def test_rank_correlation_is_spearmans(values):
 def test_rank_correlation_needs_the_same_heads():
     with pytest.raises(ValueError, match="values are of 2 and 1 heads"):
         rank_correlation({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 1.0})
+
+
+def test_an_interval_of_a_rank_correlation_covers_that_of_all_heads_there_could_be():
+    """Values of two normals of which rho is (6 / pi) arcsin(r / 2) (Pearson 1907)."""
+    r, covered, draw = 0.6, 0, np.random.default_rng(0)
+    for _ in range(100):
+        x = draw.normal(size=50)
+        y = r * x + math.sqrt(1 - r**2) * draw.normal(size=50)
+        low, high = rank_interval({(0, n): v for n, v in enumerate(x)}, {(0, n): v for n, v in enumerate(y)})
+        covered += low <= 6 / math.pi * math.asin(r / 2) <= high
+    assert 88 <= covered <= 99
+    assert high - low < 0.6
+    level = dict.fromkeys([(0, 0), (0, 1)], 1.0)
+    assert all(map(math.isnan, rank_interval(level, level)))

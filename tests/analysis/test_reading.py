@@ -62,7 +62,9 @@ def test_delimiters_are_punctuation_line_ends_and_ends_of_documents():
 def test_refuses_what_cannot_be_read():
     with pytest.raises(ValueError, match="the text is empty"):
         read(build(256), "")
-    with pytest.raises(ValueError, match=r"no tokenizer.*5 has no room for bytes.*set model\.tokenizer"):
+    with pytest.raises(
+        ValueError, match=r"no tokenizer.*5 has no room for bytes.*set model\.tokenizer, put its tokenizer"
+    ):
         read(build(5), "a")
     with pytest.raises(ValueError, match="token id 5 at position 1: ids are 0 to 4"):
         read(build(5), [0, 5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glassformer.analysis.examples import inputs_of
+from glassformer.analysis.flow import attention_flow
 from glassformer.analysis.outcomes import NextTokenProbability, Similarity, outcome_of
 from glassformer.analysis.rollout import (
-    attention_maps,
     attention_rollout,
     gradient_rollout,
     mixing,
@@ -19,7 +21,7 @@ from glassformer.analysis.rollout import (
     rollout,
     weights_in_graph,
 )
-from glassformer.attention import FusedAttention
+from glassformer.attention import FusedAttention, record_attention, recording
 from glassformer.attention.self_attention import attention_weights
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 
@@ -50,6 +52,14 @@ MODELS = {
     "image": (vit, IMAGE),
     "encoder-decoder": (lambda: spread(T5Model(**TEXT)), (IDS, [7, 8])),
 }
+
+
+def maps_of(model, example):
+    """The weights of each layer of the first stack, ``(head, seq, seq)``."""
+    kind = next(iter(model.attentions()))
+    with torch.no_grad(), record_attention(model, kind=kind) as recording:
+        model(*inputs_of(model, example))
+    return [recording[layer][0] for layer in recording]
 
 
 def stochastic(layers, heads, length, seed=0):
@@ -100,12 +110,27 @@ def test_rollout_of_a_model(name):
     build, example = MODELS[name]
     model = build()
     rolled = attention_rollout(model, example)
-    torch.testing.assert_close(rolled, rollout(attention_maps(model, example)))
+    torch.testing.assert_close(rolled, rollout(maps_of(model, example)))
     torch.testing.assert_close(rolled.sum(-1), torch.ones(len(rolled), dtype=torch.float64))
     if name == "causal":
         assert torch.equal(rolled, rolled.tril())
     if name == "window":
         assert rolled[5, 1] == 0 < rolled[5, 2]  # three layers, one token back in each
+
+
+@pytest.mark.parametrize("follow", [attention_rollout, attention_flow])
+def test_one_map_is_held_at_a_time(follow, monkeypatch):
+    model, maps, exact_weights = gpt(), [], recording.exact_weights
+
+    def watched(*arguments):
+        assert all(seen() is None for seen in maps)
+        weights = exact_weights(*arguments)
+        maps.append(weakref.ref(weights))
+        return weights
+
+    monkeypatch.setattr(recording, "exact_weights", watched)
+    follow(model, IDS)
+    assert len(maps) == 3
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -122,7 +147,7 @@ def test_kernels_that_keep_their_weights_change_no_output(name):
     with weights_in_graph(attentions) as kernels:
         output = model(*inputs)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-12)
-    for kernel, weights in zip(kernels, attention_maps(model, example), strict=True):
+    for kernel, weights in zip(kernels, maps_of(model, example), strict=True):
         torch.testing.assert_close(kernel.weights[0], weights, atol=1e-12, rtol=0)
     assert [attention.kernel for attention in attentions] == own
 

@@ -8,7 +8,7 @@ import string
 import pytest
 
 from glassformer.analysis.suite_texts import NOUNS, PLAIN, VERBS, lines_of
-from glassformer.analysis.suites import SUITES, build_suites, opening, ordinary_tokens
+from glassformer.analysis.suites import SUITES, Item, Suite, build_suites, opening, ordinary_tokens
 from glassformer.tokenization import (
     BPETokenizer,
     ByteTokenizer,
@@ -36,7 +36,7 @@ def test_every_suite_with_every_tokenizer(name):
         assert 0 < suite.chance <= 0.5
         for item in suite.items:
             assert len(item.positions) == len(item.right) > 0
-            assert len(item.wrong) in (0, len(item.right))
+            assert len(item.wrong) == (len(item.right) if suite.unit == "log odds" else 0)
             assert all(0 < position <= len(item.ids) for position in item.positions)
             assert not set(item.wrong) & set(item.right)
             for position, right in zip(item.positions, item.right, strict=True):
@@ -180,3 +180,5 @@ def test_says_what_cannot_be_written():
     tiny = WordPieceTokenizer.train(["no brackets here at all"], 100)
     with pytest.raises(ValueError, match="brackets cannot be written: the tokenizer cannot tell"):
         build_suites(tiny, ["brackets"])
+    with pytest.raises(ValueError, match="items of the suite s have a wrong answer and others have none"):
+        Suite("s", "", 0.5, (Item((1, 2), (2,), (3,), (4,)), Item((1, 2), (2,), (3,))))

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import string
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
-from glassformer.analysis import capability
+from glassformer.analysis import ablation, capability
+from glassformer.analysis.importance import gate_slopes
 from glassformer.analysis.kept_parts import KeptParts
+from glassformer.analysis.marking import item_loss
+from glassformer.analysis.suites import build_suites
 from glassformer.cli import main
+from glassformer.cli.abilities import tokenizer_of
 from glassformer.cli.targets import model_name
 from glassformer.models import BERTModel, GPTModel
-from glassformer.tokenization import ByteTokenizer
+from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
 
 SMALL = ["--items", "3", "--suites", "copying", "agreement", "control"]
 
@@ -60,7 +68,7 @@ def test_named_heads_against_random_ones_and_each_alone(target, report, tmp_path
     command = ["ablate", target, "--named", "induction,previous", "--report", str(report), *SMALL]
     assert main([*command, "--random-draws", "3", "--run-folder", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "induction: 0.1, 1.2; random and p: 3 draws" in printed
+    assert "induction: 0.1, 1.2; random and p: 3 draws, p at least 0.250" in printed
     assert "about 0.0 minutes" in printed
     assert printed.endswith(f"{folder}\n")
     rows = table(folder / "capabilities.csv")
@@ -89,11 +97,33 @@ def test_every_head_alone_beside_its_gradient(target, tmp_path, capsys):
     assert main(["ablate", target, *SMALL, "--run-folder", str(folder)]) == 0
     rows = table(folder / "capabilities.csv")
     assert len(rows) == 8 * 3
-    assert all(float(row["gradient"]) >= 0 for row in rows)
-    correlations = table(folder / "importance.csv")
-    assert [row["suite"] for row in correlations] == ["copying", "agreement", "control"]
-    assert all(-1 <= float(row["spearman"]) <= 1 and row["heads"] == "8" for row in correlations)
-    assert "heads that hurt most" in capsys.readouterr().out
+    columns = ("drop", "abs_drop", "gradient", "abs_gradient")
+    values = {c: {(r["suite"], r["set"]): float(r[c]) for r in rows} for c in columns}
+    for signed, unsigned in (("drop", "abs_drop"), ("gradient", "abs_gradient")):
+        assert all(abs(values[signed][key]) <= values[unsigned][key] + 1e-12 for key in values[signed])
+        assert min(values[signed].values()) < 0
+    agreements = table(folder / "importance.csv")
+    suites = ["copying", "agreement", "control"]
+    expected = [(suite, comparison) for suite in suites for comparison in ("signed", "unsigned")]
+    assert [(row["suite"], row["comparison"]) for row in agreements] == expected
+    for row in agreements:
+        assert -1 <= float(row["low"]) <= float(row["spearman"]) <= float(row["high"]) <= 1
+        assert row["heads"] == "8"
+        prefix = "abs_" if row["comparison"] == "unsigned" else ""
+        sides = [
+            [v for (suite, _), v in values[f"{prefix}{column}"].items() if suite == row["suite"]]
+            for column in ("gradient", "drop")
+        ]
+        assert float(row["spearman"]) == pytest.approx(spearmanr(*sides).statistic)
+    model = GPTModel.from_pretrained(target)
+    (suite,) = build_suites(model.tokenizer, ["copying"], 3)
+    slopes = gate_slopes(model, suite.items, item_loss)[1, 2]
+    assert values["gradient"]["copying", "1.2"] == pytest.approx(-slopes.mean(), rel=1e-4)
+    assert values["abs_gradient"]["copying", "1.2"] == pytest.approx(np.abs(slopes).mean(), rel=1e-4)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "heads that hurt most" in printed
+    assert "95 % intervals over items, of this head and not of the worst of 8" in printed
+    assert "95 % intervals over heads, on these items" in printed
     assert (folder / "capabilities.png").exists()
 
 
@@ -105,7 +135,42 @@ def test_other_ways_to_ablate(target, how, tmp_path, capsys):
     options = ["--how", how, "--data", str(text), "--run-folder", str(folder), "--random-draws", "0"]
     assert main(["ablate", target, "--heads", "1.3", *SMALL, *options]) == 0
     assert {row["set"] for row in table(folder / "capabilities.csv")} == {"1.3"}
-    assert json.loads((folder / "settings.json").read_text())["data"] == [str(text), 100]
+    settings = json.loads((folder / "settings.json").read_text())
+    assert (settings["data"], settings["texts"]) == (str(text), 2)
+
+
+def test_reading_the_texts_is_no_part_of_the_time_a_set_of_heads_takes(target, tmp_path, monkeypatch, capsys):
+    clock, gather = [0.0], ablation.reference_outputs
+
+    def slow(*arguments, **options):
+        clock[0] += 600
+        return gather(*arguments, **options)
+
+    monkeypatch.setattr(ablation, "reference_outputs", slow)
+    monkeypatch.setattr("glassformer.cli.ablate.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    (tmp_path / "text.txt").write_text("A line of text.\n")
+    options = ["--how", "mean", "--data", str(tmp_path / "text.txt"), "--run-folder", str(tmp_path / "run")]
+    assert main(["ablate", target, "--heads", "1.3", *SMALL, *options]) == 0
+    assert clock == [600]
+    assert "about 0.0 minutes" in capsys.readouterr().out
+
+
+def test_other_texts_are_noticed_and_none_are_refused_before_the_folder_is_made(target, tmp_path, capsys):
+    text, folder = tmp_path / "text.txt", tmp_path / "run"
+    options = ["--heads", "1.3", *SMALL, "--how", "mean", "--data", text, "--random-draws", "0"]
+    text.write_text("\n\n")
+    assert "has no text: --how mean needs some" in refused(capsys, target, *options, "--run-folder", folder)
+    assert not folder.exists()
+    text.write_text("A line of text.\n")
+    command = ["ablate", target, *map(str, options), "--run-folder", str(folder)]
+    assert main(command) == 0
+    text.write_text("A line of text.\n\n   \n")  # nothing else to be read
+    assert main(command) == 0
+    assert "0 sets of heads to measure" in capsys.readouterr().out
+    text.write_text("A line of test.\n")
+    error = refused(capsys, *command[1:])
+    assert "begun with other settings: texts_sha256 was" in error
+    assert error.count(" was ") == 2  # "was begun", and what differs
 
 
 def test_goes_on_where_it_was_interrupted(target, tmp_path, capsys, monkeypatch):
@@ -128,8 +193,8 @@ def test_goes_on_where_it_was_interrupted(target, tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(capability, "ablate", lambda *a, **k: measured.append(a[1]) or ablate(*a, **k))
     capsys.readouterr()
     assert main([*command, "--run-folder", str(broken)]) == 0
-    assert "3 sets of heads to measure" in capsys.readouterr().out  # of 5: the intact model was a part too
-    assert len(measured) == 2 * 3
+    assert "2 sets of heads to measure" in capsys.readouterr().out  # of 5
+    assert len(measured) == 2 * 2
     for name in ("capabilities.csv", "groups.csv", "capabilities.png"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
     assert main([*command, "--run-folder", str(broken)]) == 0
@@ -142,11 +207,18 @@ def test_a_folder_of_another_analysis_is_refused(target, tmp_path, capsys):
     assert main(["ablate", *command]) == 0
     capsys.readouterr()
     error = refused(capsys, *command, "--seed", "1")
-    assert "begun with other settings: seed was 0, now 1; name another --run-folder" in error
+    assert "begun with other settings: seed was 0, now 1; items_sha256 was" in error
+    assert error.endswith("; name another --run-folder\n")
     other = GPTModel.from_pretrained(target)
-    torch.nn.init.normal_(other.blocks[0].attention.q_proj.weight)
-    other.save_pretrained(tmp_path / "tiny")
-    assert "begun with other weights" in refused(capsys, str(tmp_path / "tiny"), *command[1:])
+    other.tokenizer = CharacterTokenizer(string.ascii_letters + " :.,?'\n")
+    other.save_pretrained(tmp_path / "cut" / "tiny")
+    other.tokenizer = ByteTokenizer()
+    other.blocks[0].attention.q_proj.weight.data[0, 0] += 1e-4
+    other.save_pretrained(tmp_path / "trained" / "tiny")
+    for name, what in (("cut", "items_sha256"), ("trained", "model_sha256")):
+        error = refused(capsys, tmp_path / name / "tiny", *command[1:])
+        assert f"begun with other settings: {what} was" in error
+        assert error.count(" was ") == 2  # "was begun", and what differs
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert "holds files but no analysis" in refused(capsys, *command[:-1], tmp_path / "full")
@@ -200,7 +272,13 @@ def test_refuses_models_that_write_no_text(tmp_path, capsys):
     assert "holds a BERTModel, which writes no text" in error
     assert "analysis.ablation_importance" in error
     GPTModel(257, 16, 1, 2).save_pretrained(tmp_path / "bare")
-    assert "has no tokenizer" in refused(capsys, tmp_path / "bare")
+    error = refused(capsys, tmp_path / "bare")
+    assert (
+        f"bare has no tokenizer, so that its ids stand for no text: put its tokenizer.json into {tmp_path}"
+        in error
+    )
+    with pytest.raises(ValueError, match=r"name has no tokenizer.*: in Python, set model\.tokenizer, save"):
+        tokenizer_of(GPTModel(257, 16, 1, 2), "organization/name")
     short = GPTModel(257, 16, 1, 2, max_seq_len=20)
     short.tokenizer = ByteTokenizer()
     short.save_pretrained(tmp_path / "short")

@@ -344,3 +344,22 @@ def test_ctrl_c_and_closed_pipes_are_no_tracebacks(run_folder, monkeypatch):
     )
     done = subprocess.run(["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "T", "")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("attention of several kinds: give kind='encoder'", "of several kinds: give --kind 'encoder'"),
+        ("too short: give max_texts=", "too short: give --max-texts"),
+        ("no slope leads up. Give outcome=Similarity(v)", "no slope leads up. Give outcome=Similarity(v)"),
+        ("each token has a class of its own: give position=", "of its own: give position="),
+    ],
+)
+def test_arguments_of_the_library_are_said_as_options_where_the_command_has_them(
+    monkeypatch, capsys, message, said
+):
+    def run(self):
+        raise ValueError(message)
+
+    monkeypatch.setattr("glassformer.cli.prune.Prune.run", run)
+    assert refused(capsys, "prune", "model", "smaller").endswith(said)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from html import escape
 
 import pytest
 
@@ -27,7 +29,11 @@ def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys):
     for said in ("unigram", "bigram", "validation loss", "bits/byte", "report.html", "My fellow citizens"):
         assert said in shown, said
     page = (folder / "report.html").read_text("utf-8")
-    assert page.count("<img") == 4
+    assert len(re.findall("<figure><div class=.wide.><img", page)) == 5
+    assert page.count("<iframe") == 1
+    explorer = (folder / "explorer.html").read_text("utf-8")
+    assert escape(explorer) in page
+    assert json.loads((folder / "named-heads.json").read_text())["format"] == "glassformer-heads-1"
     assert "before training" in page
     assert "held-out paragraphs" in page
     assert "after 3 updates" in page

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import webbrowser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glassformer.analysis.head_report import HeadReport
 from glassformer.cli import main
 from glassformer.cli.explore import numbers
+from glassformer.data import documents
 
 
 def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch):
@@ -34,6 +38,7 @@ def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch)
         (["--text", ""], "the text is empty"),
         (["--image", "missing.png"], "a GPTModel reads no images"),
         (["--heads-report", "missing.json"], "missing.json"),
+        (["--heads-report", "heads.json", "--names"], "choose one"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(run_folder, tmp_path, capsys, monkeypatch, arguments, message):
@@ -55,3 +60,34 @@ def test_layers_are_read_from_numbers_and_ranges(layers):
 def test_other_words_are_no_layers(text):
     with pytest.raises(ValueError, match="numbers and ranges"):
         numbers(text)
+
+
+def contents_of(page):
+    """What a page holds."""
+    (found,) = re.findall(
+        '<script type="application/json" id="contents">(.*?)</script>', page.read_text("utf-8")
+    )
+    return json.loads(found)
+
+
+def test_heads_are_measured_and_named_where_that_is_asked_for(run_folder, corpus, tmp_path, monkeypatch):
+    asked = []
+
+    def analyze(model, texts, settings, progress):
+        asked.append(texts)
+        row = {"layer": 0, "head": 1, "pattern": "first", "measure": "rate", "name": "first", "main": True}
+        row |= {"score": 0.9, "low": 0.8, "high": 1.0, "control": "chance", "control_score": 0.1}
+        return HeadReport("GPT", {}, [row])
+
+    monkeypatch.setattr("glassformer.data.documents", lambda source: documents(str(corpus)))
+    monkeypatch.setattr("glassformer.analysis.head_study.analyze_heads", analyze)
+    page = tmp_path / "page.html"
+    arguments = ["explore", str(run_folder), "--no-open", "--no-analyses", "--output", str(page)]
+    assert main(arguments) == 0
+    assert asked == []
+    assert contents_of(page)["name"].endswith("/run")
+    assert main([*arguments, "--names"]) == 0
+    (name,) = contents_of(page)["names"]
+    assert (name["layer"], name["head"], name["name"]) == (0, 1, "first")
+    assert contents_of(page)["names_source"].endswith("/run over 60 sentences")
+    assert [len(texts) for texts in asked] == [60]

@@ -54,7 +54,7 @@ def test_a_kind_of_an_encoder_decoder(tmp_path, capsys):
     saved(tmp_path / "whole", T5Model)
     command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--heads", "1.0"]
     assert main(command) == 2
-    assert 'give kind="encoder", "decoder" or "cross"' in capsys.readouterr().err
+    assert 'give --kind "encoder", "decoder" or "cross"' in capsys.readouterr().err
     assert main([*command, "--kind", "cross"]) == 0
     assert "1 heads of cross attention are gone: 1.0" in capsys.readouterr().out
 
@@ -82,6 +82,32 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):
     saved(tmp_path / "whole")
     assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "whole"), "--heads", "0.1"]) == 2
     assert "is not empty: name a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [None, "a", "a/b"])
+def test_nothing_is_left_after_an_error_but_what_was_there(tmp_path, capsys, monkeypatch, there):
+    def save_half(model, folder):
+        (folder / "config.json").write_text("{}")
+        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer" / "file").touch()
+        raise OSError("the disk is full")
+
+    saved(tmp_path / "whole")
+    if there:
+        (tmp_path / there).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    command = ["prune", str(tmp_path / "whole"), str(tmp_path / "a" / "b")]
+    for heads, problem in (("0.9", "head 9 does not exist"), ("0.1", "the disk is full")):
+        monkeypatch.setattr(GPTModel, "save_pretrained", save_half)
+        assert main([*command, "--heads", heads]) == 2
+        assert problem in capsys.readouterr().err
+        assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "file"), "--heads", "0.1"]) == 2
+    assert (tmp_path / "file").is_file()
+    assert main([*command, "--heads", "0.1"]) == 0
+    assert (tmp_path / "a" / "b" / "config.json").exists()
 
 
 def test_importance_needs_a_next_token(tmp_path, capsys):

@@ -66,7 +66,7 @@ def test_mistakes_are_named(model, tokenizer):
     with pytest.raises(ValueError, match="the text has 13 tokens, the model reads 12"):
         fill_mask(model, "[MASK]" * 11)
     bare = BERTModel(tokenizer.vocab_size, 16, 1, 2)
-    with pytest.raises(ValueError, match=r"no tokenizer: set model\.tokenizer"):
+    with pytest.raises(ValueError, match=r"no tokenizer: set model\.tokenizer, or put its tokenizer\.json"):
         fill_mask(bare, "[MASK]")
     bare.tokenizer = tokenizer
     with pytest.raises(ValueError, match="carries no head for masked tokens"):

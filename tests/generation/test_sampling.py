@@ -149,9 +149,10 @@ def test_greedy_heeds_the_repetition_penalty():
     assert Sampler(temperature=0, repetition_penalty=2.0)(logits, torch.tensor([[0]])).tolist() == [1]
 
 
-def test_a_tiny_temperature_is_greedy_and_finite():
+@pytest.mark.parametrize("temperature", [1e-40, 1e-60, 5e-324])
+def test_a_tiny_temperature_is_greedy_and_finite(temperature):
     logits = torch.randn(4, 30, generator=seeded(1)) * 100
-    tokens = Sampler(temperature=1e-40)(logits, torch.zeros(4, 1, dtype=torch.long))
+    tokens = Sampler(temperature=temperature)(logits, torch.zeros(4, 1, dtype=torch.long))
     assert tokens.equal(logits.argmax(-1))
 
 

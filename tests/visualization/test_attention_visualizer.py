@@ -66,12 +66,20 @@ def test_one_head_large_with_its_numbers():
     assert "layer 0, head 4" in figure.get_suptitle()
 
 
-@pytest.mark.parametrize(("length", "expected"), [(64, 64), (65, 33), (80, 40)])
-def test_labels_stay_legible(length, expected):
-    figure = AttentionVisualizer(build()).plot_attention_heads("x" * length, 0)
+@pytest.mark.parametrize(
+    ("draw", "length", "expected"),
+    [("heads", 16, 16), ("heads", 64, 16), ("heads", 80, 16), ("head", 64, 64), ("head", 80, 40)],
+)
+def test_labels_stay_legible(draw, length, expected):
+    visualizer = AttentionVisualizer(build())
+    if draw == "head":
+        figure = visualizer.plot_head("x" * length, 0, 0)
+        shown = [("y", figure.axes[0]), ("x", figure.axes[0])]
+    else:
+        figure = visualizer.plot_attention_heads("x" * length, 0)
+        shown = [("y", panels(figure)[0]), ("x", panels(figure)[-1])]
     figure.draw_without_rendering()
-    for axes in (panels(figure)[0], panels(figure)[-1]):
-        which = "y" if axes is panels(figure)[0] else "x"
+    for which, axes in shown:
         texts = getattr(axes, f"get_{which}ticklabels")()
         assert len(texts) == expected
         boxes = [text.get_window_extent() for text in texts]
@@ -302,3 +310,30 @@ def test_the_caption_counts_the_heads_that_a_pruned_model_has():
     model = prune_heads(GPTModel(vocab_size=50, d_model=24, num_layers=2, num_heads=4), [(1, 2)])
     figure = AttentionVisualizer(model).plot_attention_heads([1, 2, 3], layer=1)
     assert "2 layers with 7 heads" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("heads", "length", "grid"), [(9, 137, (3, 3)), (12, 40, (3, 4)), (20, 12, (4, 5)), (5, 137, (2, 3))]
+)
+def test_a_picture_of_many_heads_is_no_wider_than_a_page_can_hold(heads, length, grid):
+    model = GPTModel(257, 2 * heads, 1, heads, max_seq_len=160)
+    figure = AttentionVisualizer(model).plot_attention_heads([65] * length, 0)
+    width, _ = figure.get_size_inches()
+    assert width <= 13
+    places = {tuple(axes.get_subplotspec().get_geometry()[:2]) for axes in panels(figure)}
+    assert places == {grid}
+    figure.draw_without_rendering()
+    letters = panels(figure)[0].get_yticklabels()[0].get_fontsize() / 72
+    assert letters / width > 1 / 140  # of the width: in a column of 6.5 inches they are 3 points high
+
+
+def test_a_caption_is_shortened_between_words():
+    text = "The people of the United States have the right to vote. " * 3
+    caption = AttentionVisualizer(build()).plot_attention_heads(text, 0).get_suptitle().split("\n")[1]
+    kept = caption.removeprefix("“").removesuffix(" …”")
+    assert kept != caption
+    assert text.startswith(f"{kept} ")
+    model = translator()
+    figure = AttentionVisualizer(model).plot_head("abc" * 40, 0, 0, kind="cross", target_text="K AH " * 30)
+    caption = next(line for line in figure.get_suptitle().split("\n") if "→" in line)
+    assert caption.count("“") == caption.count("”") == caption.count("…") == 2

@@ -9,14 +9,15 @@ from glassformer.visualization.capabilities import draw_capabilities, draw_every
 
 
 def row(name, suite, drop, low=None, high=None):
-    return {"set": name, "suite": suite, "drop": drop, "low": low, "high": high}
+    unit = "log odds" if suite == "agreement" else "log p"
+    return {"set": name, "suite": suite, "unit": unit, "drop": drop, "low": low, "high": high}
 
 
 ROWS = [
     row("induction", "copying", 9.876, 9.1, 10.5),
-    row("induction", "control", -0.001, -0.2, 0.2),
+    row("induction", "agreement", -0.001, -0.2, -0.0005),
     row("4.7", "copying", 1.5, 1.0, 2.0),
-    row("4.7", "control", 0.25, 0.1, 0.3),
+    row("4.7", "agreement", 0.25, 0.1, 0.3),
 ]
 
 
@@ -30,11 +31,12 @@ def test_a_row_a_set_and_a_column_a_suite_with_intervals_for_groups():
     axes = figure.axes[0]
     assert written(axes) == {
         (0, 0): "9.88\n9.10 to 10.50",
-        (1, 0): "0.00\n-0.20 to 0.20",
+        (1, 0): "0.00\n-0.20 to 0.00",
         (0, 1): "1.50",
         (1, 1): "0.25",
     }
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["copying", "control"]
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    assert columns == ["copying\nlog p", "agreement\nlog odds"]
     names = axes.get_yticklabels()
     assert [(label.get_text(), label.get_fontweight()) for label in names] == [
         ("induction", "bold"),
@@ -57,13 +59,13 @@ def test_colours_tell_harm_from_help_alike():
 def test_every_head_in_a_map_for_each_suite(tmp_path):
     rows = [
         row(f"{layer}.{head}", suite, number + layer / 10 + head / 100)
-        for number, suite in enumerate(("copying", "control"))
+        for number, suite in enumerate(("copying", "agreement"))
         for layer, heads in ((0, 2), (1, 3))
         for head in range(heads)
     ]
     figure = draw_every_head(rows, title="tiny", caption="zero")
     first, second = figure.axes[:2]
-    assert [axes.get_title() for axes in (first, second)] == ["copying", "control"]
+    assert [axes.get_title() for axes in (first, second)] == ["copying, log p", "agreement, log odds"]
     assert written(second) == {(0, 0): "1.0", (1, 0): "1.0", (0, 1): "1.1", (1, 1): "1.1", (2, 1): "1.1"}
     assert written(first) == {(1, 0): ".01", (0, 1): ".10", (1, 1): ".11", (2, 1): ".12"}  # no zero written
     assert first.images[0].get_array().mask.tolist() == [[False, False, True], [False] * 3]  # layer 0 has two

@@ -21,9 +21,9 @@ from glassformer.analysis.decomposition import score_parts
 from glassformer.analysis.rollout import attention_rollout
 from glassformer.attention import record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
-from glassformer.tokenization import ByteTokenizer
+from glassformer.tokenization import ByteTokenizer, WordPieceTokenizer
 from glassformer.visualization import AttentionVisualizer, explorer
-from glassformer.visualization.explorer import Contents, gather, page_html
+from glassformer.visualization.explorer import Contents, explaining, gather, page_html
 from glassformer.visualization.explorer.contents import Attention, HeadName
 from glassformer.visualization.explorer.naming import with_names
 from glassformer.visualization.explorer.packing import (
@@ -216,7 +216,7 @@ def test_layers_and_kinds_that_are_chosen():
     model.tokenizer = ByteTokenizer()
     contents = gather(model, "abc", target_text="de", kind="cross", layers=[2, 0], analyses=False)
     (attention,) = contents.attention
-    end = "\\x01"  # the mark that ends both
+    end = "⟨end⟩"  # the mark of both, which a tokenizer of bytes has no name for
     assert (attention.kind, attention.layers) == ("cross", [0, 2])
     assert (attention.queries, attention.keys) == (["d", "e", end], ["a", "b", "c", end])
     assert "2 of 3 layers" in contents.title
@@ -284,6 +284,18 @@ def test_where_a_page_is_written(tmp_path):
         visualizer.explore("never read, for it is not text", tmp_path / "file" / "page.html")
 
 
+@pytest.mark.parametrize("method", ["explore", "plot_logit_lens"])
+def test_a_folder_that_cannot_be_written_to_is_named_as_it_was_given(method, tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", f"{dir}/tmpk3x9")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    path = tmp_path / ("page.html" if method == "explore" else "page.png")
+    with pytest.raises(PermissionError) as refused:
+        getattr(AttentionVisualizer(tiny(GPTModel, vocab_size=257)), method)("abc", path)
+    assert refused.value.filename == str(tmp_path)
+
+
 def test_a_notebook_gets_a_frame_with_the_whole_page():
     page = AttentionVisualizer(tiny(GPTModel, vocab_size=257)).explore('"<&>', analyses=False)
     assert page.path is None
@@ -296,6 +308,7 @@ def test_a_notebook_gets_a_frame_with_the_whole_page():
     attributes.feed(page._repr_html_())
     assert found[0]["srcdoc"] == page.html
     assert "allow-same-origin" not in found[0]["sandbox"]
+    assert found[0]["allow"] == "clipboard-write"
 
 
 def test_the_module_is_joined_of_all_its_files():
@@ -346,17 +359,42 @@ def test_analyses_agree_with_what_they_are_made_from():
         assert rows[-1][1] == pytest.approx(float(final[position].max().detach()), abs=1e-4)
 
 
-def test_long_texts_have_scores_of_some_cells_only():
-    model = tiny(BERTModel, vocab_size=257, max_seq_len=64)
+@pytest.mark.parametrize(("most", "kept"), [(120_000, 3), (2 * 8 * 40, 2), (1, 1)])
+@pytest.mark.parametrize("family", [BERTModel, GPTModel])
+def test_long_texts_have_scores_of_the_heaviest_cells_of_every_row(family, most, kept, monkeypatch):
+    monkeypatch.setattr("glassformer.visualization.explorer.explaining.MOST_CELLS", most)
+    model = tiny(family, vocab_size=257, max_seq_len=64)
     contents = gather(model, list(range(40)))
     (decomposition,) = contents.decompositions
+    heaviest = "heaviest cell" if kept == 1 else f"{kept} heaviest cells"
+    assert decomposition.note == f"In the file: the {heaviest} of each row"
+    score = score_parts(model, list(range(40)), 0).score[1]
     cells = unpack_json(decomposition.data)["0.1"]
-    assert len(cells) == 32
-    assert "32 queries" in decomposition.note
-    codes = unpack(contents.attention[0].maps[0])[1]
-    for name in cells:
+    codes = unpack(contents.attention[0].maps[0])[1].astype(int)
+    rows = {}
+    for name, parts in cells.items():
         query, key = map(int, name.split("."))
-        assert codes[query, key] == codes[query].max()
+        rows.setdefault(query, []).append(codes[query, key])
+        assert len(parts) == len(decomposition.parts)
+        assert sum(parts) == pytest.approx(float(score[query, key]), abs=2e-3)
+    for query, row in enumerate(codes):
+        seen = sorted(row[row != MASKED], reverse=True)
+        assert sorted(rows[query], reverse=True) == seen[:kept]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("positions", ["none", "rotary"])
+def test_parts_that_no_score_has_are_left_out(positions, bias):
+    ids = list(range(12))
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=64, positions=positions, bias=bias)
+    (decomposition,) = gather(model, ids).decompositions
+    split = score_parts(model, ids, 0)
+    parts = {name: getattr(split, name)[1, 9, 4].item() for name in ("content", "position", "bias")}
+    some = {name: part for name, part in parts.items() if part}
+    assert decomposition.parts == list(some)
+    assert len(some) == 1 + bias + (positions == "rotary")
+    cells = unpack_json(decomposition.data)["0.1"]
+    assert cells["9.4"] == pytest.approx(list(some.values()), abs=1e-3)
 
 
 def test_a_very_long_text_goes_without_what_takes_too_much_memory(monkeypatch):
@@ -388,3 +426,64 @@ def test_minilm_at_256_tokens_stays_below_four_megabytes():
     contents = gather(model, model.tokenizer.add_marks(ids), analyses=False)
     assert len(contents.attention[0].queries) == 256
     assert len(page_html(contents)) < 3.6e6
+
+
+def test_a_page_says_which_model_it_is_of():
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=64)
+    page = AttentionVisualizer(model, "mine/<best>").explore("abc", analyses=False)
+    assert page.contents.as_json()["name"] == "mine/<best>"
+    assert "<title>mine/&lt;best&gt; - GPT, " in page.html
+    assert 'title="mine/&lt;best&gt; - GPT, ' in page._repr_html_()
+    assert gather(model, "abc", analyses=False).name == "GPTModel"
+
+
+def test_a_long_text_is_shortened_between_words_and_it_is_said_where_it_was_cut():
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=64)
+    model.tokenizer = ByteTokenizer()
+    contents = gather(model, "The people of the United States. " * 20, analyses=False)
+    assert contents.text.endswith(" of the United States. …”")
+    assert len(contents.text) <= 302
+    assert contents.notes == ["cut to the model's 64 tokens of 660", "the last word read is “States”"]
+    assert gather(model, "x" * 500, analyses=False).text == f"“{'x' * 299}…”"
+    t5 = tiny(T5Model, vocab_size=257, max_seq_len=8)
+    t5.tokenizer = ByteTokenizer()
+    pair = gather(t5, "one two three", target_text="vier", analyses=False)
+    assert pair.notes == ["cut to the model's 8 tokens of 14", "the last word read is “two”"]
+
+
+def test_a_deletion_test_is_as_thorough_as_is_quick(monkeypatch):
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=128)
+    example, tested = list(range(100)), []
+    deletion_test = explaining.deletion_test
+
+    def counted(*arguments, steps):
+        tested.append(steps)
+        return deletion_test(*arguments, steps=steps)
+
+    monkeypatch.setattr(explaining, "deletion_test", counted)
+    once = 40 * 100 * model.num_parameters()
+    for quick, steps in ((once * 50, 20), (once, 3), (once // 2 - 1, 0)):
+        monkeypatch.setattr("glassformer.visualization.faithfulness.QUICK", quick)
+        tested.clear()
+        rollout, gradient = gather(model, example).flows
+        assert tested == [steps, steps] * bool(steps)
+        for flow in (rollout, gradient):
+            assert (flow.faithfulness is None) == (steps == 0)
+            said = (
+                f"95 % of 39 random orders ({steps} steps)" if steps else "explore --faithfulness measures it"
+            )
+            assert said in flow.note
+            assert ("(area, nats)" in flow.note) == bool(steps)
+    tested.clear()
+    gather(model, example, faithfulness=True)
+    assert tested == [20, 20]
+    assert gather(model, example, faithfulness=False).flows[0].faithfulness is None
+    assert len(tested) == 2
+
+
+def test_a_text_of_which_nothing_may_be_deleted_has_a_rollout_all_the_same():
+    tokenizer = WordPieceTokenizer.train(["the cat sat"] * 9, 40)
+    model = tiny(BERTModel, vocab_size=tokenizer.vocab_size, head="masked_lm")
+    model.tokenizer = tokenizer
+    flows = gather(model, tokenizer.add_marks([tokenizer.mask_token])).flows
+    assert [flow.faithfulness for flow in flows] == [None, None]

@@ -436,7 +436,7 @@ def test_switching_kinds_keeps_two_lists_of_tokens(browser, pages):
         labels = [text.text.strip("\u2068\u2069") for text in svg(page).iter(f"{SVG}text")]
         for label in "Katze":
             assert label in labels
-        assert contents.attention[2].keys == [*"The·cat.", "\\x01"]
+        assert contents.attention[2].keys == [*"The·cat.", "⟨end⟩"]
 
 
 def test_a_link_restores_the_view(browser, pages):

@@ -86,8 +86,9 @@ def test_bars_are_the_shares_of_each_token(position, row):
     ):
         test = deletion_test(model, "a cat", worth, outcome)
         low, high = test.interval()
-        score = f"faithfulness {test.score:.2f} ({low:.2f} to {high:.2f})".replace("-0.00", "0.00")
-        assert axes.get_title().replace("\N{MINUS SIGN}", "-") == f"{name}\n{score}"
+        score, low, high = (f"{number:.2g}" for number in (test.score + 0, low + 0, high + 0))
+        said_of_it = f"{name}\nfaithfulness {score} ({low} to {high})"
+        assert axes.get_title().replace("\N{MINUS SIGN}", "-") == said_of_it
         assert axes.get_xlabel() == "share (square-root scale)"
     assert labels(plain, "y") == ["a", "·", "c", "a", "t"]
     weights = [text.get_fontweight() for text in plain.get_yticklabels()]
@@ -226,13 +227,15 @@ def test_odd_texts_are_drawn_and_stay_inside_the_picture(text, tmp_path):
 
 def test_cross_attention_is_that_kind_of_heads():
     visualizer = AttentionVisualizer(translator())
-    figure = visualizer.plot_cross_attention("cab", 2, "K AH")
+    figure = visualizer.plot_cross_attention("cab", 2, target_text="K AH")
     other = visualizer.plot_attention_heads("cab", 2, kind="cross", target_text="K AH")
     for axes, same in zip(figure.axes[:4], other.axes[:4], strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), same.images[0].get_array())
     assert labels(figure.axes[0], "y") == ["K", "AH", "</s>"]
     with pytest.raises(ValueError, match="cross"):
         AttentionVisualizer(decoder()).plot_cross_attention("cab", 0)
+    with pytest.raises(ValueError, match="a picture is saved as .*, not 'K AH'"):
+        visualizer.plot_cross_attention("cab", 2, "K AH")
 
 
 def head_report(layers, heads):
@@ -327,3 +330,17 @@ def test_wrong_options_are_said_in_one_line(folder, tmp_path, capsys, monkeypatc
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_every_picture_says_which_model_it_is_of(tmp_path):
+    visualizer = AttentionVisualizer(decoder(), "mine/best")
+    for figure in (
+        visualizer.plot_attention_heads("a cat", 0),
+        visualizer.plot_head("a cat", 0, 1),
+        visualizer.plot_rollout("a cat", faithfulness=False),
+        visualizer.plot_logit_lens("a cat"),
+        visualizer.plot_head_map(head_report(2, 4)),
+    ):
+        assert said(figure).startswith("mine/best: GPT, 2 layers x 4 heads")
+    vit = AttentionVisualizer(spread(ViTModel(12, 4, 24, 2, 3)), "eye")
+    assert said(vit.plot_vit_attention(np.zeros((12, 12, 3)), 0)).startswith("eye: ViT, 2 layers x 3 heads")

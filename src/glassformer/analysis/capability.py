@@ -3,7 +3,8 @@
     drop = score of an item with all heads - its score without the set's heads
 
 Items are paired: the same ones with and without, so that hard and easy items do not blur the difference.
-Intervals are 95 % bootstrap percentiles over items (Efron & Tibshirani 1993, chapter 13).
+Intervals are 95 % bootstrap percentiles over items (Efron & Tibshirani 1993, chapter 13): where the mean drop
+of other items of the same making would be. Each is of its row alone, not of the largest of many rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,8 @@ class CapabilityTable:
     sets: dict[str, tuple[Head, ...]]
     intact: Scores
     without: dict[str, Scores]
+    units: dict[str, str]
+    """Of the score in each suite: ``Suite.unit``."""
 
     @property
     def suites(self) -> list[str]:
@@ -78,12 +82,13 @@ class CapabilityTable:
                     "set": name,
                     "heads": " ".join(map(head_name, heads)),
                     "suite": suite,
+                    "unit": self.units[suite],
                     "items": len(drops),
                     "score": float(self.intact.score[suite].mean()),
                     "score_without": float(self.without[name].score[suite].mean()),
                     "drop": float(drops.mean()),
-                    "low": low,
-                    "high": high,
+                    "low": or_none(low),
+                    "high": or_none(high),
                     "accuracy": float(self.intact.correct[suite].mean()),
                     "accuracy_without": float(self.without[name].correct[suite].mean()),
                 }
@@ -122,6 +127,7 @@ def capability_table(
         {name: tuple(heads) for name, heads in sets.items()},
         found[None],
         {name: found[name] for name in sets},
+        {suite.name: suite.unit for suite in suites},
     )
 
 
@@ -226,13 +232,24 @@ def bootstrap_interval(values: Numbers, level: float = 0.95, seed: int = 0) -> t
         values: ``(item,)``; or ``(draw, item)``, and then draws and items are both drawn anew.
         level: of the interval.
         seed: of the draws.
+
+    Returns:
+        Its lower and its upper end; NaN where there is a single item or draw, which does not tell how far
+        another would be from it.
     """
+    if min(np.shape(values)) < 2:
+        return math.nan, math.nan
     random = np.random.default_rng(seed)
     table = np.atleast_2d(values)
     shares = [random.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in table.shape]
     means = np.einsum("rd,di,ri->r", shares[0], table, shares[1], optimize=True)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def or_none(value: float) -> float | None:
+    """A number as JSON has it, which knows no NaN."""
+    return None if math.isnan(value) else value
 
 
 def save_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:

@@ -27,11 +27,15 @@ from glassformer.analysis.flow import flow
 from glassformer.analysis.images import ReadsImages
 from glassformer.analysis.outcomes import Outcome, outcome_of
 from glassformer.analysis.reading import marks_of
-from glassformer.analysis.rollout import attention_maps, attention_rollout, gradient_rollout, relevance_for
+from glassformer.analysis.rollout import attention_rollout, follow_attention, gradient_rollout, relevance_for
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
+
+ORDERS = 39
+"""Random orders: a further one lies between the least and the most of n with probability (n - 1) / (n + 1),
+which is 95 % for 39."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,13 @@ class Deletion:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Where the difference to a random order lies for ``level`` of them; above zero beats nearly all."""
-        low, high = np.quantile(self.random_areas, [(1 - level) / 2, (1 + level) / 2])
-        return float(self.area - high), float(self.area - low)
+        low, high = self.random_interval(level)
+        return self.area - high, self.area - low
 
     def random_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where the area of a random order lies for ``level`` of them."""
-        low, high = np.quantile(self.random_areas, [(1 - level) / 2, (1 + level) / 2])
+        """Where the area of a random order lies for ``level`` of all, not only of those that were drawn."""
+        ends = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.quantile(self.random_areas, ends, method="weibull")
         return float(low), float(high)
 
 
@@ -78,7 +83,7 @@ class Faithfulness:
     scores: Numbers
     """``(example,)``."""
     low: float
-    """Lower end of the 95 % bootstrap interval of the mean over examples."""
+    """Lower end of the 95 % bootstrap interval of the mean over examples; NaN of a single one."""
     high: float
 
     @property
@@ -92,7 +97,8 @@ Relevance: TypeAlias = Callable[[TransformerModel, Any, Outcome], Tensor]
 
 
 def _flow(model: TransformerModel, example: Any, outcome: Outcome) -> Tensor:
-    layers = attention_maps(model, example)
+    layers: list[Tensor] = []
+    follow_attention(model, example, layers.append)
     positions = range(layers[0].size(-1)) if outcome.position is None else [outcome.position]
     return torch.stack([flow(layers, position) for position in positions]).mean(0)
 
@@ -151,7 +157,7 @@ def deletion_test(
     relevance: Tensor | Sequence[float],
     outcome: Outcome | None = None,
     *,
-    orders: int = 20,
+    orders: int = ORDERS,
     steps: int = 20,
     seed: int = 0,
     batch_size: int = 32,
@@ -164,18 +170,18 @@ def deletion_test(
         relevance: a number for each token that the model reads, marks and all, ``(key,)``. Equal ones go in
             random order.
         outcome: what is to fall. Default: ``outcome_of``, the model's likeliest answer to the intact input.
-        orders: random ones, at least 20.
+        orders: random ones, at least ``ORDERS``.
         steps: after which the outcome is taken, evenly spaced; at most one a token.
         seed: of the orders.
         batch_size: shortened inputs read at once.
 
     Raises:
-        ValueError: a relevance of another length or that is no number, fewer than 20 orders, or nothing that
-            may be deleted.
+        ValueError: a relevance of another length or that is no number, too few orders, or nothing that may
+            be deleted.
         TypeError: as ``outcome_of``.
     """
-    if orders < 20:
-        raise ValueError(f"orders must be at least 20, not {orders}: fewer make no interval")
+    if orders < ORDERS:
+        raise ValueError(f"orders must be at least {ORDERS}, not {orders}: fewer have no 95 % interval")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     inputs = inputs_of(model, example)
@@ -196,7 +202,9 @@ def deletion_test(
         shuffled[0] = shuffled[0][by_worth]
         counts = np.unique(np.linspace(0, most, steps + 1).round().astype(int))
         values = np.empty((orders + 1, len(counts)))
-        for step, count in enumerate(counts):
+        whole = torch.arange(eraser.length, device=output.device)[None]
+        values[:, 0] = outcome(output, whole).double().cpu().numpy()
+        for step, count in enumerate(counts[1:], start=1):
             for first in range(0, orders + 1, batch_size):
                 rows, kept = eraser.without(shuffled[first : first + batch_size, :count].tolist())
                 values[first : first + batch_size, step] = outcome(model(*rows), kept).double().cpu().numpy()

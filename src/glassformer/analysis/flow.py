@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glassformer.analysis.rollout import attention_maps, mixing
+from glassformer.analysis.rollout import follow_attention, mixing
 from glassformer.models import TransformerModel
 
 RESOLUTION = 2**30
@@ -87,7 +87,8 @@ def attention_flow(
         TypeError: as ``rollout.attention_rollout``.
         ImportError: scipy is not installed.
     """
-    layers = attention_maps(model, example, kind)
+    layers: list[Tensor] = []
+    follow_attention(model, example, layers.append, kind)
     length = layers[0].size(-1)
     if not -length <= position < length:
         raise ValueError(f"position {position} does not exist: positions are 0 to {length - 1}")

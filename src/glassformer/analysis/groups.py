@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from glassformer.analysis.ablation import Head, head_name
-from glassformer.analysis.capability import RESAMPLES, CapabilityTable, bootstrap_interval
+from glassformer.analysis.capability import RESAMPLES, CapabilityTable, bootstrap_interval, or_none
 
 
 def random_heads(
@@ -65,7 +65,7 @@ def group_rows(
     The measures: ``drop``; ``drop - drop in control``; ``random``, the mean drop of the draws;
     ``drop - random``; ``p``; ``sum of single drops``; ``joint - sum``, above zero where heads stand in for
     one another (together they hurt more than one by one), below where they hurt in the same way. Intervals of
-    what compares with draws are over items and draws; ``p`` has none.
+    what compares with draws are over items and draws; ``p`` has none, nor has what compares with one draw.
 
     p = (1 + draws that drop at least as much) / (1 + draws): how often a set that is picked blindly from all
     of as many heads in these layers would stand out as much (Phipson & Smyth 2010). It is about the items at
@@ -75,13 +75,13 @@ def group_rows(
         table: with the group, its draws, and for redundancy each of its heads alone, named as ``head_name``.
         group: its name in the table.
         draws: names of the random sets in the table.
-        control: the suite to compare with, where the table has it.
+        control: the suite to compare with, where the table has it; only for suites with scores in its unit.
     """
     singles = [head_name(head) for head in table.sets[group]]
     for suite in table.suites:
         joint = table.drops(group, suite)
         values = {"drop": (float(joint.mean()), *bootstrap_interval(joint))}
-        if control in table.suites and suite != control:
+        if control in table.suites and suite != control and table.units[suite] == table.units[control]:
             values[f"drop - drop in {control}"] = _difference(joint, table.drops(group, control))
         if draws:
             drawn = np.stack([table.drops(name, suite) for name in draws])  # (draw, item)
@@ -98,9 +98,10 @@ def group_rows(
                 "group": group,
                 "suite": suite,
                 "measure": measure,
+                "unit": None if measure == "p" else table.units[suite],
                 "value": value,
-                "low": None if math.isnan(low) else low,
-                "high": None if math.isnan(high) else high,
+                "low": or_none(low),
+                "high": or_none(high),
                 "draws": len(draws),
             }
 

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from glassformer.models import TransformerModel
 
-Picture = str | Path | npt.NDArray[np.generic] | Tensor
-"""An image file, an array ``(height, width)`` or ``(height, width, 3)``, or a tensor of pixel values."""
+Picture = str | Path | Image.Image | npt.NDArray[np.generic] | Tensor
+"""A file, an image of Pillow's, an array ``(height, width)`` or ``(height, width, 3)``, or a tensor."""
 
 
 @runtime_checkable
@@ -60,14 +60,14 @@ def read_image(model: TransformerModel, image: Picture) -> ImageReading:
     """Turn an image into what the model reads.
 
     A tensor holds pixel values already, and is read as it is. Anything else becomes grey or coloured as the
-    model has one channel or three, what is transparent becomes white, and it is resized to the model's
-    ``image_size``; its values, 0 to 255 (or 0 to 1, in an array of floating-point numbers), are normalized
-    as the model wants them.
+    model has one channel or three, is turned upright as its EXIF says, what is transparent becomes white,
+    and it is resized to the model's ``image_size``; its values, 0 to 255 (or 0 to 1, in an array of
+    floating-point numbers), are normalized as the model wants them. The notes say what was done.
 
     Args:
         model: one that reads images.
-        image: a file, an array ``(height, width)`` or ``(height, width, 3)``, or a tensor
-            ``(channel, height, width)``, with or without a batch of one before it.
+        image: a file, an image of Pillow's, an array ``(height, width)`` or ``(height, width, 3)``, or a
+            tensor ``(channel, height, width)``, with or without a batch of one before it.
 
     Raises:
         ValueError: an array or tensor of another shape.
@@ -82,7 +82,10 @@ def read_image(model: TransformerModel, image: Picture) -> ImageReading:
         if len(pixels) != 1:
             raise ValueError(f"give one image at a time, not {len(pixels)}")
     else:
-        array, notes = _opened(image)
+        array, mode, notes = _opened(image)
+        wanted = "L" if model.num_channels == 1 else "RGB"
+        if mode != wanted:
+            notes += (f"converted from {mode} to {wanted}",)
         pixels = model.normalize(_pixels(array, model.num_channels))
         (height, width), side = pixels.shape[2:], int(model.config["image_size"])
         if (height, width) != (side, side):
@@ -93,23 +96,27 @@ def read_image(model: TransformerModel, image: Picture) -> ImageReading:
     return ImageReading(pixels, model.grid(pixels), notes)
 
 
-def _opened(image: object) -> tuple[npt.NDArray[np.generic], tuple[str, ...]]:
-    """An image as an array ``(height, width)`` or ``(height, width, 3)``, and notes."""
+def _opened(image: object) -> tuple[npt.NDArray[np.generic], str, tuple[str, ...]]:
+    """An image as an array ``(height, width)`` or ``(height, width, 3)``, its mode, and notes."""
     if isinstance(image, str | Path):
         with Image.open(image) as file:
             return _values(file)
+    if isinstance(image, Image.Image):
+        return _values(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"an image is a file, an array or a tensor, not {type(image).__name__}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise ValueError(f"an array of an image is (height, width) or (height, width, 3), not {image.shape}")
-    return image, ()
+    return image, "RGB" if image.shape[2:] == (3,) else "L", ()
 
 
-def _values(file: Image.Image) -> tuple[npt.NDArray[np.generic], tuple[str, ...]]:
-    """What is in an image file: 8 bits a value, or fractions where there are 16; and notes."""
+def _values(file: Image.Image) -> tuple[npt.NDArray[np.generic], str, tuple[str, ...]]:
+    """What is in an image file: 8 bits a value, or fractions where there are 16; its mode, and notes."""
     notes: tuple[str, ...] = ()
+    if file.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
+        file, notes = ImageOps.exif_transpose(file), ("turned upright as its EXIF says",)
     if file.mode.startswith("I"):
-        return np.asarray(file, dtype=np.float32) / 65535, notes
+        return np.asarray(file, dtype=np.float32) / 65535, file.mode, notes
     if file.mode == "F":
         raise ValueError(
             "an image of floating-point values says not where white is: give an array from 0 to 1"
@@ -118,8 +125,8 @@ def _values(file: Image.Image) -> tuple[npt.NDArray[np.generic], tuple[str, ...]
         on_white = Image.new("RGBA", file.size, "white")
         on_white.alpha_composite(file.convert("RGBA"))
         file = on_white.convert("L" if file.mode == "LA" else "RGB")
-        notes = ("what is transparent was put on white",)
-    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB")), notes
+        notes += ("what is transparent was put on white",)
+    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB")), file.mode, notes
 
 
 def _pixels(array: npt.NDArray[np.generic], channels: int) -> Tensor:

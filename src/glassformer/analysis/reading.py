@@ -165,7 +165,7 @@ def _bytes_for(vocab_size: int) -> Tokenizer:
     if vocab_size < 256:
         raise ValueError(
             f"the model has no tokenizer, and its vocabulary of {vocab_size} has no room for bytes: "
-            "set model.tokenizer, or pass token ids"
+            "set model.tokenizer, put its tokenizer.json into the model's folder, or pass token ids"
         )
     return ByteTokenizer()
 

@@ -12,7 +12,7 @@ the encoder, from the source to what the decoder reads of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from glassformer.analysis.examples import inputs_of
 from glassformer.analysis.outcomes import Outcome, outcome_of
 from glassformer.attention import (
+    AttentionMap,
     MultiHeadAttention,
     ScaledDotProductAttention,
     attentions_of,
@@ -88,17 +89,36 @@ def attention_rollout(model: TransformerModel, example: Any, kind: str | None = 
         ValueError: attention on another sequence, or a kind that does not exist; as ``inputs_of``.
         TypeError: as ``inputs_of``; what ``torch.compile`` made of a model.
     """
-    return rollout(attention_maps(model, example, kind))
+    rolled: list[Tensor] = []
+
+    def multiply(mean: Tensor) -> None:
+        mixed = mixing(mean)
+        rolled[:] = [mixed @ rolled[0] if rolled else mixed]
+
+    follow_attention(model, example, multiply, kind)
+    return rolled[0]
 
 
 @torch.no_grad()
-def attention_maps(model: TransformerModel, example: Any, kind: str | None = None) -> list[Tensor]:
-    """The weights of each layer, ``(head, seq, seq)``, float64; arguments as ``attention_rollout``."""
+def follow_attention(
+    model: TransformerModel, example: Any, take: Callable[[Tensor], None], kind: str | None = None
+) -> None:
+    """Hand over what each layer attends to, as soon as it is there, so that memory is that of one map.
+
+    Args:
+        model: as in ``attention_rollout``.
+        example: as in ``attention_rollout``.
+        take: called with the mean over the heads of each layer, ``(1, seq, seq)``, float64, on the CPU.
+        kind: as in ``attention_rollout``.
+    """
     kind, _ = choose_stack(model, kind)
     inputs = inputs_of(model, example)
-    with evaluating(model), record_attention(model, kind=kind, device="cpu") as recording:
+
+    def average(seen: AttentionMap) -> None:
+        take(seen.weights[0].mean(0, keepdim=True, dtype=torch.float64))
+
+    with evaluating(model), record_attention(model, kind=kind, device="cpu", callback=average):
         model(*inputs)
-    return [recording[layer][0].double() for layer in recording]
 
 
 def gradient_rollout(

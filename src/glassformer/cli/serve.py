@@ -47,12 +47,12 @@ class Serve(Command):
         from glassformer.visualization import server
 
         with server.open_socket(self.host, self.port) as listener:
-            from glassformer.cli.targets import load_model
+            from glassformer.cli.targets import load_model, model_name
 
             model = load_model(self.target)
             live = server.LiveModel(
                 model,
-                name=Path(self.target).name,
+                name=model_name(self.target),
                 longest=self.max_tokens,
                 texts=self.texts(),
                 names=self.names(),
@@ -71,7 +71,7 @@ class Serve(Command):
             try:
                 server.run(live, computing, listener, self.host)
             finally:
-                if not computing.close(patience=1.0):  # something that takes long outside the model's modules
+                if not computing.close(patience=0.2):  # something that takes long outside the model's modules
                     sys.stdout.flush()
                     os._exit(130)
 

@@ -51,7 +51,7 @@ class Visualize(Command):
         """Draw and say where."""
         from glassformer.attention import attentions_of
         from glassformer.choices import choose
-        from glassformer.cli.targets import load_model
+        from glassformer.cli.targets import load_model, model_name
         from glassformer.data import Corpus
         from glassformer.visualization import AttentionVisualizer
 
@@ -64,7 +64,7 @@ class Visualize(Command):
         if self.head is not None and self.layer is None:
             raise ValueError("--head needs the --layer that it is in")
         model = load_model(self.target)
-        visualizer = AttentionVisualizer(model)
+        visualizer = AttentionVisualizer(model, model_name(self.target))
         if self.patterns is not None:
             texts = Corpus(self.patterns, (1, 0, 0)).texts("train")
             visualizer.analyze_head_patterns(opening_paragraphs(texts, self.max_texts), save_path=self.output)

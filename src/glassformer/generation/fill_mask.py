@@ -60,7 +60,10 @@ def fill_mask(model: MaskedLanguageModel, text: str, top_k: int = 5) -> list[lis
     if not 1 <= top_k <= model.vocab_size:
         raise ValueError(f"top_k must be between 1 and the {model.vocab_size} tokens, got {top_k}")
     if model.tokenizer is None:
-        raise ValueError("the model has no tokenizer: set model.tokenizer")
+        raise ValueError(
+            "the model has no tokenizer: set model.tokenizer, or put its tokenizer.json into the model's "
+            "folder"
+        )
     ids, mask = _ids(model.tokenizer, text)
     if len(ids) > model.max_seq_len:
         raise ValueError(f"the text has {len(ids)} tokens, the model reads {model.max_seq_len}: shorten it")

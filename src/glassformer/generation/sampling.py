@@ -39,7 +39,10 @@ class RepetitionPenalty:
 
 @dataclass(frozen=True)
 class Temperature:
-    """logits / temperature: below 1 the likely tokens gain, above 1 the unlikely ones."""
+    """logits / temperature: below 1 the likely tokens gain, above 1 the unlikely ones.
+
+    A temperature below the smallest normal number of float32, 1.2e-38, is taken as that number.
+    """
 
     temperature: float
 
@@ -50,7 +53,8 @@ class Temperature:
     def __call__(self, logits: Tensor, context: Tensor) -> Tensor:
         """Divide; the context does not matter."""
         # The shift changes no probability; it keeps the largest quotient finite at a tiny temperature.
-        return (logits - logits.amax(-1, keepdim=True)) / self.temperature
+        smallest = torch.finfo(torch.float32).tiny
+        return (logits - logits.amax(-1, keepdim=True)) / max(self.temperature, smallest)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ class AttentionVisualizer:
 
     Args:
         model: with a tokenizer; without one, texts are read as bytes where the vocabulary allows it.
+        name: what pictures and pages call the model, before its family and size.
     """
 
-    def __init__(self, model: TransformerModel) -> None:
-        self.model = model
+    def __init__(self, model: TransformerModel, name: str | None = None) -> None:
+        self.model, self.name = model, name
 
     def plot_attention_heads(
         self,
@@ -68,7 +69,7 @@ class AttentionVisualizer:
             weights,
             sides.queries.labels,
             sides.keys.labels,
-            title=f"{name_of(self.model, kind)}, layer {layer}: where each head looks",
+            title=f"{name_of(self.model, kind, self.name)}, layer {layer}: where each head looks",
             caption=sides.caption,
             notes=sides.notes,
             allowed=allowed,
@@ -96,7 +97,7 @@ class AttentionVisualizer:
             weights[0],
             sides.queries.labels,
             sides.keys.labels,
-            title=f"{name_of(self.model, kind)}, layer {layer}, head {head}: where it looks",
+            title=f"{name_of(self.model, kind, self.name)}, layer {layer}, head {head}: where it looks",
             caption=sides.caption,
             notes=sides.notes,
             allowed=allowed,
@@ -105,7 +106,12 @@ class AttentionVisualizer:
         return self._saved(figure, save_path)
 
     def plot_cross_attention(
-        self, text: Text, layer: int, target_text: Text | None = None, save_path: str | Path | None = None
+        self,
+        text: Text,
+        layer: int,
+        save_path: str | Path | None = None,
+        *,
+        target_text: Text | None = None,
     ) -> Figure:
         """Every head of a layer in which the target looks at the source; rows bear what is written there.
 
@@ -133,8 +139,8 @@ class AttentionVisualizer:
                 first mask of a text with masks, or the mean of all where the model has no head.
             save_path: where to write the picture.
             target_text: what an encoder-decoder writes; its source is what bars are for.
-            faithfulness: whether there is a deletion test, of hundreds of readings. Default: for at most 64
-                tokens.
+            faithfulness: whether there is a deletion test, of hundreds of readings. Default: as thorough a
+                test as takes some seconds, if any does.
 
         Raises:
             ValueError: a position that does not exist, an empty text, a single token to be deleted, a text
@@ -143,7 +149,7 @@ class AttentionVisualizer:
             OSError: the place cannot be written to; known before the work.
         """
         self._check(save_path)
-        figure = picture_of_rollout(self.model, example, position, target_text, faithfulness)
+        figure = picture_of_rollout(self.model, example, position, target_text, faithfulness, self.name)
         return self._saved(figure, save_path)
 
     def plot_logit_lens(
@@ -170,7 +176,7 @@ class AttentionVisualizer:
             OSError: the place cannot be written to; known before the work.
         """
         self._check(save_path)
-        figure = picture_of_lens(self.model, text, target_text, positions, layers)
+        figure = picture_of_lens(self.model, text, target_text, positions, layers, self.name)
         return self._saved(figure, save_path)
 
     def plot_head_map(self, report: HeadReport | str | Path, save_path: str | Path | None = None) -> Figure:
@@ -185,7 +191,7 @@ class AttentionVisualizer:
             OSError: no such file, or the place cannot be written to.
         """
         self._check(save_path)
-        return self._saved(picture_of_head_map(self.model, report), save_path)
+        return self._saved(picture_of_head_map(self.model, report, self.name), save_path)
 
     def plot_vit_attention(self, image: Picture, layer: int, save_path: str | Path | None = None) -> Figure:
         """Every head of a layer: the class token's weights on the patches, laid over the image.
@@ -209,7 +215,7 @@ class AttentionVisualizer:
         figure = draw_image_heads(
             weights[:, -rows * columns :].reshape(-1, rows, columns),
             reading.shown(),
-            title=f"{name_of(self.model)}, layer {layer}: where the class token looks",
+            title=f"{name_of(self.model, None, self.name)}, layer {layer}: where the class token looks",
             notes=reading.notes,
         )
         return self._saved(figure, save_path)
@@ -223,7 +229,7 @@ class AttentionVisualizer:
         target_text: Text | None = None,
         kind: str | None = None,
         layers: Sequence[int] | None = None,
-        heads_report: str | Path | None = None,
+        heads_report: HeadReport | str | Path | None = None,
         analyses: bool = True,
         faithfulness: bool | None = None,
         force: bool = False,
@@ -240,6 +246,7 @@ class AttentionVisualizer:
             target_text=target_text,
             kind=kind,
             layers=layers,
+            name=self.name,
             heads_report=heads_report,
             analyses=analyses,
             faithfulness=faithfulness,
@@ -268,7 +275,7 @@ class AttentionVisualizer:
         self._check(save_path)
         report = analyze_heads(self.model, dataset, settings)
         if save_path is not None:
-            save_picture(picture_of_head_map(self.model, report), save_path)
+            save_picture(picture_of_head_map(self.model, report, self.name), save_path)
         return report
 
     @staticmethod

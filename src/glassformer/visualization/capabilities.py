@@ -23,8 +23,8 @@ def draw_capabilities(rows: Rows, *, title: str, caption: str, groups: Collectio
     """A row for each set of heads, a column for each suite, the drop in colour and in numbers.
 
     Args:
-        rows: tidy, with ``set``, ``suite``, ``drop``, ``low`` and ``high``, as ``CapabilityTable.rows`` gives
-            them; drawn in their order.
+        rows: tidy, with ``set``, ``suite``, ``unit``, ``drop``, ``low`` and ``high``, as
+            ``CapabilityTable.rows`` gives them; drawn in their order.
         title: of which model.
         caption: what was done.
         groups: sets that are written larger, with their intervals.
@@ -41,12 +41,12 @@ def draw_capabilities(rows: Rows, *, title: str, caption: str, groups: Collectio
         image = axes.imshow(drops, cmap=COLOURS, norm=norm, aspect="auto", interpolation="nearest")
         for (number, column), drop in np.ndenumerate(drops):
             row, bold = cells[sets[number], suites[column]], sets[number] in groups
-            text = f"{round(drop, 2) + 0:.2f}"  # plus 0: no minus before a zero
+            text = f"{drop:z.2f}"
             if bold and row["low"] is not None:
-                text += f"\n{row['low']:.2f} to {row['high']:.2f}"
+                text += f"\n{row['low']:z.2f} to {row['high']:z.2f}"
             size = 6 if bold else 6.5
             axes.text(column, number, text, ha="center", va="center", fontsize=size, color=_ink(drop, norm))
-        _label(axes, suites, [printable(name, 34) for name in sets])
+        _label(axes, _with_units(rows, "\n"), [printable(name, 34) for name in sets])
         for label, name in zip(axes.get_yticklabels(), sets, strict=True):
             label.set_fontweight("bold" if name in groups else "normal")
         _finish(figure, [axes], image, title, caption)
@@ -75,7 +75,7 @@ def draw_every_head(rows: Rows, *, title: str, caption: str) -> Figure:
         norm, grid = _norm(maps), figure.subplots(lines, columns, squeeze=False).ravel().tolist()
         for axes in grid[len(suites) :]:
             axes.set_visible(False)
-        for axes, suite, values in zip(grid, suites, maps, strict=False):
+        for axes, suite, values in zip(grid, _with_units(rows, ", "), maps, strict=False):
             colours = matplotlib.colormaps[COLOURS].with_extremes(bad=MASKED)
             image = axes.imshow(values, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
             for (layer, head), drop in np.ndenumerate(values):
@@ -93,6 +93,11 @@ def draw_every_head(rows: Rows, *, title: str, caption: str) -> Figure:
 def _names(rows: Rows, column: str) -> list[str]:
     """The different values of a column, in order."""
     return list(dict.fromkeys(row[column] for row in rows))
+
+
+def _with_units(rows: Rows, between: str) -> list[str]:
+    """The suites in order, each with the unit of its drops."""
+    return list(dict.fromkeys(f"{row['suite']}{between}{row['unit']}" for row in rows))
 
 
 def _norm(drops: Any) -> SymLogNorm:

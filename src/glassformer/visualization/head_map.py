@@ -73,7 +73,9 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     return figure
 
 
-def picture_of_head_map(model: TransformerModel, report: HeadReport | str | Path) -> Figure:
+def picture_of_head_map(
+    model: TransformerModel, report: HeadReport | str | Path, name: str | None = None
+) -> Figure:
     """``draw_head_map`` of a report, or of the file that holds it, on this model.
 
     Raises:
@@ -88,7 +90,7 @@ def picture_of_head_map(model: TransformerModel, report: HeadReport | str | Path
         layer, head = min(measured ^ heads)
         lacks = "the model" if (layer, head) in measured else "the report"
         raise ValueError(f"the report of {report.model} is of another: {lacks} has no head {layer}.{head}")
-    return draw_head_map(report, title=name_of(model, kind))
+    return draw_head_map(report, title=name_of(model, kind, name))
 
 
 def short(name: str) -> str:

@@ -17,6 +17,10 @@ MOST_LABELS = 64
 """Tokens that all get a label; of longer texts, evenly spaced ones do."""
 CELL = 0.12
 """Inches a token takes where labels stand side by side."""
+WIDEST = 10.0
+"""Inches of a picture of many heads: its letters are still to be read on a page of paper."""
+LARGEST = 8.0
+"""Inches of the map of one head."""
 
 Weights = npt.NDArray[np.floating]
 
@@ -45,9 +49,10 @@ def draw_heads(
         row: what a row is.
     """
     heads = len(weights)
-    columns = min(heads, 4 if heads % 4 == 0 or heads > 6 else 3)
+    few = range(min(heads, 3), min(heads, 4 if heads <= 16 else 6) + 1)
+    columns = min(few, key=lambda count: (-heads % count, -count))
     rows = math.ceil(heads / columns)
-    width, height = _size(queries, keys, CELL, 1.9)
+    width, height = _size(queries, keys, CELL, 1.9, (WIDEST - 2.2) / columns - 0.25)
     with style():
         figure = Figure(
             figsize=(columns * (width + 0.25) + 2.2, rows * (height + 0.45) + 1.9), layout="constrained"
@@ -58,12 +63,12 @@ def draw_heads(
                 axes.set_visible(False)
                 continue
             image = _heat_map(axes, weights[index], allowed)
-            axes.set_title(f"head {index}", fontsize=9 if width < 4 else 14)
+            axes.set_title(f"head {index}", fontsize=9)
             if index % columns == 0:
-                _label_rows(axes, queries, row)
+                _label_rows(axes, queries, row, height)
             if index + columns >= heads:
                 axes.tick_params(labelbottom=True)
-                _label_columns(axes, keys)
+                _label_columns(axes, keys, width)
         _finish(figure, grid.ravel().tolist(), image, title, caption, notes, allowed is not None)
     return figure
 
@@ -80,30 +85,32 @@ def draw_head(
     row: str = "query: looks",
 ) -> Figure:
     """One head, large; arguments as ``draw_heads``, with weights ``(query, key)``."""
-    width, height = _size(queries, keys, 0.2, 4.0)
+    width, height = _size(queries, keys, 0.2, 4.0, LARGEST)
     with style():
         figure = Figure(figsize=(width + 2.4, height + 1.9), layout="constrained")
         axes = figure.subplots()
         image = _heat_map(axes, weights, allowed)
-        _label_rows(axes, queries, row)
-        _label_columns(axes, keys)
+        _label_rows(axes, queries, row, height)
+        _label_columns(axes, keys, width)
         if len(queries) <= 12 and len(keys) <= 12:
             _write_numbers(axes, weights, allowed)
         _finish(figure, [axes], image, title, caption, notes, allowed is not None)
     return figure
 
 
-def token_places(labels: Sequence[str]) -> tuple[list[int], list[str]]:
+def token_places(labels: Sequence[str], most: int = MOST_LABELS) -> tuple[list[int], list[str]]:
     """Where tokens are written along a side; where they are too many, every second, third, ... one."""
-    every = math.ceil(len(labels) / MOST_LABELS)
+    every = math.ceil(len(labels) / most)
     places = list(range(0, len(labels), every))
     return places, [printable(labels[place]) for place in places]
 
 
-def _size(queries: Sequence[str], keys: Sequence[str], cell: float, least: float) -> tuple[float, float]:
-    """Width and height of a map in inches: cells are squares unless that makes it too small."""
-    width, height = (cell * min(len(labels), MOST_LABELS) for labels in (keys, queries))
-    return max(least, width), max(least, height)
+def _size(
+    queries: Sequence[str], keys: Sequence[str], cell: float, least: float, most: float
+) -> tuple[float, float]:
+    """Width and height of a map in inches: cells are squares unless that makes it too small, or too large."""
+    width, height = (max(least, min(most, cell * len(labels))) for labels in (keys, queries))
+    return width, height
 
 
 def _heat_map(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> object:
@@ -117,13 +124,13 @@ def _heat_map(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | Non
     return image
 
 
-def _label_columns(axes: Axes, keys: Sequence[str]) -> None:
-    axes.set_xticks(*token_places(keys), rotation=90, fontsize=7)
+def _label_columns(axes: Axes, keys: Sequence[str], width: float) -> None:
+    axes.set_xticks(*token_places(keys, int(width / CELL)), rotation=90, fontsize=7)
     axes.set_xlabel("key: is looked at")
 
 
-def _label_rows(axes: Axes, queries: Sequence[str], row: str) -> None:
-    axes.set_yticks(*token_places(queries), fontsize=7)
+def _label_rows(axes: Axes, queries: Sequence[str], row: str, height: float) -> None:
+    axes.set_yticks(*token_places(queries, int(height / CELL)), fontsize=7)
     axes.set_ylabel(row)
 
 

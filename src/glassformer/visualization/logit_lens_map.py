@@ -29,6 +29,7 @@ def picture_of_lens(
     target: Text | None = None,
     positions: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
+    name: str | None = None,
 ) -> Figure:
     """Look through the lens, and draw it; arguments and errors as ``AttentionVisualizer.plot_logit_lens``."""
     kind = readout(model).kind
@@ -48,7 +49,7 @@ def picture_of_lens(
         lens,
         labels,
         {token: label_of(model, token) for token in set(lens.tokens.flatten().tolist())},
-        title=f"{name_of(model, kind)}: what each layer would say",
+        title=f"{name_of(model, kind, name)}: what each layer would say",
         caption=caption,
         notes=notes,
         positions=columns,

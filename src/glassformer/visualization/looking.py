@@ -16,6 +16,7 @@ from glassformer.attention import attentions_of, record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.visualization.heat_maps import Weights
+from glassformer.visualization.readable import readable
 
 Text = str | Sequence[int]
 Allowed = npt.NDArray[np.bool_] | None
@@ -68,7 +69,7 @@ def look(
 
 def sides_of_text(model: TransformerModel, text: Text) -> Sides:
     """A text that looks at itself."""
-    reading = read(model, text)
+    reading = readable(model, text, read(model, text))
     return Sides(reading, reading, quoted(model, text, reading), reading.notes)
 
 
@@ -87,15 +88,16 @@ def quoted(model: TransformerModel, text: Text | None, reading: Reading) -> str:
     return f"“{' '.join(text.split())}”" if isinstance(text, str) else f"{len(reading.ids)} token ids"
 
 
-def name_of(model: TransformerModel, kind: str | None = None) -> str:
-    """A model for a title, with the size of one kind of its attention: ``GPT, 30 layers x 9 heads``."""
+def name_of(model: TransformerModel, kind: str | None = None, name: str | None = None) -> str:
+    """A model for a title, with the size of one kind of its attention: ``mine: GPT, 30 layers x 9 heads``."""
     kinds = attentions_of(model)
     layers = kinds[kind or next(iter(kinds))]
     family = type(model).__name__.removesuffix("Model")
     which = f" {kind} attention" if kind is not None and len(kinds) > 1 else ""
     sizes = [attention.num_heads for attention in layers]
     heads = f"x {sizes[0]} heads" if len(set(sizes)) == 1 else f"with {sum(sizes)} heads"
-    return f"{family}{which}, {len(layers)} layers {heads}"
+    called = f"{name}: " if name else ""
+    return f"{called}{family}{which}, {len(layers)} layers {heads}"
 
 
 def label_of(model: TransformerModel, token: int) -> str:
@@ -107,10 +109,12 @@ def label_of(model: TransformerModel, token: int) -> str:
 def _sides_of_pair(
     model: TransformerModel, pair: Pair, text: Text, target: Text | None, *, crosses: bool
 ) -> Sides:
-    caption, notes = quoted_pair(model, pair, text, target), pair.source.notes + pair.written.notes
+    source = readable(model, text, pair.source)
+    begun, written = (readable(model, target, reading) for reading in (pair.target, pair.written))
+    caption, notes = quoted_pair(model, pair, text, target), source.notes + written.notes
     if crosses:
-        return Sides(pair.written, pair.source, caption, notes, "query: writes this")
-    return Sides(pair.target, pair.target, caption, notes)
+        return Sides(written, source, caption, notes, "query: writes this")
+    return Sides(begun, begun, caption, notes)
 
 
 def _batch(model: TransformerModel, reading: Reading) -> Tensor:

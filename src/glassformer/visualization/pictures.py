@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from glassformer.files import atomic_path
+from glassformer.visualization.shortening import shortened_quotes
+from glassformer.visualization.writing import check_folder
 
 SUFFIXES = (".png", ".svg", ".pdf")
 FONT = "DejaVu Sans"
@@ -100,9 +101,8 @@ def check_writable(path: str | Path) -> Path:
         raise ValueError(f"a picture is saved as {', '.join(SUFFIXES)}, not {path.suffix or path.name!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the picture that is to be written")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        return path
+    check_folder(path.parent)
+    return path
 
 
 def save_picture(figure: Figure, path: str | Path) -> Path:
@@ -124,7 +124,10 @@ def _caption_lines(caption: str, notes: str, legend: str, ems: float) -> list[st
     room = int(ems / max(0.6, character_width(printable(whole, len(whole)))))
     if len(whole) <= room:
         return [printable(whole, room)]
-    return [printable(caption, room), *textwrap.wrap(f"{notes}{legend}".strip(), room)]
+    return [
+        printable(shortened_quotes(caption, room), room),
+        *textwrap.wrap(f"{notes}{legend}".strip(), room),
+    ]
 
 
 @cache

@@ -30,11 +30,10 @@ from glassformer.analysis.rollout import (
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.models.heads import TokenClassificationHead
+from glassformer.visualization.faithfulness import score_in_words, steps_of
 from glassformer.visualization.looking import label_of
 from glassformer.visualization.pictures import printable
 
-QUICK = 64
-"""Tokens of an input that is deleted piece by piece without being asked."""
 AFFORDABLE = 100_000_000
 """Weights of a whole stack that a graph for gradients is held beside."""
 
@@ -53,8 +52,8 @@ class Relevance:
         """The name, with the score of its deletion test and where 95 % of random orders leave it."""
         if self.test is None:
             return f"{self.name}\nfaithfulness not tested"
-        rounded = (round(number, 2) + 0 for number in (self.test.score, *self.test.interval()))  # no -0
-        score, low, high = (f"{number:.2f}".replace("-", "\N{MINUS SIGN}") for number in rounded)
+        numbers = (self.test.score, *self.test.interval())
+        score, low, high = (f"{number + 0:.2g}".replace("-", "\N{MINUS SIGN}") for number in numbers)
         return f"{self.name}\nfaithfulness {score} ({low} to {high})"
 
 
@@ -84,7 +83,7 @@ def explain(
         model: of any family.
         example: as ``analysis.examples.inputs_of`` takes it.
         position: where the answer is read; as ``outcome_of``.
-        faithfulness: whether they are put to ``deletion_test``. Default: where there are at most 64 tokens.
+        faithfulness: whether they are put to ``deletion_test``. Default: as thoroughly as is quick.
 
     Raises:
         ValueError: a position that does not exist; as ``attention_rollout`` and ``deletion_test``.
@@ -104,18 +103,15 @@ def explain(
         notes.append(f"no gradient-weighted rollout: {length} tokens take too much memory")
     else:
         rolled["gradient-weighted rollout"] = gradient_rollout(model, example, outcome)
-    tested = length <= QUICK if faithfulness is None else faithfulness
+    steps = steps_of(model, length, faithfulness)
     relevances = []
     for name, matrix in rolled.items():
-        test = deletion_test(model, example, relevance_for(outcome, matrix), outcome) if tested else None
+        worth = relevance_for(outcome, matrix)
+        test = deletion_test(model, example, worth, outcome, steps=steps) if steps else None
         gained = matrix if name == "rollout" else matrix - torch.eye(length, dtype=matrix.dtype)
         relevances.append(Relevance(name, _shares(relevance_for(outcome, gained)), test))
-    if tested:
-        unit = "nats" if outcome.has_slope else "cosine"
-        notes.append(
-            f"faithfulness: how much further the answer falls (area, {unit}) when inputs are deleted in this "
-            "order than in random ones; in brackets against 95 % of these"
-        )
+    tests = [relevance.test for relevance in relevances if relevance.test is not None]
+    notes += [score_in_words(test, outcome) for test in tests[:1]]
     answer = _in_words(outcome, model, float(outcome(output, kept)))
     return Explanation(outcome, kind, answer, relevances, notes)
 

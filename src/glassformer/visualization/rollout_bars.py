@@ -30,6 +30,7 @@ def picture_of_rollout(
     position: int | None = None,
     target: Text | None = None,
     faithfulness: bool | None = None,
+    name: str | None = None,
 ) -> Figure:
     """Explain a model's answer, and draw it; arguments and errors as ``AttentionVisualizer.plot_rollout``."""
     if isinstance(model, ReadsImages):
@@ -40,7 +41,7 @@ def picture_of_rollout(
             found.relevances,
             image.shown(),
             image.grid,
-            title=_title(model, found),
+            title=_title(model, found, name),
             caption=f"{_called(example)} in {image.grid[0]} x {image.grid[1]} patches",
             notes=notes,
         )
@@ -57,7 +58,7 @@ def picture_of_rollout(
     return draw_rollout(
         found.relevances,
         source.labels,
-        title=_title(model, found),
+        title=_title(model, found, name),
         caption=caption,
         notes=(*notes, *found.notes),
         position=read_at,
@@ -107,8 +108,8 @@ def draw_rollout(
     return figure
 
 
-def _title(model: TransformerModel, found: Explanation) -> str:
-    return f"{name_of(model, found.kind)}: what {found.answer} was made of"
+def _title(model: TransformerModel, found: Explanation, name: str | None) -> str:
+    return f"{name_of(model, found.kind, name)}: what {found.answer} was made of"
 
 
 def _called(image: Any) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from glassformer.analysis.head_report import HeadReport
 from glassformer.analysis.images import Picture as ImageSource
 from glassformer.files import atomic_write
 from glassformer.models import TransformerModel
@@ -15,6 +15,7 @@ from glassformer.visualization.explorer.contents import Contents
 from glassformer.visualization.explorer.gathering import LARGEST, Text, gather
 from glassformer.visualization.explorer.naming import with_names
 from glassformer.visualization.explorer.page import page_html
+from glassformer.visualization.writing import check_folder
 
 __all__ = ["Contents", "Explorer", "check_page_path", "explore", "gather", "page_html"]
 
@@ -37,14 +38,15 @@ class Explorer:
     def _repr_html_(self) -> str:
         """The page in a frame that may run its own script, and reach nothing around it."""
         return (
-            f'<iframe title="{escape(self.contents.title)}" sandbox="allow-scripts allow-downloads" '
+            f'<iframe title="{escape(self.contents.heading)}" sandbox="allow-scripts allow-downloads" '
+            'allow="clipboard-write" '
             'style="width: 100%; height: 56rem; max-height: 90vh; border: 1px solid #8888" '
             f'srcdoc="{escape(self.html)}"></iframe>'
         )
 
     def __repr__(self) -> str:
         where = "not written" if self.path is None else str(self.path)
-        return f"Explorer({self.contents.title}; {len(self.html) / 1e6:.1f} MB, {where})"
+        return f"Explorer({self.contents.heading}; {len(self.html) / 1e6:.1f} MB, {where})"
 
 
 def explore(
@@ -56,7 +58,8 @@ def explore(
     target_text: Text | None = None,
     kind: str | None = None,
     layers: Sequence[int] | None = None,
-    heads_report: str | Path | None = None,
+    name: str | None = None,
+    heads_report: HeadReport | str | Path | None = None,
     analyses: bool = True,
     faithfulness: bool | None = None,
     force: bool = False,
@@ -67,14 +70,15 @@ def explore(
         model: with a tokenizer; without one, texts are read as bytes where the vocabulary allows it.
         text: what it reads, or token ids.
         save_path: where the page is written, ending in .html; by default it is only shown in a notebook.
-        image: instead of a text, for a model of images: a file, an array or a tensor of pixel values.
+        image: instead of a text, for a model of images: as ``analysis.read_image`` takes it.
         target_text: what an encoder-decoder writes; by default what it writes by itself.
         kind: of attention; by default all kinds, and the page switches between them.
         layers: numbers; default all.
-        heads_report: ``heads.json`` of an analysis, whose names the heads are given.
+        name: what the page calls the model; by default its class.
+        heads_report: of an analysis, or the ``heads.json`` that it was saved as: heads are given its names.
         analyses: whether the page has logit lens, rollout and scores in parts.
         faithfulness: whether rollouts are put to a deletion test, which reads the text some hundred times.
-            Default: where it has at most 64 tokens.
+            Default: as thorough a test as takes some seconds, if any does.
         force: whether a page of more than 100 MB is wanted.
 
     Raises:
@@ -92,6 +96,7 @@ def explore(
         target_text=target_text,
         kind=kind,
         layers=layers,
+        name=name,
         analyses=analyses,
         faithfulness=faithfulness,
         force=force,
@@ -119,6 +124,5 @@ def check_page_path(path: str | Path) -> Path:
         raise ValueError(f"a page is saved as .html, not {path.suffix or path.name!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the page that is to be written")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        return path
+    check_folder(path.parent)
+    return path

@@ -96,7 +96,7 @@ class Flow:
     """How much further its deletion test went than random orders, where there was one; 0 is chance."""
     low: float | None = None
     high: float | None = None
-    """Where 95 % of random orders leave it."""
+    """The difference to 95 % of random orders."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,13 @@ class Contents:
     decompositions: list[Decomposition] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     picture: Picture | None = None
+    name: str = ""
+    """Of the model, as a person calls it."""
+
+    @property
+    def heading(self) -> str:
+        """Which model, and what of it."""
+        return f"{self.name} - {self.title}" if self.name else self.title
 
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,28 @@ from glassformer.analysis.deletion import deletion_test
 from glassformer.analysis.examples import inputs_of
 from glassformer.analysis.logit_lens import logit_lens, readout
 from glassformer.analysis.outcomes import Outcome, outcome_of
-from glassformer.analysis.rollout import choose_stack, gradient_rollout, mixing, relevance_for
-from glassformer.attention import AttentionMap, attentions_of, record_attention
+from glassformer.analysis.rollout import attention_rollout, choose_stack, gradient_rollout, relevance_for
+from glassformer.attention import attentions_of
 from glassformer.contracts import Tokenizer
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.visualization.explorer.contents import Attention, Decomposition, Flow, Guesses
 from glassformer.visualization.explorer.guessing import labels_at, row_of_guesses
 from glassformer.visualization.explorer.packing import MASKED, pack, pack_json, quantized, unpack
+from glassformer.visualization.faithfulness import score_in_words, steps_of
 
 SEEN_BY_LENS = 3
 """Tokens kept of each layer and position."""
 ALL_CELLS = 320
 """Where a head has no more cells than this, all of them are split into parts."""
-SOME_QUERIES = 32
-"""Else the heaviest cell of so many queries."""
+HEAVIEST = 3
+"""Else so many of the heaviest cells of each query, or fewer, ..."""
+MOST_CELLS = 120_000
+"""... so that all heads together have no more than this, as long as each query keeps one."""
+PARTS = ("content", "position", "bias")
+"""Of a score; those that are zero in the whole model are left out."""
 AFFORDABLE = 100_000_000
 """Weights of a whole model that a graph for gradients, or scores in float64, may be held beside."""
-QUICK = 64
-"""Tokens of an input that is deleted piece by piece without being asked."""
 
 
 def lens_of(
@@ -67,7 +71,7 @@ def lens_of(
             "Logit lens: what each layer would answer",
             [item.kind for item in shown],
             names,
-            labels_at(tokenizer, places),
+            labels_at(model, tokenizer, places),
             pack_json(rows),
             note="the model's last norm and output projection, applied after each layer",
         )
@@ -83,24 +87,30 @@ def flows_of(
         model: of any family.
         example: as ``analysis.examples.inputs_of`` takes it.
         attention: on the page; nothing is made where the stack that can be followed is not there.
-        faithfulness: whether deletion tests are run. Default: for at most 64 tokens.
+        faithfulness: whether deletion tests are run. Default: as thorough ones as are quick.
     """
     alone, _ = choose_stack(model, "encoder" if "encoder" in attentions_of(model) else None)
     shown = next((item for item in attention if item.kind == alone), None)
     if shown is None:
         return []
-    tested = len(shown.queries) <= QUICK if faithfulness is None else faithfulness
+    steps = steps_of(model, len(shown.queries), faithfulness)
     outcome = _outcome(model, example)
 
     def flow(name: str, rolled: Tensor, drawn: Tensor, note: str) -> Flow:
         packed = pack(quantized(drawn.float().numpy()[None], _allowed(shown)))
-        if outcome is None or not tested or len(shown.queries) < 3:
+        if outcome is None:
             return Flow(alone, name, packed, note)
-        test = deletion_test(model, example, relevance_for(outcome, rolled), outcome)
+        if not steps:
+            return Flow(alone, name, packed, f"glassformer explore --faithfulness measures it; {note}")
+        try:
+            test = deletion_test(model, example, relevance_for(outcome, rolled), outcome, steps=steps)
+        except ValueError:  # a text of which nothing may be deleted
+            return Flow(alone, name, packed, note)
         low, high = test.interval()
+        note = f"{score_in_words(test, outcome)}; {note}"
         return Flow(alone, name, packed, note, test.score, low, high)
 
-    rolled = _rollout(model, example, alone)
+    rolled = attention_rollout(model, example, alone)
     note = "mean of the heads and residual half and half, multiplied through all layers of the model"
     flows = [flow("rollout", rolled, rolled, note)]
     if outcome is not None and outcome.has_slope and affordable(model, attention):
@@ -131,46 +141,40 @@ def affordable(model: TransformerModel, attention: Sequence[Attention]) -> bool:
     return sum(weights) <= AFFORDABLE
 
 
-@torch.no_grad()
-def _rollout(model: TransformerModel, example: Any, kind: str) -> Tensor:
-    """``analysis.rollout.attention_rollout``, in the memory of one layer: a page may hold a long text."""
-    rolled: list[Tensor] = []
-
-    def follow(seen: AttentionMap) -> None:
-        mixed = mixing(seen.weights[0].double())
-        rolled[:] = [mixed @ rolled[0] if rolled else mixed]
-
-    with evaluating(model), record_attention(model, kind=kind, device="cpu", callback=follow):
-        model(*inputs_of(model, example))
-    return rolled[0]
-
-
 def _decomposition(model: TransformerModel, example: Any, item: Attention) -> Decomposition:
     cells: dict[str, dict[str, list[float]]] = {}
-    whole = True
+    heads_in_all = sum(map(len, item.heads))
+    count = min(HEAVIEST, max(1, MOST_CELLS // (heads_in_all * len(item.queries))))
+    whole, used = True, np.zeros(len(PARTS), dtype=np.bool_)
     for layer, heads, packed in zip(item.layers, item.heads, item.maps, strict=True):
         split = score_parts(model, example, layer, item.kind)
         parts = torch.stack([split.content, split.position, split.bias], dim=-1).cpu().numpy()
         for place, (head, codes) in enumerate(zip(heads, unpack(packed), strict=True)):
-            chosen, complete = _chosen_cells(codes)
-            whole = whole and complete
-            cells[f"{layer}.{head}"] = {
-                f"{query}.{key}": [round(float(part), 3) for part in parts[place, query, key]]
-                for query, key in chosen
-            }
-    queries = min(SOME_QUERIES, len(item.queries))
-    note = "" if whole else f"In the file: the heaviest cell of {queries} queries of each head"
-    return Decomposition(item.kind, ["content", "position", "bias"], pack_json(cells), note)
+            queries, keys = _chosen_cells(codes, count)
+            whole = whole and len(queries) == (codes != MASKED).sum()
+            chosen = parts[place, queries, keys].round(3)
+            used |= chosen.any(0)
+            names = (f"{query}.{key}" for query, key in zip(queries.tolist(), keys.tolist(), strict=True))
+            cells[f"{layer}.{head}"] = dict(zip(names, chosen.tolist(), strict=True))
+    used[0] = True  # content, so that something is there to be shown
+    kept = {
+        head: {name: [*compress(row, used)] for name, row in some.items()} for head, some in cells.items()
+    }
+    heaviest = "heaviest cell" if count == 1 else f"{count} heaviest cells"
+    note = "" if whole else f"In the file: the {heaviest} of each row"
+    return Decomposition(item.kind, [*compress(PARTS, used)], pack_json(kept), note)
 
 
-def _chosen_cells(codes: npt.NDArray[np.uint8]) -> tuple[list[tuple[int, int]], bool]:
-    """All cells of a head that are not masked, or where there are many the heaviest of some queries."""
-    seen = np.argwhere(codes != MASKED)
-    if len(seen) <= ALL_CELLS:
-        return [(int(query), int(key)) for query, key in seen], True
-    weights = np.where(codes == MASKED, -1, codes.astype(np.int16))
-    queries = np.unique(np.linspace(0, len(codes) - 1, SOME_QUERIES).round().astype(int))
-    return [(int(query), int(weights[query].argmax())) for query in queries], False
+def _chosen_cells(codes: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray[np.intp], ...]:
+    """Queries and keys: of all that is not masked, or where there is much, the heaviest of each query."""
+    seen = codes != MASKED
+    if seen.sum() > ALL_CELLS:
+        heaviest = np.argsort(np.where(seen, -codes.astype(np.int16), 1), axis=1, kind="stable")[:, :count]
+        rows = np.arange(len(codes))[:, None]
+        some = np.zeros_like(seen)
+        some[rows, heaviest] = seen[rows, heaviest]
+        seen = some
+    return np.nonzero(seen)
 
 
 def _allowed(item: Attention) -> npt.NDArray[np.bool_] | None:

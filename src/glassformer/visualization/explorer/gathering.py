@@ -19,10 +19,8 @@ from glassformer.analysis.images import ImageReading
 from glassformer.analysis.images import Picture as ImageSource
 from glassformer.attention import AttentionMap, attentions_of, record_attention
 from glassformer.choices import choose
-from glassformer.contracts import Tokenizer
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
-from glassformer.tokenization import ByteTokenizer
 from glassformer.visualization.explorer.contents import Attention, Contents, Picture
 from glassformer.visualization.explorer.explaining import (
     affordable,
@@ -32,6 +30,8 @@ from glassformer.visualization.explorer.explaining import (
 )
 from glassformer.visualization.explorer.guessing import guesses_of
 from glassformer.visualization.explorer.packing import Packed, pack, quantized, thumbnails
+from glassformer.visualization.readable import readable, tokenizer_for
+from glassformer.visualization.shortening import shortened
 
 Text = str | Sequence[int]
 LARGEST = 100_000_000
@@ -72,6 +72,7 @@ def gather(
     target_text: Text | None = None,
     kind: str | None = None,
     layers: Sequence[int] | None = None,
+    name: str | None = None,
     analyses: bool = True,
     faithfulness: bool | None = None,
     force: bool = False,
@@ -85,9 +86,10 @@ def gather(
         target_text: what an encoder-decoder writes; by default what it writes by itself.
         kind: of attention; default all.
         layers: numbers; default all.
+        name: what the page calls the model; by default its class.
         analyses: whether the page has logit lens, rollout and scores in parts.
         faithfulness: whether rollouts are put to a deletion test, which reads the text some hundred times.
-            Default: where it has at most 64 tokens.
+            Default: as thorough a test as takes some seconds, if any does.
         force: whether a page of more than 100 MB is wanted.
 
     Raises:
@@ -98,17 +100,17 @@ def gather(
     kinds = attentions_of(model)
     if kind is not None:
         kinds = {kind: choose(kinds, kind, "kind of attention")}
-    for name in kinds:
-        with record_attention(model, layers, kind=name):
+    for one in kinds:
+        with record_attention(model, layers, kind=one):
             pass  # refuses what does not exist before anything is computed
     seen = _seen_image(model, image) if image is not None else _seen_text(model, text, target_text)
     collector = _Collector(None if force else LARGEST)
     with torch.no_grad(), evaluating(model), ExitStack() as stack:
-        for name in kinds:
-            stack.enter_context(record_attention(model, layers, kind=name, callback=collector))
+        for one in kinds:
+            stack.enter_context(record_attention(model, layers, kind=one, callback=collector))
         output = seen.forward()
-    attention = [collector.attention(name, seen.sides[name]) for name in kinds]
-    tokenizer = _tokenizer(model, text)
+    attention = [collector.attention(one, seen.sides[one]) for one in kinds]
+    tokenizer = tokenizer_for(model, text)
     guesses = guesses_of(model, tokenizer, output, seen.written, list(kinds))
     family = type(model).__name__.removesuffix("Model")
     contents = Contents(
@@ -118,6 +120,7 @@ def gather(
         attention=attention,
         guesses=guesses,
         picture=seen.picture,
+        name=name or type(model).__name__,
     )
     if not analyses:
         return contents
@@ -179,24 +182,25 @@ def _seen_text(model: TransformerModel, text: Text | None, target: Text | None) 
         raise ValueError(f"nothing for the {type(model).__name__} to read: give a text or an image")
     if isinstance(model, EncoderDecoder) or target is not None:
         return _seen_pair(model, read_pair(model, text, target), text, target)
-    reading = read(model, text)
+    reading = readable(model, text, read(model, text))
     side = Side("the text on itself", reading.labels, reading.labels)
     ids = _batch(model, reading)
     return Seen(lambda: model(ids), {"self": side}, _quoted(text, reading), reading.notes, text, reading)
 
 
 def _seen_pair(model: TransformerModel, pair: Pair, text: Text, target_text: Text | None) -> Seen:
-    source, target, written = pair.source.labels, pair.target.labels, pair.written.labels
+    source = readable(model, text, pair.source)
+    target, written = (readable(model, target_text, reading) for reading in (pair.target, pair.written))
     sides = {
-        "encoder": Side("the source on itself", source, source),
-        "decoder": Side("the target on itself", target, target),
-        "cross": Side("the target on the source", written, source, "is written looking"),
+        "encoder": Side("the source on itself", source.labels, source.labels),
+        "decoder": Side("the target on itself", target.labels, target.labels),
+        "cross": Side("the target on the source", written.labels, source.labels, "is written looking"),
     }
     ids = (_batch(model, pair.source), _batch(model, pair.target))
     said = (
         f"{_quoted(text, pair.source)} → {_quoted(_text_of(model, target_text, pair.written), pair.written)}"
     )
-    notes = pair.source.notes + pair.written.notes
+    notes = source.notes + written.notes
     return Seen(lambda: model(*ids), sides, said, notes, (text, pair.written.ids), pair.written)
 
 
@@ -214,11 +218,6 @@ def _seen_image(model: TransformerModel, image: ImageSource) -> Seen:
     picture = _picture(reading, before)
     said = f"an image of {picture.height} x {picture.width} pixels, {rows} x {columns} patches"
     return Seen(lambda: model(pixels), {"self": side}, said, reading.notes, pixels, picture=picture)
-
-
-def _tokenizer(model: TransformerModel, text: Text | None) -> Tokenizer | None:
-    """What names the tokens: a text is read as bytes where the model has no tokenizer."""
-    return ByteTokenizer() if model.tokenizer is None and isinstance(text, str) else model.tokenizer
 
 
 def _picture(reading: ImageReading, first: int) -> Picture:
@@ -246,8 +245,7 @@ def _text_of(model: TransformerModel, text: Text | None, written: Reading) -> Te
 def _quoted(text: Text, reading: Reading, longest: int = 300) -> str:
     if not isinstance(text, str):
         return f"{len(reading.ids)} token ids"
-    words = " ".join(text[: 2 * longest].split())
-    return f"“{words if len(words) <= longest else words[:longest] + '…'}”"
+    return f"“{shortened(' '.join(text[: 2 * longest].split()), longest)}”"
 
 
 def _counted(number: int) -> str:

@@ -13,6 +13,7 @@ from glassformer.models import TransformerModel
 from glassformer.models.heads import ClassificationHead, MaskedLMHead, TokenClassificationHead
 from glassformer.visualization.explorer.contents import Guesses
 from glassformer.visualization.explorer.packing import pack_json
+from glassformer.visualization.readable import mark_names
 
 SHOWN = 10
 """Guesses kept of each position."""
@@ -38,12 +39,14 @@ def guesses_of(
     if isinstance(model, EncoderDecoder) and written is not None:
         where = [kind for kind in ("cross", "decoder") if kind in kinds]
         return (
-            [_guesses("what is written here", where, output[0], tokenizer, written.ids, 0)] if where else []
+            [_guesses("what is written here", where, output[0], model, tokenizer, written.ids, 0)]
+            if where
+            else []
         )
     if hasattr(model, "next_token_logits") and written is not None:
-        return [_guesses("the next token", list(kinds), output[0], tokenizer, written.ids, 1)]
+        return [_guesses("the next token", list(kinds), output[0], model, tokenizer, written.ids, 1)]
     if isinstance(head, MaskedLMHead) and written is not None:
-        return [_guesses("the token here", list(kinds), output[0], tokenizer, written.ids, 0)]
+        return [_guesses("the token here", list(kinds), output[0], model, tokenizer, written.ids, 0)]
     if isinstance(head, ClassificationHead | TokenClassificationHead):
         return [_classes(output[0], list(getattr(model, "labels", [])), list(kinds))]
     return []
@@ -63,14 +66,24 @@ def row_of_guesses(probabilities: Tensor, ids: Tensor, places: dict[int, int]) -
     return row
 
 
-def labels_at(tokenizer: Tokenizer | None, places: dict[int, int]) -> list[str]:
+def labels_at(model: TransformerModel, tokenizer: Tokenizer | None, places: dict[int, int]) -> list[str]:
     """The labels that guesses point into."""
     known = 0 if tokenizer is None else tokenizer.vocab_size
-    return [str(token) if tokenizer is None or token >= known else tokenizer.label(token) for token in places]
+    marks = mark_names(model, tokenizer)
+    return [
+        str(token) if tokenizer is None or token >= known else marks.get(token) or tokenizer.label(token)
+        for token in places
+    ]
 
 
 def _guesses(
-    title: str, kinds: list[str], logits: Tensor, tokenizer: Tokenizer | None, ids: list[int], ahead: int
+    title: str,
+    kinds: list[str],
+    logits: Tensor,
+    model: TransformerModel,
+    tokenizer: Tokenizer | None,
+    ids: list[int],
+    ahead: int,
 ) -> Guesses:
     """Of logits ``(seq, vocab_size)``; the truth of position i is token i + ahead."""
     places: dict[int, int] = {}
@@ -81,7 +94,7 @@ def _guesses(
         there = logits[position].float().softmax(-1)
         rank = 1 + int((there > there[token]).sum())
         truth[position] = [places.setdefault(token, len(places)), round(float(there[token]), 5), rank]
-    labels = labels_at(tokenizer, places)
+    labels = labels_at(model, tokenizer, places)
     return Guesses(title, kinds, ["the model"], labels, pack_json(rows), pack_json(truth))
 
 

@@ -53,7 +53,7 @@ def page_html(contents: Contents) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy()}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{_text(contents.title)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
+        f"<title>{_text(contents.heading)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
         "<noscript>This page draws its pictures with JavaScript, which is switched off here.</noscript>\n"
         '<main id="explorer"></main>\n'
         f'<script type="application/json" id="contents">{_json(header)}</script>\n{scripts}\n'

@@ -15,6 +15,8 @@ LONGEST_TEXT = 20_000
 """Characters."""
 MOST_ENTRIES = 20_000
 """Of a list: tokens that were written, heads that are off."""
+MOST_DIGITS = 20
+"""Of a whole number."""
 LARGEST_BODY = 512 * 1024
 """Bytes: the longest text with each character as two escapes, and room for the rest."""
 
@@ -44,7 +46,10 @@ def read_question(body: bytes) -> Question:
     """
     try:
         found = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_number
+            body.decode("utf-8"),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_no_number,
+            parse_int=_whole_number,
         )
     except UnicodeDecodeError:
         raise ValueError("the body is not UTF-8") from None
@@ -146,6 +151,12 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _whole_number(word: str) -> int:
+    if len(word) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(word):,} digits: {MOST_DIGITS} are read at most")
+    return int(word)
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 import { percent, visible } from "./labels.js";
 import { element } from "./panel.js";
 
-/** Fills the table with an answer's guesses; a click on a token writes it. */
+/** Fills the table with an answer's guesses; a click on a token writes it. The focus stays in its row. */
 export function showGuesses(page, { guesses, divergence }, off) {
   const table = page.querySelector(".guesses");
   table.hidden = !guesses.length;
@@ -12,7 +12,10 @@ export function showGuesses(page, { guesses, divergence }, off) {
   const write = (id) => page.dispatchEvent(new CustomEvent("write", { detail: id }));
   const rows = guesses.map((guess) => row(guess, longest, off, write));
   if (guesses.length) rows.push(rest(guesses));
-  table.tBodies[0].replaceChildren(...rows);
+  const [body] = table.tBodies;
+  const focused = [...body.rows].findIndex((row) => row.contains(document.activeElement));
+  body.replaceChildren(...rows);
+  if (focused >= 0) body.rows[Math.min(focused, guesses.length - 1)]?.querySelector("button")?.focus();
   page.querySelector("#legend").replaceChildren(...(off && guesses.length ? legend() : []));
   page.querySelector("#divergence").textContent = guesses.length
     ? [`The longest bar is ${percent(longest)}.`, ...(off ? [`Without these heads the probabilities are ${divergence.toPrecision(3)} nats away.`] : [])].join(" ")

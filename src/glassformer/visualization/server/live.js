@@ -61,6 +61,7 @@ class Live {
       const response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question), signal: asking.signal });
       const answer = await response.json();
       this.problem(response.ok ? "" : answer.error);
+      if (!response.ok && path === "/api/look" && asking === this.asking) this.nothing(response.status === 400);
       return response.ok && asking === this.asking ? answer : null;
     } catch (error) {
       if (error.name !== "AbortError") this.problem("The server does not answer any more.");
@@ -85,10 +86,14 @@ class Live {
 
   async step() {
     if (this.drawing || !this.about.says) return false;
+    const [temperature, top_k] = [at("temperature").valueAsNumber, Math.trunc(at("top-k").valueAsNumber)];
+    if (Number.isNaN(temperature) || Number.isNaN(top_k)) {
+      this.problem(`${Number.isNaN(temperature) ? "Temperature" : "Top k"} must be a number.`);
+      return false;
+    }
     clearTimeout(this.pause);
     this.drawing = true;
     this.busy(true);
-    const [temperature, top_k] = [Number(at("temperature").value), Math.trunc(Number(at("top-k").value))];
     const answer = await this.ask("/api/step", { ...this.question, temperature, top_k });
     this.drawing = false;
     this.busy(false);
@@ -133,7 +138,7 @@ class Live {
   }
 
   changed() {
-    at("all-on").disabled = !this.switches.off.size;
+    this.disable({ "all-on": !this.switches.off.size }, this.switches.here);
     at("count").textContent = this.switches.off.size ? `${this.switches.off.size} off` : "";
     this.look();
   }
@@ -148,7 +153,10 @@ class Live {
     this.busy(false);
     if (!answer) return;
     this.explored = JSON.stringify(question);
-    at("frame").replaceChildren(element("iframe", { title: "Attention of every head", src: answer.page, sandbox: "allow-scripts allow-downloads" }));
+    at("frame").replaceChildren(
+      element("a", { href: answer.page, target: "_blank", rel: "noopener", textContent: "Open it in its own tab" }),
+      element("iframe", { title: "Attention of every head", src: answer.page, sandbox: "allow-scripts allow-downloads", allow: "clipboard-write" }),
+    );
     this.age();
   }
 
@@ -168,11 +176,25 @@ class Live {
     showGuesses(document, answer, this.switches.off.size > 0);
     const missing = this.about.says && !answer.guesses.length;
     if (missing) at("legend").textContent = this.full();
-    at("undo").disabled = at("clear").disabled = !this.written.length;
-    at("next").disabled = at("go").disabled = Boolean(missing);
+    const [none, full] = [!this.written.length, Boolean(missing)];
+    this.disable({ undo: none, clear: none, next: full, go: full }, at(full ? "undo" : "next"));
     this.age();
     const [best] = answer.guesses;
     if (best) this.say(`Tokens written: ${answer.written.length}. Likeliest: ${visible(best.label)}, ${percent(this.switches.off.size ? best.after : best.before)}`);
+  }
+
+  /** What is shown is of a text that is not there any more. */
+  nothing(refused) {
+    for (const id of ["tokens", "guesses", "legend", "divergence", "notes"]) at(id).replaceChildren();
+    at("notes").hidden = document.querySelector(".guesses").hidden = true;
+    this.disable({ next: refused, go: refused }, at("text"));
+  }
+
+  /** Buttons by id that do nothing now, or do again; the focus of one that does nothing goes to another. */
+  disable(buttons, instead) {
+    const focused = document.activeElement;
+    for (const [id, disabled] of Object.entries(buttons)) at(id).disabled = disabled;
+    if (focused?.disabled) (instead.disabled ? at("text") : instead).focus();
   }
 
   age() {

@@ -24,8 +24,10 @@ from glassformer.models import TransformerModel
 from glassformer.tokenization import ByteTokenizer
 from glassformer.visualization.explorer import gather, page_html
 from glassformer.visualization.explorer.naming import with_names
+from glassformer.visualization.readable import mark_names
 from glassformer.visualization.server.asking import LONGEST_TEXT, Question
 from glassformer.visualization.server.speaking import Voice, speaker_of
+from glassformer.visualization.shortening import shortened
 
 SHOWN = 12
 """Tokens shown of each distribution."""
@@ -70,6 +72,7 @@ class LiveModel:
         self.model, self.name, self.texts, self.names = model, name, texts, names
         self.longest = min(longest, int(model.config["max_seq_len"]))
         self.tokenizer = model.tokenizer or ByteTokenizer()
+        self.marks = mark_names(model, self.tokenizer)
         self.speaker = speaker_of(model, self.longest)
         self.kinds = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
         ends = {self.tokenizer.end_of_text, getattr(model, "end_token", None)}
@@ -134,19 +137,22 @@ class LiveModel:
             ValueError: as ``look``, or a page that would be too large.
         """
         reading, off = self._checked(question)
+        written = list(question.written[: self.speaker.room(reading.ids)])
         with self._without(off, question, reading):
             contents = gather(
                 self.model,
-                **self.speaker.shown(reading.ids, list(question.written)),
+                **self.speaker.shown(reading.ids, written),
+                name=self.name,
                 analyses=question.analyses,
                 faithfulness=False,
             )
         notes = list(reading.notes)
+        if len(written) < len(question.written):
+            notes.append(f"there was room for {len(written)} of {len(question.written)} written tokens")
         if question.off:
             notes.append(f"heads off ({question.how}): {', '.join(question.off)}")
-        words = " ".join(question.text.split())
-        shown = f"“{words[:300]}{'…' * (len(words) > 300)}”"
-        if count := len(question.written):
+        shown = f"“{shortened(' '.join(question.text.split()), 300)}”"
+        if count := len(written):
             shown += f" and {count} token{'s' * (count > 1)} that the model wrote"
         contents = replace(contents, text=shown, notes=notes + contents.notes)
         return page_html(contents if self.names is None else with_names(contents, self.names))
@@ -212,7 +218,7 @@ class LiveModel:
         self, question: Question, reading: Reading, before: Tensor | None, after: Tensor | None
     ) -> dict[str, Any]:
         answer: dict[str, Any] = {
-            "tokens": reading.labels,
+            "tokens": [self.marks.get(*pair) for pair in zip(reading.ids, reading.labels, strict=True)],
             "notes": list(reading.notes),
             "written": [{"id": token, "label": self._label(token)} for token in question.written],
         }
@@ -236,7 +242,9 @@ class LiveModel:
         return {**answer, "guesses": guesses, "divergence": float(divergence)}
 
     def _label(self, token: int) -> str:
-        return self.tokenizer.label(token) if token < self.tokenizer.vocab_size else str(token)
+        if token >= self.tokenizer.vocab_size:
+            return str(token)
+        return self.marks.get(token) or self.tokenizer.label(token)
 
     def _name(self, row: Any) -> dict[str, Any]:
         """A head's name, for the page."""

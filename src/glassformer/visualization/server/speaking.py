@@ -33,6 +33,10 @@ class Speaker(Protocol):
         """What it says of the ids of a text. Made with heads off, to be asked with the same heads off."""
         ...
 
+    def room(self, source: list[int]) -> int:
+        """How many written tokens are read along with the ids of a text."""
+        ...
+
     def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
         """The text and what was written, as the explorer takes them."""
         ...
@@ -80,6 +84,10 @@ class Silent:
         """One that says nothing."""
         return Silence()
 
+    def room(self, source: list[int]) -> int:
+        """What the text leaves."""
+        return self.longest - len(source)
+
     def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
         """Text and continuation are one text."""
         return {"text": source + written}
@@ -122,6 +130,10 @@ class Translating(Silent):
         decoder = self.model.conditioned_on(torch.tensor([source], device=self.model.device))
         return Continuation(decoder, [self.model.start_token], self.longest)
 
+    def room(self, source: list[int]) -> int:
+        """A target has a length of its own."""
+        return self.longest
+
     def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
         """Source and target."""
         return {"text": source, "target_text": written or None}
@@ -151,6 +163,10 @@ class Filling(Silent):
     def voice(self, source: list[int]) -> Voice:
         """The text with its holes filled from the left."""
         return Holes(self.model, source, self.mask)
+
+    def room(self, source: list[int]) -> int:
+        """A token a hole."""
+        return source.count(self.mask)
 
     def shown(self, source: list[int], written: list[int]) -> dict[str, Any]:
         """The text as far as it is filled."""

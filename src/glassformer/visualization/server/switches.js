@@ -8,6 +8,7 @@ export class Switches {
   constructor(root, about, changed) {
     Object.assign(this, { root, changed, off: new Set(), grid: [] });
     const kinds = Object.entries(about.kinds);
+    root.style.setProperty("--heads", Math.max(...kinds.flatMap(([, sizes]) => sizes)));
     for (const [kind, sizes] of kinds) {
       if (kinds.length > 1) root.append(element("h3", { textContent: kind }));
       sizes.forEach((size, layer) => root.append(this.row(kinds.length > 1 ? `${kind}:` : "", kind, layer, size, about.names)));
