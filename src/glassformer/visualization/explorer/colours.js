@@ -56,10 +56,13 @@ export function paletteOf(theme) {
 /** Place of a weight on the scale: square root of its share of the largest. */
 export const shade = (weight, top) => Math.min(255, Math.max(0, Math.round(255 * Math.sqrt(weight / top))));
 
-/** Whether ink on this shade has to be light. */
+/** The ink that stands out more from this shade: where contrast with black and with white is the same, at 0.179. */
 export function inkOn(palette, index) {
-  const [red, green, blue] = palette.scale[index];
-  return 0.3 * red + 0.59 * green + 0.11 * blue > 128 ? "#111111" : "#ffffff";
+  const [red, green, blue] = palette.scale[index].map((value) => {
+    const share = value / 255;
+    return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4; // WCAG's relative luminance
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
 }
 
 /** Parts of scores, told apart without red against green (Okabe & Ito). */

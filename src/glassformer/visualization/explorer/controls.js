@@ -1,7 +1,7 @@
 // The page around the picture: title, tabs, choices, buttons, help.
 
 import { visible } from "./labels.js";
-import { EXPORTS } from "./export.js";
+import { EXPORTS, headingOf } from "./export.js";
 import { keysOf } from "./keys.js";
 import { element } from "./panel.js";
 import { MEAN } from "./state.js";
@@ -10,7 +10,7 @@ const button = (text, label, onclick) =>
   element("button", { type: "button", textContent: text, "aria-label": label, title: label, onclick });
 
 export function buildHeader(app) {
-  const { title, text, notes } = app.contents;
+  const { text, notes } = app.contents;
   const said = element("p", {
     className: "text",
     dir: "auto",
@@ -23,7 +23,7 @@ export function buildHeader(app) {
   return element(
     "header",
     {},
-    element("div", { className: "words" }, element("h1", { textContent: visible(title) }), said, ...list),
+    element("div", { className: "words" }, element("h1", { textContent: visible(headingOf(app.contents)) }), said, ...list),
     element(
       "div",
       { className: "actions", role: "group", "aria-label": "Save and settings" },
@@ -207,7 +207,7 @@ export function buildHelp(app) {
   return element(
     "dialog",
     { className: "help", "aria-label": "Keys and help" },
-    element("h2", { textContent: "Keys" }),
+    element("h2", { textContent: "Keys", tabIndex: -1, autofocus: true }),
     element("p", {
       textContent:
         "Arrows work in the picture, once it was clicked or reached with Tab; the others everywhere.",
@@ -219,6 +219,6 @@ export function buildHelp(app) {
       textContent:
         "With the mouse: click chooses, Ctrl + wheel or a pinch zooms, dragging moves what is zoomed.",
     }),
-    element("form", { method: "dialog" }, element("button", { textContent: "Close", autofocus: true })),
+    element("form", { method: "dialog" }, element("button", { textContent: "Close" })),
   );
 }

@@ -128,9 +128,11 @@ export class Store {
     Object.assign(this, { source, contents, ready: new Map() });
   }
 
-  /** What was unpacked before, or undefined. */
+  /** What was unpacked before, or undefined; what is asked for stays longest. */
   known(packed) {
-    return this.ready.get(packed);
+    const found = this.ready.get(packed);
+    if (found) this.ready.delete(packed) && this.ready.set(packed, found);
+    return found;
   }
 
   async maps(packed) {
@@ -149,6 +151,6 @@ export class Store {
   keep(packed, maps) {
     this.ready.set(packed, maps);
     const layers = [...this.ready.keys()].filter((other) => other.maps && other.queries * other.keys > 1600);
-    if (layers.length > WEIGHTS_KEPT) this.ready.delete(layers[0]);
+    if (layers.length > WEIGHTS_KEPT) this.ready.delete(layers[0]); // asked for longest ago
   }
 }

@@ -2,7 +2,7 @@
 
 import { numeral, visible } from "./labels.js";
 import { PageSource, Store } from "./data.js";
-import { paletteOf } from "./colours.js";
+import { inkOn, paletteOf } from "./colours.js";
 import { MEAN, fromHash, startState, toHash, valid } from "./state.js";
 import { headsView, nameInWords } from "./heads_view.js";
 import { flowView, mapView } from "./map_view.js";
@@ -11,7 +11,7 @@ import { imageView, loadedImages } from "./image_view.js";
 import { guessesView } from "./guesses_view.js";
 import { scoreView } from "./score_view.js";
 import { element, fillPanel } from "./panel.js";
-import { svgOf } from "./export.js";
+import { headingOf, svgOf } from "./export.js";
 import { pressed } from "./keys.js";
 import { followCell, hover, pan, zoom } from "./moving.js";
 import { Controls, buildHeader, buildHelp, buildTabs } from "./controls.js";
@@ -102,7 +102,7 @@ class Explorer {
       chosen: (hit) => this.set(hit),
       hovered: (hit, event) => hover(this, hit, event),
     });
-    document.title = `${visible(contents.title)} - glassformer`;
+    document.title = `${visible(headingOf(contents))} - glassformer`;
   }
 
   /** Colours for the page and the pictures, from one place. */
@@ -133,6 +133,7 @@ class Explorer {
       maps && (state.head === MEAN ? maps.mean() : maps.matrix(attention.heads[layer].indexOf(state.head)));
     const flow = contents.flows[state.flow];
     const flowMatrix = flow && store.known(flow.map)?.matrix(0);
+    const shownMatrix = state.view === "flow" ? flowMatrix : matrix;
     const namesOf = (number, head) =>
       contents.names.filter(
         (name) => name.kind === state.kind && name.layer === number && name.head === head,
@@ -152,7 +153,8 @@ class Explorer {
       namesOf,
       decomposition,
       names: contents.names.filter(({ kind }) => kind === state.kind),
-      shownMatrix: state.view === "flow" && flowMatrix ? flowMatrix : matrix,
+      shownMatrix,
+      ready: compact || Boolean(shownMatrix),
       cells,
       thumbnails: attention.thumbnails.map((packed) => store.known(packed)),
       parts: cells?.[`${state.query}.${state.key}`],
@@ -182,7 +184,7 @@ class Explorer {
     const place = `${kind}layer ${state.layer}, ${head}`;
     return {
       headTitle: `${place[0].toUpperCase()}${place.slice(1)}${names.length ? `: ${names.map(({ name }) => visible(name)).join(", ")}` : ""}`,
-      headNote: [attention.title, ...names.map(nameInWords)].join("; "),
+      headNote: [attention.title, ...names.map(nameInWords).map(visible)].join("; "),
     };
   }
 
@@ -233,9 +235,9 @@ class Explorer {
   /** Draws at once what is at hand, and otherwise as soon as it is unpacked. */
   show(before) {
     const needed = this.needed();
-    if (!needed.length) return Promise.resolve(this.drawAll(before));
+    if (!needed.length) return (this.shown = Promise.resolve(this.drawAll(before)));
     const wanted = this.state;
-    return Promise.all(needed).then(() => this.state === wanted && this.drawAll(before));
+    return (this.shown = Promise.all(needed).then(() => this.state === wanted && this.drawAll(before)));
   }
 
   /** The picture at once; what stands around it with the next frame, so that a held key is followed. */
@@ -317,6 +319,13 @@ class Explorer {
     this.small.reveal();
   }
 
+  /** The mean of the heads, and back to the head it came from. */
+  turnMean() {
+    const { head } = this.state;
+    if (head !== MEAN) this.headBefore = head;
+    return this.set({ head: head === MEAN ? (this.headBefore ?? 0) : MEAN });
+  }
+
   stepLayer(by) {
     const { layers } = this.attention;
     const index = Math.min(layers.length - 1, Math.max(0, layers.indexOf(this.state.layer) + by));
@@ -348,6 +357,11 @@ class Explorer {
 
   box() {
     return this.surface.box();
+  }
+
+  /** The ink of numbers on a shade of the scale. */
+  inkOn(shade) {
+    return inkOn(this.palette, shade);
   }
 
   /** What is shown, as the source of an SVG. */

@@ -1,6 +1,11 @@
 // Pictures, numbers and links of what is shown.
 
-import { CanvasPainter, SvgPainter } from "./painter.js";
+import { guessList } from "./guesses_view.js";
+import { fitted, isolated, visible } from "./labels.js";
+import { CanvasPainter, SvgPainter, measured } from "./painter.js";
+
+/** Which model this is. */
+export const headingOf = ({ name, title }) => (name ? `${name} - ${title}` : title);
 
 const SCALE = 2; // pixels of a PNG for each pixel of the page
 
@@ -11,29 +16,46 @@ function wholeBox(app) {
   return { width, height: whole, top: 0, bottom: whole };
 }
 
+const CAPTION = 26; // pixels under a picture, for the model and its text
+
+/** Under a picture that leaves the page: of which model it is, and of which text. */
+function caption(painter, app, box) {
+  const { contents, palette } = app;
+  const said = [headingOf(contents), contents.text && `“${contents.text}”`].filter(Boolean).join(" · ");
+  const shown = fitted(visible(said), box.width - 24, (part) => measured(part, 11));
+  painter.text(isolated(shown), 12, box.height + CAPTION / 2, { size: 11, colour: palette.soft });
+}
+
 export async function svgOf(app) {
+  await app.shown;
   const box = wholeBox(app);
-  const painter = new SvgPainter(box.width, box.height);
-  painter.rect(0, 0, box.width, box.height, app.palette.card);
+  const painter = new SvgPainter(box.width, box.height + CAPTION, visible(headingOf(app.contents)));
+  painter.rect(0, 0, box.width, box.height + CAPTION, app.palette.card);
   app.view.draw(painter, app.scene(), box);
+  caption(painter, app, box);
   return painter.finished();
 }
 
 export async function pngOf(app) {
+  await app.shown;
   const box = wholeBox(app);
-  const scale = Math.min(SCALE, 16000 / box.height); // taller ones no browser draws
-  const canvas = new OffscreenCanvas(Math.round(box.width * scale), Math.round(box.height * scale));
+  const height = box.height + CAPTION;
+  const scale = Math.min(SCALE, 16000 / height); // taller ones no browser draws
+  const canvas = new OffscreenCanvas(Math.round(box.width * scale), Math.round(height * scale));
   const context = canvas.getContext("2d");
   context.scale(scale, scale);
   context.fillStyle = app.palette.card;
-  context.fillRect(0, 0, box.width, box.height);
-  app.view.draw(new CanvasPainter(context, scale), app.scene(), box);
+  context.fillRect(0, 0, box.width, height);
+  const painter = new CanvasPainter(context, scale);
+  app.view.draw(painter, app.scene(), box);
+  caption(painter, app, box);
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-/** The chosen head as numbers, null where masked, with its tokens. */
+/** The chosen head as numbers, null where masked, with its tokens, and what the page says of the chosen cell. */
 export function numbersOf(app) {
-  const { attention, shownMatrix, contents } = app.scene();
+  const scene = app.scene();
+  const { attention, shownMatrix, contents } = scene;
   const { kind, layer, head, view } = app.state;
   const rows = Array.from({ length: shownMatrix.queries }, (_, query) =>
     Array.from(shownMatrix.row(query), (weight) =>
@@ -42,6 +64,7 @@ export function numbersOf(app) {
   );
   return {
     format: "glassformer-head-1",
+    model: contents.name,
     title: contents.title,
     text: contents.text,
     notes: contents.notes,
@@ -52,6 +75,16 @@ export function numbersOf(app) {
     queries: attention.queries,
     keys: attention.keys,
     weights: rows,
+    chosen: {
+      query: app.state.query,
+      key: app.state.key,
+      score_parts: scene.parts ?? null,
+      guesses: scene.guesses.map((entry) => ({
+        of: entry.guesses.title,
+        likeliest: guessList(scene, entry).map(({ label, share }) => ({ token: label, probability: share })),
+      })),
+    },
+    names: view === "flow" ? [] : scene.namesOf(layer, head),
   };
 }
 
@@ -89,16 +122,19 @@ const nameOf = ({ view, kind, layer, head }) =>
 export const EXPORTS = {
   svg: async (app) => download(`${nameOf(app.state)}.svg`, await svgOf(app), "image/svg+xml"),
   png: async (app) => download(`${nameOf(app.state)}.png`, await pngOf(app)),
-  json: async (app) =>
-    download(`${nameOf(app.state)}.json`, JSON.stringify(numbersOf(app)), "application/json"),
+  json: async (app) => {
+    await app.shown;
+    download(`${nameOf(app.state)}.json`, JSON.stringify(numbersOf(app)), "application/json");
+  },
   all: async (app) =>
     download("glassformer-explorer.json", JSON.stringify(await everythingOf(app)), "application/json"),
   link: async (app) => {
+    if (self !== top) return app.say("In a frame the page has no link of its own: open it in its own tab.");
     try {
       await navigator.clipboard.writeText(location.href);
-      app.say("The link is on the clipboard.");
+      return app.say("The link is on the clipboard.");
     } catch {
-      app.say("The link is in the address bar.");
+      return app.say("The link is in the address bar.");
     }
   },
 };

@@ -11,7 +11,8 @@ const GAP = 6;
 function layout(scene, width) {
   const { attention, compact } = scene;
   const columns = Math.max(...attention.heads.map((heads) => heads.length)) + 1;
-  const left = compact ? 30 : 56;
+  const widest = Math.max(...attention.layers.map((layer) => measured(`layer ${layer}`, 11, 700)));
+  const left = compact ? 30 : Math.ceil(widest) + 14;
   const gap = compact || width < 560 ? 3 : GAP;
   const named = !compact && scene.names.length > 0;
   const least = compact ? 14 : 20;

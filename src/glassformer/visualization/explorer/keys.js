@@ -1,7 +1,6 @@
 // Everything by keyboard: one table that is both what is done and what the help says.
 
 import { EXPORTS } from "./export.js";
-import { MEAN } from "./state.js";
 
 const step = (event) => (event.shiftKey ? 10 : 1);
 const zoomed = (app, factor) => app.set({ zoom: app.state.zoom * factor }, { follow: true });
@@ -53,7 +52,7 @@ const LETTERS = [
     keys: ["m"],
     shown: "m",
     what: "the mean of the layer's heads, and back",
-    run: (app) => app.set({ head: app.state.head === MEAN ? 0 : MEAN }),
+    run: (app) => app.turnMean(),
   },
   { keys: ["k"], shown: "k", what: "the next kind of attention", run: (app) => app.stepKind(1) },
   {
@@ -104,7 +103,8 @@ export function keysOf(app) {
 
 /** Does what a key stands for; false where it stands for nothing. */
 export function pressed(app, event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return false;
+  const typing = event.getModifierState?.("AltGraph"); // which some keyboards need for [ and ]
+  if (((event.ctrlKey || event.altKey) && !typing) || event.metaKey || event.defaultPrevented) return false;
   const inField = event.target.closest?.("input, select, textarea, dialog");
   const onPicture = event.target === app.stage;
   const cell = CELLS.find(({ keys }) => keys?.includes(event.key));

@@ -9,7 +9,7 @@ export function followCell(app) {
   const { attention, state, view } = app;
   if (view.layout && state.zoom > 1) {
     const scene = app.scene();
-    if (!(state.view === "flow" ? scene.flowMatrix : scene.matrix)) return;
+    if (!scene.ready) return;
     const { plot } = view.layout(scene, app.box());
     const { x, y, size } = view.cellRect(scene, app.box(), state.query, state.key);
     const inside =
@@ -28,6 +28,7 @@ export function pan(app, dx, dy) {
   const { state, view } = app;
   if (!view.layout || state.zoom <= 1) return false;
   const matrix = app.scene().shownMatrix;
+  if (!matrix) return true; // not unpacked yet
   const { cell } = view.layout(app.scene(), app.box());
   app.set({ x: state.x - dx / (cell * matrix.keys), y: state.y - dy / (cell * matrix.queries) });
   return true;
@@ -38,6 +39,7 @@ export function zoom(app, factor, point) {
   const { state, view } = app;
   if (!view.layout) return;
   const matrix = app.scene().shownMatrix;
+  if (!matrix) return;
   const { cell, plot } = view.layout(app.scene(), app.box());
   const closer = Math.min(64, Math.max(1, state.zoom * factor));
   const next = (cell * closer) / state.zoom;
@@ -53,14 +55,14 @@ export function zoom(app, factor, point) {
 /** Says beside the pointer what is under it. */
 export function hover(app, hit, event) {
   const { hint, attention } = app;
-  hint.hidden = !hit;
-  if (!hit) return;
   const matrix = app.scene().shownMatrix;
+  hint.hidden = !hit || !matrix;
+  if (hint.hidden) return;
   const weight = hit.query === undefined ? null : matrix.at(hit.query, hit.key);
   const names = hit.layer === undefined ? [] : app.scene().namesOf(hit.layer, hit.head).map(nameInWords);
   hint.textContent =
     weight === null
-      ? [`layer ${hit.layer}, ${hit.head === MEAN ? "mean" : `head ${hit.head}`}`, ...names].join(": ")
+      ? [`layer ${hit.layer}, ${hit.head === MEAN ? "mean" : `head ${hit.head}`}`, ...names.map(visible)].join(": ")
       : `${isolated(visible(attention.queries[hit.query]))} (${hit.query}) → ${isolated(visible(attention.keys[hit.key]))} (${hit.key}): ${weight === weight ? numeral(weight) : "masked"}`;
   const { width, height } = hint.getBoundingClientRect();
   hint.style.left = `${Math.max(4, Math.min(innerWidth - width - 8, event.clientX + 14))}px`;

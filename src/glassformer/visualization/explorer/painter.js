@@ -115,8 +115,8 @@ const escaped = (text) =>
 const short = (number) => Number(number.toFixed(2));
 
 export class SvgPainter {
-  constructor(width, height) {
-    Object.assign(this, { width, height, parts: [], clips: 0, ratio: 2 });
+  constructor(width, height, title = "") {
+    Object.assign(this, { width, height, title, parts: [], clips: 0, ratio: 2 });
   }
 
   rect(x, y, width, height, fill, { stroke, lineWidth = 1, radius = 0, alpha = 1 } = {}) {
@@ -170,7 +170,7 @@ export class SvgPainter {
     return (
       `<svg xmlns="http://www.w3.org/2000/svg" width="${short(this.width)}" height="${short(this.height)}" ` +
       `viewBox="0 0 ${short(this.width)} ${short(this.height)}" font-family="${escaped(FONT)}" ` +
-      `xml:space="preserve">\n${parts.join("\n")}\n</svg>\n`
+      `xml:space="preserve">\n<title>${escaped(this.title)}</title>\n${parts.join("\n")}\n</svg>\n`
     );
   }
 }

@@ -24,7 +24,9 @@ export function fillPanel(panel, scene, app) {
   parts.push(listSection(scene, app, "query"), listSection(scene, app, "key"));
   for (const entry of scene.guesses)
     if (entry.guesses.rows.length === 1) parts.push(guessesSection(scene, entry));
+  const at = [...panel.querySelectorAll("button")].indexOf(document.activeElement);
   panel.replaceChildren(...parts.filter(Boolean));
+  if (at >= 0) (panel.querySelectorAll("button")[at] ?? panel).focus({ preventScroll: true });
 }
 
 const section = (title, ...children) =>
@@ -63,9 +65,9 @@ function cellSection(scene) {
 function namesSection(scene) {
   const names = scene.namesOf(scene.state.layer, scene.state.head);
   if (!names.length) return null;
-  const items = names.map((name) => element("li", { textContent: nameInWords(name) }));
+  const items = names.map((name) => element("li", { textContent: visible(nameInWords(name)) }));
   const source = scene.contents.names_source;
-  const note = source ? [element("p", { className: "soft", textContent: source })] : [];
+  const note = source ? [element("p", { className: "soft", textContent: visible(source) })] : [];
   return section("What this head does", element("ul", {}, ...items), ...note);
 }
 

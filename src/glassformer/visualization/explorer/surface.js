@@ -48,7 +48,7 @@ export class Surface {
   draw() {
     const scene = this.scene();
     const view = this.view();
-    if (!scene?.matrix || !this.holder.clientWidth) return;
+    if (!scene?.ready || !this.holder.clientWidth) return;
     this.adapt(scene, view);
     const { clientWidth, clientHeight } = this.holder;
     let box = this.box();
@@ -105,7 +105,7 @@ export class Surface {
 
   hitAt(event) {
     const { x, y } = this.point(event);
-    return this.scene()?.matrix ? this.view().hit(this.scene(), this.box(), x, y) : null;
+    return this.scene()?.ready ? this.view().hit(this.scene(), this.box(), x, y) : null;
   }
 
   listen() {

@@ -140,7 +140,7 @@ class Live {
   changed() {
     this.disable({ "all-on": !this.switches.off.size }, this.switches.here);
     at("count").textContent = this.switches.off.size ? `${this.switches.off.size} off` : "";
-    this.look();
+    if (!this.going) this.look(); // else the next step asks with these switches
   }
 
   async explore() {
