@@ -26,7 +26,7 @@ from glassformer.data import documents
 from glassformer.data.packages import package_file
 from glassformer.training.checkpoints import best_of_run
 from glassformer.visualization import AttentionVisualizer
-from glassformer.visualization.explorer import Explorer
+from glassformer.visualization.explorer import Explorer, check_page_path
 from glassformer.visualization.report import Section, write_report
 
 WORDS = 60
@@ -112,6 +112,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/pretrained"), help="folder of the pages")
     parser.add_argument("--g2p", type=Path, default=Path("runs/g2p"), help="run of the g2p config, if any")
     options = parser.parse_args()
+    try:
+        check_page_path(options.output / "index.html")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     options.output.mkdir(parents=True, exist_ok=True)
     index = Section("The models")
     made = pages(options.g2p)
@@ -120,7 +124,7 @@ def main() -> None:
         size = len(explorer.html) / 1e6
         index.link(page.file, page.title, f"{page.about} {size:.1f} MB.")
         print(f"{options.output / page.file} ({size:.1f} MB)")
-    if len(made) == 3:
+    if not (options.g2p / "checkpoints").is_dir():
         print(f"no run in {options.g2p}: glassformer train --config g2p --run-folder {options.g2p}")
     path = write_report(
         options.output / "index.html",

@@ -6,10 +6,12 @@ playwright and a Chromium.
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 SIZE = (1280, 800)
@@ -23,10 +25,14 @@ def main(page_path: str, picture: str, state: str = "") -> None:
         )
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="light")
         page.goto(Path(page_path).resolve().as_uri() + (f"#{state}" if state else ""))
-        page.wait_for_timeout(2000)
-        page.screenshot(path=picture)
+        page.evaluate("window.glassformer.ready")
+        page.wait_for_timeout(200)  # what stands around the picture comes with the next frame
+        shot = page.screenshot()
         browser.close()
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
+    if not 3 <= len(sys.argv) <= 4:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

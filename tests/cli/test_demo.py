@@ -33,6 +33,7 @@ def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys):
     assert page.count("<iframe") == 1
     explorer = (folder / "explorer.html").read_text("utf-8")
     assert escape(explorer) in page
+    assert '<a class="page" href="explorer.html">' in page
     assert json.loads((folder / "named-heads.json").read_text())["format"] == "glassformer-heads-1"
     assert "before training" in page
     assert "held-out paragraphs" in page

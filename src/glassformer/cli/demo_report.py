@@ -134,21 +134,21 @@ def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
 
 def _explorer(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
     held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
-    chosen = draw(sentences(held_out), SENTENCES, 0)
+    chosen = draw(sentences(held_out), SENTENCES, 0) or [SENTENCE]
     settings = Settings(patterns=("tokens", "offsets", "copying"))
-    report = analyze_heads(model, chosen or [SENTENCE], settings)
+    report = analyze_heads(model, chosen, settings)
     report.save(folder / "named-heads.json")
     visualizer = AttentionVisualizer(model, NAME)
     return (
         Section("Look around yourself")
         .text(
-            f"A head has a name where it beats controls over {len(chosen):,} held-out sentences: the best "
-            "head of a model with random weights, a fixed offset, and shuffled labels."
+            f"A head has a name where it beats controls over {len(chosen):,} sentences that were not trained "
+            "on: the best head of a model with random weights, a fixed offset, and shuffled labels."
         )
         .figure(
             visualizer.plot_head_map(report, folder / "named-heads.png"), "The heads that have earned a name"
         )
-        .text(f"Every head, on one sentence. The same page alone is {folder / 'explorer.html'}.")
+        .link("explorer.html", "The explorer", "Every head, on one sentence; here in a frame, there alone.")
         .page(visualizer.explore(SENTENCE, folder / "explorer.html", heads_report=report))
     )
 

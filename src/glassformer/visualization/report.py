@@ -30,7 +30,9 @@ class Section:
 
     def link(self, href: str, label: str, about: str) -> Section:
         """A page beside this one, and what it shows."""
-        self.parts.append(f'<p><a href="{escape(href)}">{escape(label)}</a><br>{escape(about)}</p>')
+        self.parts.append(
+            f'<p><a class="page" href="{escape(href)}">{escape(label)}</a><br>{escape(about)}</p>'
+        )
         return self
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Section:
@@ -128,7 +130,8 @@ body { margin: 0; background: var(--paper); color: var(--ink);
 main { max-width: 72rem; margin: 0 auto; padding: clamp(1rem, 4vw, 4rem); }
 h1 { font-size: clamp(1.9rem, 5vw, 3rem); line-height: 1.1; margin: 0 0 .6rem; letter-spacing: -.02em; }
 h2 { font-size: 1.45rem; margin: 3.2rem 0 .8rem; padding-top: 1.2rem; border-top: 1px solid var(--line); }
-a { color: var(--accent); font-size: 1.2rem; }
+a { color: var(--accent); }
+a.page { font-size: 1.2rem; }
 p { max-width: 44rem; margin: .6rem 0 1rem; }
 header p { font-size: 1.15rem; color: var(--soft); }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .8rem;
