@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,20 @@ def test_recording(figures):
         assert rows["glassformer, all heads"]["added_over_maps"] >= 0.9  # the maps themselves are kept
         assert all(name in shown for name in rows)
     assert len(re.findall(r"goal at most 1\.\d+: (NOT )?reached", shown)) == 6
+
+
+def test_explorer(figures):
+    pytest.importorskip("playwright")
+    if not (shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("needs chromium")
+    found, shown = figures("explorer")
+    ours = found["tiny"]["rows"]["glassformer"]
+    assert 0 < ours["megabytes"] < 1
+    assert 0 < ours["drawn_seconds"] < 60
+    for what in ("next_head_ms", "next_layer_ms"):
+        middle, worst = ours[what]
+        assert 0 < middle <= worst
+    assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4
 
 
 def test_names_are_whole_however_wide_the_figures_are(monkeypatch, capsys):

