@@ -193,7 +193,7 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
         ("all heads, added memory / maps", every["added_over_maps"], 1.2),
     ]
     return [
-        f"{what}: {value:.2f}, goal at most {goal}: {'reached' if value <= goal else 'NOT reached'}"
+        f"{what}: {value:.3f}, goal at most {goal}: {'reached' if value <= goal else 'NOT reached'}"
         for what, value, goal in found
     ]
 

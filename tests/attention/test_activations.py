@@ -148,6 +148,21 @@ def test_rows_follow_the_beams_that_a_search_keeps():
         assert any(torch.allclose(row, own.streams[3][0], atol=1e-5) for row in seen.streams[3])
 
 
+def test_attention_by_itself_after_a_generation_begins_anew():
+    model = GPTModel(**SIZES, max_seq_len=20).eval()
+    with record_activations(model, 1) as seen:
+        model.generate([1, 2, 3], max_new_tokens=4)
+        model.blocks[1].attention(torch.randn(1, 5, 24))
+    assert seen.heads[1].shape == (1, 4, 5, 6)
+
+
+def test_a_block_that_is_given_its_stream_by_name_is_seen():
+    model, x = GPTModel(**SIZES, positions="none"), torch.randn(1, 5, 24)
+    with record_activations(model, 1) as seen:
+        model.blocks[1](x=x)
+    assert torch.equal(seen.streams[1], x)
+
+
 def test_what_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="layer 7 does not exist: layers are 0 to 2"):
         with record_activations(GPTModel(**SIZES), [7]):

@@ -149,6 +149,49 @@ def test_recording_leaves_the_compiler_as_it_was():
     torch.compiler.reset()
 
 
+@pytest.mark.parametrize("before", ["default", "eager_on_recompile"])
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_blocks_may_end_in_another_order_than_they_began(before):
+    taken = []
+    torch.compiler.reset()
+    ids, model = torch.arange(5)[None], build("learned").eval()
+
+    @torch.compile(backend=lambda graph, inputs: taken.append(graph) or graph.forward)
+    def run(ids):
+        return model(ids) * 2
+
+    run(ids)
+    with torch.compiler.set_stance(before):
+        with ExitStack() as first, ExitStack() as second:
+            first.enter_context(record_attention(model, 0))
+            maps = []
+            second.enter_context(record_attention(model, 1, callback=maps.append))
+            first.close()
+            run(ids)
+            assert [part.layer for part in maps] == [1]
+        compiled_before = len(taken)
+        run(torch.arange(7)[None])  # another shape: compiled anew, where the stance lets it
+        assert (len(taken) > compiled_before) == (before == "default")
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_a_block_within_what_is_compiled_says_to_open_it_outside():
+    torch.compiler.reset()
+    model = build("learned").eval()
+
+    @torch.compile(backend="eager")
+    def run(ids):
+        with record_attention(model) as recording:
+            model(ids)
+        return recording[0]
+
+    with pytest.raises(RuntimeError, match="open the block outside"):
+        run(torch.arange(5)[None])
+    assert not any(block.attention.kernel._forward_hooks for block in model.blocks)
+    torch.compiler.reset()
+
+
 def test_what_compile_returns_is_no_model():
     with pytest.raises(TypeError, match="_orig_mod"), record_attention(torch.compile(build("learned"))):
         pass
@@ -410,7 +453,7 @@ def test_a_callback_takes_the_maps_and_nothing_is_kept():
 def test_what_was_not_recorded_says_why():
     with record_attention(build("learned"), [1]) as recording:
         pass
-    with pytest.raises(KeyError, match="no forward pass has run"):
+    with pytest.raises(KeyError, match="no forward pass of the model itself has run"):
         recording[1]
     with pytest.raises(KeyError, match="layer 0 is not watched: 1"):
         recording[0]

@@ -82,6 +82,18 @@ def test_explorer(figures):
     assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4
 
 
+def test_a_goal_is_reached_up_to_its_figure_and_not_above(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    recording = importlib.import_module("recording")
+    one, every = {"times_plain": {"median": 1.051}}, {"times_plain": {"median": 1.25}, "added_over_maps": 1.2}
+    said = recording.verdicts({"rows": {recording.ONE_LAYER: one, recording.ALL_HEADS: every}})
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "1.051, goal at most 1.05: NOT reached",
+        "1.250, goal at most 1.25: reached",
+        "1.200, goal at most 1.2: reached",
+    ]
+
+
 def test_names_are_whole_however_wide_the_figures_are(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     training_step = importlib.import_module("training_step")

@@ -27,7 +27,7 @@ class Activations:
     """What the last forward pass left; one that goes on with a cache adds its rows to those before."""
 
     def __init__(self) -> None:
-        self._rows = Rows(_select, _below_each_other)
+        self._rows: Rows[tuple[str, int], Tensor] = Rows(_select, _below_each_other)
 
     @property
     def streams(self) -> dict[int, Tensor]:
@@ -51,8 +51,8 @@ class Activations:
         return self._all("heads")
 
     def _all(self, what: str) -> dict[int, Tensor]:
-        keys: list[Any] = [key for key in self._rows if key[0] == what]  # type: ignore[index]
-        return {layer: self._rows.get((what, layer)) for _, layer in keys}  # type: ignore[misc]
+        found = {layer: self._rows.get((name, layer)) for name, layer in self._rows if name == what}
+        return {layer: tensor for layer, tensor in found.items() if tensor is not None}
 
 
 @contextmanager
@@ -91,6 +91,7 @@ def record_activations(
         ValueError: a layer, head, query or kind that does not exist, or a model with several kinds and none
             given.
         TypeError: a model without attentions, or what ``torch.compile`` made of one.
+        RuntimeError: a block that is opened within what is compiled.
 
     """
     _, attentions = choose_kind(model, kind)
@@ -101,14 +102,14 @@ def record_activations(
         for layer in layers:
             attention, block = attentions[layer], holder_of(model, attentions[layer])
             sizes = (attention.num_heads, attention.d_head)
-            watcher = _Watcher(activations, layer, sizes, heads, queries, dtype, device, callback)
+            last = layer == len(attentions) - 1
+            watcher = _Watcher(activations, layer, last, sizes, heads, queries, dtype, device, callback)
             handles.append(block.register_forward_pre_hook(watcher.enter, with_kwargs=True))
             handles.append(attention.out_proj.register_forward_pre_hook(watcher.mix))
             reader: nn.Module | None = getattr(block, "reads_middle", None)
             if reader is not None:
                 handles.append(reader.register_forward_pre_hook(watcher.between))
-            if layer == len(attentions) - 1:
-                handles.append(block.register_forward_hook(watcher.leave))
+            handles.append(block.register_forward_hook(watcher.leave))
         yield activations
 
 
@@ -118,6 +119,7 @@ class _Watcher:
 
     activations: Activations
     layer: int
+    last: bool
     sizes: tuple[int, int]  # heads, d_head
     numbers: Sequence[int] | None
     queries: Sequence[int] | None
@@ -125,6 +127,7 @@ class _Watcher:
     device: torch.device | str | None
     callback: Callback | None
     run: Pass = AT_ONCE
+    """Of the block which is running."""
 
     def enter(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.run = Pass.with_cache(kwargs.get("cache"))
@@ -138,7 +141,9 @@ class _Watcher:
         self._keep("middle", self.layer, args[0])
 
     def leave(self, block: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        self._keep("streams", self.layer + 1, output)
+        if self.last:
+            self._keep("streams", self.layer + 1, output)
+        self.run = AT_ONCE
 
     def _keep(self, what: str, layer: int, tensor: Tensor) -> None:
         """A tensor ``(..., seq, width)``, of which the queries are kept."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
@@ -15,7 +16,40 @@ from torch.utils.hooks import RemovableHandle
 if TYPE_CHECKING:
     from glassformer.contracts import Cache
 
+Key = TypeVar("Key", bound=Hashable)
 Part = TypeVar("Part")
+
+
+class _AsWritten:
+    """While any block is open, what was compiled runs as it was written; the last to end restores the stance.
+
+    There is one for the process, as the compiler's stance is: blocks may end in another order than they
+    began, in threads too.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._before = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            try:
+                stance = torch.compiler.set_stance("force_eager")
+            except RuntimeError as error:
+                raise RuntimeError(
+                    "no hook can be set within what is compiled: open the block outside, around the call"
+                ) from error
+            if not self._open:
+                self._before.push(stance)
+            self._open += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                self._before.close()
+
+
+_as_written = _AsWritten()
 
 
 @contextmanager
@@ -23,12 +57,16 @@ def hooks() -> Iterator[list[RemovableHandle]]:
     """A list for the handles of hooks, which are removed at the end, also after an exception.
 
     What was compiled before, a model or a function that calls one, calls no hook that came later. Inside it
-    runs as it was written; afterwards it is compiled as before.
+    runs as it was written, in the whole process; afterwards it is compiled as before.
+
+    Raises:
+        RuntimeError: entered within what is compiled, where no hook can be set.
+
     """
     handles: list[RemovableHandle] = []
     nothing_is_compiled = "torch._dynamo" not in sys.modules  # the import takes a second
     try:
-        with nullcontext() if nothing_is_compiled else torch.compiler.set_stance("force_eager"):
+        with nullcontext() if nothing_is_compiled else _as_written:
             yield handles
     finally:
         for handle in handles:
@@ -73,7 +111,7 @@ AT_ONCE = Pass()
 """One that goes on from nothing."""
 
 
-class Rows(Generic[Part]):
+class Rows(Generic[Key, Part]):
     """What the last pass left, by key, together with the passes that it goes on from.
 
     Args:
@@ -86,9 +124,9 @@ class Rows(Generic[Part]):
         self, select: Callable[[Part, Tensor], Part], join: Callable[[Sequence[Part]], Part]
     ) -> None:
         self._select, self._join = select, join
-        self._parts: dict[Hashable, list[Part]] = {}
+        self._parts: dict[Key, list[Part]] = {}
 
-    def add(self, key: Hashable, run: Pass, part: Part | None) -> None:
+    def add(self, key: Key, run: Pass, part: Part | None) -> None:
         """Take in what a pass left; None where it has no row that is asked for."""
         parts = self._parts.setdefault(key, [])
         if run.first == 0:
@@ -98,13 +136,13 @@ class Rows(Generic[Part]):
         if part is not None:
             parts.append(part)
 
-    def get(self, key: Hashable) -> Part | None:
+    def get(self, key: Key) -> Part | None:
         """All rows of a key, if there are any."""
         parts = self._parts.get(key, [])
         if len(parts) > 1:
             parts[:] = [self._join(parts)]
         return parts[0] if parts else None
 
-    def __iter__(self) -> Iterator[Hashable]:
+    def __iter__(self) -> Iterator[Key]:
         """The keys of which there are rows."""
         return iter([key for key, parts in self._parts.items() if parts])

@@ -38,7 +38,7 @@ class Recording(Mapping[int, Tensor]):
     def __init__(self, layers: Sequence[int]) -> None:
         self.layers = list(layers)
         """Those that are watched."""
-        self._maps = Rows(AttentionMap.select, joined)
+        self._maps: Rows[int, AttentionMap] = Rows(AttentionMap.select, joined)
 
     def map(self, layer: int) -> AttentionMap:
         """All there is of a layer.
@@ -71,8 +71,9 @@ class Recording(Mapping[int, Tensor]):
         if layer not in self.layers:
             return f"layer {layer} is not watched: {', '.join(map(str, self.layers)) or 'none'}"
         return (
-            f"nothing of layer {layer} is kept: no forward pass has run inside the block, none has reached "
-            "the queries that were asked for, or a callback took the maps"
+            f"nothing of layer {layer} is kept: no forward pass of the model itself has run inside the block "
+            "(what was exported is another program), none has reached the queries that were asked for, or a "
+            "callback took the maps"
         )
 
 
@@ -94,7 +95,8 @@ def record_attention(
     q, k, mask and bias that the kernel was given, in float32 at least, and before dropout. Logits, loss and
     gradients are bit-equal. Nothing stays on the model, also after an exception; blocks may be nested. What
     gradient checkpointing computes again in the backward pass is not recorded again. What was compiled runs
-    as it was written inside the block, for compiled code calls no hooks.
+    as it was written inside the block, for compiled code calls no hooks; what was exported is another program
+    and is not seen.
 
     Args:
         model: one whose ``attentions()`` names the attention modules of each layer, by kind.
@@ -102,7 +104,8 @@ def record_attention(
         heads: numbers of the heads to keep, in this order, or one; default all.
         kind: of attention; may be left out where the model has only one.
         queries: slots of the queries to keep, in this order: columns of the batch, padding included. Default
-            all. With a cache, slots count from its beginning, and those not reached yet are waited for.
+            all. With a cache, slots count from its beginning, those not reached yet are waited for, and the
+            rows of each pass come below those of the passes before.
         dtype: what the weights are kept in. Default: as computed, float32 or float64.
         device: where they are kept. Default: where the model is.
         callback: takes each map as soon as it is there; then the recording itself keeps nothing, so that a
@@ -115,6 +118,7 @@ def record_attention(
         ValueError: a layer, head, query or kind that does not exist, or a model with several kinds and none
             given.
         TypeError: a model without attentions, or what ``torch.compile`` made of one.
+        RuntimeError: a block that is opened within what is compiled.
 
     """
     kind, attentions = choose_kind(model, kind)
