@@ -59,11 +59,12 @@ def test_names_and_numbers_of_one_cell_do_not_overlap():
 
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (30, 9), (2, 2)])
 def test_caption_and_legend_keep_clear_of_each_other(layers, heads):
-    figure = draw_head_map(report(layers, heads, num_cut=12, cut_to=64))
+    title = "a model of a long name: GPT, 4 layers x 4 heads"
+    figure = draw_head_map(report(layers, heads, num_cut=12, cut_to=64), title=title)
     figure.draw_without_rendering()
     (title,) = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
     said = " ".join(figure.get_suptitle().split())
-    assert said.startswith("GPT: what each head does")
+    assert said.startswith("a model of a long name: GPT, 4 layers x 4 heads: what each head does")
     assert "1,234 texts (12 of them cut to 64 tokens)" in said
     assert "one model with random weights (seed 7)" in said
     assert "exceed every control by 0.1" in said

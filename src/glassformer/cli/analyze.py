@@ -178,7 +178,8 @@ def draw_tree(
         console.print(f"no clusters: {error}", markup=False, soft_wrap=True)
         return
     if isinstance(distances, str) or isinstance(control, str):
-        console.print(f"no clusters: {distances}", markup=False, soft_wrap=True)
+        reason = distances if isinstance(distances, str) else control
+        console.print(f"no clusters: {reason}", markup=False, soft_wrap=True)
         return
     if len(distances.heads) < 3:
         console.print(f"no clusters of {len(distances.heads)} heads")

@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def _explorer(model: TransformerModel, data: DataConfig, folder: Path) -> Sectio
     held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
     chosen = draw(sentences(held_out), SENTENCES, 0) or [SENTENCE]
     settings = Settings(patterns=("tokens", "offsets", "copying"))
-    report = analyze_heads(model, chosen, settings)
+    report = replace(analyze_heads(model, chosen, settings), model=f"{NAME} over {len(chosen):,} sentences")
     report.save(folder / "named-heads.json")
     visualizer = AttentionVisualizer(model, NAME)
     return (

@@ -55,7 +55,8 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     rows, columns = 1 + max(layer for layer, _ in heads), 1 + max(head for _, head in heads)
     width = max(columns * CELL[0], 3.2) + LEGEND
     room = int((width - LEGEND) * 72 / 5)
-    caption = [line for said in _caption(report) for line in textwrap.wrap(said, room)]
+    said = [f"{title or report.model}: what each head does", *_caption(report)]
+    caption = [line for part in said for line in textwrap.wrap(part, room)]
     height = max(rows * CELL[1], 0.17 * (len(order) + 2)) + 0.9 + 0.15 * len(caption)
     with style():
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -68,8 +69,7 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         _add_legend(figure, common, colours, len(heads) - len(main))
-        heading = f"{title or report.model}: what each head does"
-        figure.suptitle("\n".join([heading, *caption]), fontsize=9, x=0.01, ha="left")
+        figure.suptitle("\n".join(caption), fontsize=9, x=0.01, ha="left")
     return figure
 
 

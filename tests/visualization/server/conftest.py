@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -153,28 +151,6 @@ def _served(model, **options):
     assert not thread.is_alive()
 
 
-def _missing(what):
-    """Without what a test needs it is skipped; where everything has to be there, it fails."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        _missing("needs the package playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        _missing("needs chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def _rows(page):
     """Token and shown percentages of each row."""
     return page.evaluate(
@@ -266,8 +242,3 @@ def rows():
 @pytest.fixture
 def until():
     return _until
-
-
-@pytest.fixture
-def missing():
-    return _missing

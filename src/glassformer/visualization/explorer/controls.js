@@ -1,29 +1,27 @@
 // The page around the picture: title, tabs, choices, buttons, help.
 
-import { visible } from "./labels.js";
-import { EXPORTS, headingOf } from "./export.js";
-import { keysOf } from "./keys.js";
-import { element } from "./panel.js";
 import { MEAN } from "./state.js";
+import { element } from "./panel.js";
+import { EXPORTS, hasLink, modelInWords } from "./export.js";
+import { keysOf } from "./keys.js";
+import { kindsOf, stepHead, stepLayer } from "./moving.js";
 
 const button = (text, label, onclick) =>
   element("button", { type: "button", textContent: text, "aria-label": label, title: label, onclick });
 
 export function buildHeader(app) {
   const { text, notes } = app.contents;
-  const said = element("p", {
-    className: "text",
-    dir: "auto",
-    title: visible(text),
-    textContent: visible(text),
-  });
-  const list = notes.length
-    ? [element("p", { className: "notes", textContent: notes.map(visible).join("; ") })]
-    : [];
+  const list = notes.length ? [element("p", { className: "notes", textContent: notes.join("; ") })] : [];
+  const words = [
+    element("h1", { textContent: modelInWords(app.contents) }),
+    element("p", { className: "text", dir: "auto", textContent: text }),
+    ...list,
+    wholeText(app.contents),
+  ];
   return element(
     "header",
     {},
-    element("div", { className: "words" }, element("h1", { textContent: visible(headingOf(app.contents)) }), said, ...list),
+    element("div", { className: "words" }, ...words),
     element(
       "div",
       { className: "actions", role: "group", "aria-label": "Save and settings" },
@@ -31,10 +29,25 @@ export function buildHeader(app) {
       button("PNG", "Save the view as PNG (p)", () => EXPORTS.png(app)),
       button("JSON", "Save the chosen head's numbers as JSON (j)", () => EXPORTS.json(app)),
       button("All data", "Save all data of the page as JSON (Shift + j)", () => EXPORTS.all(app)),
-      button("Link", "Copy a link to this view (l)", () => EXPORTS.link(app)),
+      ...(hasLink() ? [button("Link", "Copy a link to this view (l)", () => EXPORTS.link(app))] : []),
       button("◐", "Light or dark (t)", () => app.turnTheme()),
       button("?", "Keys and help (?)", () => app.help()),
     ),
+  );
+}
+
+/** Everything that was read, token by token, to be unfolded. */
+function wholeText({ attention }) {
+  const lists = new Map(
+    attention.flatMap(({ queries, keys }) => [queries, keys]).map((list) => [list.join(" "), list]),
+  );
+  const tokens = [...lists.keys()].map((list) => element("p", { dir: "auto", textContent: list }));
+  const counts = [...lists.values()].map((list) => list.length).join(" and ");
+  return element(
+    "details",
+    { className: "whole" },
+    element("summary", { textContent: `All ${counts} tokens` }),
+    ...tokens,
   );
 }
 
@@ -52,9 +65,10 @@ export function buildTabs(app) {
   );
   const list = element("div", { className: "tabs", role: "tablist", "aria-label": "Views" }, ...tabs);
   list.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!by) return;
-    const next = (app.views.indexOf(app.view) + by + tabs.length) % tabs.length;
+    const here = app.views.indexOf(app.view);
+    const to = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: -1 }[event.key];
+    if (to === undefined) return;
+    const next = (to + tabs.length) % tabs.length;
     app.set({ view: app.views[next].name });
     tabs[next].focus();
     event.preventDefault();
@@ -68,8 +82,8 @@ export class Controls {
     this.app = app;
     const number = (name) => (event) => app.set({ [name]: Number(event.target.value) });
     this.kind = this.select("Attention", (event) => app.set({ kind: event.target.value }));
-    this.layer = this.select("Layer", number("layer"), (by) => app.stepLayer(by));
-    this.head = this.select("Head", number("head"), (by) => app.stepHead(by));
+    this.layer = this.select("Layer", number("layer"), (by) => stepLayer(app, by));
+    this.head = this.select("Head", number("head"), (by) => stepHead(app, by));
     this.flow = this.select("Method", number("flow"));
     this.top = this.select("Colours up to", (event) => app.set({ top: event.target.value }));
     this.threshold = element("input", {
@@ -130,11 +144,11 @@ export class Controls {
     const { state, contents, attention, namesOf } = scene;
     const layerHeads = attention.heads[attention.layers.indexOf(state.layer)];
     const headLabel = (head) =>
-      [String(head), ...namesOf(state.layer, head).map((name) => visible(name.name))].join(" · ");
+      [String(head), ...namesOf(state.layer, head).map(({ name }) => name)].join(" · ");
     choices(
       this.kind.select,
-      contents.attention.map(({ kind }) => [kind, kind]),
-      state.kind,
+      kindsOf(this.app).map((kind) => [kind, kind]),
+      scene.kind,
     );
     choices(
       this.layer.select,
@@ -162,13 +176,13 @@ export class Controls {
     this.threshold.value = state.threshold;
     this.thresholdValue.textContent = ` ${state.threshold.toFixed(2)}`;
     this.only.checked = Boolean(state.only);
-    const used = usedBy(state.view, contents);
+    const used = usedBy(state.view, kindsOf(this.app).length);
     for (const [name, field] of Object.entries(this.fields)) field.hidden = !used.includes(name);
   }
 }
 
-function usedBy(view, contents) {
-  const kind = contents.attention.length > 1 ? ["kind"] : [];
+function usedBy(view, kinds) {
+  const kind = kinds > 1 ? ["kind"] : [];
   const own =
     { map: ["top", "zoom"], lines: ["threshold", "only"], flow: ["flow", "top", "zoom"] }[view] ?? [];
   return view === "flow" || view === "guesses"

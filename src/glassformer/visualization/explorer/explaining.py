@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import compress
 from typing import Any
@@ -32,8 +33,8 @@ ALL_CELLS = 320
 """Where a head has no more cells than this, all of them are split into parts."""
 HEAVIEST = 3
 """Else so many of the heaviest cells of each query, or fewer, ..."""
-MOST_CELLS = 120_000
-"""... so that all heads together have no more than this, as long as each query keeps one."""
+MOST_CELLS = 15_000
+"""... so that all heads together have no more than this, of a long text of every second query, third, ..."""
 PARTS = ("content", "position", "bias")
 """Of a score; those that are zero in the whole model are left out."""
 AFFORDABLE = 100_000_000
@@ -143,14 +144,14 @@ def affordable(model: TransformerModel, attention: Sequence[Attention]) -> bool:
 
 def _decomposition(model: TransformerModel, example: Any, item: Attention) -> Decomposition:
     cells: dict[str, dict[str, list[float]]] = {}
-    heads_in_all = sum(map(len, item.heads))
-    count = min(HEAVIEST, max(1, MOST_CELLS // (heads_in_all * len(item.queries))))
+    rows = sum(map(len, item.heads)) * len(item.queries)
+    count, every = min(HEAVIEST, max(1, MOST_CELLS // rows)), math.ceil(rows / MOST_CELLS)
     whole, used = True, np.zeros(len(PARTS), dtype=np.bool_)
     for layer, heads, packed in zip(item.layers, item.heads, item.maps, strict=True):
         split = score_parts(model, example, layer, item.kind)
         parts = torch.stack([split.content, split.position, split.bias], dim=-1).cpu().numpy()
         for place, (head, codes) in enumerate(zip(heads, unpack(packed), strict=True)):
-            queries, keys = _chosen_cells(codes, count)
+            queries, keys = _chosen_cells(codes, count, every)
             whole = whole and len(queries) == (codes != MASKED).sum()
             chosen = parts[place, queries, keys].round(3)
             used |= chosen.any(0)
@@ -161,18 +162,22 @@ def _decomposition(model: TransformerModel, example: Any, item: Attention) -> De
         head: {name: [*compress(row, used)] for name, row in some.items()} for head, some in cells.items()
     }
     heaviest = "heaviest cell" if count == 1 else f"{count} heaviest cells"
-    note = "" if whole else f"In the file: the {heaviest} of each row"
+    which = "each row" if every == 1 else f"one row in {every}"
+    note = "" if whole else f"In the file: the {heaviest} of {which}"
     return Decomposition(item.kind, [*compress(PARTS, used)], pack_json(kept), note)
 
 
-def _chosen_cells(codes: npt.NDArray[np.uint8], count: int) -> tuple[npt.NDArray[np.intp], ...]:
-    """Queries and keys: of all that is not masked, or where there is much, the heaviest of each query."""
+def _chosen_cells(codes: npt.NDArray[np.uint8], count: int, every: int) -> tuple[npt.NDArray[np.intp], ...]:
+    """Queries and keys: of all that is not masked, or where there is much, the heaviest of some queries.
+
+    The last query is one of them: at it a page opens.
+    """
     seen = codes != MASKED
     if seen.sum() > ALL_CELLS:
         heaviest = np.argsort(np.where(seen, -codes.astype(np.int16), 1), axis=1, kind="stable")[:, :count]
-        rows = np.arange(len(codes))[:, None]
+        rows = np.arange(len(codes))[::-every, None]
         some = np.zeros_like(seen)
-        some[rows, heaviest] = seen[rows, heaviest]
+        some[rows, heaviest[rows[:, 0]]] = seen[rows, heaviest[rows[:, 0]]]
         seen = some
     return np.nonzero(seen)
 

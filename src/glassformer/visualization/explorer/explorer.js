@@ -1,17 +1,19 @@
 // The explorer: one page with every head of a model. Opens from its own file and asks the network for nothing.
 
-import { numeral, visible } from "./labels.js";
+import { readable } from "./labels.js";
 import { PageSource, Store } from "./data.js";
 import { inkOn, paletteOf } from "./colours.js";
-import { MEAN, fromHash, startState, toHash, valid } from "./state.js";
-import { headsView, nameInWords } from "./heads_view.js";
-import { flowView, mapView } from "./map_view.js";
+import { fromHash, shownKind, startState, toHash, valid } from "./state.js";
+import { headsView, overviewWidths } from "./heads_view.js";
+import { mapView } from "./map_view.js";
+import { flowView } from "./flow_view.js";
 import { linesView } from "./lines_view.js";
 import { imageView, loadedImages } from "./image_view.js";
 import { guessesView } from "./guesses_view.js";
-import { scoreView } from "./score_view.js";
+import { nearestCell, scoreView } from "./score_view.js";
+import { guessesOf, sceneOf } from "./scene.js";
 import { element, fillPanel } from "./panel.js";
-import { headingOf, svgOf } from "./export.js";
+import { modelInWords, svgOf } from "./export.js";
 import { pressed } from "./keys.js";
 import { followCell, hover, pan, zoom } from "./moving.js";
 import { Controls, buildHeader, buildHelp, buildTabs } from "./controls.js";
@@ -24,7 +26,7 @@ class Explorer {
   /** source: has contents(), bytes(packed) and json(packed); a page that is served may bring its own. */
   constructor(root, source) {
     this.root = root;
-    this.contents = source.contents();
+    this.contents = readable(source.contents());
     this.store = new Store(source, this.contents);
     this.views = VIEWS.filter((view) => view.available(this.contents));
     this.start = { ...startState(this.contents), view: this.contents.picture ? "image" : "map" };
@@ -44,19 +46,23 @@ class Explorer {
     this.timings.complete = performance.now();
   }
 
-  /** A state in which everything exists, the view too; attention through all layers is of one kind only. */
+  /** A state in which everything exists, the view too. */
   checked(state) {
     const view = this.views.some(({ name }) => name === state.view) ? state.view : this.start.view;
-    const flow = this.contents.flows[valid(state, this.contents).flow];
-    return valid({ ...state, view, kind: view === "flow" ? flow.kind : state.kind }, this.contents);
+    return valid({ ...state, view }, this.contents);
   }
 
   get view() {
     return this.views.find(({ name }) => name === this.state.view);
   }
 
+  /** Of attention, as it is shown; a view that is of one kind only does not change what was chosen. */
+  get kind() {
+    return shownKind(this.state, this.contents);
+  }
+
   get attention() {
-    return this.contents.attention.find(({ kind }) => kind === this.state.kind);
+    return this.contents.attention.find(({ kind }) => kind === this.kind);
   }
 
   // ---- the page
@@ -66,11 +72,7 @@ class Explorer {
     this.controls = new Controls(this);
     this.tabs = buildTabs(this);
     this.stage = element("div", { className: "stage", tabIndex: 0, role: "application" });
-    this.overview = element("div", {
-      className: "overview",
-      role: "img",
-      "aria-label": "Small maps of all heads: a click chooses one",
-    });
+    this.overview = element("div", { className: "overview", tabIndex: 0, role: "application" });
     this.panel = element("aside", {
       className: "panel",
       "aria-label": "The chosen cell, its row and its column",
@@ -101,8 +103,9 @@ class Explorer {
       scene: () => this.scene(true),
       chosen: (hit) => this.set(hit),
       hovered: (hit, event) => hover(this, hit, event),
+      snug: true,
     });
-    document.title = `${visible(headingOf(contents))} - glassformer`;
+    document.title = `${modelInWords(contents)} - glassformer`;
   }
 
   /** Colours for the page and the pictures, from one place. */
@@ -124,76 +127,8 @@ class Explorer {
 
   // ---- what is shown
 
-  /** Everything that a view needs to draw; undefined parts are not loaded, or not in the file. */
   scene(compact = false) {
-    const { contents, state, attention, palette, store } = this;
-    const layer = attention.layers.indexOf(state.layer);
-    const maps = store.known(attention.maps[layer]);
-    const matrix =
-      maps && (state.head === MEAN ? maps.mean() : maps.matrix(attention.heads[layer].indexOf(state.head)));
-    const flow = contents.flows[state.flow];
-    const flowMatrix = flow && store.known(flow.map)?.matrix(0);
-    const shownMatrix = state.view === "flow" ? flowMatrix : matrix;
-    const namesOf = (number, head) =>
-      contents.names.filter(
-        (name) => name.kind === state.kind && name.layer === number && name.head === head,
-      );
-    const decomposition = contents.decompositions.find(({ kind }) => kind === state.kind);
-    const cells = decomposition && store.known(decomposition)?.[`${state.layer}.${state.head}`];
-    return {
-      contents,
-      state,
-      attention,
-      palette,
-      compact,
-      maps,
-      matrix,
-      flow,
-      flowMatrix,
-      namesOf,
-      decomposition,
-      names: contents.names.filter(({ kind }) => kind === state.kind),
-      shownMatrix,
-      ready: compact || Boolean(shownMatrix),
-      cells,
-      thumbnails: attention.thumbnails.map((packed) => store.known(packed)),
-      parts: cells?.[`${state.query}.${state.key}`],
-      guesses: this.guesses().filter(({ values }) => values),
-      picture: contents.picture,
-      image: this.image,
-      greyImage: this.greyImage,
-      ...this.wordsFor(namesOf(state.layer, state.head)),
-      cellInWords: (shown) => this.cellInWords(shown),
-    };
-  }
-
-  guesses() {
-    return this.contents.guesses
-      .filter(({ kinds }) => kinds.includes(this.state.kind))
-      .map((guesses) => ({
-        guesses,
-        values: this.store.known(guesses),
-        truths: guesses.truth && this.store.known(guesses.truth),
-      }));
-  }
-
-  wordsFor(names) {
-    const { state, contents, attention } = this;
-    const kind = contents.attention.length > 1 ? `${state.kind}, ` : "";
-    const head = state.head === MEAN ? "mean of all heads" : `head ${state.head}`;
-    const place = `${kind}layer ${state.layer}, ${head}`;
-    return {
-      headTitle: `${place[0].toUpperCase()}${place.slice(1)}${names.length ? `: ${names.map(({ name }) => visible(name)).join(", ")}` : ""}`,
-      headNote: [attention.title, ...names.map(nameInWords).map(visible)].join("; "),
-    };
-  }
-
-  cellInWords(matrix) {
-    const { attention, state } = this;
-    const weight = matrix.at(state.query, state.key);
-    const value = weight === weight ? numeral(weight) : "masked";
-    const name = (labels, index) => `${visible(labels[index])} (${index})`;
-    return `${name(attention.queries, state.query)} looks at ${name(attention.keys, state.key)}: ${value}`;
+    return sceneOf(this, compact);
   }
 
   /** Change what is shown. Resolves when it is drawn. */
@@ -219,11 +154,11 @@ class Explorer {
     const { contents, state, attention } = this;
     const maps = [attention.maps[attention.layers.indexOf(state.layer)]];
     if (state.view === "flow") maps.push(contents.flows[state.flow].map);
-    const here = this.guesses().map(({ guesses }) => guesses);
+    const here = guessesOf(this).map(({ guesses }) => guesses);
     const json = [
       ...here,
       ...here.map(({ truth }) => truth).filter(Boolean),
-      ...contents.decompositions.filter(({ kind }) => kind === state.kind),
+      ...contents.decompositions.filter(({ kind }) => kind === this.kind),
     ];
     const missing = (packed) => !this.store.known(packed);
     return [
@@ -242,6 +177,7 @@ class Explorer {
 
   /** The picture at once; what stands around it with the next frame, so that a held key is followed. */
   drawAll(before) {
+    this.toStoredCell();
     if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
     this.root.dataset.view = this.state.view;
     this.surface.draw();
@@ -255,7 +191,19 @@ class Explorer {
     );
   }
 
+  /** Scores are in the file for some cells: one of them is chosen where scores are shown. */
+  toStoredCell() {
+    const { view, state } = this;
+    const { cells, parts } = view === scoreView ? this.scene() : {};
+    if (!cells || parts) return;
+    this.state = { ...state, ...nearestCell(cells, state) };
+    this.writeHash();
+  }
+
   drawAround(scene) {
+    const [least, most] = overviewWidths(this.scene(true));
+    this.root.style.setProperty("--least", `${Math.ceil(least)}px`);
+    this.root.style.setProperty("--most", `${Math.ceil(most)}px`);
     this.controls.show(scene);
     for (const tab of this.tabs.children) {
       const chosen = tab.id === `tab-${this.state.view}`;
@@ -272,6 +220,7 @@ class Explorer {
     clearTimeout(this.saying);
     const words = this.view.describe(scene);
     this.stage.setAttribute("aria-label", `${this.view.title}. ${words}`);
+    this.overview.setAttribute("aria-label", `All heads, small. The arrows choose: ${scene.headTitle}`);
     this.saying = setTimeout(() => (this.spoken.textContent = words), SAID_AFTER);
   }
 
@@ -298,8 +247,8 @@ class Explorer {
 
   // ---- what a person does
 
-  move(across, down) {
-    this.view.move(this, across, down);
+  move(across, down, view = this.view) {
+    view.move(this, across, down);
     this.surface.reveal();
     this.small.reveal();
   }
@@ -309,39 +258,6 @@ class Explorer {
     const opens =
       this.state.view === "heads" && hit.layer === this.state.layer && hit.head === this.state.head;
     this.set(opens ? { ...hit, view: "map" } : hit); // a second click opens the head
-  }
-
-  stepHead(by) {
-    const { layers, heads } = this.attention;
-    const here = [...heads[layers.indexOf(this.state.layer)], MEAN];
-    const index = here.indexOf(this.state.head);
-    this.set({ head: here[(index + by + here.length) % here.length] });
-    this.small.reveal();
-  }
-
-  /** The mean of the heads, and back to the head it came from. */
-  turnMean() {
-    const { head } = this.state;
-    if (head !== MEAN) this.headBefore = head;
-    return this.set({ head: head === MEAN ? (this.headBefore ?? 0) : MEAN });
-  }
-
-  stepLayer(by) {
-    const { layers } = this.attention;
-    const index = Math.min(layers.length - 1, Math.max(0, layers.indexOf(this.state.layer) + by));
-    this.set({ layer: layers[index] });
-    this.small.reveal();
-  }
-
-  stepKind(by) {
-    const kinds = this.contents.attention.map(({ kind }) => kind);
-    this.set({ kind: kinds[(kinds.indexOf(this.state.kind) + by) % kinds.length] });
-  }
-
-  stepFlow() {
-    const count = this.contents.flows.length;
-    if (count)
-      this.set({ view: "flow", flow: (this.state.flow + (this.state.view === "flow" ? 1 : 0)) % count });
   }
 
   turnTheme() {

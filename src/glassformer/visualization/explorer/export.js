@@ -1,67 +1,75 @@
 // Pictures, numbers and links of what is shown.
 
+import { isolated } from "./labels.js";
+import { CanvasPainter, SvgPainter } from "./painter.js";
+import { wrapped } from "./heading.js";
+import { toHash } from "./state.js";
 import { guessList } from "./guesses_view.js";
-import { fitted, isolated, visible } from "./labels.js";
-import { CanvasPainter, SvgPainter, measured } from "./painter.js";
+import { element } from "./panel.js";
+
+const SCALE = 2; // pixels of a PNG for each pixel of the picture
+const WIDTH = 1200; // of every picture, however wide the window is
+const HEIGHT = 900; // of those that fit themselves to a height
+const CAPTION = { size: 11, line: 15, most: 3 };
 
 /** Which model this is. */
-export const headingOf = ({ name, title }) => (name ? `${name} - ${title}` : title);
+export const modelInWords = ({ name, title }) => (name ? `${name} - ${title}` : title);
 
-const SCALE = 2; // pixels of a PNG for each pixel of the page
-
-/** The whole view, also what is scrolled out of sight. */
-function wholeBox(app) {
-  const { width, height } = app.box();
-  const whole = app.view.height(app.scene(), width, height);
-  return { width, height: whole, top: 0, bottom: whole };
+/** The whole view, also what is scrolled out of sight, and under it of which model and text it is. */
+function wholeOf(app) {
+  const { view, contents } = app;
+  const scene = app.scene();
+  const width = Math.max(WIDTH, view.leastWidth?.(scene) ?? 0);
+  const wanted = view.natural?.(scene, { width, top: 0, height: 0 }) ?? HEIGHT;
+  const box = { width, top: 0, height: Math.min(HEIGHT, wanted) };
+  box.height = Math.max(box.height, view.height(scene, box));
+  box.bottom = box.height;
+  const said = [modelInWords(contents), contents.text, ...contents.notes].filter(Boolean).join(" · ");
+  const caption = wrapped(said, width - 24, CAPTION.size, CAPTION.most);
+  return { scene, box, caption, height: box.height + 14 + caption.length * CAPTION.line };
 }
 
-const CAPTION = 26; // pixels under a picture, for the model and its text
-
-/** Under a picture that leaves the page: of which model it is, and of which text. */
-function caption(painter, app, box) {
-  const { contents, palette } = app;
-  const said = [headingOf(contents), contents.text && `“${contents.text}”`].filter(Boolean).join(" · ");
-  const shown = fitted(visible(said), box.width - 24, (part) => measured(part, 11));
-  painter.text(isolated(shown), 12, box.height + CAPTION / 2, { size: 11, colour: palette.soft });
+function drawWhole(painter, app, { scene, box, caption, height }) {
+  painter.rect(0, 0, box.width, height, app.palette.card);
+  app.view.draw(painter, scene, box);
+  caption.forEach((line, index) =>
+    painter.text(isolated(line), 12, box.height + CAPTION.line * (index + 0.5), {
+      size: CAPTION.size,
+      colour: app.palette.soft,
+    }),
+  );
 }
 
 export async function svgOf(app) {
   await app.shown;
-  const box = wholeBox(app);
-  const painter = new SvgPainter(box.width, box.height + CAPTION, visible(headingOf(app.contents)));
-  painter.rect(0, 0, box.width, box.height + CAPTION, app.palette.card);
-  app.view.draw(painter, app.scene(), box);
-  caption(painter, app, box);
+  const whole = wholeOf(app);
+  const painter = new SvgPainter(whole.box.width, whole.height, modelInWords(app.contents));
+  drawWhole(painter, app, whole);
   return painter.finished();
 }
 
 export async function pngOf(app) {
   await app.shown;
-  const box = wholeBox(app);
-  const height = box.height + CAPTION;
-  const scale = Math.min(SCALE, 16000 / height); // taller ones no browser draws
-  const canvas = new OffscreenCanvas(Math.round(box.width * scale), Math.round(height * scale));
+  const whole = wholeOf(app);
+  const { width } = whole.box;
+  const scale = Math.min(SCALE, 16000 / whole.height); // taller ones no browser draws
+  const canvas = new OffscreenCanvas(Math.round(width * scale), Math.round(whole.height * scale));
   const context = canvas.getContext("2d");
   context.scale(scale, scale);
-  context.fillStyle = app.palette.card;
-  context.fillRect(0, 0, box.width, height);
-  const painter = new CanvasPainter(context, scale);
-  app.view.draw(painter, app.scene(), box);
-  caption(painter, app, box);
+  drawWhole(new CanvasPainter(context, scale), app, whole);
   return canvas.convertToBlob({ type: "image/png" });
 }
 
 /** The chosen head as numbers, null where masked, with its tokens, and what the page says of the chosen cell. */
 export function numbersOf(app) {
-  const scene = app.scene();
-  const { attention, shownMatrix, contents } = scene;
-  const { kind, layer, head, view } = app.state;
-  const rows = Array.from({ length: shownMatrix.queries }, (_, query) =>
-    Array.from(shownMatrix.row(query), (weight) =>
-      weight === weight ? Number(weight.toPrecision(5)) : null,
-    ),
+  const { shownMatrix, ...scene } = app.scene();
+  const { layer, head, view, query, key } = app.state;
+  const contents = app.store.source.contents(); // texts as they are, not as they are shown
+  const attention = contents.attention.find(({ kind }) => kind === scene.kind);
+  const rows = Array.from({ length: shownMatrix.queries }, (_, row) =>
+    Array.from(shownMatrix.row(row), (weight) => (weight === weight ? Number(weight.toPrecision(5)) : null)),
   );
+  const flow = contents.flows[app.state.flow];
   return {
     format: "glassformer-head-1",
     model: contents.name,
@@ -69,24 +77,40 @@ export function numbersOf(app) {
     text: contents.text,
     notes: contents.notes,
     view,
-    kind,
-    ...(view === "flow" ? { flow: app.scene().flow.name } : { layer, head: head < 0 ? "mean" : head }),
+    kind: scene.kind,
+    ...(view === "flow"
+      ? {
+          flow: flow.name,
+          flow_note: flow.note,
+          faithfulness: flow.faithfulness,
+          low: flow.low,
+          high: flow.high,
+        }
+      : { layer, head: head < 0 ? "mean" : head }),
     error: `each weight w is within sqrt(w) / ${contents.levels} + 4e-6`,
     queries: attention.queries,
     keys: attention.keys,
     weights: rows,
     chosen: {
-      query: app.state.query,
-      key: app.state.key,
-      score_parts: scene.parts ?? null,
-      guesses: scene.guesses.map((entry) => ({
-        of: entry.guesses.title,
-        likeliest: guessList(scene, entry).map(({ label, share }) => ({ token: label, probability: share })),
-      })),
+      query,
+      key,
+      score_parts: partsOf(scene),
+      guesses: scene.guesses.map((entry) => allOf(scene, entry)),
     },
     names: view === "flow" ? [] : scene.namesOf(layer, head),
   };
 }
+
+const partsOf = ({ parts, decomposition }) =>
+  parts ? Object.fromEntries(decomposition.parts.map((name, index) => [name, parts[index]])) : null;
+
+const allOf = (scene, entry) => ({
+  of: entry.guesses.title,
+  rows: entry.guesses.rows.map((name, row) => ({
+    name,
+    likeliest: guessList(scene, entry, row).map(({ label, share }) => ({ token: label, probability: share })),
+  })),
+});
 
 /** Everything on the page, packed as it is there. */
 export async function everythingOf(app) {
@@ -100,7 +124,7 @@ export async function everythingOf(app) {
   const how =
     "data: base64 of deflated (zlib) bytes. Maps: one byte a weight, map by map, key by key, and for each key its " +
     "queries (in a triangle only those from the key on); weight = (byte / levels)^2, 255 = masked. Others: JSON.";
-  return { how_to_unpack: how, ...put(app.contents) };
+  return { how_to_unpack: how, ...put(app.store.source.contents()) };
 }
 
 export function download(name, content, type) {
@@ -114,27 +138,53 @@ export function download(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-const nameOf = ({ view, kind, layer, head }) =>
-  view === "flow"
-    ? `glassformer-${view}`
-    : `glassformer-${view}-${kind}-layer${layer}-${head < 0 ? "mean" : `head${head}`}`;
+function nameOf({ kind, state: { view, layer, head, query } }) {
+  if (view === "flow") return `glassformer-${view}`;
+  if (view === "guesses") return `glassformer-${view}-${kind}-token${query}`;
+  return `glassformer-${view}-${kind}-layer${layer}-${head < 0 ? "mean" : `head${head}`}`;
+}
+
+/** Whether the page has an address: a frame of a notebook has none. */
+export const hasLink = () => location.protocol !== "about:";
+
+function linkOf(app) {
+  const link = new URL(location.href);
+  link.hash = toHash(app.state, app.start);
+  return link.href;
+}
+
+/** The link to be copied by hand, where the page may not write to the clipboard. */
+function showLink(app, link) {
+  const field = element("input", { readOnly: true, value: link, "aria-label": "Link to this view" });
+  const close = element("form", { method: "dialog" }, element("button", { textContent: "Close" }));
+  const dialog = element("dialog", { className: "link", "aria-label": "Link to this view" }, field, close);
+  dialog.addEventListener("close", () => dialog.remove());
+  app.root.append(dialog);
+  dialog.showModal();
+  field.select();
+}
+
+async function copyLink(app) {
+  if (!hasLink()) return app.say("In a notebook the page has no link of its own: open it as a file.");
+  const link = linkOf(app);
+  const allowed = document.featurePolicy?.allowsFeature("clipboard-write") ?? true; // asking logs an error
+  try {
+    if (!allowed) throw new Error("not allowed");
+    await navigator.clipboard.writeText(link);
+    return app.say("The link is on the clipboard.");
+  } catch {
+    return showLink(app, link);
+  }
+}
 
 export const EXPORTS = {
-  svg: async (app) => download(`${nameOf(app.state)}.svg`, await svgOf(app), "image/svg+xml"),
-  png: async (app) => download(`${nameOf(app.state)}.png`, await pngOf(app)),
+  svg: async (app) => download(`${nameOf(app)}.svg`, await svgOf(app), "image/svg+xml"),
+  png: async (app) => download(`${nameOf(app)}.png`, await pngOf(app)),
   json: async (app) => {
     await app.shown;
-    download(`${nameOf(app.state)}.json`, JSON.stringify(numbersOf(app)), "application/json");
+    download(`${nameOf(app)}.json`, JSON.stringify(numbersOf(app)), "application/json");
   },
   all: async (app) =>
     download("glassformer-explorer.json", JSON.stringify(await everythingOf(app)), "application/json"),
-  link: async (app) => {
-    if (self !== top) return app.say("In a frame the page has no link of its own: open it in its own tab.");
-    try {
-      await navigator.clipboard.writeText(location.href);
-      return app.say("The link is on the clipboard.");
-    } catch {
-      return app.say("The link is in the address bar.");
-    }
-  },
+  link: copyLink,
 };

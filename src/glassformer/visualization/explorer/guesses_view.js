@@ -1,74 +1,95 @@
 // What the model expects at the chosen token: the likeliest tokens at its end, and after each layer.
 
-import { fitted, isolated, percent, visible } from "./labels.js";
+import { fitted, isolated, likelihood } from "./labels.js";
 import { inkOn, shade } from "./colours.js";
-import { heading, measured, wrapped } from "./painter.js";
+import { measured } from "./painter.js";
+import { drawHeading, headingOf, wrapped } from "./heading.js";
+import { drawStrip, stripOf, tokenAt } from "./token_strip.js";
 
-const TOP = 66;
 const BAR = 24;
 const ROW = 23;
 
-const isLens = (guesses) => guesses.rows.length > 1;
-const heightOf = (entry) => (isLens(entry.guesses) ? 56 + entry.guesses.rows.length * ROW : 64 + 10 * BAR);
+const isLens = ({ guesses }) => guesses.rows.length > 1;
+const isWhole = ({ values }) => values.length === 1;
 
-/** Side by side where there is room. */
-function places(scene, width) {
-  const beside = width >= 900 && scene.guesses.length > 1;
-  let y = TOP;
-  return scene.guesses.map((entry, index) => {
-    const bars = Math.min(430, width * 0.4);
-    const place = beside
-      ? { x: index ? bars + 36 : 12, y: TOP, width: index ? width - bars - 48 : bars }
-      : { x: 12, y, width: width - 24 };
-    y += heightOf(entry) + 20;
-    return { ...place, entry };
+/** Of the bars, or of the lens: lines under the title, and how high all is. */
+function sized(scene, entry, width) {
+  const note = isLens(entry) ? entry.guesses.note : truthInWords(scene, entry) || entry.guesses.note;
+  const notes = note ? wrapped(note, width, 11.5, 3) : [];
+  const rows = isLens(entry) ? entry.guesses.rows.length * ROW : guessList(scene, entry).length * BAR;
+  return { notes, first: 20 + 14 * notes.length, height: 20 + 14 * notes.length + rows };
+}
+
+/** The heading, the tokens to choose from, and under them the guesses, side by side where there is room. */
+function layout(scene, box) {
+  const { attention, state, guesses } = scene;
+  const heading = headingOf(box, words(scene));
+  const whole = guesses.every(isWhole);
+  const strip = whole
+    ? null
+    : stripOf(attention.queries, state.query, 12, heading.height + 6, box.width - 24);
+  const top = heading.height + 24 + (strip ? strip.height : 0);
+  const beside = box.width >= 900 && guesses.length > 1;
+  const bars = Math.min(560, box.width * 0.4);
+  let y = top;
+  const places = guesses.map((entry, index) => {
+    const x = beside && index ? bars + 36 : 12;
+    const width = beside ? (index ? box.width - bars - 48 : bars - 12) : box.width - 24;
+    const place = { x, y: beside ? top : y, width, entry, ...sized(scene, entry, width) };
+    y += place.height + 28;
+    return place;
   });
+  return { heading, strip, places, height: Math.max(...places.map((place) => place.y + place.height)) + 16 };
+}
+
+function words(scene) {
+  const { state, attention, guesses, picture } = scene;
+  if (guesses.every(isWhole))
+    return [`Of the whole ${picture ? "image" : "text"}`, "probabilities of the model"];
+  const title = `At “${attention.queries[state.query]}”, token ${state.query}`;
+  return [
+    title,
+    `probabilities of the model, for the token chosen here${picture ? "" : ": a click or the arrows choose another"}`,
+  ];
 }
 
 export const guessesView = {
   name: "guesses",
   title: "Predictions",
   about: "What the model expects at the chosen token, and how the guess grows from layer to layer.",
-  scrolls: true,
   available: (contents) => contents.guesses.length > 0,
-  height: (scene, width) =>
-    Math.max(TOP, ...places(scene, width).map((place) => place.y + heightOf(place.entry))) + 12,
+  height: (scene, box) => layout(scene, box).height,
 
   draw(painter, scene, box) {
-    const { palette, state, attention } = scene;
-    const token = visible(attention.queries[state.query]);
-    const title = `At “${token}”, token ${state.query}`;
-    heading(
-      painter,
-      palette,
-      box,
-      title,
-      scene.guesses.length
-        ? "probabilities of the model"
-        : `predictions stand at the tokens of other attention: choose ${scene.contents.guesses[0].kinds.join(" or ")}`,
-    );
-    for (const place of places(scene, box.width)) {
-      if (isLens(place.entry.guesses)) drawLens(painter, scene, place);
-      else drawBars(painter, scene, place);
-    }
+    const { heading, strip, places } = layout(scene, box);
+    for (const place of places) (isLens(place.entry) ? drawLens : drawBars)(painter, scene, place);
+    if (strip) drawStrip(painter, scene.palette, strip, scene.state.query);
+    drawHeading(painter, scene.palette, box, heading);
   },
 
-  hit: () => null,
+  hit(scene, box, x, y) {
+    const { strip } = layout(scene, box);
+    const token = strip && tokenAt(strip, x, y);
+    return token === null ? null : { query: token, key: scene.state.key };
+  },
+
   move(app, across, down) {
     app.set({ query: app.state.query + across + down });
   },
-  describe: (scene) => scene.guesses.map((entry) => guessInWords(scene, entry)).join(" "),
+
+  describe: (scene) =>
+    `${words(scene)[0]}. ${scene.guesses.map((entry) => guessInWords(scene, entry)).join(" ")}`,
 };
 
 const rowsAt = (scene, { guesses, values }) =>
-  values[values.length === 1 ? 0 : scene.state.query] ?? guesses.rows.map(() => []);
+  values[isWhole({ values }) ? 0 : scene.state.query] ?? guesses.rows.map(() => []);
 
 /** "token" and its probability, from the flat list [token, probability, token, ...]. */
 export function guessList(scene, entry, row = 0) {
   const flat = rowsAt(scene, entry)[row] ?? [];
   const list = [];
   for (let i = 0; i < flat.length; i += 2)
-    list.push({ label: visible(entry.guesses.tokens[flat[i]]), share: flat[i + 1] });
+    list.push({ label: entry.guesses.tokens[flat[i]], share: flat[i + 1] });
   return list;
 }
 
@@ -77,53 +98,50 @@ export function truthInWords(scene, { guesses, truths }) {
   if (!truth) return "";
   const [token, share, rank] = truth;
   const place = rank === 1 ? "its first guess" : `guess number ${rank.toLocaleString("en")}`;
-  return `There stands “${visible(guesses.tokens[token])}”: ${percent(share)}, ${place}.`;
+  return `There stands “${guesses.tokens[token]}”: ${likelihood(share)}, ${place}.`;
 }
 
 function guessInWords(scene, entry) {
   const best = guessList(scene, entry, entry.guesses.rows.length - 1).slice(0, 3);
-  return `${entry.guesses.title}: ${best.map(({ label, share }) => `${label} ${percent(share)}`).join(", ")}. ${truthInWords(scene, entry)}`;
+  return `${entry.guesses.title}: ${best.map(({ label, share }) => `${label} ${likelihood(share)}`).join(", ")}. ${truthInWords(scene, entry)}`;
 }
 
-function drawNote(painter, palette, note, x, y, width) {
-  wrapped(note, width, 11.5, 2).forEach((line, index) =>
+/** The title of guesses, and under it what there is to know of them. */
+function drawWords(painter, palette, title, { x, y, width, notes }) {
+  const style = { size: 13, weight: 650 };
+  const text = fitted(title, width, (t) => measured(t, style.size, style.weight));
+  painter.text(isolated(text), x, y, { ...style, colour: palette.ink });
+  notes.forEach((line, index) =>
     painter.text(isolated(line), x, y + 18 + 14 * index, { size: 11.5, colour: palette.soft }),
   );
 }
 
-function drawBars(painter, scene, { x, y, width, entry }) {
+function drawBars(painter, scene, place) {
   const { palette } = scene;
-  const text = (t, size, weight = 400) => fitted(t, width, (s) => measured(s, size, weight));
-  painter.text(text(`The likeliest for ${entry.guesses.title}`, 13, 650), x, y, {
-    size: 13,
-    weight: 650,
-    colour: palette.ink,
-  });
-  const note = truthInWords(scene, entry) || entry.guesses.note;
-  drawNote(painter, palette, note, x, y, width);
+  const { x, y, width, entry, first } = place;
+  drawWords(painter, palette, `The likeliest for ${entry.guesses.title}`, place);
   const list = guessList(scene, entry);
   const names = Math.min(width * 0.45, Math.max(30, ...list.map(({ label }) => measured(label, 13)))) + 8;
-  const room = width - names - 52;
+  const room = width - names - 64;
   list.forEach(({ label, share }, index) => {
-    const middle = y + (note ? 56 : 28) + index * BAR;
+    const middle = y + first + (index + 0.5) * BAR;
     const name = isolated(fitted(label, names - 8, (t) => measured(t, 13)));
     painter.text(name, x + names - 8, middle, { size: 13, align: "right", colour: palette.ink });
     painter.rect(x + names, middle - 8, room, 16, palette.wash, { radius: 3 });
     painter.rect(x + names, middle - 8, Math.max(1, room * share), 16, palette.accent, { radius: 3 });
-    painter.text(percent(share), x + width, middle, { size: 12, align: "right", colour: palette.soft });
+    painter.text(likelihood(share), x + width, middle, { size: 12, align: "right", colour: palette.soft });
   });
 }
 
 /** A row for each layer, the last at the bottom: the stream is read from top to bottom. */
-function drawLens(painter, scene, { x, y, width, entry }) {
+function drawLens(painter, scene, place) {
   const { palette } = scene;
+  const { x, y, width, entry, first } = place;
   const { guesses } = entry;
-  const text = (t, size, weight = 400) => fitted(t, width, (s) => measured(s, size, weight));
-  painter.text(text(guesses.title, 13, 650), x, y, { size: 13, weight: 650, colour: palette.ink });
-  drawNote(painter, palette, guesses.note, x, y, width);
+  drawWords(painter, palette, guesses.title, place);
   const names = Math.min(width * 0.3, Math.max(...guesses.rows.map((row) => measured(row, 11.5)))) + 10;
   guesses.rows.forEach((name, row) => {
-    const top = y + 48 + row * ROW;
+    const top = y + first + row * ROW;
     const label = fitted(name, names - 8, (t) => measured(t, 11.5));
     painter.text(label, x, top + ROW / 2 - 1, { size: 11.5, colour: palette.soft });
     const list = guessList(scene, entry, row);
@@ -138,7 +156,7 @@ function drawGuess(painter, palette, x, y, width, label, share) {
   const index = shade(share, 1);
   const colour = inkOn(palette, index);
   painter.rect(x, y, width, ROW - 3, palette.css[index], { radius: 3, stroke: palette.line });
-  const number = percent(share);
+  const number = likelihood(share);
   const beside = width > 74 ? measured(number, 10) + 10 : 0;
   painter.text(
     isolated(fitted(label, width - beside - 8, (t) => measured(t, 12))),

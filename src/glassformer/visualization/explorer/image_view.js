@@ -1,21 +1,25 @@
 // Attention over an image: what the chosen token looks at, large, and the same for every head of the layer.
 
-import { fitted, numeral, percent, visible } from "./labels.js";
-import { heading, measured } from "./painter.js";
+import { fitted, numeral, percent } from "./labels.js";
+import { measured } from "./painter.js";
+import { drawHeading, headingOf } from "./heading.js";
 import { MEAN } from "./state.js";
 
-const TOP = 68;
-
-function layout(scene, width) {
+function layout(scene, box) {
   const { picture, attention, state } = scene;
+  const { width } = box;
+  const heading = headingOf(box, words(scene));
+  const top = heading.height + 12;
   const heads = attention.heads[attention.layers.indexOf(state.layer)].length + 1;
   const ratio = picture.height / picture.width;
   const side = Math.floor(Math.max(120, Math.min(480, (width - 36) / 2)));
   const small = Math.max(84, Math.min(150, Math.floor((width - 24) / Math.min(heads, 8)) - 10));
   const columns = Math.max(1, Math.floor((width - 14) / (small + 10)));
-  const under = TOP + side * ratio + 58;
+  const under = top + side * ratio + 58;
   const line = small * ratio + 26;
   return {
+    heading,
+    top,
     side,
     small,
     ratio,
@@ -27,31 +31,33 @@ function layout(scene, width) {
   };
 }
 
+function words({ picture, state, attention, matrix, headTitle }) {
+  const row = matrix.row(state.query);
+  const share = row.subarray(picture.first).reduce((sum, weight) => sum + (weight || 0), 0);
+  const looking = `where “${attention.queries[state.query]}” looks`;
+  return [headTitle, `${looking}: ${percent(share)} on the patches, the rest on other tokens`];
+}
+
 export const imageView = {
   name: "image",
   title: "Image",
   about: "What the chosen patch, or the class token, looks at in the image.",
-  scrolls: true,
-  keepsCell: true,
   available: (contents) => Boolean(contents.picture),
-  height: (scene, width) => layout(scene, width).height,
+  height: (scene, box) => layout(scene, box).height,
 
   draw(painter, scene, box) {
-    const { palette, picture, state, attention } = scene;
-    const place = layout(scene, box.width);
-    const looking = visible(attention.queries[state.query]);
+    const { palette, picture, state } = scene;
+    const place = layout(scene, box);
+    const { top } = place;
     const row = scene.matrix.row(state.query);
-    const share = row.subarray(picture.first).reduce((sum, weight) => sum + (weight || 0), 0);
     const fit = (text, size, weight) => fitted(text, box.width - 24, (t) => measured(t, size, weight));
-    const note = `where “${looking}” looks: ${percent(share)} on the patches, the rest on other tokens`;
-    heading(painter, palette, box, scene.headTitle, note);
     const tall = place.side * place.ratio;
-    drawImage(painter, scene, 12, TOP, place.side, tall, null);
-    drawImage(painter, scene, 24 + place.side, TOP, place.side, tall, row);
+    drawImage(painter, scene, 12, top, place.side, tall, null);
+    drawImage(painter, scene, 24 + place.side, top, place.side, tall, row);
     drawPatch(painter, scene, 12, place, state.query - picture.first);
     drawPatch(painter, scene, 24 + place.side, place, state.key - picture.first);
-    painter.text("the image", 12, TOP + tall + 12, { size: 11, colour: palette.soft });
-    drawLegend(painter, scene, 24 + place.side, TOP + tall + 12, place.side, largestOf(row, picture.first));
+    painter.text("the image", 12, top + tall + 12, { size: 11, colour: palette.soft });
+    drawLegend(painter, scene, 24 + place.side, top + tall + 12, place.side, largestOf(row, picture.first));
     painter.text(
       fit(`Heads of layer ${state.layer}, each up to its largest`, 12.5, 650),
       12,
@@ -59,18 +65,19 @@ export const imageView = {
       { size: 12.5, weight: 650, colour: palette.ink },
     );
     drawHeads(painter, scene, box, place);
+    drawHeading(painter, palette, box, place.heading);
   },
 
   hit(scene, box, x, y) {
     const { picture, attention, state } = scene;
-    const place = layout(scene, box.width);
+    const place = layout(scene, box);
     const tall = place.side * place.ratio;
     for (const [left, what] of [
       [12, "query"],
       [24 + place.side, "key"],
     ]) {
       const column = Math.floor(((x - left) / place.side) * picture.columns);
-      const row = Math.floor(((y - TOP) / tall) * picture.rows);
+      const row = Math.floor(((y - place.top) / tall) * picture.rows);
       if (column >= 0 && column < picture.columns && row >= 0 && row < picture.rows) {
         const token = picture.first + row * picture.columns + column;
         return { query: state.query, key: state.key, [what]: token };
@@ -93,7 +100,7 @@ export const imageView = {
       app.set({ query: Math.max(0, picture.first + to) < picture.first ? 0 : picture.first + to });
   },
 
-  describe: (scene) => `${scene.headTitle}, over the image. ${scene.cellInWords(scene.matrix)}`,
+  describe: (scene) => `${scene.headTitle}, over the image. ${scene.cellInWords()}`,
 };
 
 /** The image; with weights, darkened where nothing looks and tinted where something does. */
@@ -145,11 +152,11 @@ function drawPatch(painter, scene, x, place, patch) {
   const width = place.side / picture.columns;
   const height = (place.side * place.ratio) / picture.rows;
   const [row, column] = [Math.floor(patch / picture.columns), patch % picture.columns];
-  painter.rect(x + column * width, TOP + row * height, width, height, null, {
+  painter.rect(x + column * width, place.top + row * height, width, height, null, {
     stroke: "#ffffff",
     lineWidth: 4,
   });
-  painter.rect(x + column * width, TOP + row * height, width, height, null, {
+  painter.rect(x + column * width, place.top + row * height, width, height, null, {
     stroke: palette.mark,
     lineWidth: 2,
   });

@@ -1,6 +1,8 @@
 // Everything by keyboard: one table that is both what is done and what the help says.
 
+import { headsView } from "./heads_view.js";
 import { EXPORTS } from "./export.js";
+import { stepFlow, stepHead, stepKind, stepLayer, turnMean } from "./moving.js";
 
 const step = (event) => (event.shiftKey ? 10 : 1);
 const zoomed = (app, factor) => app.set({ zoom: app.state.zoom * factor }, { follow: true });
@@ -9,57 +11,57 @@ const CELLS = [
   {
     keys: ["ArrowLeft"],
     shown: "← →",
-    what: "the key before, or after (in the grid: the head)",
-    run: (app, e) => app.move(-step(e), 0),
+    what: "the key before, or after (the head, the token, the patch, where there are no keys)",
+    run: (app, e, view) => app.move(-step(e), 0, view),
   },
-  { keys: ["ArrowRight"], run: (app, e) => app.move(step(e), 0) },
+  { keys: ["ArrowRight"], run: (app, e, view) => app.move(step(e), 0, view) },
   {
     keys: ["ArrowUp"],
     shown: "↑ ↓",
     what: "the query before, or after (in the grid: the layer)",
-    run: (app, e) => app.move(0, -step(e)),
+    run: (app, e, view) => app.move(0, -step(e), view),
   },
-  { keys: ["ArrowDown"], run: (app, e) => app.move(0, step(e)) },
+  { keys: ["ArrowDown"], run: (app, e, view) => app.move(0, step(e), view) },
   { shown: "Shift + arrow", what: "ten at once" },
   {
     keys: ["Home"],
     shown: "Home End",
-    what: "the first, or last, key",
-    run: (app) => app.set({ key: 0 }, { follow: true }),
+    what: "the first, or last, that ← and → go to",
+    run: (app, e, view) => app.move(-Infinity, 0, view),
   },
-  { keys: ["End"], run: (app) => app.set({ key: Infinity }, { follow: true }) },
+  { keys: ["End"], run: (app, e, view) => app.move(Infinity, 0, view) },
   {
     keys: ["PageUp"],
     shown: "Page ↑ ↓",
-    what: "the first, or last, query",
-    run: (app) => app.set({ query: 0 }, { follow: true }),
+    what: "the first, or last, that ↑ and ↓ go to",
+    run: (app, e, view) => app.move(0, -Infinity, view),
   },
-  { keys: ["PageDown"], run: (app) => app.set({ query: Infinity }, { follow: true }) },
+  { keys: ["PageDown"], run: (app, e, view) => app.move(0, Infinity, view) },
   {
     keys: ["Enter"],
     shown: "Enter",
     what: "from the grid to the head's heat map",
-    run: (app) => app.state.view === "heads" && app.set({ view: "map" }),
+    run: (app, e, view) => view === headsView && app.set({ view: "map" }),
   },
 ];
 
 const LETTERS = [
-  { keys: ["["], shown: "[ ]", what: "the head before, or after", run: (app) => app.stepHead(-1) },
-  { keys: ["]"], run: (app) => app.stepHead(1) },
-  { keys: ["{", ","], shown: ", .", what: "the layer before, or after", run: (app) => app.stepLayer(-1) },
-  { keys: ["}", "."], run: (app) => app.stepLayer(1) },
+  { keys: ["["], shown: "[ ]", what: "the head before, or after", run: (app) => stepHead(app, -1) },
+  { keys: ["]"], run: (app) => stepHead(app, 1) },
+  { keys: ["{", ","], shown: ", .", what: "the layer before, or after", run: (app) => stepLayer(app, -1) },
+  { keys: ["}", "."], run: (app) => stepLayer(app, 1) },
   {
     keys: ["m"],
     shown: "m",
     what: "the mean of the layer's heads, and back",
-    run: (app) => app.turnMean(),
+    run: (app) => turnMean(app),
   },
-  { keys: ["k"], shown: "k", what: "the next kind of attention", run: (app) => app.stepKind(1) },
+  { keys: ["k"], shown: "k", what: "the next kind of attention", run: (app) => stepKind(app, 1) },
   {
     keys: ["r"],
     shown: "r",
     what: "the next way through all layers (rollout)",
-    run: (app) => app.stepFlow(),
+    run: (app) => stepFlow(app),
   },
   {
     keys: ["c"],
@@ -106,9 +108,13 @@ export function pressed(app, event) {
   const typing = event.getModifierState?.("AltGraph"); // which some keyboards need for [ and ]
   if (((event.ctrlKey || event.altKey) && !typing) || event.metaKey || event.defaultPrevented) return false;
   const inField = event.target.closest?.("input, select, textarea, dialog");
-  const onPicture = event.target === app.stage;
+  const pictures = new Map([
+    [app.stage, app.view],
+    [app.overview, headsView],
+  ]);
+  const picture = pictures.get(event.target);
   const cell = CELLS.find(({ keys }) => keys?.includes(event.key));
-  if (cell) return onPicture && done(cell.run(app, event));
+  if (cell) return picture !== undefined && done(cell.run?.(app, event, picture));
   if (inField || !app.state.keys) return false; // single letters can be switched off
   const number = Number(event.key);
   if (number >= 1 && number <= app.views.length) return done(app.set({ view: app.views[number - 1].name }));

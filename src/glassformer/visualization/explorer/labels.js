@@ -1,35 +1,52 @@
 // Tokens for the eye: whatever a tokenizer gives is shown as text, and nothing in it is invisible.
 
 const SIGNS = new Map([
-  [0x0a, "↵"],
-  [0x0d, "␍"],
-  [0x09, "⇥"],
-  [0x7f, "␡"],
-  [0xa0, "⍽"],
+  ["\n", "↵"],
+  ["\t", "⇥"],
 ]);
+const PLAIN = /^[!-~]+$/;
 
-// Characters that draw nothing, or turn the text around them: they are named by their number.
+// Characters that draw nothing or an empty box, or turn the text around them: they are named by their number.
 const HIDDEN =
-  /^[\u0080-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]$/;
-const JOINERS = /[\u200c\u200d]/;
+  /^[\p{Cc}\p{Cs}\p{Cn}\p{Co}\p{Zs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800\ufff9-\ufffb]$/u;
+const JOINED = /^[\p{L}\p{M}\p{N}\p{Emoji}\ufe0f\u{e0020}-\u{e007f}]$/u;
 
-/** A label in which spaces at its ends, control characters and lone surrogates can be seen. */
-export function visible(label) {
-  const text = label.replace(/^ +| +$/g, (spaces) => "·".repeat(spaces.length));
-  const joins = /[\p{Extended_Pictographic}\p{L}]/u.test(text);
-  let shown = "";
-  for (const character of text) {
-    const code = character.codePointAt(0);
-    const harmless = joins && JOINERS.test(character); // inside an emoji or a word they do their work
-    if (SIGNS.has(code)) shown += SIGNS.get(code);
-    else if (code < 0x20) shown += String.fromCharCode(0x2400 + code);
-    else if ((code >= 0xd800 && code <= 0xdfff) || (HIDDEN.test(character) && !harmless)) {
-      shown += `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-    } else shown += character;
-  }
-  if (/^\p{M}/u.test(shown)) shown = `◌${shown}`; // a mark that combines needs something to stand on
-  return shown || "∅";
+/** Whether a hidden character does its work between those around it, as in an emoji of several, or in a word. */
+function joins(character, before, after) {
+  if (!JOINED.test(before)) return false;
+  return /[\u200c\u200d]/.test(character)
+    ? after !== ""
+    : /[\ufe0e\ufe0f\u{e0020}-\u{e007f}]/u.test(character);
 }
+
+/** A label in which spaces at its ends, and everything else that would not be seen, can be seen. */
+export function visible(label) {
+  if (PLAIN.test(label)) return label;
+  const characters = Array.from(label.replace(/^ +| +$/g, (spaces) => "·".repeat(spaces.length)));
+  const shown = characters.map((character, place) => {
+    if (SIGNS.has(character)) return SIGNS.get(character);
+    if (character === " " || !HIDDEN.test(character)) return character;
+    if (joins(character, characters[place - 1] ?? "", characters[place + 1] ?? "")) return character;
+    return `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  });
+  const text = shown.join("");
+  if (/^\p{M}/u.test(text)) return `◌${text}`; // a mark that combines needs something to stand on
+  return text || "∅";
+}
+
+/** The contents of a page with every text in them visible, once and for all who draw. */
+export function readable(value) {
+  if (typeof value === "string") return value && visible(value);
+  if (Array.isArray(value)) return value.map(readable);
+  if (value === null || typeof value !== "object") return value;
+  const parts = Object.entries(value).map(([name, part]) => [
+    name,
+    LABELS.includes(name) && Array.isArray(part) ? part.map(visible) : readable(part),
+  ]);
+  return Object.fromEntries(parts);
+}
+
+const LABELS = ["queries", "keys", "tokens"]; // in which an empty text is a token, too
 
 /** Text that keeps its own direction, whatever stands beside it. */
 export const isolated = (text) => `\u2068${text}\u2069`;
@@ -67,3 +84,6 @@ export function numeral(weight) {
 
 export const percent = (share) =>
   share === 0 ? "0 %" : `${share >= 0.0995 ? (100 * share).toFixed(0) : (100 * share).toPrecision(2)} %`;
+
+/** A likelihood, which is never nothing, however far it was rounded. */
+export const likelihood = (share) => (share < 0.00001 ? "<0.001 %" : percent(share));

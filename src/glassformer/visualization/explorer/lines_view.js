@@ -1,41 +1,52 @@
 // Token to token: on the left what looks, on the right what is looked at, a line for each weight above a threshold.
 
-import { fitted, isolated, numeral, visible } from "./labels.js";
-import { heading, measured } from "./painter.js";
+import { fitted, isolated, numeral } from "./labels.js";
+import { measured } from "./painter.js";
+import { drawHeading, headingOf } from "./heading.js";
 
 const SIZE = 13;
-const TOP = 88;
+const APART = 16; // pixels between two labels
+const PITCH = 21; // from token to token where there is room, ...
+const LEAST = 1.5; // ... and where there is none
+const SPAN = 1800;
 const DRAWN_AT_MOST = 6000;
 
-function layout(scene, width) {
+function layout(scene, box) {
   const { attention } = scene;
   const rows = Math.max(attention.queries.length, attention.keys.length);
-  const line = 21;
-  const span = Math.min(width, 1100);
-  const side = (width - span) / 2;
+  const span = Math.min(box.width, SPAN);
+  const side = (box.width - span) / 2;
   const longest = (labels) =>
     Math.min(
       span * 0.3,
-      Math.max(72, ...labels.map((label) => measured(visible(label).slice(0, 60), SIZE))) + 14,
+      Math.max(72, ...labels.map((label) => measured(label.slice(0, 60), SIZE, 700))) + 14,
     );
-  const left = side + 12 + longest(attention.queries);
-  const right = width - side - 12 - longest(attention.keys);
+  const heading = headingOf(box, words(scene));
+  const top = heading.height + 26;
+  const line = Math.min(PITCH, Math.max(LEAST, (box.height - top - 14) / rows));
   return {
     line,
-    left,
-    right,
     side,
-    height: TOP + rows * line + 16,
-    middle: (index) => TOP + (index + 0.5) * line,
+    heading,
+    top,
+    left: side + 12 + longest(attention.queries),
+    right: box.width - side - 12 - longest(attention.keys),
+    height: top + rows * line + 14,
+    middle: (index) => top + (index + 0.5) * line,
   };
 }
 
-/** The cells above the threshold, the heaviest last so that they lie on top. */
-function lines(scene, box, place) {
-  const { matrix, state } = scene;
+function words({ state, headTitle }) {
+  const from = state.only ? "the chosen token's weights" : "every weight";
+  const least = `${from} of at least ${numeral(state.threshold)}, the ${DRAWN_AT_MOST} heaviest where there are more`;
+  return [headTitle, `${least}; thicker is more; in orange what the chosen token looks at`];
+}
+
+/** The cells above the threshold of which a part is in sight, the heaviest last so that they lie on top. */
+function lines({ matrix, state }, box, place) {
   const found = [];
-  const first = Math.max(0, Math.floor((box.top - TOP) / place.line) - 2);
-  const final = Math.ceil((box.bottom - TOP) / place.line) + 2;
+  const first = Math.max(0, Math.floor((box.top - place.top) / place.line) - 2);
+  const final = Math.ceil((box.bottom - place.top) / place.line) + 2;
   const seen = (index) => index >= first && index <= final;
   for (let query = 0; query < matrix.queries; query++) {
     if (state.only && query !== state.query) continue;
@@ -52,17 +63,15 @@ export const linesView = {
   name: "lines",
   title: "Lines",
   about: "A line for each weight above the threshold; thicker is more.",
-  scrolls: true,
-  keepsCell: true,
   available: () => true,
-  height: (scene, width) => layout(scene, width).height,
+  height: (scene, box) => layout(scene, box).height,
+  natural: (scene, box) => layout(scene, { ...box, height: Infinity }).height,
+  sticky: (scene, box) => layout(scene, box).top,
 
   draw(painter, scene, box) {
     const { palette, state } = scene;
-    const place = layout(scene, box.width);
-    const found = lines(scene, box, place);
-    drawWords(painter, scene, box, place, found.length);
-    for (const { query, key, weight } of found) {
+    const place = layout(scene, box);
+    for (const { query, key, weight } of lines(scene, box, place)) {
       const chosen = query === state.query;
       const strength = Math.sqrt(weight);
       painter.curve(
@@ -71,70 +80,93 @@ export const linesView = {
         place.right,
         place.middle(key),
         chosen ? palette.mark : palette.accent,
-        0.6 + 4 * strength,
+        0.6 + Math.min(4, place.line) * strength,
         (chosen ? 0.35 : 0.12) + 0.6 * strength,
       );
     }
     drawTokens(painter, scene, box, place, "query");
     drawTokens(painter, scene, box, place, "key");
+    drawTop(painter, scene, box, place);
   },
 
   hit(scene, box, x, y) {
-    const place = layout(scene, box.width);
-    const index = Math.floor((y - TOP) / place.line);
+    const place = layout(scene, box);
+    const index = Math.floor((y - place.top) / place.line);
     const { queries, keys } = scene.attention;
-    if (index < 0) return null;
+    if (y < box.top + place.top) return null;
     if (x > (place.left + place.right) / 2)
       return index < keys.length ? { key: index, query: scene.state.query } : null;
     return index < queries.length ? { query: index, key: scene.state.key } : null;
   },
 
+  /** Both ends of the chosen cell, or where they are too far apart, what looks. */
   spotOf(scene, box) {
-    const place = layout(scene, box.width);
-    return { y: place.middle(scene.state.query) - place.line, height: 2 * place.line };
+    const { state } = scene;
+    const place = layout(scene, box);
+    const [first, last] = [Math.min(state.query, state.key), Math.max(state.query, state.key)];
+    const both = { y: place.middle(first) - place.line, height: (last - first + 2) * place.line };
+    return both.height < box.height - place.top
+      ? both
+      : { y: place.middle(state.query) - place.line, height: 2 * place.line };
   },
 
   move(app, across, down) {
-    if (down) app.set({ query: app.state.query + down }, { follow: true });
-    if (across) app.set({ key: app.state.key + across });
+    app.set({ query: app.state.query + down, key: app.state.key + across });
   },
 
-  describe: (scene) => `${scene.headTitle}, as lines. ${scene.cellInWords(scene.matrix)}`,
+  describe: (scene) => `${scene.headTitle}, as lines. ${scene.cellInWords()}`,
 };
 
-function drawWords(painter, scene, box, place, count) {
-  const { palette, state, attention } = scene;
-  const from = state.only ? "the chosen token's weights" : "every weight";
-  const many = count === DRAWN_AT_MOST ? `, the ${count} heaviest in view` : "";
-  const note = `${from} of at least ${numeral(state.threshold)}${many}; thicker is more; in orange what the chosen token looks at`;
-  heading(painter, palette, box, scene.headTitle, note);
-  const looks = fitted(`this ${attention.row}`, place.left - place.side - 16, (t) => measured(t, 11));
-  painter.text(looks, place.left - 8, 74, { size: 11, align: "right", colour: palette.soft });
-  painter.text("at this", place.right + 8, 74, { size: 11, colour: palette.soft });
+function drawTop(painter, scene, box, place) {
+  const { palette, attention } = scene;
+  drawHeading(painter, palette, box, place.heading, place.top - 4);
+  const [y, style] = [box.top + place.heading.height + 12, { size: 11, colour: palette.soft }];
+  const looks = `this ${attention.row}`;
+  painter.text(looks, Math.max(place.side + 12, place.left - 8 - measured(looks, 11)), y, style);
+  const at = "at this";
+  painter.text(at, Math.min(place.right + 8, box.width - 12 - measured(at, 11)), y, style);
 }
 
 /** The tokens of one side; behind each a bar: how much it looks, or is looked at by, the chosen one. */
 function drawTokens(painter, scene, box, place, side) {
-  const { attention, matrix, palette, state } = scene;
+  const { attention, palette, state } = scene;
   const isQuery = side === "query";
   const labels = isQuery ? attention.queries : attention.keys;
   const width = isQuery ? place.left - place.side - 20 : box.width - place.side - place.right - 20;
-  labels.forEach((label, index) => {
-    const y = place.middle(index);
-    if (y < box.top - place.line || y > box.bottom + place.line) return;
-    const chosen = index === state[side];
-    const weight = isQuery ? matrix.at(index, state.key) : matrix.at(state.query, index);
-    const hidden = weight !== weight;
-    const bar = hidden ? 0 : Math.max(0, width) * Math.sqrt(weight);
+  const weights = isQuery ? scene.matrix.column(state.key) : scene.matrix.row(state.query);
+  const high = Math.min(18, place.line);
+  const seen = (index) => place.middle(index) >= box.top && place.middle(index) <= box.bottom + place.line;
+  for (const index of weights.keys()) {
+    const bar = Math.max(0, width) * Math.sqrt(weights[index]);
+    if (!(bar > 1) || !seen(index)) continue;
     const x = isQuery ? place.left - 4 - bar : place.right + 4;
-    if (bar > 1) painter.rect(x, y - 9, bar, 18, palette.wash, { radius: 3 });
-    const text = isolated(fitted(visible(label), width, (t) => measured(t, SIZE, chosen ? 700 : 400)));
-    const colour = chosen ? palette.mark : hidden ? palette.soft : palette.ink;
-    painter.text(text, isQuery ? place.left - 8 : place.right + 8, y, {
+    painter.rect(x, place.middle(index) - high / 2, bar, high, palette.wash, {
+      radius: Math.min(3, high / 3),
+    });
+  }
+  for (const index of labelled(weights, state[side], place.line).filter(seen)) {
+    const chosen = index === state[side];
+    const weight = chosen ? 700 : 400;
+    const text = isolated(fitted(labels[index], width, (t) => measured(t, SIZE, weight)));
+    const faint = weights[index] !== weights[index];
+    painter.text(text, isQuery ? place.left - 8 : place.right + 8, place.middle(index), {
       size: SIZE,
       align: isQuery ? "right" : "left",
-      colour,
-      weight: chosen ? 700 : 400,
+      colour: chosen ? palette.mark : faint ? palette.soft : palette.ink,
+      weight,
     });
+  }
+}
+
+/** As many tokens as can be named without touching: the chosen one, then those that weigh most with the other. */
+function labelled(weights, chosen, line) {
+  const order = [...weights.keys()].sort((a, b) => (weights[b] || 0) - (weights[a] || 0) || a - b);
+  const apart = Math.ceil(APART / line);
+  if (apart === 1) return order;
+  const taken = new Uint8Array(weights.length);
+  return [chosen, ...order].filter((index) => {
+    if (taken[index]) return false;
+    taken.fill(1, Math.max(0, index - apart + 1), index + apart);
+    return true;
   });
 }

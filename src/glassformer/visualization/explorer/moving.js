@@ -1,8 +1,45 @@
-// Looking closer: what follows the chosen cell and the pointer.
+// Going from one thing to the next, looking closer, and what follows the pointer.
 
-import { isolated, numeral, visible } from "./labels.js";
+import { isolated, numeral } from "./labels.js";
+import { MEAN, kindsOfGuesses } from "./state.js";
 import { nameInWords } from "./heads_view.js";
-import { MEAN } from "./state.js";
+
+export function stepHead(app, by) {
+  const { layers, heads } = app.attention;
+  const here = [...heads[layers.indexOf(app.state.layer)], MEAN];
+  const index = here.indexOf(app.state.head);
+  app.set({ head: here[(index + by + here.length) % here.length] });
+  app.small.reveal();
+}
+
+/** The mean of the heads, and back to the head it came from. */
+export function turnMean(app) {
+  const { head } = app.state;
+  if (head !== MEAN) app.headBefore = head;
+  return app.set({ head: head === MEAN ? (app.headBefore ?? 0) : MEAN });
+}
+
+export function stepLayer(app, by) {
+  const { layers } = app.attention;
+  const index = Math.min(layers.length - 1, Math.max(0, layers.indexOf(app.state.layer) + by));
+  app.set({ layer: layers[index] });
+  app.small.reveal();
+}
+
+/** Kinds of attention that can be chosen for what is shown. */
+export const kindsOf = ({ contents, state }) =>
+  state.view === "guesses" ? kindsOfGuesses(contents.guesses) : contents.attention.map(({ kind }) => kind);
+
+export function stepKind(app, by) {
+  const kinds = kindsOf(app);
+  app.set({ kind: kinds[(kinds.indexOf(app.kind) + by) % kinds.length] });
+}
+
+export function stepFlow(app) {
+  const { state, contents } = app;
+  const count = contents.flows.length;
+  if (count) app.set({ view: "flow", flow: (state.flow + (state.view === "flow" ? 1 : 0)) % count });
+}
 
 /** Moves a zoomed map so that the chosen cell is in sight. */
 export function followCell(app) {
@@ -62,8 +99,8 @@ export function hover(app, hit, event) {
   const names = hit.layer === undefined ? [] : app.scene().namesOf(hit.layer, hit.head).map(nameInWords);
   hint.textContent =
     weight === null
-      ? [`layer ${hit.layer}, ${hit.head === MEAN ? "mean" : `head ${hit.head}`}`, ...names.map(visible)].join(": ")
-      : `${isolated(visible(attention.queries[hit.query]))} (${hit.query}) → ${isolated(visible(attention.keys[hit.key]))} (${hit.key}): ${weight === weight ? numeral(weight) : "masked"}`;
+      ? [`layer ${hit.layer}, ${hit.head === MEAN ? "mean" : `head ${hit.head}`}`, ...names].join(": ")
+      : `${isolated(attention.queries[hit.query])} (${hit.query}) → ${isolated(attention.keys[hit.key])} (${hit.key}): ${weight === weight ? numeral(weight) : "masked"}`;
   const { width, height } = hint.getBoundingClientRect();
   hint.style.left = `${Math.max(4, Math.min(innerWidth - width - 8, event.clientX + 14))}px`;
   hint.style.top = `${event.clientY + height + 24 > innerHeight ? event.clientY - height - 12 : event.clientY + 16}px`;

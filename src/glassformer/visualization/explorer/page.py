@@ -18,13 +18,19 @@ MODULES = (
     "data.js",
     "colours.js",
     "painter.js",
+    "heading.js",
     "state.js",
     "heads_view.js",
+    "map_layout.js",
+    "profiles.js",
     "map_view.js",
+    "flow_view.js",
     "lines_view.js",
     "image_view.js",
+    "token_strip.js",
     "guesses_view.js",
     "score_view.js",
+    "scene.js",
     "panel.js",
     "export.js",
     "keys.js",
@@ -55,7 +61,8 @@ def page_html(contents: Contents) -> str:
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{_text(contents.heading)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
         "<noscript>This page draws its pictures with JavaScript, which is switched off here.</noscript>\n"
-        '<main id="explorer"></main>\n'
+        '<main id="explorer"><p>The page is unpacking its pictures. If this stays, the browser is too old: '
+        "one of 2023 or later can show them.</p></main>\n"
         f'<script type="application/json" id="contents">{_json(header)}</script>\n{scripts}\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )

@@ -1,7 +1,5 @@
 // Views draw through a painter: one for the screen and PNG, one that writes SVG. What is exported is what is seen.
 
-import { fitted, isolated } from "./labels.js";
-
 export const FONT =
   'system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", "Noto Color Emoji", sans-serif';
 const MEASURED_AT_MOST = 20000;
@@ -18,27 +16,6 @@ export function measured(text, size, weight = 400) {
     widths.set(key, ruler.measureText(text).width);
   }
   return widths.get(key);
-}
-
-/** A text as lines that fit; the last one is cut where there are too many words. */
-export function wrapped(text, width, size, most) {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && lines.length < most && measured(longer, size) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  return lines.map((line) => fitted(line, width, (part) => measured(part, size)));
-}
-
-/** Every picture's title, and under it in one or two lines what it shows. */
-export function heading(painter, palette, box, title, note) {
-  const width = Math.min(box.width, box.seen ?? Infinity) - 24;
-  const shown = fitted(title, width, (part) => measured(part, 15, 650));
-  painter.text(isolated(shown), 12, 20, { size: 15, weight: 650, colour: palette.ink });
-  wrapped(note, width, 11.5, 2).forEach((line, index) => {
-    painter.text(isolated(line), 12, 39 + 14 * index, { size: 11.5, colour: palette.soft });
-  });
 }
 
 export class CanvasPainter {
@@ -170,7 +147,7 @@ export class SvgPainter {
     return (
       `<svg xmlns="http://www.w3.org/2000/svg" width="${short(this.width)}" height="${short(this.height)}" ` +
       `viewBox="0 0 ${short(this.width)} ${short(this.height)}" font-family="${escaped(FONT)}" ` +
-      `xml:space="preserve">\n<title>${escaped(this.title)}</title>\n${parts.join("\n")}\n</svg>\n`
+      `role="img" xml:space="preserve">\n<title>${escaped(this.title)}</title>\n${parts.join("\n")}\n</svg>\n`
     );
   }
 }

@@ -1,11 +1,15 @@
 // Beside the picture, as text: the chosen cell, its row and its column, the head's names, what comes next.
 
-import { isolated, numeral, percent, visible } from "./labels.js";
+import { isolated, likelihood, numeral } from "./labels.js";
+import { MEAN } from "./state.js";
 import { nameInWords } from "./heads_view.js";
 import { guessList, truthInWords } from "./guesses_view.js";
 import { partsInWords } from "./score_view.js";
 
 const SHOWN = 10;
+const NAMELESS = "No name: it beat the controls in nothing that was measured.";
+const HOW_TO_NAME =
+  "Not measured. glassformer explore --names measures it here; --heads-report takes it from an analysis.";
 
 /** An element with text or children; texts are never read as HTML. */
 export function element(tag, properties = {}, ...children) {
@@ -24,9 +28,15 @@ export function fillPanel(panel, scene, app) {
   parts.push(listSection(scene, app, "query"), listSection(scene, app, "key"));
   for (const entry of scene.guesses)
     if (entry.guesses.rows.length === 1) parts.push(guessesSection(scene, entry));
-  const at = [...panel.querySelectorAll("button")].indexOf(document.activeElement);
+  const focused = panel.contains(document.activeElement) && document.activeElement.dataset;
   panel.replaceChildren(...parts.filter(Boolean));
-  if (at >= 0) (panel.querySelectorAll("button")[at] ?? panel).focus({ preventScroll: true });
+  if (focused?.side) buttonOf(panel, focused).focus({ preventScroll: true });
+}
+
+/** The token that was focused, or where its list has changed, what stands in its place. */
+function buttonOf(panel, { side, index, place }) {
+  const list = [...panel.querySelectorAll(`[data-side="${side}"]`)];
+  return list.find((button) => button.dataset.index === index) ?? list[place] ?? list.at(-1) ?? panel;
 }
 
 const section = (title, ...children) =>
@@ -35,8 +45,7 @@ const section = (title, ...children) =>
 function cellSection(scene) {
   const { attention, state, shownMatrix } = scene;
   const weight = shownMatrix.at(state.query, state.key);
-  const token = (labels, index) =>
-    element("b", { textContent: isolated(visible(labels[index])), dir: "auto" });
+  const token = (labels, index) => element("b", { textContent: isolated(labels[index]), dir: "auto" });
   const words = element(
     "p",
     { className: "cell" },
@@ -63,41 +72,49 @@ function cellSection(scene) {
 }
 
 function namesSection(scene) {
-  const names = scene.namesOf(scene.state.layer, scene.state.head);
-  if (!names.length) return null;
-  const items = names.map((name) => element("li", { textContent: visible(nameInWords(name)) }));
-  const source = scene.contents.names_source;
-  const note = source ? [element("p", { className: "soft", textContent: visible(source) })] : [];
+  const { state, contents } = scene;
+  if (state.view === "flow" || state.head === MEAN) return null;
+  const names = scene.namesOf(state.layer, state.head);
+  if (!names.length) {
+    const why = contents.names.length || contents.names_source ? NAMELESS : HOW_TO_NAME;
+    return section("What this head does", element("p", { className: "soft", textContent: why }));
+  }
+  const items = names.map((name) => element("li", { textContent: nameInWords(name) }));
+  const source = contents.names_source;
+  const note = source ? [element("p", { className: "soft", textContent: source })] : [];
   return section("What this head does", element("ul", {}, ...items), ...note);
 }
 
 /** The ten heaviest of the chosen row, or column, and what is left for all others. */
 function listSection(scene, app, side) {
-  const { attention, state, shownMatrix } = scene;
+  const { attention, state, shownMatrix, verbs } = scene;
   const isRow = side === "query";
   const weights = isRow ? shownMatrix.row(state.query) : shownMatrix.column(state.key);
   const labels = isRow ? attention.keys : attention.queries;
   const order = [...weights.keys()].filter((index) => weights[index] === weights[index]);
   order.sort((a, b) => weights[b] - weights[a] || a - b);
   const rest = order.slice(SHOWN).reduce((sum, index) => sum + weights[index], 0);
-  const token = visible(isRow ? attention.queries[state.query] : attention.keys[state.key]);
-  const name = isRow ? `Row: “${token}” looks at` : `Column: “${token}” is looked at by`;
+  const token = isRow ? attention.queries[state.query] : attention.keys[state.key];
+  const name = isRow ? `Row: “${token}” ${verbs.active}` : `Column: “${token}” ${verbs.passive}`;
   const rows = order
     .slice(0, SHOWN)
-    .map((index) => weightRow(app, labels[index], index, weights[index], isRow ? "key" : "query"));
+    .map((index, place) =>
+      weightRow(app, labels[index], index, weights[index], isRow ? "key" : "query", place),
+    );
   if (order.length > SHOWN) rows.push(restRow(order.length - SHOWN, rest));
   const table = element("table", { "aria-label": name }, element("tbody", {}, ...rows));
   return section(name, table);
 }
 
-function weightRow(app, label, index, weight, side) {
+function weightRow(app, label, index, weight, side, place) {
   const choose = element("button", {
     type: "button",
     className: "token",
-    textContent: isolated(visible(label)),
+    textContent: isolated(label),
     dir: "auto",
     onclick: () => app.set({ [side]: index }, { follow: true }),
   });
+  Object.assign(choose.dataset, { side, index, place });
   const bar = element("span", { className: "bar" });
   bar.style.setProperty("--share", Math.sqrt(weight));
   return element(
@@ -129,7 +146,7 @@ function guessesSection(scene, entry) {
         {},
         element("th", { scope: "row", textContent: isolated(label), dir: "auto" }),
         element("td", {}, bar),
-        element("td", { className: "weight", textContent: percent(share) }),
+        element("td", { className: "weight", textContent: likelihood(share) }),
       );
     });
   const truth = truthInWords(scene, entry);

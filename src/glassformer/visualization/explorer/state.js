@@ -35,6 +35,7 @@ export function startState(contents) {
       ...START,
       kind: first.kind,
       layer,
+      flow: contents.flows.length - 1, // weighted by gradients, where there is such
       query: contents.picture ? 0 : first.queries.length - 1,
       only: Number(first.queries.length > 60),
     },
@@ -42,10 +43,22 @@ export function startState(contents) {
   );
 }
 
+/** The kind of attention whose tokens a view is about: that of its flow, or one that has predictions. */
+export function shownKind({ view, kind, flow }, { flows, guesses }) {
+  if (view === "flow") return flows[flow]?.kind ?? kind;
+  const guessed = view === "guesses" ? kindsOfGuesses(guesses) : [];
+  return guessed.length && !guessed.includes(kind) ? guessed[0] : kind;
+}
+
+export const kindsOfGuesses = (guesses) => [...new Set(guesses.flatMap(({ kinds }) => kinds))];
+
 /** A state in which everything exists: numbers that are out of range are brought into it. */
 export function valid(state, contents) {
   const attention = contents.attention.find((item) => item.kind === state.kind) ?? contents.attention[0];
-  const { layers, heads, queries, keys } = attention;
+  const { layers, heads } = attention;
+  const flow = whole(state.flow, 0, Math.max(0, contents.flows.length - 1));
+  const shown = shownKind({ ...state, kind: attention.kind, flow }, contents);
+  const { queries, keys } = contents.attention.find(({ kind }) => kind === shown);
   const layer = layers.includes(state.layer) ? state.layer : nearest(layers, state.layer);
   const here = heads[layers.indexOf(layer)];
   const head = state.head === MEAN || here.includes(state.head) ? state.head : nearest(here, state.head);
@@ -56,7 +69,7 @@ export function valid(state, contents) {
     head,
     query: whole(state.query, 0, queries.length - 1),
     key: whole(state.key, 0, keys.length - 1),
-    flow: whole(state.flow, 0, Math.max(0, contents.flows.length - 1)),
+    flow,
     threshold: within(state.threshold, 0, 1),
     zoom: within(state.zoom, 1, 64),
     x: within(state.x, 0, 1),

@@ -8,8 +8,8 @@ const VAST = 2200; // from this width on, as in the style sheet, everything is d
 const LARGER = 1.4;
 
 export class Surface {
-  /** view(): what is drawn; scene(): what of; chosen(hit): a click on something. */
-  constructor(holder, { view, scene, chosen, hovered, panned, zoomed, adapts }) {
+  /** view(): what is drawn; scene(): what of; chosen(hit): a click on something; snug: no taller than the picture. */
+  constructor(holder, { view, scene, chosen, hovered, panned, zoomed, adapts, snug }) {
     Object.assign(this, {
       holder,
       view,
@@ -19,6 +19,7 @@ export class Surface {
       panned,
       zoomed,
       adapts,
+      snug,
       pointers: new Map(),
     });
     this.canvas = element("canvas", { "aria-hidden": "true" });
@@ -36,13 +37,10 @@ export class Surface {
   /** Size of the whole picture, and which part of it is in sight. */
   box() {
     const { holder, scale } = this;
-    const [seen, height, top] = [
-      holder.clientWidth / scale,
-      holder.clientHeight / scale,
-      holder.scrollTop / scale,
-    ];
+    const [seen, height] = [holder.clientWidth / scale, holder.clientHeight / scale];
+    const [left, top] = [holder.scrollLeft / scale, holder.scrollTop / scale];
     const width = Math.max(seen, this.view().leastWidth?.(this.scene()) ?? 0);
-    return { width, seen, height, top, bottom: top + height };
+    return { width, seen, height, left, top, bottom: top + height };
   }
 
   draw() {
@@ -53,7 +51,7 @@ export class Surface {
     const { clientWidth, clientHeight } = this.holder;
     let box = this.box();
     const { scale } = this;
-    const whole = Math.max(view.height(scene, box.width, box.height), box.height);
+    const whole = Math.max(view.height(scene, box), this.snug ? 0 : box.height);
     this.sheet.style.height = `${Math.floor(whole * scale)}px`;
     this.sheet.style.width = `${Math.floor(box.width * scale)}px`;
     box = this.box(); // a scroll bar may have taken some of the width
@@ -71,8 +69,8 @@ export class Surface {
   /** Where the page scrolls as a whole, a picture takes no more of it than it needs. */
   adapt(scene, view) {
     if (!this.adapts?.()) return (this.holder.style.height = "");
-    const { width } = this.box();
-    const wanted = (view.natural ?? view.height).call(view, scene, width, 0) + 4;
+    const { width, seen } = this.box();
+    const wanted = (view.natural ?? view.height).call(view, scene, { width, seen, height: 0, top: 0 }) + 4;
     return (this.holder.style.height = `${Math.round(Math.min(0.78 * innerHeight, Math.max(200, wanted)))}px`);
   }
 
@@ -85,11 +83,13 @@ export class Surface {
 
   /** Scroll until the chosen thing can be seen. */
   reveal() {
-    const spot = this.view().spotOf?.(this.scene(), this.box());
+    const box = this.box();
+    const spot = this.view().spotOf?.(this.scene(), box);
     if (!spot) return;
     const { holder, scale } = this;
-    const { top, bottom, height } = this.box();
-    if (spot.y < top + 60) holder.scrollTop = scale * Math.max(0, spot.y - 60);
+    const { top, bottom, height } = box;
+    const covered = this.view().sticky(this.scene(), box);
+    if (spot.y < top + covered) holder.scrollTop = scale * Math.max(0, spot.y - covered);
     else if (spot.y + spot.height > bottom) holder.scrollTop = scale * (spot.y + spot.height - height + 20);
   }
 
