@@ -147,7 +147,11 @@ def test_saved_and_read_back_it_is_the_same_model(parts, tmp_path):
         again = family.from_pretrained(tmp_path)
         assert type(again) is type(model)
         assert again.config == model.config
-        assert torch.equal(run(again), run(model))
+        there, here = again.state_dict(), model.state_dict()
+        assert list(there) == list(here)
+        assert [name for name in here if not torch.equal(there[name], here[name])] == []
+        # Products of the same numbers may differ in their last bits where these lie otherwise in memory.
+        torch.testing.assert_close(run(again), run(model), rtol=0, atol=1e-12)
         assert again.num_parameters() == model.num_parameters()
 
 

@@ -141,6 +141,12 @@ def test_fast_kernels_give_the_logits_and_gradients_of_the_textbook(parts):
             torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-10, rtol=1e-8)
 
 
+def assert_same_tensors(again, model):
+    there, here = again.state_dict(), model.state_dict()
+    assert list(there) == list(here)
+    assert [name for name in here if not torch.equal(there[name], here[name])] == []
+
+
 @models
 def test_saved_and_read_back_it_is_the_same_model(parts, tmp_path):
     model = build(parts)
@@ -149,7 +155,9 @@ def test_saved_and_read_back_it_is_the_same_model(parts, tmp_path):
         again = family.from_pretrained(tmp_path / "new" / "folder")
         assert type(again) is type(model)
         assert again.config == model.config
-        assert torch.equal(again(tokens(2, 9)), model(tokens(2, 9)))
+        assert_same_tensors(again, model)
+        # Products of the same numbers may differ in their last bits where these lie otherwise in memory.
+        torch.testing.assert_close(again(tokens(2, 9)), model(tokens(2, 9)), rtol=0, atol=1e-12)
         assert again.num_parameters() == model.num_parameters()
         assert [name for name, _ in again.named_parameters()] == [
             name for name, _ in model.named_parameters()
