@@ -93,6 +93,18 @@ def test_a_curve_by_hand(planted):
         assert random[[0, -1]] == pytest.approx(found.drops[[0, -1]], abs=1e-6)
 
 
+def test_random_orders_are_read_once_for_two_relevances(planted, monkeypatch):
+    first = deletion_test(planted, TEXT, names(TEXT.index(PLANTED)))
+    alone = deletion_test(planted, TEXT, names(0))
+    lengths = read_ids(monkeypatch, planted)
+    second = deletion_test(planted, TEXT, names(0), beside=first)
+    assert max(len(ids) for ids in lengths) == 1  # nothing but its own order is read
+    np.testing.assert_allclose(second.drops, alone.drops, atol=1e-12)
+    np.testing.assert_array_equal(second.random_drops, first.random_drops)
+    with pytest.raises(ValueError, match=r"the test beside has \(orders, steps\) \(39, 10\), not \(39, 4\)"):
+        deletion_test(planted, TEXT, names(0), steps=3, beside=first)
+
+
 def test_areas_scores_and_intervals():
     shares, drops = np.array([0, 0.5, 1]), np.array([0.0, 2.0, 2.0])
     found = Deletion(shares, drops, np.array([[0, 0, 2.0], [0, 1.0, 2.0]]))

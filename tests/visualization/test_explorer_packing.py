@@ -39,6 +39,8 @@ from glassformer.visualization.explorer.packing import (
     unpack_json,
 )
 from glassformer.visualization.explorer.page import MODULES, module
+from glassformer.visualization.explorer.printing import ALPHABET, printed, unprinted
+from glassformer.visualization.explorer.scores import chosen_cells, pack_scores, unpack_scores
 
 SHAPES = npst.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9)
 HOSTILE = [
@@ -104,6 +106,54 @@ def test_a_thumbnail_keeps_the_largest_weight_of_each_block(codes):
 @given(st.recursive(st.text(st.characters(codec=None)) | st.integers() | st.none(), st.lists, max_leaves=9))
 def test_packed_json_is_what_it_was(value):
     assert unpack_json(pack_json(value)) == value
+
+
+@given(st.binary(max_size=200))
+def test_printed_bytes_come_back_and_need_no_escape(data):
+    text = printed(data)
+    assert unprinted(text) == data
+    assert set(text) <= set(ALPHABET)
+    assert not set(text) & set('<&"\\\n\r')
+    assert len(text) <= 2 * (8 * len(data) // 13 + 1)
+
+
+def test_printed_bytes_take_less_room_than_base64():
+    assert len(printed(bytes(range(256)) * 40)) < 1.232 * 256 * 40
+
+
+@given(npst.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))), st.data())
+def test_scores_come_back_within_half_a_step(codes, data):
+    kept = chosen_cells(codes, data.draw(st.integers(0, 200)))
+    size = float(data.draw(st.sampled_from([1, 300, 5000])))
+    numbers = st.floats(-size, size, width=32)
+    parts = [data.draw(npst.arrays(np.float64, int(kept.sum()), elements=numbers)) for _ in range(2)]
+    packed = pack_scores(kept, parts)
+    cells, back = unpack_scores(packed, codes.shape[0], codes.shape[1])
+    np.testing.assert_array_equal(cells, np.argwhere(kept))
+    assert np.abs(back - np.stack(parts, axis=-1)).max(initial=0) <= packed.step / 2 + 1e-6
+    assert packed.step == 0.02 or size > 300
+
+
+@given(
+    npst.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))),
+    st.integers(0, 120),
+)
+def test_the_heaviest_of_every_row_are_kept_then_the_heaviest_of_all(codes, most):
+    codes = codes.transpose(0, 2, 1)  # as unpacked maps lie in memory
+    kept, seen = chosen_cells(codes, most), codes != MASKED
+    rows = int(seen.any(-1).sum())
+    assert kept.sum() == min(seen.sum(), max(most, rows))
+    assert not (kept & ~seen).any()
+    weight = np.where(seen, codes.astype(int), -1)
+    for row in np.ndindex(codes.shape[:2]):
+        if seen[row].any():
+            assert weight[row][kept[row]].max() == weight[row].max()
+    light = weight[kept].copy()
+    firsts = [weight[row].max() for row in np.ndindex(codes.shape[:2]) if seen[row].any()]
+    for first in firsts:
+        light = np.delete(light, np.argmax(light == first))
+    left = weight[seen & ~kept]
+    assert not len(light) or not len(left) or light.min() >= left.max()
 
 
 def test_what_changes_slowly_along_a_key_is_packed_smaller():
@@ -345,13 +395,11 @@ def test_analyses_agree_with_what_they_are_made_from():
     assert np.nansum(restored(unpack(gradient.map)[0]), -1) == pytest.approx(1, abs=0.05)
     assert rollout.low <= rollout.faithfulness <= rollout.high
     (decomposition,) = contents.decompositions
-    cells = unpack_json(decomposition.data)
-    assert len(cells) == 8
-    assert len(cells["1.2"]) == 12 * 13 / 2
-    score = score_parts(model, text, 1).score[2]
-    for name, parts in cells["1.2"].items():
-        query, key = map(int, name.split("."))
-        assert sum(parts) == pytest.approx(float(score[query, key]), abs=2e-3)
+    assert (len(decomposition.layers), decomposition.note) == (2, "")
+    cells, parts = unpack_scores(decomposition.layers[1], 4, 12)
+    assert len(cells) == 4 * 12 * 13 / 2
+    score = score_parts(model, text, 1).score.numpy()
+    np.testing.assert_allclose(parts.sum(1), score[tuple(cells.T)], atol=0.0301)  # 0.01 a part
     _, lens = contents.guesses
     assert lens.rows == ["before layer 0", "after layer 0", "after layer 1"]
     final = model(torch.tensor([list(text.encode())]))[0].softmax(-1)
@@ -359,32 +407,30 @@ def test_analyses_agree_with_what_they_are_made_from():
         assert rows[-1][1] == pytest.approx(float(final[position].max().detach()), abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("most", "kept", "every"),
-    [(15_000, 3, 1), (2 * 8 * 40, 2, 1), (8 * 40, 1, 1), (8 * 40 - 1, 1, 2), (90, 1, 4)],
-)
 @pytest.mark.parametrize("family", [BERTModel, GPTModel])
-def test_long_texts_have_scores_of_the_heaviest_cells_of_their_rows(family, most, kept, every, monkeypatch):
-    monkeypatch.setattr("glassformer.visualization.explorer.explaining.MOST_CELLS", most)
+def test_long_texts_have_scores_of_the_heaviest_cells(family, monkeypatch):
+    monkeypatch.setattr("glassformer.visualization.explorer.explaining.PAGE", 0)
     model = tiny(family, vocab_size=257, max_seq_len=64)
     contents = gather(model, list(range(40)))
     (decomposition,) = contents.decompositions
-    heaviest = "heaviest cell" if kept == 1 else f"{kept} heaviest cells"
-    which = "each row" if every == 1 else f"one row in {every}"
-    assert decomposition.note == f"In the file: the {heaviest} of {which}"
-    score = score_parts(model, list(range(40)), 0).score[1]
-    cells = unpack_json(decomposition.data)["0.1"]
-    codes = unpack(contents.attention[0].maps[0])[1].astype(int)
-    rows = {}
-    for name, parts in cells.items():
-        query, key = map(int, name.split("."))
-        rows.setdefault(query, []).append(codes[query, key])
-        assert len(parts) == len(decomposition.parts)
-        assert sum(parts) == pytest.approx(float(score[query, key]), abs=2e-3)
-    assert set(rows) == set(range(39, -1, -every))  # the last is one of them
-    for query, found in rows.items():
-        seen = sorted(codes[query][codes[query] != MASKED], reverse=True)
-        assert sorted(found, reverse=True) == seen[:kept]
+    seen = 8 * (40 * 41 // 2 if family is GPTModel else 40 * 40)
+    there = 8 * 40 * 2
+    said = f"The file holds {there:,} of {seen:,} scores: of each row the heaviest, then the heaviest of all"
+    assert decomposition.note == said
+    score = score_parts(model, list(range(40)), 0).score.numpy()
+    cells, parts = unpack_scores(decomposition.layers[0], 4, 40)
+    np.testing.assert_allclose(parts.sum(1), score[tuple(cells.T)], atol=0.0301)
+    codes = unpack(contents.attention[0].maps[0]).astype(int)
+    for head, query in np.ndindex(4, 40):
+        keys = cells[(cells[:, 0] == head) & (cells[:, 1] == query)][:, 2]
+        assert codes[head, query][keys].max() == codes[head, query][codes[head, query] != MASKED].max()
+
+
+def test_scores_of_all_cells_are_there_while_the_page_stays_small():
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=64)
+    (decomposition,) = gather(model, list(range(60))).decompositions
+    assert decomposition.note == ""
+    assert sum(packed.cells for packed in decomposition.layers) == 8 * 60 * 61 // 2
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -398,8 +444,9 @@ def test_parts_that_no_score_has_are_left_out(positions, bias):
     some = {name: part for name, part in parts.items() if part}
     assert decomposition.parts == list(some)
     assert len(some) == 1 + bias + (positions == "rotary")
-    cells = unpack_json(decomposition.data)["0.1"]
-    assert cells["9.4"] == pytest.approx(list(some.values()), abs=1e-3)
+    cells, found = unpack_scores(decomposition.layers[0], 4, 12)
+    (place,) = np.flatnonzero((cells == (1, 9, 4)).all(1))
+    assert found[place].tolist() == pytest.approx(list(some.values()), abs=0.0101)
 
 
 def test_a_very_long_text_goes_without_what_takes_too_much_memory(monkeypatch):
@@ -461,13 +508,14 @@ def test_a_deletion_test_is_as_thorough_as_is_quick(monkeypatch):
     example, tested = list(range(100)), []
     deletion_test = explaining.deletion_test
 
-    def counted(*arguments, steps):
+    def counted(*arguments, steps, beside):
         tested.append(steps)
-        return deletion_test(*arguments, steps=steps)
+        assert (beside is None) == (len(tested) % 2 == 1)  # random orders are read once
+        return deletion_test(*arguments, steps=steps, beside=beside)
 
     monkeypatch.setattr(explaining, "deletion_test", counted)
     once = 40 * 100 * model.num_parameters()
-    for quick, steps in ((once * 50, 20), (once, 3), (once // 2 - 1, 0)):
+    for quick, steps in ((once * 50, 10), (once, 3), (once // 2 - 1, 0)):
         monkeypatch.setattr("glassformer.visualization.faithfulness.QUICK", quick)
         tested.clear()
         rollout, gradient = gather(model, example).flows

@@ -6,8 +6,10 @@ import base64
 import dataclasses
 import io
 import json
+import re
 import time
 import xml.etree.ElementTree as ElementTree
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,13 +37,15 @@ from glassformer.visualization.explorer.packing import (
     thumbnails,
     unpack,
 )
+from glassformer.visualization.explorer.printing import printed, unprinted
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 STOPS = {
     "light": ["#ffffff", "#d3e4f1", "#8dbbdc", "#3f87bd", "#11568f", "#07264d"],
     "dark": ["#0d1116", "#17304d", "#1f5c86", "#2f91a8", "#86c9a2", "#fdf6c4"],
 }
-MASKED = {"light": "#e3ded3", "dark": "#37332e"}
+MASKED = {"light": ("#f3f0ea", "#b9b1a2"), "dark": ("#262a30", "#5b636d")}
+"""The ground and the stripes of what a mask hides; in the picture of a map it is left clear."""
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
     *("</script><script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>"),
@@ -205,8 +209,6 @@ def test_every_head_has_the_weights_of_the_model(browser, pages, family):
 
 def colour_of(weight, top, theme):
     """The scale again: piecewise linear between the stops, at the square root of the share."""
-    if np.isnan(weight):
-        return rgb(MASKED[theme])
     place = round(255 * min(1.0, float(np.sqrt(weight / top)))) / 255 * (len(STOPS[theme]) - 1)
     left = min(len(STOPS[theme]) - 2, int(place))
     low, high = (np.array(rgb(STOPS[theme][index])) for index in (left, left + 1))
@@ -219,9 +221,9 @@ def rgb(text):
 
 PIXEL = """([query, key]) => {
   const app = window.glassformer, box = app.box(), ratio = devicePixelRatio;
-  const { x, y, size } = app.view.cellRect(app.scene(), box, query, key);
+  const { x, y, width, height } = app.view.cellRect(app.scene(), box, query, key);
   const copy = new OffscreenCanvas(1, 1).getContext("2d"); // the page's own canvas stays on the GPU
-  const at = [(x + size * 0.2) * ratio, (y + size * 0.2) * ratio].map(Math.floor);
+  const at = [(x + width * 0.1) * ratio, (y + height * 0.1) * ratio].map(Math.floor);
   copy.drawImage(app.stage.querySelector("canvas"), -at[0], -at[1]);
   return Array.from(copy.getImageData(0, 0, 1, 1).data.slice(0, 3));
 }"""
@@ -242,8 +244,37 @@ def test_every_cell_has_the_colour_of_its_weight(browser, pages, family, theme, 
             assert len(cells) >= 4
             for query, key in cells:
                 seen = page.evaluate(PIXEL, [query, key])
+                if np.isnan(weights[query, key]):
+                    ends = np.sort([rgb(colour) for colour in MASKED[theme]], axis=0)
+                    assert (ends[0] - 1 <= seen).all()
+                    assert (seen <= ends[1] + 1).all()
+                    continue
                 wanted = colour_of(weights[query, key], largest, theme)
                 assert np.abs(np.subtract(seen, wanted)).max() <= 1, (query, key, weights[query, key])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_is_masked_is_striped_and_what_is_zero_is_not(browser, pages, theme):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, theme=theme, link="#view=map&layer=0&head=0&query=11&key=0&top=one") as page:
+        square = """([query, key]) => {
+          const app = window.glassformer, ratio = devicePixelRatio;
+          const { x, y, width } = app.view.cellRect(app.scene(), app.box(), query, key);
+          const copy = new OffscreenCanvas(20, 20).getContext("2d");
+          const at = [(x + width / 2) * ratio - 10, (y + 2) * ratio].map(Math.floor);
+          copy.drawImage(app.stage.querySelector("canvas"), -at[0], -at[1]);
+          const { data } = copy.getImageData(0, 0, 20, 20);
+          return Array.from({ length: 400 }, (_, i) => Array.from(data.slice(4 * i, 4 * i + 3)));
+        }"""
+        seen = {tuple(colour) for colour in page.evaluate(square, [3, 9])}
+        ground, stripe = (rgb(colour) for colour in MASKED[theme])
+        assert ground in seen
+        assert min(np.abs(np.subtract(colour, stripe)).max() for colour in seen) < 30
+        hidden = page.evaluate("glassformer.scene().matrix.masked")
+        words = [text["text"] for text in texts_of_screen(page)]
+        assert (hidden, "masked" in words) == (True, True)
+    with opened(browser, pages["encoder"][2], theme=theme, link="#view=map") as page:
+        assert "masked" not in [text["text"] for text in texts_of_screen(page)]
 
 
 TEXTS = """(source) => {
@@ -296,9 +327,9 @@ def test_every_view_is_drawn_with_its_words_in_place(browser, pages, family, the
     _, _, path = pages[family]
     with opened(browser, path, width, theme) as page:
         names = page.evaluate("window.glassformer.views.map((view) => view.name)")
-        expected = ["heads", "map", "lines", "guesses", "score", "flow"]
+        expected = ["heads", "map", "byhead", "lines", "guesses", "score", "flow"]
         if family == "vit":
-            expected.insert(3, "image")
+            expected.insert(4, "image")
         assert names == expected
         for tab, name in zip(page.get_by_role("tab").all(), names, strict=True):
             tab.click()
@@ -315,6 +346,17 @@ def test_every_view_is_drawn_with_its_words_in_place(browser, pages, family, the
             assert page.evaluate(COLOURS) > 20
 
 
+def in_base64(value):
+    """The contents of a page with packed data as an export has them, for any program to read."""
+    if isinstance(value, list):
+        return [in_base64(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    data = value.get("data")
+    given = {name: in_base64(item) for name, item in value.items()}
+    return given | ({"data": base64.b64encode(unprinted(data)).decode()} if isinstance(data, str) else {})
+
+
 def test_the_picture_of_a_view_as_svg_png_and_json(browser, pages):
     _, contents, path = pages["decoder"]
     attention = contents.attention[0]
@@ -326,11 +368,14 @@ def test_the_picture_of_a_view_as_svg_png_and_json(browser, pages):
             assert labels.count(label) >= 2
         assert any("previous" in label for label in labels)
         image = next(root.iter(f"{SVG}image")).get("href").partition(",")[2]
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA"))
         assert pixels.shape[:2] == weights.shape
-        for query, key in np.ndindex(*weights.shape):
-            wanted = colour_of(weights[query, key], 1.0, "light")
-            assert np.abs(pixels[query, key].astype(int) - wanted).max() <= 1
+        np.testing.assert_array_equal(pixels[..., 3] == 0, np.isnan(weights))  # stripes lie under these
+        largest = np.nanmax(weights)
+        top = 1.0 if largest >= 0.25 else largest
+        for query, key in np.argwhere(~np.isnan(weights)):
+            wanted = colour_of(weights[query, key], top, "light")
+            assert np.abs(pixels[query, key, :3].astype(int) - wanted).max() <= 1
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the view as SVG (s)").click()
         assert download.value.suggested_filename == "glassformer-map-self-layer1-head2.svg"
@@ -342,7 +387,8 @@ def test_the_picture_of_a_view_as_svg_png_and_json(browser, pages):
         with Image.open(download.value.path()) as picture:
             size = picture.size
             colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
-        assert {colour_of(weight, 1.0, "light") for weight in weights.ravel()} <= colours
+        assert {colour_of(weight, top, "light") for weight in weights[~np.isnan(weights)]} <= colours
+        assert rgb(MASKED["light"][0]) in colours
         assert size == tuple(2 * round(float(root.get(side))) for side in ("width", "height"))
         with page.expect_download() as download:
             page.keyboard.press("j")
@@ -354,8 +400,11 @@ def test_the_picture_of_a_view_as_svg_png_and_json(browser, pages):
             page.keyboard.press("Shift+J")
         everything = json.loads(Path(download.value.path()).read_text("utf-8"))
         everything.pop("how_to_unpack")
-        assert everything == json.loads(json.dumps(contents.as_json()))
-        back = restored(unpack(Packed(**everything["attention"][0]["maps"][1])))
+        assert everything == json.loads(json.dumps(in_base64(contents.as_json())))
+        packed = everything["attention"][0]["maps"][1]
+        codes = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), dtype=np.uint8)
+        assert len(codes) == 3 * 12 * 13 / 2  # as the file itself says how to unpack it
+        back = restored(unpack(Packed(**{**packed, "data": printed(base64.b64decode(packed["data"]))})))
         np.testing.assert_allclose(back[2], weights, atol=1e-6)
 
 
@@ -375,19 +424,22 @@ def test_every_key_does_what_the_help_says(browser, pages):
         assert (after("]")["head"], after("[")["head"], after("[")["head"]) == (1, 0, -1)
         assert (after("m")["head"], after("m")["head"]) == (0, -1)
         assert (after(".")["layer"], after(",")["layer"], after(",")["layer"]) == (1, 0, 0)
-        assert (after("c")["top"], after("c")["top"]) == ("largest", "one")
+        assert [after("c")["top"] for _ in range(3)] == ["one", "largest", "auto"]
         assert after("+")["zoom"] == pytest.approx(1.5)
         assert after("-")["zoom"] == pytest.approx(1)
         assert (after("+")["zoom"] > 1, after("0")["zoom"]) == (True, 1)
         assert (after("f")["only"], after("f")["only"]) == (1, 0)
-        assert after(">")["threshold"] == pytest.approx(0.12)
-        assert after("<")["threshold"] == pytest.approx(0.1)
+        set_state(page, threshold=0.09)
+        assert after(">")["threshold"] == pytest.approx(0.32**2)  # even in the square root
+        assert after("<")["threshold"] == pytest.approx(0.09)
+        assert (after("a")["threshold"], after("x")["first"], after("x")["first"]) == (-1, 0, 1)
         assert (after("t")["theme"], after("t")["theme"]) == ("dark", "light")
         flows = (state(page)["flow"], after("r")["view"], state(page)["flow"], after("r")["flow"])
         assert flows == (1, "flow", 1, 0)  # the one weighted by gradients first
         views = page.evaluate("window.glassformer.views.map((view) => view.name)")
         assert [after(str(number + 1))["view"] for number in range(len(views))] == views
         assert after("1")["view"] == "heads"
+        assert (after("+")["size"] > 1, state(page)["zoom"], after("0")["size"]) == (True, 1, 1)
         set_state(page, head=0)
         page.locator(".stage").focus()
         assert (after("ArrowRight")["head"], after("ArrowDown")["layer"]) == (1, 1)
@@ -395,7 +447,7 @@ def test_every_key_does_what_the_help_says(browser, pages):
         page.keyboard.press("?")
         help_text = page.get_by_role("dialog").inner_text()
         shown = page.evaluate("Array.from(document.querySelectorAll('.help kbd'), (key) => key.textContent)")
-        assert set("?tkmcf0slpj") <= set("".join(shown))
+        assert set("?tkmcfax0slpj") <= set("".join(shown))
         assert "Heat map" in help_text
         page.get_by_label("single letters and digits do something").uncheck()
         page.keyboard.press("Escape")
@@ -452,7 +504,8 @@ def test_numbers_of_the_chosen_cell_are_in_its_json(browser, pages):
     model, contents, _ = pages["decoder"]
     parts = score_parts(model, contents.text.strip("“”"), 1)
     wanted = {name: float(getattr(parts, name)[2, 4, 4]) for name in ("content", "position", "bias")}
-    assert saved["chosen"]["score_parts"] == pytest.approx(wanted, abs=6e-4)
+    assert saved["chosen"]["score_parts"] == pytest.approx(wanted, abs=0.0101)
+    assert {g["token"] for g in likeliest["rows"][0]["likeliest"]} <= set(contents.guesses[0].tokens)
 
 
 def test_a_choice_in_the_panel_keeps_the_focus(browser, pages):
@@ -633,7 +686,9 @@ def test_clicks_wheel_and_drag(browser, pages):
         spot = page.evaluate(
             "(() => { const a = window.glassformer; return a.view.cellRect(a.scene(), a.box(), 7, 3); })()"
         )
-        x, y = (box[side] + 1 + spot[side] + spot["size"] / 2 for side in ("x", "y"))
+        x, y = (
+            box[side] + 1 + spot[side] + spot[size] / 2 for side, size in (("x", "width"), ("y", "height"))
+        )
         page.mouse.move(x, y)
         assert float(page.locator(".hint").inner_text().split()[-1]) == pytest.approx(
             matrix(page)[7, 3], rel=0.01
@@ -678,8 +733,75 @@ def test_lines_stand_for_the_weights_above_the_threshold(browser, pages):
             assert len(curves) == (kept[6].sum() if only else kept.sum())
             widths = sorted(float(curve.get("stroke-width")) for curve in curves)
             rows = weights[6:7] if only else weights
-            wanted = sorted(0.6 + 4 * np.sqrt(rows[np.nan_to_num(rows) >= 0.2]))
+            wanted = sorted(0.6 + 3.4 * np.sqrt(rows[np.nan_to_num(rows) >= 0.2]))
             np.testing.assert_allclose(widths, wanted, atol=0.011)
+            heading = " ".join(text["text"] for text in texts_of_screen(page))
+            total = (~np.isnan(rows)).sum()
+            assert f"{kept[6].sum() if only else kept.sum()} of {total} weights" in heading
+
+
+def test_without_a_threshold_the_heaviest_lines_are_drawn_however_light(browser, pages):
+    _, _, path = pages["encoder-decoder"]
+    with opened(browser, path, link="#view=lines&kind=cross&layer=1&head=0") as page:
+        weights = matrix(page)
+        curves = [p for p in svg(page).iter(f"{SVG}path") if "C" in p.get("d")]
+        least = np.sort(weights.ravel())[-3 * len(weights)]
+        assert 0 < len(curves) <= 3 * len(weights)
+        assert len(curves) >= (weights > least).sum() - 1
+        page.keyboard.press("x")  # without those at the first token
+        curves = [p for p in svg(page).iter(f"{SVG}path") if "C" in p.get("d")]
+        assert 0 < len(curves) <= 3 * len(weights)
+        heading = " ".join(text["text"] for text in texts_of_screen(page))
+        assert "those at the first token left out" in heading
+        assert f"of {weights[:, 1:].size} weights" in heading
+        assert page.get_by_role("button", name="Auto").get_attribute("aria-pressed") == "true"
+
+
+def test_lines_of_the_token_under_the_pointer_stand_out(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=lines&layer=1&head=0&query=0&key=0") as page:
+        strong = """() => {
+          const app = window.glassformer, alphas = [];
+          const painter = { ratio: 1, clip: (x, y, w, h, draw) => draw() };
+          for (const name of ["rect", "line", "image", "hatch", "text"]) painter[name] = () => {};
+          painter.curve = (x1, y1, x2, y2, colour, width, alpha) => alphas.push([y1, alpha]);
+          app.view.draw(painter, app.scene(), app.box());
+          return alphas;
+        }"""
+        assert min(alpha for _, alpha in page.evaluate(strong)) > 0.1
+        (place,) = [text for text in texts_of_screen(page) if text["text"] == "\u2068c\u2069"][:1]
+        box = page.locator(".stage").bounding_box()
+        page.mouse.move(box["x"] + place["x"] - 4, box["y"] + place["y"])
+        alphas = page.evaluate(strong)
+        assert {alpha > 0.1 for y, alpha in alphas if abs(y - place["y"]) < 2} == {True}
+        assert {alpha > 0.1 for y, alpha in alphas if abs(y - place["y"]) > 2} == {False}
+
+
+def test_every_head_of_the_layer_is_a_row_for_the_chosen_token(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=byhead&layer=1&head=2&query=9&key=4") as page:
+        rows = [matrix_of(page, head)[9] for head in (0, 1, 2, -1)]
+        set_state(page, head=2)
+        shown = [text["text"].strip("\u2068\u2069") for text in texts_of_screen(page)]
+        assert any("what “a” looks at, by head" in text for text in shown) or "9" in " ".join(shown)
+        assert {"head 0", "head 1", "mean"} <= set(shown)
+        image = next(svg(page).iter(f"{SVG}image")).get("href").partition(",")[2]
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA"))
+        assert pixels.shape[:2] == (4, 12)
+        largest = np.nanmax(rows)
+        for head, row in enumerate(rows):
+            for key, weight in enumerate(row[:10]):
+                wanted = colour_of(weight, 1.0 if largest >= 0.25 else largest, "light")
+                assert np.abs(pixels[head, key, :3].astype(int) - wanted).max() <= 1
+        page.locator(".stage").press("ArrowUp")
+        page.locator(".stage").press("ArrowLeft")
+        now = state(page)
+        assert (now["head"], now["query"], now["key"]) == (1, 9, 3)
+
+
+def matrix_of(page, head):
+    set_state(page, head=head)
+    return matrix(page)
 
 
 def test_predictions_scores_and_rollout_are_those_of_the_analyses(browser, pages):
@@ -700,7 +822,7 @@ def test_predictions_scores_and_rollout_are_those_of_the_analyses(browser, pages
         set_state(page, view="score")
         shown = page.evaluate("window.glassformer.scene().parts")
         expected = [float(getattr(parts, name)[2, 5, 3]) for name in ("content", "position", "bias")]
-        assert shown == pytest.approx(expected, abs=6e-4)
+        assert shown == pytest.approx(expected, abs=0.0101)
         words = [t.text.strip("\u2068\u2069") for t in svg(page).iter(f"{SVG}text")]
         assert {"content", "position", "bias", "score"} <= set(words)
         set_state(page, view="flow", flow=0)
@@ -708,7 +830,8 @@ def test_predictions_scores_and_rollout_are_those_of_the_analyses(browser, pages
             np.nan_to_num(matrix(page)), attention_rollout(model, text).numpy(), atol=0.004
         )
         words = " ".join(t.text for t in svg(page).iter(f"{SVG}text"))
-        assert "faithfulness" in words
+        assert re.search(r"faithfulness: (no better|better|worse) than random orders \(", words)
+        assert "gradient-weighted rollout: " in words  # beside the one that is drawn
         assert "from this input →" in words
         panel = page.locator(".panel").inner_text()
         assert "takes from" in panel
@@ -773,7 +896,7 @@ def test_home_and_end_go_to_the_ends_of_what_arrows_choose(browser, pages, famil
 ON_SCREEN = """() => {
   const app = window.glassformer, found = [], { left, top } = app.box();
   const painter = { ratio: 1, clip: (x, y, width, height, draw) => draw() };
-  for (const name of ["rect", "line", "curve", "image"]) painter[name] = () => {};
+  for (const name of ["rect", "line", "curve", "image", "hatch"]) painter[name] = () => {};
   painter.text = (text, x, y, style) => found.push({ text, x: x - left, y: y - top, ...style });
   app.view.draw(painter, app.scene(), app.box());
   return found;
@@ -838,7 +961,7 @@ def large(tmp_path_factory):
         HeadName("self", 15, 1, "\u202edesrever", 0.6),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glassformer.visualization.explorer.explaining.MOST_CELLS", 80_000)  # two of a row
+        patch.setattr("glassformer.visualization.explorer.explaining.PAGE", 0)  # two of a row
         gathered = gather(model, text, name="large", faithfulness=False)
     contents = dataclasses.replace(gathered, names=names)
     path = tmp_path_factory.mktemp("large") / "large.html"
@@ -879,26 +1002,34 @@ def test_lines_of_a_long_text_fit_the_window(browser, large, width, height):
             assert min(np.diff(rows)) >= 12
 
 
-def test_a_score_is_found_wherever_one_is_in_the_file(browser, large):
+def test_a_score_that_is_not_in_the_file_is_said_and_others_of_its_row_offered(browser, large):
     path, contents = large
     assert contents.decompositions[0].note  # not all cells are there
-    with opened(browser, path, 1280, link="#view=score&query=80&key=17") as page:
-        for layer, head in ((0, 0), (15, 3), (29, 8)):
-            set_state(page, layer=layer, head=head)
-            assert page.evaluate("Boolean(glassformer.scene().parts)")
-            assert state(page)["query"] == 80
-        row = page.evaluate(
-            "Object.keys(glassformer.scene().cells).filter((n) => n.startsWith('80.')).length"
-        )
-        words = [t["text"] for t in texts_of_screen(page)]
-        numbers = row + 1 + len(contents.decompositions[0].parts)
-        assert row > 1
-        assert sum(word.startswith(("+", "\u2212")) for word in words) == numbers
-        keys = {state(page)["key"]}
-        for key in ("Home", *["ArrowRight"] * row):
-            page.locator(".stage").press(key)
-            keys.add(state(page)["key"])
-        assert len(keys) == row
+    with opened(browser, path, 1280, link="#view=score&layer=15&head=3&query=80&key=17") as page:
+        there = page.evaluate("glassformer.scene().scoresOf(80).map(({ key }) => key)")
+        assert len(there) >= 1
+        absent = next(key for key in range(80) if key not in there)
+        set_state(page, key=absent)
+        assert page.evaluate("glassformer.scene().parts") is None
+        assert (state(page)["query"], state(page)["key"]) == (80, absent)  # what was chosen stays
+        words = " ".join(t["text"] for t in texts_of_screen(page))
+        assert "The score of this cell is not in the file" in words
+        set_state(page, key=there[0])
+        numbers = [t["text"] for t in texts_of_screen(page) if t["text"].startswith(("+", "\u2212"))]
+        assert len(numbers) == len(there) + 1 + len(contents.decompositions[0].parts)
+        page.locator(".stage").press("Home")
+        keys = [state(page)["key"]]
+        for _ in there[1:]:
+            page.locator(".stage").press("ArrowRight")
+            keys.append(state(page)["key"])
+        assert keys == there
+        page.locator(".stage").press("ArrowUp")
+        now = state(page)
+        assert now["query"] == 79
+        assert now["key"] in page.evaluate("glassformer.scene().scoresOf(79).map(({ key }) => key)")
+        for layer, head in ((0, 0), (29, 8)):
+            set_state(page, layer=layer, head=head, query=80)
+            assert page.evaluate("glassformer.scene().scoresOf(80).length") >= 1
         set_state(page, head=-1)
         assert "The mean of the heads has no scores" in page.locator(".stage").get_attribute("aria-label")
 
@@ -921,7 +1052,9 @@ def test_a_picture_is_as_wide_from_every_window(browser, large):
             for view in ("map", "lines", "guesses", "flow"):
                 set_state(page, view=view)
                 widths.append(svg(page).get("width"))
-    assert set(widths) == {"1200"}
+    assert widths[:4] == widths[4:]
+    assert widths[1:3] == ["1200"] * 2
+    assert float(widths[0]) > 1800  # so that every column is named
 
 
 def test_a_page_says_how_heads_get_names(browser, pages):
@@ -934,8 +1067,13 @@ def test_a_page_says_how_heads_get_names(browser, pages):
 def test_the_whole_text_can_be_unfolded(browser, large):
     path, contents = large
     with opened(browser, path, 400) as page:
-        page.get_by_text("All 140 tokens").press("Enter")
-        assert page.locator(".whole p").inner_text().split(" ") == contents.attention[0].keys
+        page.get_by_text("All tokens").press("Enter")
+        chips = page.locator(".whole .chip")
+        until(page, "document.querySelectorAll('.whole .chip').length === 140")
+        shown = [text.strip("\u2068\u2069") for text in chips.all_inner_texts()]
+        assert shown == contents.attention[0].keys
+        chips.nth(17).click()
+        assert state(page)["query"] == 17
 
 
 def test_a_link_to_a_view_that_a_page_has_not_opens_another(browser, tmp_path):
@@ -1012,7 +1150,7 @@ def test_small_cells_show_the_largest_weight_they_cover(browser, tmp_path):
     with opened(browser, path, 400, link="#view=map&query=0&key=0") as page:
         for place in range(100, length, 150):
             assert sum(page.evaluate(PIXEL, [place, place])) < 500  # blue, for the diagonal is never lost
-        assert sum(page.evaluate(PIXEL, [1200, 300])) == 3 * 255
+        assert sum(page.evaluate(PIXEL, [1200, 300])) >= 3 * 255 - 3
 
 
 def test_pages_in_one_notebook_do_not_meet(browser, tmp_path):

@@ -161,6 +161,7 @@ def deletion_test(
     steps: int = 20,
     seed: int = 0,
     batch_size: int = 32,
+    beside: Deletion | None = None,
 ) -> Deletion:
     """Delete tokens in the order of a relevance, and in random orders.
 
@@ -174,10 +175,12 @@ def deletion_test(
         steps: after which the outcome is taken, evenly spaced; at most one a token.
         seed: of the orders.
         batch_size: shortened inputs read at once.
+        beside: the test of another relevance with the same example, outcome, steps and orders: its random
+            orders are not read again.
 
     Raises:
-        ValueError: a relevance of another length or that is no number, too few orders, or nothing that may
-            be deleted.
+        ValueError: a relevance of another length or that is no number, too few orders, nothing that may be
+            deleted, or a test beside it with other steps or orders.
         TypeError: as ``outcome_of``.
     """
     if orders < ORDERS:
@@ -201,15 +204,20 @@ def deletion_test(
         by_worth = np.argsort(-worth[shuffled[0]], kind="stable")
         shuffled[0] = shuffled[0][by_worth]
         counts = np.unique(np.linspace(0, most, steps + 1).round().astype(int))
-        values = np.empty((orders + 1, len(counts)))
+        if beside is not None and beside.random_drops.shape != (orders, len(counts)):
+            shape = beside.random_drops.shape
+            raise ValueError(f"the test beside has (orders, steps) {shape}, not {(orders, len(counts))}")
+        rows_read = orders + 1 if beside is None else 1
+        values = np.empty((rows_read, len(counts)))
         whole = torch.arange(eraser.length, device=output.device)[None]
         values[:, 0] = outcome(output, whole).double().cpu().numpy()
         for step, count in enumerate(counts[1:], start=1):
-            for first in range(0, orders + 1, batch_size):
-                rows, kept = eraser.without(shuffled[first : first + batch_size, :count].tolist())
+            for first in range(0, rows_read, batch_size):
+                these = shuffled[:rows_read][first : first + batch_size, :count]
+                rows, kept = eraser.without(these.tolist())
                 values[first : first + batch_size, step] = outcome(model(*rows), kept).double().cpu().numpy()
     drops = values[:, :1] - values
-    return Deletion(counts / most, drops[0], drops[1:])
+    return Deletion(counts / most, drops[0], drops[1:] if beside is None else beside.random_drops)
 
 
 class _Eraser(Protocol):

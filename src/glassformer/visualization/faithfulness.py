@@ -8,10 +8,12 @@ from glassformer.models import TransformerModel
 
 THOROUGH = 20
 """Steps of a test that is asked for."""
+USUAL = 10
+"""Steps at most of one that is not."""
 COARSEST = 2
 """Steps of a test that still says something: half of the tokens gone, and all."""
-QUICK = 600_000_000_000
-"""Parameters times tokens that are read without being asked: some ten seconds of a core."""
+QUICK = 2_400_000_000_000
+"""Parameters times tokens that are read without being asked: some twenty seconds of two cores."""
 
 
 def steps_of(model: TransformerModel, length: int, asked: bool | None = None) -> int:
@@ -27,7 +29,7 @@ def steps_of(model: TransformerModel, length: int, asked: bool | None = None) ->
     if asked is not None:
         return THOROUGH if asked else 0
     steps = 1 + 2 * QUICK // ((ORDERS + 1) * length * model.num_parameters())
-    return min(THOROUGH, steps) if steps >= COARSEST else 0
+    return min(USUAL, steps) if steps >= COARSEST else 0
 
 
 def score_in_words(test: Deletion, outcome: Outcome) -> str:

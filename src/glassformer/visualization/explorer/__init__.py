@@ -41,12 +41,17 @@ class Explorer:
             f'<iframe title="{escape(self.contents.heading)}" sandbox="allow-scripts allow-downloads" '
             'allow="clipboard-write" '
             'style="width: 100%; height: 56rem; max-height: 90vh; border: 1px solid #8888" '
-            f'srcdoc="{escape(self.html)}"></iframe>'
+            f'srcdoc="{_in_quotes(self.html)}"></iframe>'
         )
 
     def __repr__(self) -> str:
         where = "not written" if self.path is None else str(self.path)
         return f"Explorer({self.contents.heading}; {len(self.html) / 1e6:.1f} MB, {where})"
+
+
+def _in_quotes(html: str) -> str:
+    """As the value of an attribute in double quotes, in which nothing else means anything."""
+    return html.replace("&", "&amp;").replace('"', "&quot;")
 
 
 def explore(

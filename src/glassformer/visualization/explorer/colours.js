@@ -9,7 +9,8 @@ const THEMES = {
     line: "#dcd8ce",
     accent: "#0a5a8c",
     mark: "#c2410c",
-    masked: "#e3ded3",
+    masked: "#f3f0ea",
+    hatch: "#b9b1a2",
     wash: "#eaf1f6",
     stops: ["#ffffff", "#d3e4f1", "#8dbbdc", "#3f87bd", "#11568f", "#07264d"],
   },
@@ -21,7 +22,8 @@ const THEMES = {
     line: "#39414a",
     accent: "#86c5f0",
     mark: "#ff9d5c",
-    masked: "#37332e",
+    masked: "#262a30",
+    hatch: "#5b636d",
     wash: "#22303b",
     stops: ["#0d1116", "#17304d", "#1f5c86", "#2f91a8", "#86c9a2", "#fdf6c4"],
   },
@@ -48,7 +50,6 @@ export function paletteOf(theme) {
     theme,
     scale,
     pixels: Uint32Array.from(scale, pixel),
-    maskedPixel: pixel(channels(colours.masked)),
     css: scale.map(([red, green, blue]) => `rgb(${red} ${green} ${blue})`),
   };
 }
@@ -68,17 +69,17 @@ export function inkOn(palette, index) {
 /** Parts of scores, told apart without red against green (Okabe & Ito). */
 export const PARTS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
 
-/** A map as a picture of one pixel a cell, or, where cells are smaller than pixels, of one pixel for the largest. */
-export function bitmapOf(matrix, top, palette, longest = Infinity) {
-  const across = Math.min(matrix.keys, Math.max(1, Math.floor(longest)));
-  const down = Math.min(matrix.queries, Math.max(1, Math.floor(longest)));
+/** A map as a picture of one pixel a cell, or of fewer, each the largest of its cells; masked ones are clear. */
+export function bitmapOf(matrix, top, palette, most = matrix.keys, high = matrix.queries) {
+  const across = Math.min(matrix.keys, Math.max(1, Math.floor(most)));
+  const down = Math.min(matrix.queries, Math.max(1, Math.floor(high)));
   const whole = across === matrix.keys && down === matrix.queries;
   const shown = whole ? matrix.weights : pooled(matrix, down, across);
   const canvas = new OffscreenCanvas(across, down);
   const context = canvas.getContext("2d");
   const image = context.createImageData(across, down);
   const pixels = new Uint32Array(image.data.buffer);
-  const pixelOf = (weight) => (weight === weight ? palette.pixels[shade(weight, top)] : palette.maskedPixel);
+  const pixelOf = (weight) => (weight === weight ? palette.pixels[shade(weight, top)] : 0);
   if (whole && matrix.codes) {
     const known = Uint32Array.from(matrix.weightOf, pixelOf); // there are only as many weights as codes
     for (let i = 0; i < pixels.length; i++) pixels[i] = known[matrix.codes[i]];

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from glassformer.visualization.explorer.packing import LEVELS, Packed
+from glassformer.visualization.explorer.scores import PackedScores
 
 FORMAT = "glassformer-explorer-1"
 
@@ -71,15 +72,15 @@ class Guesses:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Attention scores of single cells, split into parts that sum to them exactly."""
+    """Attention scores of single cells, before the softmax, split into parts that sum to them."""
 
     kind: str
     parts: list[str]
-    """Names: "content on content", "position", "bias", ..."""
-    data: str
-    """``pack_json`` of ``{"LAYER.HEAD": {"QUERY.KEY": [part, ...]}}``, before the softmax."""
+    """Names: "content", "position", "bias"."""
+    layers: list[PackedScores]
+    """Of each layer that the attention has."""
     note: str = ""
-    """Which cells are there."""
+    """Which cells are there, if not all."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class Flow:
     low: float | None = None
     high: float | None = None
     """The difference to 95 % of random orders."""
+    query: int | None = None
+    """The row that was tested: of the token whose answer it is; None where it is that of all of them."""
 
 
 @dataclass(frozen=True)

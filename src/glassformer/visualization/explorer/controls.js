@@ -1,10 +1,12 @@
 // The page around the picture: title, tabs, choices, buttons, help.
 
-import { MEAN } from "./state.js";
+import { isolated, numeral } from "./labels.js";
+import { HEAVIEST, MEAN } from "./state.js";
 import { element } from "./panel.js";
 import { EXPORTS, hasLink, modelInWords } from "./export.js";
 import { keysOf } from "./keys.js";
-import { kindsOf, stepHead, stepLayer } from "./moving.js";
+import { thresholdOf } from "./lines_view.js";
+import { closer, fit, kindsOf, stepHead, stepLayer } from "./moving.js";
 
 const button = (text, label, onclick) =>
   element("button", { type: "button", textContent: text, "aria-label": label, title: label, onclick });
@@ -16,7 +18,7 @@ export function buildHeader(app) {
     element("h1", { textContent: modelInWords(app.contents) }),
     element("p", { className: "text", dir: "auto", textContent: text }),
     ...list,
-    wholeText(app.contents),
+    wholeText(app),
   ];
   return element(
     "header",
@@ -36,18 +38,43 @@ export function buildHeader(app) {
   );
 }
 
-/** Everything that was read, token by token, to be unfolded. */
-function wholeText({ attention }) {
-  const lists = new Map(
-    attention.flatMap(({ queries, keys }) => [queries, keys]).map((list) => [list.join(" "), list]),
-  );
-  const tokens = [...lists.keys()].map((list) => element("p", { dir: "auto", textContent: list }));
-  const counts = [...lists.values()].map((list) => list.length).join(" and ");
-  return element(
+/** Everything that was read, token by token, to be unfolded: what looks, and where that differs, what is looked at. */
+function wholeText(app) {
+  const lists = element("div", {});
+  const whole = element(
     "details",
-    { className: "whole" },
-    element("summary", { textContent: `All ${counts} tokens` }),
-    ...tokens,
+    { className: "whole", ontoggle: () => whole.open && fillWhole(app, lists) },
+    element("summary", { textContent: "All tokens" }),
+    lists,
+  );
+  app.showWhole = () => whole.open && fillWhole(app, lists);
+  return whole;
+}
+
+function fillWhole(app, lists) {
+  const { attention } = app;
+  const same = attention.queries.join("\n") === attention.keys.join("\n");
+  const list = (side, title) =>
+    element(
+      "div",
+      {},
+      element("p", { className: "soft", textContent: `${title}: a click chooses` }),
+      element("p", { className: "chips", dir: "auto" }, ...attention[side].map((token, index) =>
+        element("button", {
+          type: "button",
+          className: "chip",
+          textContent: isolated(token),
+          title: `${side === "keys" ? "key" : "query"} ${index}`,
+          onclick: () => app.set({ [side === "keys" ? "key" : "query"]: index }, { follow: true }),
+        }),
+      )),
+    );
+  if (lists.dataset.kind === attention.kind) return;
+  lists.dataset.kind = attention.kind;
+  const count = ({ length }) => `${length} tokens`;
+  lists.replaceChildren(
+    list("queries", `${count(attention.queries)} that look`),
+    ...(same ? [] : [list("keys", `${count(attention.keys)} that are looked at`)]),
   );
 }
 
@@ -90,20 +117,24 @@ export class Controls {
       type: "range",
       min: 0,
       max: 1,
-      step: 0.01,
-      oninput: number("threshold"),
+      step: 0.005,
+      title: "a square-root scale, as the colours have",
+      oninput: (event) => app.set({ threshold: Number(event.target.value) ** 2 }),
     });
     this.thresholdValue = element("output", {});
-    this.only = element("input", {
-      type: "checkbox",
-      onchange: (event) => app.set({ only: Number(event.target.checked) }),
-    });
+    this.heaviest = button("Auto", "Auto: the heaviest lines, three a token (a)", () =>
+      app.set({ threshold: HEAVIEST }),
+    );
+    const box = (name) =>
+      element("input", { type: "checkbox", onchange: ({ target }) => app.set({ [name]: Number(target.checked) }) });
+    this.only = box("only");
+    this.first = box("first");
     const zoom = element(
       "span",
       { className: "field", role: "group", "aria-label": "Zoom" },
-      button("−", "− further away (-)", () => app.set({ zoom: app.state.zoom / 1.5 })),
-      button("+", "+ closer (+)", () => app.set({ zoom: app.state.zoom * 1.5 }, { follow: true })),
-      button("Fit", "Fit the whole map (0)", () => app.set({ zoom: 1, x: 0.5, y: 0.5 })),
+      button("−", "− further away (-)", () => closer(app, 1 / 1.5)),
+      button("+", "+ closer (+)", () => closer(app, 1.5)),
+      button("Fit", "Fit all of it (0)", () => fit(app)),
     );
     this.fields = {
       kind: this.kind.field,
@@ -112,8 +143,14 @@ export class Controls {
       flow: this.flow.field,
       top: this.top.field,
       zoom,
-      threshold: element("label", { className: "field" }, "At least ", this.threshold, this.thresholdValue),
+      threshold: element(
+        "span",
+        { className: "field" },
+        element("label", { className: "field" }, "At least ", this.threshold, this.thresholdValue),
+        this.heaviest,
+      ),
       only: element("label", { className: "field" }, this.only, " chosen token only"),
+      first: element("label", { className: "field" }, this.first, " to the first token too"),
     };
     this.bar = element("div", { className: "controls" }, ...Object.values(this.fields));
   }
@@ -168,14 +205,20 @@ export class Controls {
     choices(
       this.top.select,
       [
+        ["auto", "auto"],
         ["one", "1"],
         ["largest", "the largest"],
       ],
       state.top,
     );
-    this.threshold.value = state.threshold;
-    this.thresholdValue.textContent = ` ${state.threshold.toFixed(2)}`;
+    if (state.view === "lines") {
+      const threshold = thresholdOf(scene);
+      this.threshold.value = Math.sqrt(threshold);
+      this.thresholdValue.textContent = ` ${numeral(threshold)}`;
+      this.heaviest.setAttribute("aria-pressed", state.threshold === HEAVIEST);
+    }
     this.only.checked = Boolean(state.only);
+    this.first.checked = Boolean(state.first);
     const used = usedBy(state.view, kindsOf(this.app).length);
     for (const [name, field] of Object.entries(this.fields)) field.hidden = !used.includes(name);
   }
@@ -183,11 +226,15 @@ export class Controls {
 
 function usedBy(view, kinds) {
   const kind = kinds > 1 ? ["kind"] : [];
-  const own =
-    { map: ["top", "zoom"], lines: ["threshold", "only"], flow: ["flow", "top", "zoom"] }[view] ?? [];
-  return view === "flow" || view === "guesses"
-    ? [...(view === "guesses" ? kind : []), ...own]
-    : [...kind, "layer", "head", ...own];
+  const head = ["layer", "head"];
+  return {
+    heads: [...kind, ...head, "zoom"],
+    map: [...kind, ...head, "top", "zoom"],
+    byhead: [...kind, ...head, "top", "zoom"],
+    lines: [...kind, ...head, "threshold", "only", "first"],
+    guesses: kind,
+    flow: ["flow", "top", "zoom"],
+  }[view] ?? [...kind, ...head];
 }
 
 function choices(select, options, chosen) {

@@ -1,6 +1,7 @@
 // Packed data into numbers: each layer is inflated when it is first asked for.
 
 const MASKED = 255;
+const LEVELS = 254;
 const WEIGHTS_KEPT = 12; // layers that stay unpacked
 
 /** Reads the blocks of its own page. A page that is served can bring another source with the same methods. */
@@ -13,14 +14,16 @@ export class PageSource {
     return JSON.parse(this.page.getElementById("contents").textContent);
   }
 
-  /** Base64 of packed data: the text itself, what holds it, or the block of the page that it names. */
-  base64(packed) {
+  /** Packed data as text: the text itself, what holds it, or the block of the page that it names. */
+  text(packed) {
     if (typeof packed === "string") return packed;
     return packed.block ? this.page.getElementById(packed.block).textContent : packed.data;
   }
 
   async bytes(packed) {
-    return inflated(this.base64(packed));
+    const deflated = new Blob([unprinted(this.text(packed))]).stream();
+    const stream = deflated.pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
   async json(packed) {
@@ -28,25 +31,72 @@ export class PageSource {
   }
 }
 
-async function inflated(base64) {
-  const stream = new Blob([fromBase64(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
+const PLACES = new Uint8Array(128); // of the 91 characters that bytes are printed in
+[...Array(127).keys()]
+  .filter((code) => code >= 32 && !'"&<\\'.includes(String.fromCharCode(code)))
+  .forEach((code, place) => (PLACES[code] = place));
 
-function fromBase64(text) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  return bytes;
+/** Bytes of text: each pair of characters is a number of 13 bits; after the last bit there is a one. */
+export function unprinted(text) {
+  const bytes = new Uint8Array(Math.ceil((text.length / 2) * (13 / 8)));
+  let [held, bits, end] = [0, 0, 0];
+  for (let i = 0; i < text.length; i += 2) {
+    held = (held << 13) | (PLACES[text.charCodeAt(i)] * 91 + PLACES[text.charCodeAt(i + 1)]);
+    bits += 13;
+    while (bits >= 8) bytes[end++] = held >> (bits -= 8);
+    held &= (1 << bits) - 1;
+  }
+  if (bits) bytes[end] = held << (8 - bits);
+  end = bytes.length - 1;
+  while (!bytes[end]) end--;
+  return bytes.subarray(0, end);
 }
 
 /** A map as numbers, row by row: weights[query * keys + key], NaN where the mask hides. */
 export class Matrix {
   /** codes, where there are some: the same cells as bytes, and the weight that each byte stands for. */
   constructor(queries, keys, weights, codes = null, weightOf = null) {
-    Object.assign(this, { queries, keys, weights, codes, weightOf, largest: 0 });
-    for (const weight of weights) if (weight > this.largest) this.largest = weight;
+    Object.assign(this, { queries, keys, weights, codes, weightOf, largest: 0, masked: false });
+    if (codes) return this.summary(codes, (code) => weightOf[code]);
+    this.summary(weights, (weight) => weight);
+  }
+
+  /** The largest weight, and whether the mask hides anything. */
+  summary(cells, weightOf) {
+    let largest = -1;
+    for (let i = 0; i < cells.length; i++) {
+      const weight = weightOf(cells[i]);
+      if (weight > largest) largest = weight;
+      else if (weight !== weight) this.masked = true;
+    }
+    this.largest = Math.max(0, largest);
+  }
+
+  /** The least of the count largest weights, of all keys from the first on. */
+  least(count, first = 0) {
+    this.counted ??= [];
+    const counts = (this.counted[first] ??= this.countsFrom(first));
+    let [code, passed] = [LEVELS, counts[LEVELS]];
+    while (code > 1 && passed + counts[code - 1] <= count) passed += counts[--code];
+    while (code > 1 && !passed) passed += counts[--code];
+    return Math.fround((code / LEVELS) ** 2);
+  }
+
+  countsFrom(first) {
+    const counts = new Uint32Array(LEVELS + 1);
+    for (let cell = 0; cell < this.weights.length; cell++) {
+      const weight = this.weights[cell];
+      if (weight >= 0 && cell % this.keys >= first) counts[Math.round(LEVELS * Math.sqrt(weight))]++;
+    }
+    return counts;
+  }
+
+  /** How much each key is looked at by all queries together. */
+  get received() {
+    this.sums ??= Float32Array.from({ length: this.keys }, (_, key) =>
+      this.column(key).reduce((sum, weight) => sum + (weight || 0), 0),
+    );
+    return this.sums;
   }
 
   at(query, key) {
@@ -58,7 +108,9 @@ export class Matrix {
   }
 
   column(key) {
-    return Float32Array.from({ length: this.queries }, (_, query) => this.at(query, key));
+    const column = new Float32Array(this.queries);
+    for (let query = 0; query < this.queries; query++) column[query] = this.weights[query * this.keys + key];
+    return column;
   }
 }
 
@@ -122,6 +174,37 @@ export class Maps {
   }
 }
 
+/** The parts of a layer's scores, of those cells that are in the file. */
+export class Scores {
+  /** rows: of all heads together, head by head. */
+  constructor({ cells, step }, bytes, rows) {
+    const half = bytes.length / 2;
+    const number = (place) => bytes[place] | (bytes[half + place] << 8);
+    this.starts = new Uint32Array(rows + 1);
+    this.keys = new Uint16Array(cells);
+    for (let row = 0; row < rows; row++) {
+      this.starts[row + 1] = this.starts[row] + number(row);
+      for (let cell = this.starts[row], key = 0; cell < this.starts[row + 1]; cell++)
+        this.keys[cell] = key += number(rows + cell);
+    }
+    const count = (half - rows) / Math.max(1, cells) - 1;
+    this.parts = Array.from({ length: count }, (_, part) =>
+      Float32Array.from({ length: cells }, (_, cell) => {
+        const steps = number(rows + (part + 1) * cells + cell);
+        return (steps > 32767 ? steps - 65536 : steps) * step;
+      }),
+    );
+  }
+
+  /** The cells of a row, ``{key, parts}``, in the order of their keys. */
+  row(row) {
+    const cells = [];
+    for (let cell = this.starts[row]; cell < this.starts[row + 1]; cell++)
+      cells.push({ key: this.keys[cell], parts: this.parts.map((part) => part[cell]) });
+    return cells;
+  }
+}
+
 /** Everything that was asked for so far; the layers asked for last are kept. */
 export class Store {
   constructor(source, contents) {
@@ -145,6 +228,14 @@ export class Store {
 
   async json(packed) {
     if (!this.ready.has(packed)) this.ready.set(packed, await this.source.json(packed));
+    return this.ready.get(packed);
+  }
+
+  async scores(packed, rows) {
+    if (!this.ready.has(packed)) {
+      const bytes = await this.source.bytes(packed);
+      this.ready.set(packed, new Scores(packed, bytes, rows));
+    }
     return this.ready.get(packed);
   }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import compress
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glassformer.analysis.decomposition import score_parts
-from glassformer.analysis.deletion import deletion_test
+from glassformer.analysis.deletion import Deletion, deletion_test
 from glassformer.analysis.examples import inputs_of
 from glassformer.analysis.logit_lens import logit_lens, readout
 from glassformer.analysis.outcomes import Outcome, outcome_of
@@ -25,16 +25,17 @@ from glassformer.models import TransformerModel
 from glassformer.visualization.explorer.contents import Attention, Decomposition, Flow, Guesses
 from glassformer.visualization.explorer.guessing import labels_at, row_of_guesses
 from glassformer.visualization.explorer.packing import MASKED, pack, pack_json, quantized, unpack
+from glassformer.visualization.explorer.scores import chosen_cells, pack_scores
 from glassformer.visualization.faithfulness import score_in_words, steps_of
 
 SEEN_BY_LENS = 3
 """Tokens kept of each layer and position."""
-ALL_CELLS = 320
-"""Where a head has no more cells than this, all of them are split into parts."""
-HEAVIEST = 3
-"""Else so many of the heaviest cells of each query, or fewer, ..."""
-MOST_CELLS = 15_000
-"""... so that all heads together have no more than this, of a long text of every second query, third, ..."""
+PAGE = 3_700_000
+"""Characters that attention and scores may take together without being asked, ..."""
+CELL = 3.2
+"""... of which the parts of a score take about so many, ..."""
+LEAST = 2
+"""... though so many cells of each row, on average, have scores at any rate."""
 PARTS = ("content", "position", "bias")
 """Of a score; those that are zero in the whole model are left out."""
 AFFORDABLE = 100_000_000
@@ -96,23 +97,32 @@ def flows_of(
         return []
     steps = steps_of(model, len(shown.queries), faithfulness)
     outcome = _outcome(model, example)
+    of = f" of the {alone}" if len(attentions_of(model)) > 1 else ""
+    tests: list[Deletion] = []
 
     def flow(name: str, rolled: Tensor, drawn: Tensor, note: str) -> Flow:
         packed = pack(quantized(drawn.float().numpy()[None], _allowed(shown)))
+        untested = Flow(alone, name + of, packed, note)
         if outcome is None:
-            return Flow(alone, name, packed, note)
+            return untested
         if not steps:
-            return Flow(alone, name, packed, f"glassformer explore --faithfulness measures it; {note}")
+            return replace(untested, note=f"glassformer explore --faithfulness measures it; {note}")
+        worth, beside = relevance_for(outcome, rolled), tests[0] if tests else None
         try:
-            test = deletion_test(model, example, relevance_for(outcome, rolled), outcome, steps=steps)
+            test = deletion_test(model, example, worth, outcome, steps=steps, beside=beside)
         except ValueError:  # a text of which nothing may be deleted
-            return Flow(alone, name, packed, note)
+            return untested
+        tests.append(test)
         low, high = test.interval()
         note = f"{score_in_words(test, outcome)}; {note}"
-        return Flow(alone, name, packed, note, test.score, low, high)
+        return replace(
+            untested, note=note, faithfulness=test.score, low=low, high=high, query=outcome.position
+        )
 
     rolled = attention_rollout(model, example, alone)
-    note = "mean of the heads and residual half and half, multiplied through all layers of the model"
+    note = (
+        f"mean of the heads and residual half and half, multiplied through all layers{of or ' of the model'}"
+    )
     flows = [flow("rollout", rolled, rolled, note)]
     if outcome is not None and outcome.has_slope and affordable(model, attention):
         rolled = gradient_rollout(model, example, outcome, alone)
@@ -126,10 +136,13 @@ def flows_of(
 def decompositions_of(
     model: TransformerModel, example: Any, attention: Sequence[Attention]
 ) -> list[Decomposition]:
-    """Scores before the softmax as content, position and bias, of some cells of every head."""
+    """Scores before the softmax as content, position and bias, of as many cells as there is room for."""
     if not affordable(model, attention):
         return []
-    return [_decomposition(model, example, item) for item in attention]
+    taken = sum(len(packed.data) for item in attention for packed in (*item.maps, *item.thumbnails))
+    rows = sum(len(heads) * len(item.queries) for item in attention for heads in item.heads)
+    each = max(LEAST, (PAGE - taken) / CELL / rows)  # cells of a row
+    return [_decomposition(model, example, item, each) for item in attention]
 
 
 def affordable(model: TransformerModel, attention: Sequence[Attention]) -> bool:
@@ -142,44 +155,20 @@ def affordable(model: TransformerModel, attention: Sequence[Attention]) -> bool:
     return sum(weights) <= AFFORDABLE
 
 
-def _decomposition(model: TransformerModel, example: Any, item: Attention) -> Decomposition:
-    cells: dict[str, dict[str, list[float]]] = {}
-    rows = sum(map(len, item.heads)) * len(item.queries)
-    count, every = min(HEAVIEST, max(1, MOST_CELLS // rows)), math.ceil(rows / MOST_CELLS)
-    whole, used = True, np.zeros(len(PARTS), dtype=np.bool_)
+def _decomposition(model: TransformerModel, example: Any, item: Attention, each: float) -> Decomposition:
+    kept, parts = [], []
     for layer, heads, packed in zip(item.layers, item.heads, item.maps, strict=True):
+        kept.append(chosen_cells(unpack(packed), int(each * len(heads) * len(item.queries))))
         split = score_parts(model, example, layer, item.kind)
-        parts = torch.stack([split.content, split.position, split.bias], dim=-1).cpu().numpy()
-        for place, (head, codes) in enumerate(zip(heads, unpack(packed), strict=True)):
-            queries, keys = _chosen_cells(codes, count, every)
-            whole = whole and len(queries) == (codes != MASKED).sum()
-            chosen = parts[place, queries, keys].round(3)
-            used |= chosen.any(0)
-            names = (f"{query}.{key}" for query, key in zip(queries.tolist(), keys.tolist(), strict=True))
-            cells[f"{layer}.{head}"] = dict(zip(names, chosen.tolist(), strict=True))
+        here = torch.from_numpy(kept[-1])
+        parts.append([part.cpu()[here].numpy() for part in (split.content, split.position, split.bias)])
+    used = [any(bool(some[place].any()) for some in parts) for place in range(len(PARTS))]
     used[0] = True  # content, so that something is there to be shown
-    kept = {
-        head: {name: [*compress(row, used)] for name, row in some.items()} for head, some in cells.items()
-    }
-    heaviest = "heaviest cell" if count == 1 else f"{count} heaviest cells"
-    which = "each row" if every == 1 else f"one row in {every}"
-    note = "" if whole else f"In the file: the {heaviest} of {which}"
-    return Decomposition(item.kind, [*compress(PARTS, used)], pack_json(kept), note)
-
-
-def _chosen_cells(codes: npt.NDArray[np.uint8], count: int, every: int) -> tuple[npt.NDArray[np.intp], ...]:
-    """Queries and keys: of all that is not masked, or where there is much, the heaviest of some queries.
-
-    The last query is one of them: at it a page opens.
-    """
-    seen = codes != MASKED
-    if seen.sum() > ALL_CELLS:
-        heaviest = np.argsort(np.where(seen, -codes.astype(np.int16), 1), axis=1, kind="stable")[:, :count]
-        rows = np.arange(len(codes))[::-every, None]
-        some = np.zeros_like(seen)
-        some[rows, heaviest[rows[:, 0]]] = seen[rows, heaviest[rows[:, 0]]]
-        seen = some
-    return np.nonzero(seen)
+    layers = [pack_scores(cells, [*compress(some, used)]) for cells, some in zip(kept, parts, strict=True)]
+    there = sum(packed.cells for packed in layers)
+    seen = sum(int((unpack(packed) != MASKED).sum()) for packed in item.maps)
+    some = f"The file holds {there:,} of {seen:,} scores: of each row the heaviest, then the heaviest of all"
+    return Decomposition(item.kind, [*compress(PARTS, used)], layers, "" if there == seen else some)
 
 
 def _allowed(item: Attention) -> npt.NDArray[np.bool_] | None:

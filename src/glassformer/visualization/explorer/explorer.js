@@ -10,7 +10,8 @@ import { flowView } from "./flow_view.js";
 import { linesView } from "./lines_view.js";
 import { imageView, loadedImages } from "./image_view.js";
 import { guessesView } from "./guesses_view.js";
-import { nearestCell, scoreView } from "./score_view.js";
+import { scoreView } from "./score_view.js";
+import { byHeadView } from "./by_head_view.js";
 import { guessesOf, sceneOf } from "./scene.js";
 import { element, fillPanel } from "./panel.js";
 import { modelInWords, svgOf } from "./export.js";
@@ -19,7 +20,7 @@ import { followCell, hover, pan, zoom } from "./moving.js";
 import { Controls, buildHeader, buildHelp, buildTabs } from "./controls.js";
 import { Surface } from "./surface.js";
 
-const VIEWS = [headsView, mapView, linesView, imageView, guessesView, scoreView, flowView];
+const VIEWS = [headsView, mapView, byHeadView, linesView, imageView, guessesView, scoreView, flowView];
 const SAID_AFTER = 200; // milliseconds: a screen reader need not hear every step of a held key
 
 class Explorer {
@@ -32,6 +33,7 @@ class Explorer {
     this.start = { ...startState(this.contents), view: this.contents.picture ? "image" : "map" };
     this.state = this.checked(fromHash(location.hash, this.start, this.contents));
     this.timings = {};
+    this.places = new Map(); // by kind of attention, the cell that was chosen last
     this.build();
     this.paint();
     this.listen();
@@ -102,7 +104,7 @@ class Explorer {
       view: () => headsView,
       scene: () => this.scene(true),
       chosen: (hit) => this.set(hit),
-      hovered: (hit, event) => hover(this, hit, event),
+      hovered: (hit, event) => hover(this, hit, event, headsView),
       snug: true,
     });
     document.title = `${modelInWords(contents)} - glassformer`;
@@ -133,18 +135,28 @@ class Explorer {
 
   /** Change what is shown. Resolves when it is drawn. */
   set(change, { follow = false } = {}) {
-    const before = this.state;
+    const [before, kind] = [this.state, this.kind];
     this.state = this.checked({ ...before, ...change });
+    if (this.kind !== kind) this.state = this.checked({ ...this.state, ...this.cellOf(kind, before), ...change });
     if (change.theme || Object.keys(change).length === 0) this.paint();
     if (follow) followCell(this);
-    this.writeHash();
+    this.writeHash(before.view !== this.state.view);
     return this.show(before);
   }
 
-  writeHash() {
+  /** The cell chosen last in the kind of attention that is shown now: another one has other tokens. */
+  cellOf(kind, { query, key }) {
+    this.places.set(kind, { query, key });
+    return this.places.get(this.kind) ?? { query: Infinity, key: 0 };
+  }
+
+  /** The address leads to what is shown; the way back, to the view before. */
+  writeHash(turned) {
     const hash = toHash(this.state, this.start);
+    const address = hash ? `#${hash}` : location.pathname + location.search;
     try {
-      history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+      if (turned) history.pushState(null, "", address);
+      else history.replaceState(null, "", address);
     } catch {
       /* a frame without an address of its own */
     }
@@ -152,18 +164,25 @@ class Explorer {
 
   needed() {
     const { contents, state, attention } = this;
-    const maps = [attention.maps[attention.layers.indexOf(state.layer)]];
+    const layer = attention.layers.indexOf(state.layer);
+    const maps = [attention.maps[layer]];
     if (state.view === "flow") maps.push(contents.flows[state.flow].map);
+    if (state.view === "image") maps.push(...contents.flows.map(({ map }) => map));
     const here = guessesOf(this).map(({ guesses }) => guesses);
     const json = [
       ...here,
       ...here.map(({ truth }) => truth).filter(Boolean),
-      ...contents.decompositions.filter(({ kind }) => kind === this.kind),
     ];
+    const rows = attention.heads[layer].length * attention.queries.length;
+    const scores = contents.decompositions.filter(({ kind }) => kind === this.kind);
     const missing = (packed) => !this.store.known(packed);
     return [
       ...maps.filter(missing).map((packed) => this.store.maps(packed)),
       ...json.filter(missing).map((packed) => this.store.json(packed)),
+      ...scores
+        .map(({ layers }) => layers[layer])
+        .filter(missing)
+        .map((packed) => this.store.scores(packed, rows)),
     ];
   }
 
@@ -177,9 +196,9 @@ class Explorer {
 
   /** The picture at once; what stands around it with the next frame, so that a held key is followed. */
   drawAll(before) {
-    this.toStoredCell();
     if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
     this.root.dataset.view = this.state.view;
+    this.root.dataset.zoomed = this.state.zoom > 1;
     this.surface.draw();
     if (!before || before.view !== this.state.view) this.surface.reveal();
     this.settled ??= new Promise((done) =>
@@ -191,19 +210,11 @@ class Explorer {
     );
   }
 
-  /** Scores are in the file for some cells: one of them is chosen where scores are shown. */
-  toStoredCell() {
-    const { view, state } = this;
-    const { cells, parts } = view === scoreView ? this.scene() : {};
-    if (!cells || parts) return;
-    this.state = { ...state, ...nearestCell(cells, state) };
-    this.writeHash();
-  }
-
   drawAround(scene) {
     const [least, most] = overviewWidths(this.scene(true));
-    this.root.style.setProperty("--least", `${Math.ceil(least)}px`);
-    this.root.style.setProperty("--most", `${Math.ceil(most)}px`);
+    const { scale } = this.surface;
+    this.root.style.setProperty("--least", `${Math.ceil(least * scale)}px`);
+    this.root.style.setProperty("--most", `${Math.ceil(most * scale)}px`);
     this.controls.show(scene);
     for (const tab of this.tabs.children) {
       const chosen = tab.id === `tab-${this.state.view}`;
@@ -213,6 +224,7 @@ class Explorer {
     this.stage.parentElement.setAttribute("aria-labelledby", `tab-${this.state.view}`);
     this.small.draw();
     fillPanel(this.panel, scene, this);
+    this.showWhole();
     this.describe(scene);
   }
 
@@ -257,7 +269,8 @@ class Explorer {
     this.stage.focus({ preventScroll: true });
     const opens =
       this.state.view === "heads" && hit.layer === this.state.layer && hit.head === this.state.head;
-    this.set(opens ? { ...hit, view: "map" } : hit); // a second click opens the head
+    const { side, ...change } = hit;
+    this.set(opens ? { ...change, view: "map" } : change); // a second click opens the head
   }
 
   turnTheme() {

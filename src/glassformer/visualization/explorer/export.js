@@ -1,15 +1,18 @@
 // Pictures, numbers and links of what is shown.
 
 import { isolated } from "./labels.js";
-import { CanvasPainter, SvgPainter } from "./painter.js";
+import { CanvasPainter, SvgPainter, base64 } from "./painter.js";
 import { wrapped } from "./heading.js";
 import { toHash } from "./state.js";
+import { unprinted } from "./data.js";
 import { guessList } from "./guesses_view.js";
 import { element } from "./panel.js";
 
 const SCALE = 2; // pixels of a PNG for each pixel of the picture
 const WIDTH = 1200; // of every picture, however wide the window is
-const HEIGHT = 900; // of those that fit themselves to a height
+const WIDEST = 2400; // of those in which more can be named then
+const HEIGHT = 900; // of those that fit themselves to a height, or more where they are wider
+const PAGE = 1.3; // times as high as wide, of those that arrange themselves on a page
 const CAPTION = { size: 11, line: 15, most: 3 };
 
 /** Which model this is. */
@@ -19,10 +22,12 @@ export const modelInWords = ({ name, title }) => (name ? `${name} - ${title}` : 
 function wholeOf(app) {
   const { view, contents } = app;
   const scene = app.scene();
-  const width = Math.max(WIDTH, view.leastWidth?.(scene) ?? 0);
-  const wanted = view.natural?.(scene, { width, top: 0, height: 0 }) ?? HEIGHT;
-  const box = { width, top: 0, height: Math.min(HEIGHT, wanted) };
-  box.height = Math.max(box.height, view.height(scene, box));
+  const width = Math.max(WIDTH, view.leastWidth?.(scene) ?? 0, Math.min(WIDEST, view.wide?.(scene) ?? 0));
+  const tall = view.fits ? width * PAGE : 0;
+  const wanted = view.natural?.(scene, { width, top: 0, height: 0 }) ?? tall;
+  const box = { width, top: 0, height: view.natural ? Math.min(Math.max(HEIGHT, 0.9 * width), wanted) : tall };
+  const needed = view.height(scene, box);
+  box.height = view.natural ? Math.max(box.height, needed) : needed;
   box.bottom = box.height;
   const said = [modelInWords(contents), contents.text, ...contents.notes].filter(Boolean).join(" · ");
   const caption = wrapped(said, width - 24, CAPTION.size, CAPTION.most);
@@ -95,7 +100,7 @@ export function numbersOf(app) {
       query,
       key,
       score_parts: partsOf(scene),
-      guesses: scene.guesses.map((entry) => allOf(scene, entry)),
+      guesses: scene.guesses.map((entry) => allOf(scene, entry, contents.guesses)),
     },
     names: view === "flow" ? [] : scene.namesOf(layer, head),
   };
@@ -104,13 +109,20 @@ export function numbersOf(app) {
 const partsOf = ({ parts, decomposition }) =>
   parts ? Object.fromEntries(decomposition.parts.map((name, index) => [name, parts[index]])) : null;
 
-const allOf = (scene, entry) => ({
-  of: entry.guesses.title,
-  rows: entry.guesses.rows.map((name, row) => ({
-    name,
-    likeliest: guessList(scene, entry, row).map(({ label, share }) => ({ token: label, probability: share })),
-  })),
-});
+/** raw: the guesses with their tokens as they are. */
+function allOf(scene, { guesses, ...entry }, raw) {
+  const { tokens, ...own } = raw[scene.contents.guesses.indexOf(guesses)];
+  return {
+    of: own.title,
+    rows: own.rows.map((name, row) => ({
+      name,
+      likeliest: guessList(scene, { ...entry, guesses: { ...own, tokens } }, row).map(({ label, share }) => ({
+        token: label,
+        probability: share,
+      })),
+    })),
+  };
+}
 
 /** Everything on the page, packed as it is there. */
 export async function everythingOf(app) {
@@ -119,11 +131,13 @@ export async function everythingOf(app) {
     if (value === null || typeof value !== "object") return value;
     const { block, ...rest } = value;
     const copy = Object.fromEntries(Object.entries(rest).map(([name, part]) => [name, put(part)]));
-    return block ? { ...copy, data: app.store.source.base64(value) } : copy;
+    return block ? { ...copy, data: base64(unprinted(app.store.source.text(value))) } : copy;
   };
   const how =
     "data: base64 of deflated (zlib) bytes. Maps: one byte a weight, map by map, key by key, and for each key its " +
-    "queries (in a triangle only those from the key on); weight = (byte / levels)^2, 255 = masked. Others: JSON.";
+    "queries (in a triangle only those from the key on); weight = (byte / levels)^2, 255 = masked. Layers of " +
+    "scores: numbers of 16 bits, first all low bytes, then all high ones: of each row of each head how many cells " +
+    "are there, of each cell how far its key is from the one before it, then each part in steps. Others: JSON.";
   return { how_to_unpack: how, ...put(app.store.source.contents()) };
 }
 

@@ -7,13 +7,28 @@ export const flowView = makeMapView({
   title: "Rollout",
   about: "Attention followed through all layers: what each output takes from each input.",
   available: (contents) => contents.flows.length > 0,
+  of: (scene) => ({ ...scene, hides: "out of reach", marked: scene.flow.query }),
   matrix: (scene) => scene.flowMatrix,
-  words: ({ flow }) => [`Through all layers: ${flow.name}`, scored(flow)],
+  words: ({ flow, contents }) => [`Through all layers: ${flow.name}`, scored(flow, contents.flows)],
 });
 
-/** The note, with the score of the deletion test and its interval where the note explains them. */
-function scored({ note, faithfulness, low, high }) {
-  if (faithfulness == null) return ["faithfulness not measured", note].filter(Boolean).join("; ");
-  const [score, least, most] = [faithfulness, low, high].map((value) => Number(value.toPrecision(2)));
-  return `faithfulness ${score} (${least} to ${most})${note.replace(/^faithfulness/, "")}`;
+const rounded = (value) => String(Number(value.toPrecision(2))).replace("-", "−");
+
+/** Better than chance, worse, or neither: where 95 % of random orders leave the score. */
+export function verdict({ faithfulness, low, high }) {
+  if (faithfulness == null) return "not measured";
+  if (low > 0) return "better than random orders";
+  return high < 0 ? "worse than random orders" : "no better than random orders";
+}
+
+const inNumbers = ({ faithfulness, low, high }) =>
+  faithfulness == null ? "" : ` (${rounded(faithfulness)}; ${rounded(low)} to ${rounded(high)})`;
+
+/** The verdict on this method, on the others, and what the numbers are. */
+function scored(flow, flows) {
+  const others = flows.filter((other) => other !== flow);
+  const said = [flow, ...others].map((one) =>
+    [one === flow ? "faithfulness" : one.name, `${verdict(one)}${inNumbers(one)}`].join(": "),
+  );
+  return `${said.join(". ")}. ${flow.note.replace(/^faithfulness: /, "Faithfulness is ")}.`;
 }

@@ -41,8 +41,8 @@ export function drawHeading(painter, palette, box, heading, height = heading.hei
   }
 }
 
-/** The scale of colours with its numbers; returns where what follows it can stand. */
-export function drawScale(painter, palette, x, y, wide, labels) {
+/** The scale of colours with its numbers; returns where what follows it can stand. hides: what hatched cells are. */
+export function drawScale(painter, palette, x, y, wide, labels, hides) {
   for (let i = 0; i < 128; i++)
     painter.rect(x + (i * wide) / 128, y, wide / 128 + 0.6, 9, palette.css[i * 2 + 1]);
   painter.rect(x, y, wide, 9, null, { stroke: palette.line });
@@ -51,7 +51,9 @@ export function drawScale(painter, palette, x, y, wide, labels) {
     const align = share === 0 ? "left" : share === 1 ? "right" : "center";
     painter.text(label, x + wide * share, y + 18, { size: 10, align, colour: palette.soft });
   });
-  painter.rect(x + wide + 14, y - 1, 11, 11, palette.masked, { stroke: palette.line });
-  painter.text("masked", x + wide + 30, y + 5, { size: 10.5, colour: palette.soft });
-  return x + wide + 92;
+  if (!hides) return x + wide + 16;
+  painter.hatch(x + wide + 14, y - 2, 13, 13, palette);
+  painter.rect(x + wide + 14, y - 2, 13, 13, null, { stroke: palette.line });
+  painter.text(hides, x + wide + 32, y + 5, { size: 10.5, colour: palette.soft });
+  return x + wide + 48 + measured(hides, 10.5);
 }

@@ -3,39 +3,50 @@
 import { fitted, numeral, percent } from "./labels.js";
 import { measured } from "./painter.js";
 import { drawHeading, headingOf } from "./heading.js";
+import { drawStrip, stripOf, tokenAt } from "./token_strip.js";
 import { MEAN } from "./state.js";
 
 function layout(scene, box) {
   const { picture, attention, state } = scene;
   const { width } = box;
   const heading = headingOf(box, words(scene));
-  const top = heading.height + 12;
-  const heads = attention.heads[attention.layers.indexOf(state.layer)].length + 1;
+  const others = stripOf(attention.queries.slice(0, picture.first), state.query, 12, heading.height + 8, width - 24);
+  const top = heading.height + 16 + others.height;
   const ratio = picture.height / picture.width;
   const side = Math.floor(Math.max(120, Math.min(480, (width - 36) / 2)));
-  const small = Math.max(84, Math.min(150, Math.floor((width - 24) / Math.min(heads, 8)) - 10));
+  const tiles = tilesOf(scene);
+  const across = Math.floor((width - 14) / tiles.length) - 10; // all in one line, where they stay large enough
+  const small = Math.min(150, across >= 84 ? across : Math.max(84, Math.floor((width - 14) / 5) - 10));
   const columns = Math.max(1, Math.floor((width - 14) / (small + 10)));
   const under = top + side * ratio + 58;
-  const line = small * ratio + 26;
-  return {
-    heading,
-    top,
-    side,
-    small,
-    ratio,
-    columns,
-    under,
-    line,
-    heads,
-    height: under + Math.ceil(heads / columns) * line + 8,
-  };
+  const line = small * ratio + 38;
+  const height = under + Math.ceil(tiles.length / columns) * line + 8;
+  return { heading, others, top, side, small, ratio, columns, under, line, tiles, height };
+}
+
+/** What is drawn small: each head of the layer, their mean, and the ways through all layers. */
+function tilesOf({ attention, state, maps, contents, flowRows }) {
+  const heads = [...attention.heads[attention.layers.indexOf(state.layer)], MEAN];
+  const ofHead = (head, place) => ({
+    name: head === MEAN ? "mean" : `head ${head}`,
+    row: (head === MEAN ? maps.mean() : maps.matrix(place)).row(state.query),
+    chosen: head === state.head,
+    hit: { layer: state.layer, head },
+  });
+  const ofFlow = ({ name }, flow) => ({
+    name,
+    row: flowRows[flow]?.row(state.query),
+    hit: { view: "flow", flow },
+  });
+  return [...heads.map(ofHead), ...contents.flows.map(ofFlow)].filter(({ row }) => row);
 }
 
 function words({ picture, state, attention, matrix, headTitle }) {
   const row = matrix.row(state.query);
   const share = row.subarray(picture.first).reduce((sum, weight) => sum + (weight || 0), 0);
   const looking = `where “${attention.queries[state.query]}” looks`;
-  return [headTitle, `${looking}: ${percent(share)} on the patches, the rest on other tokens`];
+  const named = "patches are named row,column from the top left";
+  return [headTitle, `${looking}: ${percent(share)} on the patches, the rest on other tokens; ${named}`];
 }
 
 export const imageView = {
@@ -52,26 +63,25 @@ export const imageView = {
     const row = scene.matrix.row(state.query);
     const fit = (text, size, weight) => fitted(text, box.width - 24, (t) => measured(t, size, weight));
     const tall = place.side * place.ratio;
+    drawStrip(painter, palette, place.others, state.query);
     drawImage(painter, scene, 12, top, place.side, tall, null);
     drawImage(painter, scene, 24 + place.side, top, place.side, tall, row);
     drawPatch(painter, scene, 12, place, state.query - picture.first);
     drawPatch(painter, scene, 24 + place.side, place, state.key - picture.first);
-    painter.text("the image", 12, top + tall + 12, { size: 11, colour: palette.soft });
+    painter.text("the image: a click chooses what looks", 12, top + tall + 12, { size: 11, colour: palette.soft });
     drawLegend(painter, scene, 24 + place.side, top + tall + 12, place.side, largestOf(row, picture.first));
-    painter.text(
-      fit(`Heads of layer ${state.layer}, each up to its largest`, 12.5, 650),
-      12,
-      place.under - 14,
-      { size: 12.5, weight: 650, colour: palette.ink },
-    );
-    drawHeads(painter, scene, box, place);
+    const title = `Heads of layer ${state.layer}, and all layers together, each up to its own largest weight`;
+    painter.text(fit(title, 12.5, 650), 12, place.under - 14, { size: 12.5, weight: 650, colour: palette.ink });
+    drawTiles(painter, scene, box, place);
     drawHeading(painter, palette, box, place.heading);
   },
 
   hit(scene, box, x, y) {
-    const { picture, attention, state } = scene;
+    const { picture, state } = scene;
     const place = layout(scene, box);
     const tall = place.side * place.ratio;
+    const other = tokenAt(place.others, x, y);
+    if (other !== null) return { query: other, key: state.key };
     for (const [left, what] of [
       [12, "query"],
       [24 + place.side, "key"],
@@ -83,12 +93,9 @@ export const imageView = {
         return { query: state.query, key: state.key, [what]: token };
       }
     }
-    const number =
-      Math.floor((y - place.under) / place.line) * place.columns + Math.floor((x - 12) / (place.small + 10));
-    const heads = [...attention.heads[attention.layers.indexOf(state.layer)], MEAN];
-    return y >= place.under && heads[number] !== undefined
-      ? { layer: state.layer, head: heads[number] }
-      : null;
+    const across = Math.floor((x - 12) / (place.small + 10));
+    const number = Math.floor((y - place.under) / place.line) * place.columns + across;
+    return y >= place.under && across < place.columns ? (place.tiles[number]?.hit ?? null) : null;
   },
 
   /** Arrows go from patch to patch; up from the first row is the class token. */
@@ -162,27 +169,20 @@ function drawPatch(painter, scene, x, place, patch) {
   });
 }
 
-function drawHeads(painter, scene, box, place) {
-  const { attention, state, palette } = scene;
-  const heads = [...attention.heads[attention.layers.indexOf(state.layer)], MEAN];
-  heads.forEach((head, number) => {
-    const x = 12 + (number % place.columns) * (place.small + 10);
+function drawTiles(painter, scene, box, place) {
+  const { palette, picture } = scene;
+  const [wide, high] = [place.small, place.small * place.ratio];
+  place.tiles.forEach(({ name, row, chosen }, number) => {
+    const x = 12 + (number % place.columns) * (wide + 10);
     const y = place.under + Math.floor(number / place.columns) * place.line;
     if (y + place.line < box.top || y > box.bottom) return;
-    const matrix = head === MEAN ? scene.maps.mean() : scene.maps.matrix(number);
-    drawImage(painter, scene, x, y, place.small, place.small * place.ratio, matrix.row(state.query));
-    const chosen = head === state.head;
-    if (chosen)
-      painter.rect(x - 1, y - 1, place.small + 2, place.small * place.ratio + 2, null, {
-        stroke: palette.mark,
-        lineWidth: 3,
-      });
-    const label = head === MEAN ? "mean" : `head ${head}`;
-    painter.text(label, x, y + place.small * place.ratio + 11, {
-      size: 11,
-      colour: chosen ? palette.mark : palette.soft,
-      weight: chosen ? 700 : 400,
-    });
+    drawImage(painter, scene, x, y, wide, high, row);
+    if (chosen) painter.rect(x - 1, y - 1, wide + 2, high + 2, null, { stroke: palette.mark, lineWidth: 3 });
+    const fit = (text, weight) => fitted(text, wide, (t) => measured(t, 11, weight));
+    const weight = chosen ? 700 : 400;
+    painter.text(fit(name, weight), x, y + high + 11, { size: 11, colour: chosen ? palette.mark : palette.ink, weight });
+    const most = `up to ${numeral(largestOf(row, picture.first))}`;
+    painter.text(fit(most, 400), x, y + high + 24, { size: 10.5, colour: palette.soft });
   });
 }
 

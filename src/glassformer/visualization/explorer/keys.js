@@ -2,10 +2,18 @@
 
 import { headsView } from "./heads_view.js";
 import { EXPORTS } from "./export.js";
-import { stepFlow, stepHead, stepKind, stepLayer, turnMean } from "./moving.js";
+import { thresholdOf } from "./lines_view.js";
+import { closer, fit, stepFlow, stepHead, stepKind, stepLayer, turnMean } from "./moving.js";
+import { HEAVIEST } from "./state.js";
 
 const step = (event) => (event.shiftKey ? 10 : 1);
-const zoomed = (app, factor) => app.set({ zoom: app.state.zoom * factor }, { follow: true });
+const NEXT_TOP = { auto: "one", one: "largest", largest: "auto" };
+
+/** Up or down the slider, which is even in the square root of a weight. */
+function stepThreshold(app, by) {
+  const scene = app.scene();
+  if (scene.ready) app.set({ threshold: Math.min(1, Math.max(0, Math.sqrt(thresholdOf(scene)) + by)) ** 2 });
+}
 
 const CELLS = [
   {
@@ -66,12 +74,12 @@ const LETTERS = [
   {
     keys: ["c"],
     shown: "c",
-    what: "colours up to 1, or up to the head's largest weight",
-    run: (app) => app.set({ top: app.state.top === "one" ? "largest" : "one" }),
+    what: "colours up to 1, up to the head's largest weight, or as suits it",
+    run: (app) => app.set({ top: NEXT_TOP[app.state.top] }),
   },
-  { keys: ["+", "="], shown: "+ −", what: "closer, or further", run: (app) => zoomed(app, 1.5) },
-  { keys: ["-"], run: (app) => zoomed(app, 1 / 1.5) },
-  { keys: ["0"], shown: "0", what: "the whole map", run: (app) => app.set({ zoom: 1, x: 0.5, y: 0.5 }) },
+  { keys: ["+", "="], shown: "+ −", what: "closer, or further", run: (app) => closer(app, 1.5) },
+  { keys: ["-"], run: (app) => closer(app, 1 / 1.5) },
+  { keys: ["0"], shown: "0", what: "all of it", run: (app) => fit(app) },
   {
     keys: ["f"],
     shown: "f",
@@ -82,9 +90,21 @@ const LETTERS = [
     keys: ["<"],
     shown: "< >",
     what: "a lower, or higher, threshold for lines",
-    run: (app) => app.set({ threshold: app.state.threshold - 0.02 }),
+    run: (app) => stepThreshold(app, -0.02),
   },
-  { keys: [">"], run: (app) => app.set({ threshold: app.state.threshold + 0.02 }) },
+  { keys: [">"], run: (app) => stepThreshold(app, 0.02) },
+  {
+    keys: ["a"],
+    shown: "a",
+    what: "the heaviest lines: three a token",
+    run: (app) => app.set({ threshold: HEAVIEST }),
+  },
+  {
+    keys: ["x"],
+    shown: "x",
+    what: "lines to the first token, or none",
+    run: (app) => app.set({ first: 1 - app.state.first }),
+  },
   { keys: ["t"], shown: "t", what: "light or dark", run: (app) => app.turnTheme() },
   { keys: ["s"], shown: "s", what: "save the view as SVG", run: (app) => EXPORTS.svg(app) },
   { keys: ["p"], shown: "p", what: "save the view as PNG", run: (app) => EXPORTS.png(app) },

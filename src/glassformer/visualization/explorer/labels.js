@@ -71,6 +71,17 @@ export function fitted(text, width, measure) {
   return `${parts.slice(0, low).join("")}…`;
 }
 
+/** Of places in a row, those that can be marked without touching: the first of the order come first. */
+export function placed(order, apart, [first, final] = [0, Infinity]) {
+  const least = Math.ceil(apart - 1e-6);
+  const taken = new Set();
+  return order.filter((place) => {
+    if (place < first || place > final || taken.has(place)) return false;
+    for (let near = place - least + 1; near < place + least; near++) taken.add(near);
+    return true;
+  });
+}
+
 /** A weight as people read it: three digits that matter, at most five after the point. */
 export function numeral(weight) {
   if (weight === 0) return "0";

@@ -1,6 +1,6 @@
 // Token to token: on the left what looks, on the right what is looked at, a line for each weight above a threshold.
 
-import { fitted, isolated, numeral } from "./labels.js";
+import { fitted, isolated, numeral, placed } from "./labels.js";
 import { measured } from "./painter.js";
 import { drawHeading, headingOf } from "./heading.js";
 
@@ -10,6 +10,7 @@ const PITCH = 21; // from token to token where there is room, ...
 const LEAST = 1.5; // ... and where there is none
 const SPAN = 1800;
 const DRAWN_AT_MOST = 6000;
+const LINES = 3; // a token, where nobody has chosen a threshold
 
 function layout(scene, box) {
   const { attention } = scene;
@@ -36,33 +37,56 @@ function layout(scene, box) {
   };
 }
 
-function words({ state, headTitle }) {
-  const from = state.only ? "the chosen token's weights" : "every weight";
-  const least = `${from} of at least ${numeral(state.threshold)}, the ${DRAWN_AT_MOST} heaviest where there are more`;
-  return [headTitle, `${least}; thicker is more; in orange what the chosen token looks at`];
+function words(scene) {
+  const { state, headTitle, matrix, attention } = scene;
+  const all = eligible(scene);
+  const passing = all.filter(({ weight }) => weight >= thresholdOf(scene)).length;
+  const cut = passing > DRAWN_AT_MOST ? `, of which the ${DRAWN_AT_MOST} heaviest are drawn` : "";
+  const from = state.only ? ` of “${attention.queries[state.query]}”` : "";
+  const without = state.first ? "" : ", those at the first token left out";
+  const count = `${passing.toLocaleString("en")} of ${all.length.toLocaleString("en")} weights${from}${without}`;
+  const least = `are at least ${numeral(thresholdOf(scene))}; the head's largest is ${numeral(matrix.largest)}${cut}`;
+  return [headTitle, `${count} ${least}. Thicker is more; in orange what the chosen token looks at`];
 }
 
-/** The cells above the threshold of which a part is in sight, the heaviest last so that they lie on top. */
-function lines({ matrix, state }, box, place) {
+/** The threshold, or where it is left to the page, one that some lines a token pass. */
+export function thresholdOf({ state, matrix }) {
+  return state.threshold < 0 ? matrix.least(LINES * matrix.queries, state.first ? 0 : 1) : state.threshold;
+}
+
+/** Weights that may be drawn: of the chosen token only, or of all; at the first token, or not. */
+function eligible({ matrix, state }) {
   const found = [];
+  for (let query = 0; query < matrix.queries; query++) {
+    if (state.only && query !== state.query) continue;
+    for (let key = state.first ? 0 : 1; key < matrix.keys; key++) {
+      const weight = matrix.at(query, key);
+      if (weight >= 0) found.push({ query, key, weight });
+    }
+  }
+  return found;
+}
+
+/** The lines of which a part is in sight, the heaviest last so that they lie on top. */
+function lines(scene, box, place) {
   const first = Math.max(0, Math.floor((box.top - place.top) / place.line) - 2);
   const final = Math.ceil((box.bottom - place.top) / place.line) + 2;
   const seen = (index) => index >= first && index <= final;
-  for (let query = 0; query < matrix.queries; query++) {
-    if (state.only && query !== state.query) continue;
-    for (let key = 0; key < matrix.keys; key++) {
-      const weight = matrix.at(query, key);
+  const least = thresholdOf(scene);
+  return eligible(scene)
+    .filter(({ query, key, weight }) => {
       const crosses = seen(query) || seen(key) || query < first !== key < first;
-      if (weight >= state.threshold && weight > 0 && crosses) found.push({ query, key, weight });
-    }
-  }
-  return found.sort((a, b) => a.weight - b.weight).slice(-DRAWN_AT_MOST);
+      return weight > 0 && weight >= least && crosses;
+    })
+    .sort((a, b) => a.weight - b.weight)
+    .slice(-DRAWN_AT_MOST);
 }
 
 export const linesView = {
   name: "lines",
   title: "Lines",
   about: "A line for each weight above the threshold; thicker is more.",
+  follows: true,
   available: () => true,
   height: (scene, box) => layout(scene, box).height,
   natural: (scene, box) => layout(scene, { ...box, height: Infinity }).height,
@@ -71,17 +95,21 @@ export const linesView = {
   draw(painter, scene, box) {
     const { palette, state } = scene;
     const place = layout(scene, box);
-    for (const { query, key, weight } of lines(scene, box, place)) {
+    const under = scene.hovered;
+    const apart = (line) => !under?.side || line[under.side] === under[under.side];
+    const drawn = lines(scene, box, place);
+    const faint = Math.min(1, 10 / Math.sqrt(drawn.length)); // so that many together do not hide each other
+    for (const { query, key, weight } of drawn) {
       const chosen = query === state.query;
-      const strength = Math.sqrt(weight);
+      const strength = Math.sqrt(weight) * (apart({ query, key }) ? 1 : 0.25);
       painter.curve(
         place.left,
         place.middle(query),
         place.right,
         place.middle(key),
         chosen ? palette.mark : palette.accent,
-        0.6 + Math.min(4, place.line) * strength,
-        (chosen ? 0.35 : 0.12) + 0.6 * strength,
+        0.6 + Math.min(3.4, 0.4 * place.line) * strength,
+        apart({ query, key }) ? (chosen ? 0.35 + 0.6 * strength : (0.15 + 0.6 * strength) * faint) : 0.06,
       );
     }
     drawTokens(painter, scene, box, place, "query");
@@ -95,8 +123,8 @@ export const linesView = {
     const { queries, keys } = scene.attention;
     if (y < box.top + place.top) return null;
     if (x > (place.left + place.right) / 2)
-      return index < keys.length ? { key: index, query: scene.state.query } : null;
-    return index < queries.length ? { query: index, key: scene.state.key } : null;
+      return index < keys.length ? { key: index, query: scene.state.query, side: "key" } : null;
+    return index < queries.length ? { query: index, key: scene.state.key, side: "query" } : null;
   },
 
   /** Both ends of the chosen cell, or where they are too far apart, what looks. */
@@ -127,17 +155,18 @@ function drawTop(painter, scene, box, place) {
   painter.text(at, Math.min(place.right + 8, box.width - 12 - measured(at, 11)), y, style);
 }
 
-/** The tokens of one side; behind each a bar: how much it looks, or is looked at by, the chosen one. */
+/** The tokens of one side; behind each a bar: how much it looks at the chosen one, or is looked at. */
 function drawTokens(painter, scene, box, place, side) {
   const { attention, palette, state } = scene;
   const isQuery = side === "query";
   const labels = isQuery ? attention.queries : attention.keys;
   const width = isQuery ? place.left - place.side - 20 : box.width - place.side - place.right - 20;
   const weights = isQuery ? scene.matrix.column(state.key) : scene.matrix.row(state.query);
+  const most = weights.reduce((largest, weight) => (weight > largest ? weight : largest), 0);
   const high = Math.min(18, place.line);
   const seen = (index) => place.middle(index) >= box.top && place.middle(index) <= box.bottom + place.line;
   for (const index of weights.keys()) {
-    const bar = Math.max(0, width) * Math.sqrt(weights[index]);
+    const bar = Math.max(0, width) * (weights[index] / most);
     if (!(bar > 1) || !seen(index)) continue;
     const x = isQuery ? place.left - 4 - bar : place.right + 4;
     painter.rect(x, place.middle(index) - high / 2, bar, high, palette.wash, {
@@ -161,12 +190,5 @@ function drawTokens(painter, scene, box, place, side) {
 /** As many tokens as can be named without touching: the chosen one, then those that weigh most with the other. */
 function labelled(weights, chosen, line) {
   const order = [...weights.keys()].sort((a, b) => (weights[b] || 0) - (weights[a] || 0) || a - b);
-  const apart = Math.ceil(APART / line);
-  if (apart === 1) return order;
-  const taken = new Uint8Array(weights.length);
-  return [chosen, ...order].filter((index) => {
-    if (taken[index]) return false;
-    taken.fill(1, Math.max(0, index - apart + 1), index + apart);
-    return true;
-  });
+  return placed([chosen, ...order], APART / line);
 }

@@ -48,9 +48,9 @@ export function followCell(app) {
     const scene = app.scene();
     if (!scene.ready) return;
     const { plot } = view.layout(scene, app.box());
-    const { x, y, size } = view.cellRect(scene, app.box(), state.query, state.key);
+    const { x, y, width, height } = view.cellRect(scene, app.box(), state.query, state.key);
     const inside =
-      x >= plot.x && y >= plot.y && x + size <= plot.x + plot.width && y + size <= plot.y + plot.height;
+      x >= plot.x && y >= plot.y && x + width <= plot.x + plot.width && y + height <= plot.y + plot.height;
     const [across, down] = [
       (state.key + 0.5) / attention.keys.length,
       (state.query + 0.5) / attention.queries.length,
@@ -60,6 +60,15 @@ export function followCell(app) {
   app.surface.reveal();
 }
 
+/** Larger or smaller: a map around the chosen cell, or all small maps. */
+export function closer(app, factor) {
+  const name = app.view.zoomed ?? "zoom";
+  return app.set({ [name]: app.state[name] * factor }, { follow: true });
+}
+
+/** All of it in sight. */
+export const fit = (app) => app.set(app.view.zoomed ? { [app.view.zoomed]: 1 } : { zoom: 1, x: 0.5, y: 0.5 });
+
 /** Moves what is zoomed; false where nothing is. */
 export function pan(app, dx, dy) {
   const { state, view } = app;
@@ -67,7 +76,7 @@ export function pan(app, dx, dy) {
   const matrix = app.scene().shownMatrix;
   if (!matrix) return true; // not unpacked yet
   const { cell } = view.layout(app.scene(), app.box());
-  app.set({ x: state.x - dx / (cell * matrix.keys), y: state.y - dy / (cell * matrix.queries) });
+  app.set({ x: state.x - dx / (cell.width * matrix.keys), y: state.y - dy / (cell.height * matrix.queries) });
   return true;
 }
 
@@ -79,29 +88,40 @@ export function zoom(app, factor, point) {
   if (!matrix) return;
   const { cell, plot } = view.layout(app.scene(), app.box());
   const closer = Math.min(64, Math.max(1, state.zoom * factor));
-  const next = (cell * closer) / state.zoom;
-  const centre = (at, start, shift, length, count) =>
-    (at - start - shift) / (cell * count) - (at - start - length / 2) / (next * count);
+  const centre = (at, start, shift, length, cell, count) =>
+    (at - start - shift) / (cell * count) - (at - start - length / 2) / (((cell * closer) / state.zoom) * count);
   app.set({
     zoom: closer,
-    x: centre(point.x, plot.x, plot.dx, plot.width, matrix.keys),
-    y: centre(point.y, plot.y, plot.dy, plot.height, matrix.queries),
+    x: centre(point.x, plot.x, plot.dx, plot.width, cell.width, matrix.keys),
+    y: centre(point.y, plot.y, plot.dy, plot.height, cell.height, matrix.queries),
   });
 }
 
-/** Says beside the pointer what is under it. */
-export function hover(app, hit, event) {
-  const { hint, attention } = app;
-  const matrix = app.scene().shownMatrix;
-  hint.hidden = !hit || !matrix;
-  if (hint.hidden) return;
-  const weight = hit.query === undefined ? null : matrix.at(hit.query, hit.key);
-  const names = hit.layer === undefined ? [] : app.scene().namesOf(hit.layer, hit.head).map(nameInWords);
-  hint.textContent =
-    weight === null
-      ? [`layer ${hit.layer}, ${hit.head === MEAN ? "mean" : `head ${hit.head}`}`, ...names].join(": ")
-      : `${isolated(attention.queries[hit.query])} (${hit.query}) → ${isolated(attention.keys[hit.key])} (${hit.key}): ${weight === weight ? numeral(weight) : "masked"}`;
+/** Says beside the pointer what is under it, and lets a view that shows it do so. */
+export function hover(app, hit, event, view = app.view) {
+  const { hint, hovered } = app;
+  app.hovered = hit;
+  if (view.follows && (hit?.[hit.side] !== hovered?.[hovered?.side] || hit?.side !== hovered?.side))
+    app.surface.draw();
+  const words = hit && app.scene().shownMatrix ? wordsOf(app, hit) : "";
+  hint.hidden = !words;
+  if (!words) return;
+  hint.textContent = words;
   const { width, height } = hint.getBoundingClientRect();
   hint.style.left = `${Math.max(4, Math.min(innerWidth - width - 8, event.clientX + 14))}px`;
   hint.style.top = `${event.clientY + height + 24 > innerHeight ? event.clientY - height - 12 : event.clientY + 16}px`;
+}
+
+function wordsOf(app, { layer, head, query, key }) {
+  const { attention, namesOf, maps, shownMatrix } = app.scene();
+  const headName = (which) => (which === MEAN ? "mean" : `head ${which}`);
+  if (query === undefined && layer === undefined) return "";
+  if (query === undefined)
+    return [`layer ${layer}, ${headName(head)}`, ...namesOf(layer, head).map(nameInWords)].join(": ");
+  const place = attention.heads[attention.layers.indexOf(app.state.layer)].indexOf(head);
+  const matrix = head === undefined ? shownMatrix : head === MEAN ? maps.mean() : maps.matrix(place);
+  const weight = matrix.at(query, key);
+  const cell = `${isolated(attention.queries[query])} (${query}) → ${isolated(attention.keys[key])} (${key})`;
+  const of = head === undefined ? "" : `${headName(head)}: `;
+  return `${of}${cell}: ${weight === weight ? numeral(weight) : "masked"}`;
 }

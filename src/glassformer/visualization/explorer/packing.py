@@ -1,4 +1,4 @@
-"""Attention weights small enough for one file: 8 bits on a square-root scale, deflated, in base64.
+"""Attention weights small enough for one file: 8 bits on a square-root scale, deflated, and printed.
 
 A weight w becomes the code round(254 sqrt(w)), and is read back as (code / 254)^2: at most
 sqrt(w) / 254 + 4e-6 away from w, which is never more than 0.004. Small weights are kept finer than large
@@ -8,7 +8,6 @@ weight of zero.
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from glassformer.visualization.explorer.printing import printed, unprinted
 
 LEVELS = 254
 """The code of weight 1."""
@@ -39,7 +40,7 @@ class Packed:
     triangle: bool
     """Whether only the keys up to the query are there; all others are masked."""
     data: str
-    """Key by key of each map the codes of the queries, deflated (zlib), in base64."""
+    """Key by key of each map the codes of the queries, deflated (zlib) and printed."""
 
 
 def quantized(weights: Weights, allowed: npt.NDArray[np.bool_] | None = None) -> Codes:
@@ -75,12 +76,12 @@ def pack(codes: Codes) -> Packed:
     by_key = codes.transpose(0, 2, 1)  # (map, key, query)
     triangle = queries == keys > 1 and bool((codes[:, *np.triu_indices(keys, 1)] == MASKED).all())
     laid_out = by_key[:, *np.triu_indices(keys)] if triangle else by_key
-    return Packed(maps, queries, keys, triangle, _deflated(np.ascontiguousarray(laid_out).tobytes()))
+    return Packed(maps, queries, keys, triangle, deflated(np.ascontiguousarray(laid_out).tobytes()))
 
 
 def unpack(packed: Packed) -> Codes:
     """The codes ``(map, query, key)`` again."""
-    flat = np.frombuffer(zlib.decompress(base64.b64decode(packed.data)), dtype=np.uint8)
+    flat = np.frombuffer(inflated(packed.data), dtype=np.uint8)
     shape = (packed.maps, packed.keys, packed.queries)
     if not packed.triangle:
         return flat.reshape(shape).transpose(0, 2, 1)
@@ -105,13 +106,13 @@ def thumbnails(codes: Codes) -> Codes:
 
 
 def pack_json(value: Any) -> str:
-    """Any JSON value, deflated, in base64; a lone surrogate stays what it is."""
-    return _deflated(json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"))
+    """Any JSON value, deflated and printed; a lone surrogate stays what it is."""
+    return deflated(json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"))
 
 
 def unpack_json(data: str) -> Any:
     """The value again."""
-    return json.loads(zlib.decompress(base64.b64decode(data)))
+    return json.loads(inflated(data))
 
 
 def _starts(count: int) -> Sequence[int]:
@@ -120,7 +121,12 @@ def _starts(count: int) -> Sequence[int]:
     return [block * count // blocks for block in range(blocks)]
 
 
-def _deflated(data: bytes) -> str:
-    """Codes seldom repeat in long runs, but some are frequent: zlib has a strategy for such data."""
+def deflated(data: bytes) -> str:
+    """Bytes as text. Codes seldom repeat in long runs, but some are frequent: zlib has a way with these."""
     press = zlib.compressobj(9, strategy=zlib.Z_FILTERED)
-    return base64.b64encode(press.compress(data) + press.flush()).decode("ascii")
+    return printed(press.compress(data) + press.flush())
+
+
+def inflated(text: str) -> bytes:
+    """The bytes again."""
+    return zlib.decompress(unprinted(text))

@@ -4,6 +4,16 @@ export const FONT =
   'system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", "Noto Color Emoji", sans-serif';
 const MEASURED_AT_MOST = 20000;
 
+const STRIPE = 6; // pixels from one stripe of hatching to the next
+const STRIPES = "M-1 7L7 -1M-1 1L1 -1M5 7L7 5";
+
+/** Bytes in base64, as data: addresses have them. */
+export function base64(bytes) {
+  let binary = "";
+  for (let i = 0; i < bytes.length; i += 8192) binary += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return btoa(binary);
+}
+
 const ruler = new OffscreenCanvas(1, 1).getContext("2d");
 const widths = new Map();
 
@@ -74,6 +84,21 @@ export class CanvasPainter {
     this.context.drawImage(canvas, x, y, width, height);
   }
 
+  /** Where a mask hides everything: stripes, which no weight has. */
+  hatch(x, y, width, height, palette) {
+    this.rect(x, y, width, height, palette.masked);
+    this.striped ??= this.stripes(palette);
+    this.rect(x, y, width, height, this.striped);
+  }
+
+  stripes({ hatch }) {
+    const tile = new OffscreenCanvas(STRIPE, STRIPE);
+    const context = tile.getContext("2d");
+    Object.assign(context, { strokeStyle: hatch, lineWidth: 1 });
+    context.stroke(new Path2D(STRIPES));
+    return this.context.createPattern(tile, "repeat");
+  }
+
   clip(x, y, width, height, draw) {
     this.context.save();
     this.context.beginPath();
@@ -134,6 +159,16 @@ export class SvgPainter {
     this.parts.push({ canvas, place });
   }
 
+  hatch(x, y, width, height, palette) {
+    const name = `hatch${this.clips++}`;
+    this.parts.push(
+      `<pattern id="${name}" width="${STRIPE}" height="${STRIPE}" patternUnits="userSpaceOnUse">` +
+        `<rect width="${STRIPE}" height="${STRIPE}" fill="${escaped(palette.masked)}"/>` +
+        `<path d="${STRIPES}" stroke="${escaped(palette.hatch)}"/></pattern>`,
+    );
+    this.rect(x, y, width, height, `url(#${name})`);
+  }
+
   clip(x, y, width, height, draw) {
     const name = `clip${this.clips++}`;
     const place = `x="${short(x)}" y="${short(y)}" width="${short(width)}" height="${short(height)}"`;
@@ -156,10 +191,8 @@ async function embedded({ canvas, place: [x, y, width, height] }) {
   const copy = new OffscreenCanvas(canvas.width, canvas.height);
   copy.getContext("2d").drawImage(canvas, 0, 0);
   const bytes = new Uint8Array(await (await copy.convertToBlob({ type: "image/png" })).arrayBuffer());
-  let binary = "";
-  for (let i = 0; i < bytes.length; i += 8192) binary += String.fromCharCode(...bytes.subarray(i, i + 8192));
   return (
     `<image x="${x}" y="${y}" width="${width}" height="${height}" preserveAspectRatio="none" ` +
-    `image-rendering="pixelated" href="data:image/png;base64,${btoa(binary)}"/>`
+    `image-rendering="pixelated" href="data:image/png;base64,${base64(bytes)}"/>`
   );
 }

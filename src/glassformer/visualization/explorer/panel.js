@@ -8,6 +8,7 @@ import { partsInWords } from "./score_view.js";
 
 const SHOWN = 10;
 const NAMELESS = "No name: it beat the controls in nothing that was measured.";
+const OF_IMAGES = "No name: heads are named after patterns of text, and this model reads images.";
 const HOW_TO_NAME =
   "Not measured. glassformer explore --names measures it here; --heads-report takes it from an analysis.";
 
@@ -27,7 +28,7 @@ export function fillPanel(panel, scene, app) {
   const parts = [cellSection(scene), namesSection(scene)];
   parts.push(listSection(scene, app, "query"), listSection(scene, app, "key"));
   for (const entry of scene.guesses)
-    if (entry.guesses.rows.length === 1) parts.push(guessesSection(scene, entry));
+    if (entry.guesses.rows.length === 1 && scene.state.view !== "guesses") parts.push(guessesSection(scene, entry));
   const focused = panel.contains(document.activeElement) && document.activeElement.dataset;
   panel.replaceChildren(...parts.filter(Boolean));
   if (focused?.side) buttonOf(panel, focused).focus({ preventScroll: true });
@@ -76,7 +77,8 @@ function namesSection(scene) {
   if (state.view === "flow" || state.head === MEAN) return null;
   const names = scene.namesOf(state.layer, state.head);
   if (!names.length) {
-    const why = contents.names.length || contents.names_source ? NAMELESS : HOW_TO_NAME;
+    const measured = contents.names.length || contents.names_source;
+    const why = measured ? NAMELESS : contents.picture ? OF_IMAGES : HOW_TO_NAME;
     return section("What this head does", element("p", { className: "soft", textContent: why }));
   }
   const items = names.map((name) => element("li", { textContent: nameInWords(name) }));
@@ -96,17 +98,20 @@ function listSection(scene, app, side) {
   const rest = order.slice(SHOWN).reduce((sum, index) => sum + weights[index], 0);
   const token = isRow ? attention.queries[state.query] : attention.keys[state.key];
   const name = isRow ? `Row: “${token}” ${verbs.active}` : `Column: “${token}” ${verbs.passive}`;
+  const most = weights[order[0]] || 1;
   const rows = order
     .slice(0, SHOWN)
     .map((index, place) =>
-      weightRow(app, labels[index], index, weights[index], isRow ? "key" : "query", place),
+      weightRow(app, labels[index], index, weights[index], weights[index] / most, isRow ? "key" : "query", place),
     );
-  if (order.length > SHOWN) rows.push(restRow(order.length - SHOWN, rest));
+  const [others, all] = [order.length - SHOWN, order.reduce((sum, index) => sum + weights[index], 0)];
+  if (isRow && others > 0) rows.push(restRow(`${others} others together`, rest));
+  if (!isRow && order.length > 1) rows.push(restRow(`mean of ${order.length} queries`, all / order.length));
   const table = element("table", { "aria-label": name }, element("tbody", {}, ...rows));
   return section(name, table);
 }
 
-function weightRow(app, label, index, weight, side, place) {
+function weightRow(app, label, index, weight, share, side, place) {
   const choose = element("button", {
     type: "button",
     className: "token",
@@ -116,7 +121,7 @@ function weightRow(app, label, index, weight, side, place) {
   });
   Object.assign(choose.dataset, { side, index, place });
   const bar = element("span", { className: "bar" });
-  bar.style.setProperty("--share", Math.sqrt(weight));
+  bar.style.setProperty("--share", share);
   return element(
     "tr",
     {},
@@ -127,11 +132,11 @@ function weightRow(app, label, index, weight, side, place) {
   );
 }
 
-const restRow = (count, weight) =>
+const restRow = (words, weight) =>
   element(
     "tr",
     { className: "rest" },
-    element("th", { scope: "row", colSpan: 3, textContent: `${count} others together` }),
+    element("th", { scope: "row", colSpan: 3, textContent: words }),
     element("td", { className: "weight", textContent: numeral(weight) }),
   );
 

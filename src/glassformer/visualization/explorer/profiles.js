@@ -41,15 +41,17 @@ export function drawProfiles(painter, scene, box, place, matrix) {
 }
 
 function drawBarsOf(painter, scene, { cell, plot }, weights, most, draw, side = "key") {
-  const [shift, start, length] =
-    side === "key" ? [plot.dx, plot.x, plot.width] : [plot.dy, plot.y, plot.height];
-  const [first, final] = range(shift, length, cell, weights.length);
+  const [shift, start, length, size] =
+    side === "key"
+      ? [plot.dx, plot.x, plot.width, cell.width]
+      : [plot.dy, plot.y, plot.height, cell.height];
+  const [first, final] = range(shift, length, size, weights.length);
   for (let index = first; index <= final; index++) {
     if (!(weights[index] > 0)) continue;
     const colour = index === scene.state[side] ? scene.palette.mark : scene.palette.accent;
     draw(
-      start + shift + index * cell,
-      Math.max(0.5, cell - (cell > 4 ? 1 : 0)),
+      start + shift + index * size,
+      Math.max(0.5, size - (size > 4 ? 1 : 0)),
       weights[index] / most,
       colour,
     );

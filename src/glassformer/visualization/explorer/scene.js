@@ -16,28 +16,33 @@ const TAKES = {
 export function sceneOf(app, compact = false) {
   const { contents, state, attention, palette, store, kind } = app;
   const layer = attention.layers.indexOf(state.layer);
+  const place = attention.heads[layer].indexOf(state.head); // -1 of the mean
   const maps = store.known(attention.maps[layer]);
-  const matrix =
-    maps && (state.head === MEAN ? maps.mean() : maps.matrix(attention.heads[layer].indexOf(state.head)));
+  const matrix = maps && (state.head === MEAN ? maps.mean() : maps.matrix(place));
   const flow = contents.flows[state.flow];
   const flowMatrix = flow && store.known(flow.map)?.matrix(0);
   const names = contents.names.filter((name) => name.kind === kind);
   const namesOf = (number, head) => names.filter((name) => name.layer === number && name.head === head);
   const decomposition = contents.decompositions.find((item) => item.kind === kind);
-  const cells = decomposition && store.known(decomposition)?.[`${state.layer}.${state.head}`];
+  const scores = decomposition && store.known(decomposition.layers[layer]);
+  const scoresOf = (query) =>
+    scores && state.head !== MEAN ? scores.row(place * attention.queries.length + query) : [];
   const shownMatrix = state.view === "flow" ? flowMatrix : matrix;
   const verbs = state.view === "flow" ? TAKES : { ...LOOKS, down: `this ${attention.row}` };
   return {
     ...{ contents, state, kind, attention, palette, compact, maps, matrix, flow, flowMatrix, names, namesOf },
-    ...{ decomposition, cells, verbs },
+    ...{ decomposition, scoresOf, verbs },
     shownMatrix,
     ready: compact || Boolean(shownMatrix),
     thumbnails: attention.thumbnails.map((packed) => store.known(packed)),
-    parts: cells?.[`${state.query}.${state.key}`],
+    flowRows: contents.flows.map(({ map }) => store.known(map)?.matrix(0)),
+    parts: scoresOf(state.query).find(({ key }) => key === state.key)?.parts,
     guesses: guessesOf(app).filter(({ values }) => values),
     picture: contents.picture,
     image: app.image,
     greyImage: app.greyImage,
+    hovered: app.hovered,
+    roomHeight: app.stage?.clientHeight,
     ...headInWords(app, namesOf(state.layer, state.head)),
     cellInWords: () => cellInWords(app, shownMatrix, verbs),
   };

@@ -1,6 +1,7 @@
 // What is shown. It can be written into a link, and a link restores it.
 
 export const MEAN = -1; // stands for the mean of a layer's heads
+export const HEAVIEST = -1; // stands for a threshold that so many lines pass as can be told apart
 
 const START = {
   view: "",
@@ -10,17 +11,19 @@ const START = {
   query: 0,
   key: 0,
   flow: 0,
-  top: "one",
-  threshold: 0.1,
+  top: "auto",
+  threshold: HEAVIEST,
   only: 0,
+  first: 1,
   zoom: 1,
+  size: 1,
   x: 0.5,
   y: 0.5,
   theme: "auto",
   keys: 1,
 };
 
-const WORDS = { top: ["one", "largest"], theme: ["auto", "light", "dark"] };
+const WORDS = { top: ["auto", "one", "largest"], theme: ["auto", "light", "dark"] };
 const whole = (value, low, high) => Math.min(high, Math.max(low, Math.round(value)));
 const within = (value, low, high) => Math.min(high, Math.max(low, value));
 
@@ -37,7 +40,6 @@ export function startState(contents) {
       layer,
       flow: contents.flows.length - 1, // weighted by gradients, where there is such
       query: contents.picture ? 0 : first.queries.length - 1,
-      only: Number(first.queries.length > 60),
     },
     contents,
   );
@@ -70,11 +72,13 @@ export function valid(state, contents) {
     query: whole(state.query, 0, queries.length - 1),
     key: whole(state.key, 0, keys.length - 1),
     flow,
-    threshold: within(state.threshold, 0, 1),
+    threshold: state.threshold < 0 ? HEAVIEST : within(state.threshold, 0, 1),
     zoom: within(state.zoom, 1, 64),
+    size: within(state.size, 1, 16),
     x: within(state.x, 0, 1),
     y: within(state.y, 0, 1),
     only: state.only ? 1 : 0,
+    first: state.first ? 1 : 0,
     keys: state.keys ? 1 : 0,
   };
   for (const [name, words] of Object.entries(WORDS)) if (!words.includes(clean[name])) clean[name] = words[0];

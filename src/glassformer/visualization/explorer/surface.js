@@ -4,8 +4,8 @@ import { CanvasPainter } from "./painter.js";
 import { element } from "./panel.js";
 
 const CLICK = 4; // pixels that a finger or mouse may move in a click
-const VAST = 2200; // from this width on, as in the style sheet, everything is drawn larger
-const LARGER = 1.4;
+const WIDE = 1900; // from this width on everything is drawn larger, as in the style sheet, ...
+const LARGEST = 2; // ... up to twice as large
 
 export class Surface {
   /** view(): what is drawn; scene(): what of; chosen(hit): a click on something; snug: no taller than the picture. */
@@ -31,7 +31,7 @@ export class Surface {
   }
 
   get scale() {
-    return innerWidth >= VAST ? LARGER : 1;
+    return Math.min(LARGEST, Math.max(1, innerWidth / WIDE));
   }
 
   /** Size of the whole picture, and which part of it is in sight. */
@@ -132,7 +132,11 @@ export class Surface {
 
   moved(event) {
     const pointer = this.pointers.get(event.pointerId);
-    if (!pointer) return this.hovered?.(this.hitAt(event), event);
+    if (!pointer) {
+      const hit = this.hitAt(event);
+      this.canvas.style.cursor = hit ? "pointer" : "";
+      return this.hovered?.(hit, event);
+    }
     const [dx, dy] = [event.clientX - pointer.x, event.clientY - pointer.y];
     Object.assign(pointer, { x: event.clientX, y: event.clientY, moved: pointer.moved + Math.hypot(dx, dy) });
     if (this.pointers.size === 2) {

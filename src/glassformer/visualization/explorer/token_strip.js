@@ -23,10 +23,15 @@ export function stripOf(labels, chosen, x, y, width) {
   const first = Math.max(0, Math.min(lines.length - SHOWN, here - 1));
   const seen = lines.slice(first, first + SHOWN);
   const tokens = seen.flatMap((line, number) => line.map((token) => ({ ...token, y: y + number * LINE })));
-  return { tokens, height: seen.length * LINE };
+  const said = tokens.length < labels.length && inWords(tokens, labels.length);
+  return { tokens, said, x, below: y + seen.length * LINE, height: (seen.length + (said ? 0.75 : 0)) * LINE };
 }
 
-export function drawStrip(painter, palette, { tokens }, chosen) {
+const inWords = (tokens, count) =>
+  `tokens ${tokens[0].index} to ${tokens.at(-1).index} of ${count}; ← and → lead to the others`;
+
+export function drawStrip(painter, palette, { tokens, said, x: left, below }, chosen) {
+  if (said) painter.text(said, left, below + 6, { size: 11, colour: palette.soft });
   for (const { index, x, y, width, text } of tokens) {
     const here = index === chosen;
     const edge = { radius: 4, stroke: here ? palette.mark : null, lineWidth: 2 };
