@@ -22,6 +22,9 @@ from glassformer.tokenization import visible
         ("\u0301".encode(), "◌\u0301"),
         ("\u200d".encode(), r"\u200d"),
         ("\xa0".encode(), r"\xa0"),
+        ("·dot".encode(), r"\xb7dot"),
+        (" · ".encode(), r"·\xb7·"),
+        ("col·lecció".encode(), "col·lecció"),
     ],
 )
 def test_labels(token: bytes, label: str) -> None:

@@ -830,7 +830,7 @@ def test_predictions_scores_and_rollout_are_those_of_the_analyses(browser, pages
             np.nan_to_num(matrix(page)), attention_rollout(model, text).numpy(), atol=0.004
         )
         words = " ".join(t.text for t in svg(page).iter(f"{SVG}text"))
-        assert re.search(r"faithfulness: (no better|better|worse) than random orders \(", words)
+        assert re.search(r"faithfulness of the row “\.” \(11\): (no better|better|worse) than random", words)
         assert "gradient-weighted rollout: " in words  # beside the one that is drawn
         assert "from this input →" in words
         panel = page.locator(".panel").inner_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _SIGNS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -12,9 +13,11 @@ def visible(token: bytes) -> str:
     r"""The token's text with spaces, newlines and tabs as signs, and all else that is unseen escaped.
 
     Never empty: the empty token is ``∅``. Bytes that are no UTF-8, as in a part of a character, appear as
-    ``\xe2``; a combining mark at the start stands on a dotted circle.
+    ``\xe2``; a combining mark at the start stands on a dotted circle, and a dot that is one is ``\xb7``
+    where it could be taken for a space: at the ends.
     """
     text = token.decode("utf-8", errors="backslashreplace")
+    text = re.sub("^[ ·]+|[ ·]+$", lambda end: end[0].replace("·", r"\xb7"), text)
     label = "".join(_sign(character) for character in text)
     if label and unicodedata.combining(label[0]):
         label = _CIRCLE + label

@@ -23,6 +23,12 @@ export function buildHeader(app) {
   return element(
     "header",
     {},
+    element("button", {
+      type: "button",
+      className: "skip",
+      textContent: "To the picture",
+      onclick: () => app.stage.focus(),
+    }),
     element("div", { className: "words" }, ...words),
     element(
       "div",
@@ -251,10 +257,10 @@ function choices(select, options, chosen) {
 export function buildHelp(app) {
   const rows = keysOf(app).map(({ shown, what }) =>
     element(
-      "tr",
+      "div",
       {},
-      element("th", { scope: "row" }, element("kbd", { textContent: shown })),
-      element("td", { textContent: what }),
+      element("dt", {}, element("kbd", { textContent: shown })),
+      element("dd", { textContent: what }),
     ),
   );
   const letters = element("input", {
@@ -264,7 +270,7 @@ export function buildHelp(app) {
   });
   const about =
     "Attention weights are kept in 8 bits on a square-root scale: a weight w is read back within " +
-    `√w / ${app.contents.levels}, 0.004 at most. Cells that a mask hides have a colour of their own.`;
+    `√w / ${app.contents.levels}, 0.004 at most. Cells that a mask hides are striped.`;
   return element(
     "dialog",
     { className: "help", "aria-label": "Keys and help" },
@@ -273,7 +279,7 @@ export function buildHelp(app) {
       textContent:
         "Arrows work in the picture, once it was clicked or reached with Tab; the others everywhere.",
     }),
-    element("table", {}, element("tbody", {}, ...rows)),
+    element("dl", { className: "keys" }, ...rows),
     element("label", {}, letters, " single letters and digits do something"),
     element("p", { textContent: about }),
     element("p", {

@@ -93,9 +93,13 @@ export class Matrix {
 
   /** How much each key is looked at by all queries together. */
   get received() {
-    this.sums ??= Float32Array.from({ length: this.keys }, (_, key) =>
-      this.column(key).reduce((sum, weight) => sum + (weight || 0), 0),
-    );
+    if (this.sums) return this.sums;
+    this.sums = new Float32Array(this.keys);
+    for (let cell = 0, key = 0; cell < this.weights.length; cell++) {
+      const weight = this.weights[cell];
+      if (weight === weight) this.sums[key] += weight;
+      if (++key === this.keys) key = 0;
+    }
     return this.sums;
   }
 

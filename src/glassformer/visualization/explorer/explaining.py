@@ -30,7 +30,7 @@ from glassformer.visualization.faithfulness import score_in_words, steps_of
 
 SEEN_BY_LENS = 3
 """Tokens kept of each layer and position."""
-PAGE = 3_700_000
+PAGE = 3_570_000
 """Characters that attention and scores may take together without being asked, ..."""
 CELL = 3.2
 """... of which the parts of a score take about so many, ..."""

@@ -25,7 +25,7 @@ function wholeOf(app) {
   const width = Math.max(WIDTH, view.leastWidth?.(scene) ?? 0, Math.min(WIDEST, view.wide?.(scene) ?? 0));
   const tall = view.fits ? width * PAGE : 0;
   const wanted = view.natural?.(scene, { width, top: 0, height: 0 }) ?? tall;
-  const box = { width, top: 0, height: view.natural ? Math.min(Math.max(HEIGHT, 0.9 * width), wanted) : tall };
+  const box = { width, top: 0, height: view.natural ? Math.min(Math.max(HEIGHT, 1.05 * width), wanted) : tall };
   const needed = view.height(scene, box);
   box.height = view.natural ? Math.max(box.height, needed) : needed;
   box.bottom = box.height;

@@ -7,9 +7,12 @@ export const flowView = makeMapView({
   title: "Rollout",
   about: "Attention followed through all layers: what each output takes from each input.",
   available: (contents) => contents.flows.length > 0,
-  of: (scene) => ({ ...scene, hides: "out of reach", marked: scene.flow.query }),
+  of: (scene) => ({ ...scene, hides: "out of reach" }),
   matrix: (scene) => scene.flowMatrix,
-  words: ({ flow, contents }) => [`Through all layers: ${flow.name}`, scored(flow, contents.flows)],
+  words: ({ flow, contents, attention }) => [
+    `Through all layers: ${flow.name}`,
+    scored(flow, contents.flows, attention.queries),
+  ],
 });
 
 const rounded = (value) => String(Number(value.toPrecision(2))).replace("-", "−");
@@ -25,10 +28,11 @@ const inNumbers = ({ faithfulness, low, high }) =>
   faithfulness == null ? "" : ` (${rounded(faithfulness)}; ${rounded(low)} to ${rounded(high)})`;
 
 /** The verdict on this method, on the others, and what the numbers are. */
-function scored(flow, flows) {
+function scored(flow, flows, tokens) {
   const others = flows.filter((other) => other !== flow);
+  const row = flow.query == null ? "" : ` of the row “${tokens[flow.query]}” (${flow.query})`;
   const said = [flow, ...others].map((one) =>
-    [one === flow ? "faithfulness" : one.name, `${verdict(one)}${inNumbers(one)}`].join(": "),
+    [one === flow ? `faithfulness${row}` : one.name, `${verdict(one)}${inNumbers(one)}`].join(": "),
   );
   return `${said.join(". ")}. ${flow.note.replace(/^faithfulness: /, "Faithfulness is ")}.`;
 }

@@ -185,7 +185,8 @@ def _seen_text(model: TransformerModel, text: Text | None, target: Text | None) 
     reading = readable(model, text, read(model, text))
     side = Side("the text on itself", reading.labels, reading.labels)
     ids = _batch(model, reading)
-    return Seen(lambda: model(ids), {"self": side}, _quoted(text, reading), reading.notes, text, reading)
+    said = _quoted(_text_of(model, text if isinstance(text, str) else None, reading), reading)
+    return Seen(lambda: model(ids), {"self": side}, said, reading.notes, text, reading)
 
 
 def _seen_pair(model: TransformerModel, pair: Pair, text: Text, target_text: Text | None) -> Seen:

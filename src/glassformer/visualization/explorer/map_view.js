@@ -25,7 +25,7 @@ export function makeMapView({ of = (scene) => scene, chosen = (scene, cell) => c
     },
 
     /** How wide a picture has to be for every column to be named. */
-    wide: (scene) => options.matrix(of(scene)).keys * LINE + 280,
+    wide: (scene) => options.matrix(of(scene)).keys * LINE + 340,
 
     draw(painter, scene, box) {
       const shown = of(scene);
