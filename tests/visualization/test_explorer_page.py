@@ -572,6 +572,25 @@ def test_nothing_fails_while_a_layer_is_unpacked(browser, deep_page):
         assert "<image" in page.evaluate("window.picture")
 
 
+def test_layers_that_are_passed_quickly_leave_no_error(browser, deep_page):
+    with opened(browser, deep_page, link="#view=lines&layer=0") as page:
+        last = page.evaluate(
+            """async () => {
+                const app = window.glassformer;
+                for (let layer = 1; layer < 16; layer++) {
+                    app.set({ head: layer % 3 }); // drawn at once; what is around it, with the next frame
+                    app.set({ layer }); // which has to be unpacked first
+                    if (layer % 4 === 0) await new Promise(requestAnimationFrame);
+                }
+                await app.shown;
+                await app.settled;
+                return app.scene().headTitle;
+            }"""
+        )
+        assert last == "Layer 15, head 0"
+        until(page, "document.querySelector('.controls select[aria-label=Layer]').value === '15'")
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 def test_labels_of_layers_are_whole(browser, deep_page, width):
     with opened(browser, deep_page, width=width, link="#view=heads&layer=15") as page:
@@ -651,6 +670,37 @@ def test_a_link_restores_the_view(browser, pages, family):
     with opened(browser, path, link=link) as page:
         assert state(page) == before
         assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+
+def test_the_way_back_leads_to_the_view_before(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=heads") as page:
+        for key in ("2", "4", "6"):
+            page.keyboard.press(key)
+            page.keyboard.press("]")  # no step of its own
+        views = []
+        for _ in range(3):
+            page.evaluate("history.back()")
+            page.wait_for_timeout(150)
+            views.append(state(page)["view"])
+        assert views == ["lines", "map", "heads"]
+        page.evaluate("history.forward()")
+        page.wait_for_timeout(150)
+        assert state(page)["view"] == "map"
+
+
+def test_each_kind_keeps_the_cell_that_was_chosen_in_it(browser, pages):
+    _, _, path = pages["encoder-decoder"]
+    with opened(browser, path, link="#view=map&kind=cross&query=2&key=7") as page:
+        set_state(page, kind="encoder")
+        assert (state(page)["query"], state(page)["key"]) == (8, 0)  # the last one, as where a page opens
+        set_state(page, query=5, key=1)
+        set_state(page, kind="cross")
+        assert (state(page)["query"], state(page)["key"]) == (2, 7)
+        set_state(page, view="flow")  # of the encoder
+        assert (state(page)["query"], state(page)["key"]) == (5, 1)
+        set_state(page, view="map")
+        assert (state(page)["query"], state(page)["key"]) == (2, 7)
 
 
 def test_a_link_that_says_nonsense_opens_as_the_page_does(browser, pages):

@@ -124,7 +124,9 @@ class Explorer {
   listen() {
     document.addEventListener("keydown", (event) => pressed(this, event) && event.preventDefault());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.set({}));
-    addEventListener("hashchange", () => this.set(fromHash(location.hash, this.start, this.contents)));
+    addEventListener("hashchange", () =>
+      this.set(fromHash(location.hash, this.start, this.contents), { returns: true }),
+    );
   }
 
   // ---- what is shown
@@ -133,14 +135,14 @@ class Explorer {
     return sceneOf(this, compact);
   }
 
-  /** Change what is shown. Resolves when it is drawn. */
-  set(change, { follow = false } = {}) {
+  /** Change what is shown. Resolves when it is drawn. returns: to a view that was shown before, or by a link. */
+  set(change, { follow = false, returns = false } = {}) {
     const [before, kind] = [this.state, this.kind];
     this.state = this.checked({ ...before, ...change });
     if (this.kind !== kind) this.state = this.checked({ ...this.state, ...this.cellOf(kind, before), ...change });
     if (change.theme || Object.keys(change).length === 0) this.paint();
     if (follow) followCell(this);
-    this.writeHash(before.view !== this.state.view);
+    this.writeHash(!returns && before.view !== this.state.view);
     return this.show(before);
   }
 
@@ -204,7 +206,8 @@ class Explorer {
     this.settled ??= new Promise((done) =>
       requestAnimationFrame(() => {
         this.settled = null;
-        this.drawAround(this.scene());
+        const scene = this.scene(); // perhaps of a layer that is still packed: then another frame follows
+        if (scene.ready) this.drawAround(scene);
         done();
       }),
     );

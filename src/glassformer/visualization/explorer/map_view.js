@@ -105,10 +105,11 @@ function drawNumbers(painter, palette, { cell, plot }, matrix, top) {
   const [firstKey, lastKey] = range(plot.dx, plot.width, cell.width, matrix.keys);
   const [firstQuery, lastQuery] = range(plot.dy, plot.height, cell.height, matrix.queries);
   const size = Math.min(11, cell.width / 2.8);
+  const least = cell.width < 36 ? 0.01 : 0.005; // below it there is next to nothing, or too long a number
   for (let query = firstQuery; query <= lastQuery; query++) {
     for (let key = firstKey; key <= lastKey; key++) {
       const weight = matrix.at(query, key);
-      if (!(weight >= 0.005)) continue; // masked, or next to nothing
+      if (!(weight >= least)) continue; // masked ones, too
       const x = plot.x + plot.dx + (key + 0.5) * cell.width;
       const y = plot.y + plot.dy + (query + 0.5) * cell.height;
       const colour = inkOn(palette, shade(weight, top));
