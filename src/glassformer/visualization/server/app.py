@@ -46,6 +46,7 @@ def build_app(
     names: Collection[str] = LOOPBACK,
     *,
     any_address: bool = False,
+    port: int | None = None,
 ) -> Guard:
     """The server as an ASGI application.
 
@@ -54,6 +55,7 @@ def build_app(
         computing: where it computes.
         names: by which the server may be called, without a port.
         any_address: whether every IP address is such a name.
+        port: at which it may be called; default any.
     """
     server = _Server(live, computing)
     routes = [Route(path, _file(*file)) for path, file in FILES.items()]
@@ -68,7 +70,7 @@ def build_app(
     handlers: Mapping[Any, Any] = {Exception: _broken, HTTPException: _failed, RefusedError: _refused}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return Guard(app, names, any_address)
+    return Guard(app, names, any_address, port)
 
 
 class _Server:

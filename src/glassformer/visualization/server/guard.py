@@ -1,7 +1,7 @@
 """Who may ask: requests made to this server's own names, from its own page, and no larger than need be.
 
 A page elsewhere can make a browser send requests here, and can have its own name point here (DNS rebinding).
-The first is known by its Origin, the second by its Host.
+The first is known by its Origin, or by what browsers say of its site, the second by its Host.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glassformer.visualization.server.asking import LARGEST_BODY
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+HTTP_PORT = 80
+"""Where a Host says none."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -52,10 +54,17 @@ class Guard:
         app: what it guards.
         names: by which the server may be called, without a port.
         any_address: whether every IP address is such a name, which none can be made to point elsewhere.
+        port: at which it may be called. Default: any, as where something in between changes it.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str] = LOOPBACK, any_address: bool = False) -> None:
-        self.app, self.names, self.any_address = app, sorted(names), any_address
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Collection[str] = LOOPBACK,
+        any_address: bool = False,
+        port: int | None = None,
+    ) -> None:
+        self.app, self.names, self.any_address, self.port = app, sorted(names), any_address, port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let the application do it."""
@@ -70,13 +79,13 @@ class Guard:
             await send(message)
 
         try:
-            self.check(Headers(scope=scope))
+            self.check(Headers(scope=scope), scope["path"])
         except RefusedError as refusal:
             answer = JSONResponse({"error": refusal.message}, refusal.status)
             return await answer(scope, receive, send_guarded)
         await self.app(scope, receive, send_guarded)
 
-    def check(self, headers: Headers) -> None:
+    def check(self, headers: Headers, path: str) -> None:
         """Whose request it is.
 
         Raises:
@@ -84,15 +93,20 @@ class Guard:
         """
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", host)
+        found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?", host)
         if found is None:
             raise RefusedError(400, "the request needs one Host header, such as localhost:8000")
         name = found[1]
         if name not in self.names and not (self.any_address and _is_address(name)):
             names = ", ".join(self.names)
-            raise RefusedError(403, f"this server answers to {names}, not to {name[:100]}: see --host")
+            raise RefusedError(403, f"this server answers to {names}, not to {name[:100]!r}: see --host")
+        port = int(found[2] or HTTP_PORT)
+        if self.port not in (None, port):
+            raise RefusedError(403, f"this server answers at port {self.port}, not {port}: see --port")
         if origins and (len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")):
             raise RefusedError(403, f"a page of {origins[0][:100]!r} may not use this server")
+        if path.startswith("/api/") and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            raise RefusedError(403, "a page of another site may not use this server")
 
 
 async def body_of(request: Request) -> bytes:
