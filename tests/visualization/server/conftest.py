@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -125,8 +127,8 @@ def _slowed(model, seconds=30.0):
 
 
 @contextmanager
-def _served(model, **options):
-    listener = open_socket("127.0.0.1", 0)
+def _served(model, host="127.0.0.1", **options):
+    listener = open_socket(host, 0)
     computing = ComputingThread(model)
     servers = []
     original = listening._Server.__init__
@@ -137,7 +139,7 @@ def _served(model, **options):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listening._Server, "__init__", remember)
-        arguments = (LiveModel(model, name="small", **options), computing, listener)
+        arguments = (LiveModel(model, name="small", **options), computing, listener, host)
         thread = threading.Thread(target=listening.run, args=arguments)
         thread.start()
         try:
@@ -149,6 +151,44 @@ def _served(model, **options):
             thread.join(20)
             listener.close()
     assert not thread.is_alive()
+
+
+class _Talk:
+    """A connection on which bytes are sent and answers read, one after the other."""
+
+    def __init__(self, port):
+        self.port, self.left = port, b""
+        self.socket = socket.create_connection(("127.0.0.1", port), 20)
+
+    def say(self, line, rest=b""):
+        self.socket.sendall(b"%s HTTP/1.1\r\nHost: localhost:%d\r\n%s" % (line, self.port, rest))
+
+    def hear(self):
+        """Status, headers and body of an answer; None where the connection was closed."""
+        head = self.until(b"\r\n\r\n")
+        if head is None:
+            return None
+        headers = dict(re.findall(rb"(?m)^([a-z-]+): (.*)\r$", head))
+        size = int(headers[b"content-length"])
+        while len(self.left) < size:
+            self.left += self.socket.recv(65536)
+        body, self.left = self.left[:size], self.left[size:]
+        return int(head[9:12]), headers, body
+
+    def until(self, end):
+        while end not in self.left:
+            try:
+                more = self.socket.recv(65536)
+            except ConnectionError:
+                return None
+            if not more:
+                return None
+            self.left += more
+        head, _, self.left = self.left.partition(end)
+        return head + end
+
+    def close(self):
+        self.socket.close()
 
 
 def _rows(page):
@@ -232,6 +272,19 @@ def slowed():
 @pytest.fixture
 def served():
     return _served
+
+
+@pytest.fixture
+def talk():
+    talks = []
+
+    def begin(port):
+        talks.append(_Talk(port))
+        return talks[-1]
+
+    yield begin
+    for one in talks:
+        one.close()
 
 
 @pytest.fixture

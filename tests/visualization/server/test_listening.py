@@ -1,16 +1,15 @@
-"""A real server: where it listens, and that nothing that is sent to it brings it down."""
+"""A real server: where it listens, how many it answers, and how long it waits for them."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import random
 import socket
 import time
 
 import pytest
 
-from glassformer.visualization.server import listening, open_socket, url_of
+from glassformer.visualization.server import app, listening, open_socket, patience, url_of
 
 
 def health(port):
@@ -21,67 +20,91 @@ def health(port):
     return answer["status"]
 
 
-POST = b"POST /api/look HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-BROKEN = [
-    b"",
-    b"\r\n\r\n",
-    b"\x00" * 50,
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
-    b"GET\r\n\r\n",
-    b"GET / HTTP/9.9\r\n\r\n",
-    b"GET / HTTP/1.1\r\n\r\n",
-    b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\n bad: fold\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x00\r\n\r\n",
-    b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 9000 + b"\r\n",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    POST + b"Content-Length: 9\r\n\r\n{",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-]
-
-
-def test_broken_http_brings_nothing_down(model, capfd, served):
-    draw = random.Random(3)
-    whole = POST + b'Content-Length: 15\r\n\r\n{"text": "abc"}'
-    messages = list(BROKEN)
-    for _ in range(150):
-        broken = bytearray(whole)
-        for _ in range(draw.randint(1, 8)):
-            broken[draw.randrange(len(broken))] = draw.randrange(256)
-        messages.append(bytes(broken[: draw.randint(1, len(broken))]))
+def test_connections_that_say_nothing_are_closed(model, monkeypatch, served, talk):
+    monkeypatch.setattr(patience, "SLOWEST_REQUEST", 0.3)
     with served(model) as (_, port):
-        for message in messages:
-            with socket.create_connection(("127.0.0.1", port), 20) as client:
-                try:
-                    client.sendall(message)
-                    client.shutdown(socket.SHUT_WR)
-                    answer = client.recv(65536)
-                except ConnectionError:
-                    continue  # closed before all was sent
-                assert not answer or answer.startswith(b"HTTP/1.1 "), message
-                assert not answer.startswith(b"HTTP/1.1 500"), message
+        silent = [talk(port) for _ in range(30)]
+        silent[0].socket.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        silent[1].say(b"GET /health", b"\r\n")
+        assert silent[1].hear()[0] == 200
+        silent[1].socket.sendall(b"GET /hea")
+        assert [client.hear() for client in silent] == [None] * 30
         assert health(port) == "ok"
-    assert capfd.readouterr().err == ""
 
 
-def test_connections_that_say_nothing_are_closed_and_too_many_refused(model, monkeypatch, served):
-    monkeypatch.setattr(listening, "SLOWEST_REQUEST", 0.3)
+def test_a_connection_too_many_is_refused_in_the_server_s_own_words(model, served, talk):
     with served(model) as (_, port):
-        silent = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(30)]
-        silent[0].sendall(b"GET / HTTP/1.1\r\nHost: loc")
-        second = silent[1]
-        second.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert second.recv(65536).startswith(b"HTTP/1.1 200")
-        second.sendall(b"GET /hea")
-        assert all(client.recv(65536) in (b"", b'{"status":"ok"}') or client is second for client in silent)
+        for number in range(patience.MOST_CONNECTIONS):
+            one = talk(port)
+            one.say(b"GET /health", b"\r\n")
+            assert one.hear()[0] == 200, number
+        more = talk(port)
+        more.say(b"GET /health", b"\r\n")
+        status, headers, body = more.hear()
+        assert status == 503
+        assert b"64 connections are open" in body
+        assert json.loads(body)["error"]
+        assert (headers[b"retry-after"], headers[b"connection"]) == (b"1", b"close")
+        assert more.hear() is None
+        guarded(headers)
+        one.close()
+        until = time.monotonic() + 20
+        while (last := talk(port)).say(b"GET /health", b"\r\n") or last.hear()[0] != 200:
+            assert time.monotonic() < until
+            last.close()
+
+
+def guarded(headers):
+    """Whether an answer that is not the application's has the headers of those that are."""
+    assert headers[b"x-content-type-options"] == b"nosniff"
+    assert headers[b"content-security-policy"].startswith(b"default-src 'none'; ")
+
+
+def test_what_is_no_http_is_refused_with_the_same_headers(model, served, talk):
+    with served(model) as (_, port):
+        client = talk(port)
+        client.socket.sendall(b"hello\r\n\r\n")
+        status, headers, body = client.hear()
+        assert (status, json.loads(body)) == (400, {"error": "this is no HTTP request"})
+        guarded(headers)
+        assert client.hear() is None
+
+
+@pytest.mark.parametrize("rest", [b"x", b"x" * 1000], ids=["one byte", "all of it"])
+def test_a_body_that_nobody_reads_holds_no_connection(model, monkeypatch, served, talk, rest):
+    monkeypatch.setattr(patience, "SLOWEST_REQUEST", 0.5)
+    with served(model) as (_, port):
+        clients = [talk(port) for _ in range(patience.MOST_CONNECTIONS)]
+        for client in clients:
+            client.say(b"GET /health", b"Content-Length: 1000\r\n\r\n")
+            assert client.hear()[0] == 200
+            client.socket.sendall(rest)
+        assert [client.hear() for client in clients] == [None] * len(clients)
         assert health(port) == "ok"
-        for client in silent:
-            client.close()
+
+
+def test_who_does_not_read_an_answer_is_left(model, monkeypatch, served, talk):
+    monkeypatch.setattr(patience, "SLOWEST_READER", 0.5)
+    monkeypatch.setattr(app, "_text", lambda package, name: "x" * 30_000_000)
+    with served(model) as (_, port):
+        client = talk(port)
+        client.say(b"GET /", b"\r\n")
+        time.sleep(2)
+        with pytest.raises(ConnectionError):
+            while client.socket.recv(1 << 20):
+                pass
+            raise ConnectionError  # closed in the middle of the answer, without a reset
+        assert health(port) == "ok"
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 403), ("0.0.0.0", 200)])
+def test_another_port_in_host_is_for_this_machine_alone_a_foreign_name(model, served, host, status):
+    """Where others may come from afar, something in between may have changed it."""
+    with served(model, host=host) as (_, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/health", headers={"Host": f"127.0.0.1:{port - 1}"})
+        assert connection.getresponse().status == status
+        connection.close()
 
 
 def test_who_goes_away_is_not_computed_for(model, slowed, served):

@@ -6,20 +6,18 @@ import asyncio
 import errno
 import ipaddress
 import socket
-from typing import Any
+from types import FrameType
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from glassformer.visualization.server.app import build_app
 from glassformer.visualization.server.computing import ComputingThread
 from glassformer.visualization.server.guard import LOOPBACK
+from glassformer.visualization.server.patience import MOST_CONNECTIONS, ImpatientProtocol
 from glassformer.visualization.server.session import LiveModel
 
-MOST_CONNECTIONS = 64
-SLOWEST_REQUEST = 10.0
-"""Seconds that a connection may take to say what it wants."""
+LAST_WORDS = 0.3
+"""Seconds that answers have to go out when the server ends."""
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -88,10 +86,12 @@ def run(
     Raises:
         KeyboardInterrupt: after Ctrl-C.
     """
+    local = is_local(listener)
     names = {*LOOPBACK, f"[{host}]".lower() if ":" in host else host.lower()}
-    if not is_local(listener):
+    if not local:
         names.add(socket.gethostname().lower())
-    app = build_app(live, computing, names, any_address=not is_local(listener))
+    port = listener.getsockname()[1] if local else None
+    app = build_app(live, computing, names, any_address=not local, port=port)
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
@@ -102,8 +102,6 @@ def run(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=16 * 1024,
     )
     try:
@@ -113,52 +111,33 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """Ends computations before it waits for answers that need them."""
+    """Ends computations before it waits for answers that need them, and waits for nothing else."""
 
     def __init__(self, config: uvicorn.Config, computing: ComputingThread) -> None:
         super().__init__(config)
         self.computing = computing
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; a second Ctrl-C changes nothing."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell who waits that the server ends, and hang up on all others."""
         self.computing.close()
-        await super().shutdown(sockets)
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._ended(LAST_WORDS)
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, ImpatientProtocol)
+            connection.hang_up()
+        await self._ended(LAST_WORDS)
 
-
-class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 that does not wait for ever for a request, nor answers one that turned out to be none."""
-
-    _waiting: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Begin to wait."""
-        super().connection_made(transport)
-        self._waiting = self.loop.call_later(SLOWEST_REQUEST, transport.close)
-
-    def handle_events(self) -> None:
-        """Wait no more once there is a request; from its first byte on for the next."""
-        super().handle_events()
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting()
-        elif self._waiting is None and self.conn.trailing_data[0]:
-            self._waiting = self.loop.call_later(SLOWEST_REQUEST, self.transport.close)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; what was being answered when it turned out so is left."""
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if answering:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        if answering and self.cycle.response_started:
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing to wait for."""
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    async def _ended(self, seconds: float) -> None:
+        if tasks := list(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=seconds)
+        await asyncio.sleep(0)
