@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,10 @@ from glassformer.cli.arguments import Command
 
 if TYPE_CHECKING:
     from glassformer.analysis.head_report import HeadReport
+
+INTERRUPTED = 130
+leave = os._exit
+"""Taking down an interpreter with PyTorch in it takes seconds, and a computation may still run."""
 
 
 @dataclass
@@ -27,7 +34,7 @@ class Serve(Command):
     """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 is every address of this machine, without a password."""
-    port: int = 8000
+    port: str = "8000"
     """0 takes any that is free."""
     max_tokens: int = 512
     """Tokens of a text to read at most."""
@@ -41,39 +48,45 @@ class Serve(Command):
     """Show the page in the browser."""
 
     def run(self) -> None:
-        """Listen, load, answer until Ctrl-C."""
+        """Listen, load, answer until Ctrl-C, which ends the process at once."""
         if self.max_texts < 1 or self.max_tokens < 1:
             raise ValueError("--max-texts and --max-tokens must be at least 1")
+        if not re.fullmatch("[0-9]+", self.port):
+            raise ValueError(f"--port is a number from 0 to 65535, not {self.port!r}")
         from glassformer.visualization import server
 
-        with server.open_socket(self.host, self.port) as listener:
-            from glassformer.cli.targets import load_model, model_name
-
-            model = load_model(self.target)
-            live = server.LiveModel(
-                model,
-                name=model_name(self.target),
-                longest=self.max_tokens,
-                texts=self.texts(),
-                names=self.names(),
-            )
-            computing = server.ComputingThread(model)
-            url = server.url_of(listener)
-            if not server.is_local(listener):
-                print(
-                    f"listening on {self.host}: whoever reaches this machine can use the model; no password"
-                )
-            print(f"{url} (Ctrl-C ends it)", flush=True)
-            if self.open:
-                import webbrowser
-
-                webbrowser.open(url)
+        with server.open_socket(self.host, int(self.port)) as listener:
             try:
-                server.run(live, computing, listener, self.host)
-            finally:
-                if not computing.close(patience=0.2):  # something that takes long outside the model's modules
-                    sys.stdout.flush()
-                    os._exit(130)
+                self.answer_at(listener)
+            except KeyboardInterrupt:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                leave(INTERRUPTED)
+
+    def answer_at(self, listener: socket.socket) -> None:
+        """Say where, load, answer."""
+        from glassformer.cli.targets import load_model, model_name
+        from glassformer.visualization import server
+
+        url = server.url_of(listener)
+        print(f"loading {self.target} for {url} ...", flush=True)
+        model = load_model(self.target)
+        live = server.LiveModel(
+            model,
+            name=model_name(self.target),
+            longest=self.max_tokens,
+            texts=self.texts(),
+            names=self.names(),
+        )
+        if not server.is_local(listener):
+            print(f"listening on {self.host}: whoever reaches this machine can use the model; no password")
+        print(f"{url} (Ctrl-C ends it)", flush=True)
+        if self.open:
+            import webbrowser
+
+            webbrowser.open(url)
+        server.run(live, server.ComputingThread(model), listener, self.host)
 
     def texts(self) -> list[str] | None:
         """What means are over."""
