@@ -11,7 +11,7 @@ import torch
 from glassformer.analysis.ablation import ablate, reference_outputs
 from glassformer.analysis.head_report import HeadReport
 from glassformer.models import GPTModel, ViTModel
-from glassformer.visualization.server import LiveModel
+from glassformer.visualization.server import LiveModel, session
 from glassformer.visualization.server.asking import Question
 
 TEXT = "The cat sat."
@@ -67,12 +67,7 @@ def test_top_k_of_one_is_the_likeliest_and_a_full_text_takes_no_token(model):
     full = live.step(Question("x" * 32, written=(1,)))
     assert full["token"] is None
     assert full["guesses"] == []
-    cut = live.look(Question("x" * 40))
-    assert cut["notes"] == ["cut to the model's 32 tokens of 40"]
-    assert len(cut["tokens"]) == 32
-    assert LiveModel(model, name="short", longest=5).look(Question("x" * 9))["notes"] == [
-        "cut to 5 tokens of 9"
-    ]
+    assert full["why"] == "Nothing can be added: the model reads 32 tokens at most."
 
 
 def test_an_encoder_decoder_writes_its_target_and_has_heads_of_three_kinds(t5):
@@ -109,7 +104,9 @@ def test_an_encoder_fills_its_masks_from_the_left(bert):
             assert token == int(model(torch.tensor([ids]))[0, hole].argmax())
         ids[hole] = token
     assert second["guesses"] == []
-    assert live.step(Question("the cat"))["token"] is None
+    none = live.step(Question("the cat"))
+    assert none["token"] is None
+    assert none["why"].startswith("No [MASK] is open: put one into the text")
     assert f"“{question.text}”".replace("“", "\\u201c").replace("”", "\\u201d") in live.explore(question)
 
 
@@ -123,6 +120,40 @@ def test_an_encoder_without_a_head_shows_its_attention_only(bert):
     assert "heads off (zero): 0.1" in page
     assert '"flows":[]' in page
     assert '"flows":[]' not in live.explore(Question("the cat", analyses=True))
+
+
+def test_what_heads_change_in_an_encoder_without_a_head_is_where_its_vectors_point(bert):
+    model = bert()
+    live = LiveModel(model, name="bert")
+    assert live.look(Question("the cat"))["cosines"] == []
+    ids = torch.tensor([model.tokenizer.add_marks(model.tokenizer.encode("the cat"))])
+    answer = live.look(Question("the cat", off=("0.1", "1.0")))
+    with torch.no_grad():
+        before = model(ids)[0]
+        with ablate(model, [(0, 1), (1, 0)]):
+            after = model(ids)[0]
+    assert len(answer["cosines"]) == len(answer["tokens"]) == ids.numel()
+    for cosine, one, other in zip(answer["cosines"], before, after, strict=True):
+        assert cosine == pytest.approx(float(one @ other / (one.norm() * other.norm())), abs=1e-5)
+    assert min(answer["cosines"]) < 0.99
+    model.embedding_norm.weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="hidden states are no numbers"):
+        live.look(Question("the cat", off=("0.1",)))
+
+
+def test_analyses_that_would_take_too_long_are_left_out_and_the_page_says_so(model, monkeypatch):
+    work = model.num_parameters() * 2
+    monkeypatch.setattr(session, "MOST_ANALYSED", 5 * work)
+    live = LiveModel(model, name="small")
+    assert live.about()["analysed"] == 5
+    assert '"flows":[]' not in live.explore(Question("abc", written=(7, 7), analyses=True))
+    page = page_of(live, Question("abcd", written=(7, 7), analyses=True))
+    assert page["flows"] == []
+    assert page["notes"] == [
+        "no logit lens, rollout or scores in parts: for 6 tokens they would take too long; "
+        "this server makes them for 5 tokens of this model at most"
+    ]
+    assert page_of(live, Question("abcdef"))["notes"] == []
 
 
 def test_what_is_no_model_of_text_is_refused(gpt, drawn_at_random):

@@ -69,7 +69,7 @@ class ImpatientProtocol(H11Protocol):
             )
             events = [
                 h11.Response(status_code=400, headers=refusal.raw_headers, reason=b"Bad Request"),
-                h11.Data(data=refusal.body),
+                h11.Data(data=bytes(refusal.body)),
                 h11.EndOfMessage(),
             ]
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from glassformer.analysis import Reading, read
+from glassformer.analysis import EncoderDecoder, read
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate, parse_heads, reference_outputs
 from glassformer.analysis.head_report import HeadReport
 from glassformer.attention import attentions_of
@@ -26,11 +26,16 @@ from glassformer.visualization.explorer import gather, page_html
 from glassformer.visualization.explorer.naming import with_names
 from glassformer.visualization.readable import mark_names
 from glassformer.visualization.server.asking import LONGEST_TEXT, Question
+from glassformer.visualization.server.cutting import Limit, Part
+from glassformer.visualization.server.likeness import cosines, last_vectors
 from glassformer.visualization.server.speaking import Voice, speaker_of
 from glassformer.visualization.shortening import shortened
 
 SHOWN = 12
 """Tokens shown of each distribution."""
+MOST_ANALYSED = 10**12
+"""Weights of a model x its layers x tokens of a text, up to which an explorer page has all analyses: they
+read the text once a layer. SmolLM2-135M takes about a minute of one core for as much."""
 
 Off: TypeAlias = dict[str, list[Head]]
 """Heads that are off, by kind of attention."""
@@ -70,10 +75,11 @@ class LiveModel:
         if model.tokenizer is None:
             read(model, "a")  # refuses a vocabulary that has no room for bytes
         self.model, self.name, self.texts, self.names = model, name, texts, names
-        self.longest = min(longest, int(model.config["max_seq_len"]))
+        own = int(model.config["max_seq_len"])
+        self.limit = Limit(min(longest, own), own)
         self.tokenizer = model.tokenizer or ByteTokenizer()
         self.marks = mark_names(model, self.tokenizer)
-        self.speaker = speaker_of(model, self.longest)
+        self.speaker = speaker_of(model, self.limit)
         self.kinds = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
         ends = {self.tokenizer.end_of_text, getattr(model, "end_token", None)}
         self.ends = {end for end in ends if end is not None}
@@ -90,7 +96,10 @@ class LiveModel:
             "kinds": self.kinds,
             "says": self.speaker.says,
             "example": self.speaker.example,
-            "longest": self.longest,
+            "two_texts": isinstance(self.model, EncoderDecoder),
+            "longest": self.limit.longest,
+            "limit": self.limit.words,
+            "analysed": max(1, MOST_ANALYSED // self._work),
             "longest_text": LONGEST_TEXT,
             "mean_over": "the text on this page" if self.texts is None else f"{len(self.texts)} texts",
             "names": [] if self.names is None else [self._name(row) for row in self.names.names],
@@ -105,7 +114,12 @@ class LiveModel:
         """
         reading, off = self._checked(question)
         with evaluating(self.model):
-            return self._answer(question, reading, *self._before_and_after(question, reading, off))
+            if self.speaker.says:
+                return self._answer(question, reading, *self._before_and_after(question, reading, off))
+            return {
+                **self._answer(question, reading, None, None),
+                "cosines": self._cosines(question, reading, off),
+            }
 
     @torch.no_grad()
     def step(self, question: Question) -> dict[str, Any]:
@@ -138,15 +152,21 @@ class LiveModel:
         """
         reading, off = self._checked(question)
         written = list(question.written[: self.speaker.room(reading.ids)])
+        length, notes = len(reading.ids) + len(written), list(reading.notes)
+        affordable = length * self._work <= MOST_ANALYSED
+        if question.analyses and not affordable:
+            notes.append(
+                f"no logit lens, rollout or scores in parts: for {length:,} tokens they would take too long; "
+                f"this server makes them for {MOST_ANALYSED // self._work:,} tokens of this model at most"
+            )
         with self._without(off, question, reading):
             contents = gather(
                 self.model,
                 **self.speaker.shown(reading.ids, written),
                 name=self.name,
-                analyses=question.analyses,
+                analyses=question.analyses and affordable,
                 faithfulness=False,
             )
-        notes = list(reading.notes)
         if len(written) < len(question.written):
             notes.append(f"there was room for {len(written)} of {len(question.written)} written tokens")
         if question.off:
@@ -157,7 +177,7 @@ class LiveModel:
         contents = replace(contents, text=shown, notes=notes + contents.notes)
         return page_html(contents if self.names is None else with_names(contents, self.names))
 
-    def _checked(self, question: Question) -> tuple[Reading, Off]:
+    def _checked(self, question: Question) -> tuple[Part, Off]:
         """The text as it is read, and the heads by kind; everything that is asked for exists."""
         vocab_size = int(self.model.config["vocab_size"])
         for token in question.written:
@@ -174,7 +194,7 @@ class LiveModel:
         return self.speaker.reading(question.text), off
 
     def _before_and_after(
-        self, question: Question, reading: Reading, off: Off
+        self, question: Question, reading: Part, off: Off
     ) -> tuple[Tensor | None, Tensor | None]:
         """Logits with all heads, and with those that are on."""
         written = list(question.written)
@@ -185,7 +205,7 @@ class LiveModel:
             key = (tuple(reading.ids), frozenset(question.off), question.how)
             return before, self._voice("after", key, reading).logits(written)
 
-    def _voice(self, place: str, key: Any, reading: Reading) -> Voice:
+    def _voice(self, place: str, key: Any, reading: Part) -> Voice:
         """That of the last question, where it was of the same text with the same heads."""
         known, voice = self._voices.get(place, (None, None))
         if voice is None or known != key:
@@ -194,7 +214,7 @@ class LiveModel:
         return voice
 
     @contextmanager
-    def _without(self, off: Off, question: Question, reading: Reading) -> Iterator[None]:
+    def _without(self, off: Off, question: Question, reading: Part) -> Iterator[None]:
         """The model with heads off."""
         references = {kind: self._reference(kind, reading) for kind in off} if question.how == "mean" else {}
         with ExitStack() as stack:
@@ -204,7 +224,7 @@ class LiveModel:
                 )
             yield
 
-    def _reference(self, kind: str, reading: Reading) -> ReferenceOutputs:
+    def _reference(self, kind: str, reading: Part) -> ReferenceOutputs:
         """What heads give on average; of the last text for each kind."""
         key = None if self.texts is not None else tuple(reading.ids)
         known, reference = self._references.get(kind, (None, None))
@@ -214,16 +234,31 @@ class LiveModel:
             self._references[kind] = (key, reference)
         return reference
 
+    def _cosines(self, question: Question, reading: Part, off: Off) -> list[float]:
+        """How much each token's last vector is still what it was; nothing where all heads are on."""
+        if not off:
+            return []
+        before = last_vectors(self.model, reading.ids)
+        with self._without(off, question, reading):
+            return cosines(before, last_vectors(self.model, reading.ids))
+
+    @property
+    def _work(self) -> int:
+        """Of the analyses, for one token."""
+        return self.model.num_parameters() * max(len(layers) for layers in self.kinds.values())
+
     def _answer(
-        self, question: Question, reading: Reading, before: Tensor | None, after: Tensor | None
+        self, question: Question, reading: Part, before: Tensor | None, after: Tensor | None
     ) -> dict[str, Any]:
         answer: dict[str, Any] = {
             "tokens": [self.marks.get(*pair) for pair in zip(reading.ids, reading.labels, strict=True)],
             "notes": list(reading.notes),
+            "cut": {"at": reading.cut, "left_out": len(reading.left_out)} if reading.left_out else None,
             "written": [{"id": token, "label": self._label(token)} for token in question.written],
         }
         if before is None or after is None:
-            return {**answer, "guesses": [], "divergence": None}
+            why = self.speaker.full(reading) if self.speaker.says else ""
+            return {**answer, "guesses": [], "divergence": None, "why": why}
         p, q = (logits.double().log_softmax(-1).cpu() for logits in (before, after))
         if not bool(torch.isfinite(p).any() and torch.isfinite(q).any()):
             raise ValueError("the model's probabilities are no numbers: its weights are broken or diverged")
@@ -239,7 +274,7 @@ class LiveModel:
             for token in order
         ]
         divergence = (p.exp() * (p - q)).nansum().clamp(min=0)  # a token without probability adds nothing
-        return {**answer, "guesses": guesses, "divergence": float(divergence)}
+        return {**answer, "guesses": guesses, "divergence": float(divergence), "why": ""}
 
     def _label(self, token: int) -> str:
         if token >= self.tokenizer.vocab_size:

@@ -10,11 +10,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from glassformer.analysis import EncoderDecoder, Reading, read
+from glassformer.analysis import EncoderDecoder, read
+from glassformer.analysis.reading import marks_of
 from glassformer.contracts import Cache, LanguageModel
 from glassformer.generation.fill_mask import MASK
 from glassformer.models import TransformerModel
 from glassformer.models.heads import MaskedLMHead
+from glassformer.tokenization import ByteTokenizer
+from glassformer.visualization.server.cutting import Limit, Part, part_of
 
 
 class Speaker(Protocol):
@@ -25,8 +28,12 @@ class Speaker(Protocol):
     example: str
     """A text to begin with."""
 
-    def reading(self, text: str) -> Reading:
+    def reading(self, text: str) -> Part:
         """The text as the model reads it."""
+        ...
+
+    def full(self, reading: Part) -> str:
+        """Why nothing can be said after a text, and what was written: in a sentence."""
         ...
 
     def voice(self, source: list[int]) -> Voice:
@@ -50,21 +57,21 @@ class Voice(Protocol):
         ...
 
 
-def speaker_of(model: TransformerModel, longest: int) -> Speaker:
+def speaker_of(model: TransformerModel, limit: Limit) -> Speaker:
     """How a model is asked, decided by what it can do.
 
     Args:
         model: one that reads text.
-        longest: tokens that it is given to read at most.
+        limit: tokens that it is given to read at most.
     """
     if isinstance(model, EncoderDecoder):
-        return Translating(model, longest)
+        return Translating(model, limit)
     if isinstance(model, ContinuesText):
-        return Continuing(model, longest)
+        return Continuing(model, limit)
     mask = None if model.tokenizer is None else model.tokenizer.mask_token
     if mask is not None and isinstance(getattr(model, "head", None), MaskedLMHead):
-        return Filling(model, longest, mask)
-    return Silent(model, longest)
+        return Filling(model, limit, mask)
+    return Silent(model, limit)
 
 
 class Silent:
@@ -73,12 +80,19 @@ class Silent:
     says = ""
     example = "The cat sat on the mat because"
 
-    def __init__(self, model: Any, longest: int) -> None:
-        self.model, self.longest = model, longest
+    def __init__(self, model: Any, limit: Limit) -> None:
+        self.model, self.limit, self.longest = model, limit, limit.longest
+        self.tokenizer = model.tokenizer or ByteTokenizer()
+        self.add_marks = marks_of(model, model.tokenizer)
 
-    def reading(self, text: str) -> Reading:
+    def reading(self, text: str) -> Part:
         """The text as the model reads it."""
-        return read(self.model, text, self.longest)
+        reading = read(self.model, text, self.longest)
+        return part_of(reading, self.tokenizer.encode(text), self.add_marks, self.tokenizer, self.limit)
+
+    def full(self, reading: Part) -> str:
+        """The limit."""
+        return f"Nothing can be added: {self.limit.words}."
 
     def voice(self, source: list[int]) -> Voice:
         """One that says nothing."""
@@ -145,20 +159,29 @@ class Filling(Silent):
     says = f"the first {MASK}"
     example = f"The cat sat on the {MASK}."
 
-    def __init__(self, model: Any, longest: int, mask: int) -> None:
-        super().__init__(model, longest)
+    def __init__(self, model: Any, limit: Limit, mask: int) -> None:
+        super().__init__(model, limit)
         self.mask = mask
 
-    def reading(self, text: str) -> Reading:
+    def reading(self, text: str) -> Part:
         """The text with its holes."""
-        tokenizer = self.model.tokenizer
+        tokenizer = self.tokenizer
         pieces = re.split("|".join(map(re.escape, (MASK, tokenizer.label(self.mask)))), text)
         ids = tokenizer.encode(pieces[0])
         for piece in pieces[1:]:
             ids = [*ids, self.mask, *tokenizer.encode(piece)]
         if not ids:
             raise ValueError("the text is empty: give at least one token")
-        return read(self.model, tokenizer.add_marks(ids), self.longest)
+        room = self.longest - (len(self.add_marks(ids)) - len(ids))
+        reading = read(self.model, self.add_marks(ids[: max(0, room)]))
+        return part_of(reading, ids, self.add_marks, tokenizer, self.limit, self.mask)
+
+    def full(self, reading: Part) -> str:
+        """No hole, or none that is read."""
+        if self.mask not in reading.left_out:
+            return f"No {MASK} is open: put one into the text where a token is to be guessed."
+        which = f"The next {MASK}" if self.mask in reading.ids else f"The {MASK}"
+        return f"{which} is past the {self.longest:,} tokens that are read: {self.limit.words}."
 
     def voice(self, source: list[int]) -> Voice:
         """The text with its holes filled from the left."""
