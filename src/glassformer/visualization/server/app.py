@@ -31,9 +31,10 @@ PAGES_KEPT = 4
 """Explorer pages, the last ones."""
 OWN = "glassformer.visualization.server"
 EXPLORER = "glassformer.visualization.explorer"
+MODULES = ("live.js", "ask.js", "bars.js", "changes.js", "exploring.js", "strip.js", "switches.js")
 FILES = {
     "/": (OWN, "live.html"),
-    **{f"/{name}": (OWN, name) for name in ("live.css", "live.js", "bars.js", "switches.js")},
+    **{f"/{name}": (OWN, name) for name in ("live.css", *MODULES)},
     **{f"/{name}": (EXPLORER, name) for name in ("explorer.css", *page.MODULES)},
 }
 """What is sent as it is: package and file. The page is made of the explorer's own parts."""

@@ -3,8 +3,11 @@
 import { percent, visible } from "./labels.js";
 import { element } from "./panel.js";
 
-/** Fills the table with an answer's guesses; a click on a token writes it. The focus stays in its row. */
-export function showGuesses(page, { guesses, divergence }, off) {
+/**
+ * Fills the table with an answer's guesses; a click on a token writes it. One stop for Tab: arrows move between
+ * the tokens, and the focus stays in its row.
+ */
+export function showGuesses(page, { guesses, divergence, why }, off) {
   const table = page.querySelector(".guesses");
   table.hidden = !guesses.length;
   table.classList.toggle("two", off);
@@ -15,12 +18,31 @@ export function showGuesses(page, { guesses, divergence }, off) {
   const [body] = table.tBodies;
   const focused = [...body.rows].findIndex((row) => row.contains(document.activeElement));
   body.replaceChildren(...rows);
-  if (focused >= 0) body.rows[Math.min(focused, guesses.length - 1)]?.querySelector("button")?.focus();
-  page.querySelector("#legend").replaceChildren(...(off && guesses.length ? legend() : []));
-  page.querySelector("#divergence").textContent = guesses.length
-    ? [`The longest bar is ${percent(longest)}.`, ...(off ? [`Without these heads the probabilities are ${divergence.toPrecision(3)} nats away.`] : [])].join(" ")
-    : "";
+  moveTo(buttonsOf(body)[Math.max(0, Math.min(focused, guesses.length - 1))], focused >= 0);
+  page.querySelector("#legend").replaceChildren(...(!guesses.length ? [why] : off ? legend() : []));
+  page.querySelector("#divergence").textContent = guesses.length ? [`The longest bar is ${percent(longest)}.`, ...(off ? [apart(divergence)] : [])].join(" ") : "";
 }
+
+/** Arrows, Home and End among the tokens of the table. */
+export function moveAmong(event) {
+  const buttons = buttonsOf(event.currentTarget);
+  const place = buttons.indexOf(event.target);
+  const next = { ArrowUp: place - 1, ArrowDown: place + 1, Home: 0, End: buttons.length - 1 }[event.key];
+  if (place < 0 || next === undefined) return;
+  event.preventDefault();
+  moveTo(buttons[Math.max(0, Math.min(buttons.length - 1, next))], true);
+}
+
+const buttonsOf = (body) => [...body.querySelectorAll("button")];
+
+function moveTo(button, focus) {
+  if (!button) return;
+  for (const other of buttonsOf(button.closest("tbody"))) other.tabIndex = other === button ? 0 : -1;
+  if (focus) button.focus();
+}
+
+const apart = (divergence) =>
+  `Without these heads the prediction is another by ${divergence === 0 ? "0" : divergence.toPrecision(3)} nats (Kullback-Leibler divergence of the two distributions; 0 is no change).`;
 
 function row({ id, label, before, after }, longest, off, write) {
   const shown = visible(label);

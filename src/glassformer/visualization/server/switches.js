@@ -1,4 +1,5 @@
-// A switch for each head, in rows of layers. One stop for Tab; arrows move, space or Enter switches.
+// A switch for each head, in rows of layers, and before them one for the whole row. One stop for Tab; arrows
+// move, space or Enter switches.
 
 import { visible } from "./labels.js";
 import { element } from "./panel.js";
@@ -24,20 +25,22 @@ export class Switches {
       return element("button", {
         type: "button", role: "switch", className: named.length ? "head named" : "head", tabIndex: -1, textContent: String(head),
         "aria-checked": "true", "aria-label": prefix + label, title: label, "data-head": `${prefix}${layer}.${head}`,
-        onclick: (event) => this.turn([event.currentTarget]),
+        onclick: (event) => this.turn([event.currentTarget], event.currentTarget),
       });
     });
-    this.grid.push(heads);
-    const whole = element("button", { type: "button", textContent: `layer ${layer}`, "aria-label": `${prefix}all heads of layer ${layer}`, onclick: () => this.turn(heads) });
-    return element("div", { className: "layer" }, whole, element("div", { role: "group", "aria-label": `${prefix}layer ${layer}` }, ...heads));
+    const whole = element("button", {
+      type: "button", className: "whole-layer", tabIndex: -1, textContent: `layer ${layer}`, title: `All heads of layer ${layer}`,
+      "aria-label": `${prefix}all heads of layer ${layer}`, "aria-pressed": "true", onclick: (event) => this.turn(heads, event.currentTarget),
+    });
+    this.grid.push([whole, ...heads]);
+    return element("div", { className: "layer", role: "group", "aria-label": `${prefix}layer ${layer}` }, whole, element("div", {}, ...heads));
   }
 
   /** All of them off; on, if they are off already. */
-  turn(heads) {
+  turn(heads, from) {
     const on = heads.every((head) => this.off.has(head.dataset.head));
     for (const head of heads) this.set(head, on);
-    this.moveTo(heads[0], heads.length === 1);
-    this.changed();
+    this.told(from);
   }
 
   set(head, on) {
@@ -47,24 +50,33 @@ export class Switches {
   }
 
   allOn() {
-    for (const head of this.grid.flat()) this.set(head, true);
+    for (const [, ...heads] of this.grid) for (const head of heads) this.set(head, true);
+    this.told(this.here);
+  }
+
+  told(from) {
+    for (const [whole, ...heads] of this.grid) {
+      const on = heads.filter((head) => !this.off.has(head.dataset.head)).length;
+      whole.setAttribute("aria-pressed", on === heads.length ? "true" : on ? "mixed" : "false");
+    }
+    this.moveTo(from, false);
     this.changed();
   }
 
-  moveTo(head, focus) {
+  moveTo(button, focus) {
     if (this.here) this.here.tabIndex = -1;
-    this.here = head;
-    head.tabIndex = 0;
-    if (focus) head.focus();
+    this.here = button;
+    button.tabIndex = 0;
+    if (focus) button.focus();
   }
 
   pressed(event) {
-    const row = this.grid.findIndex((heads) => heads.includes(event.target));
-    const [down, across] = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key] ?? [0, 0];
+    const row = this.grid.findIndex((buttons) => buttons.includes(event.target));
+    const [down, across] = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] }[event.key] ?? [0, 0];
     if (row < 0 || !(down || across)) return;
     event.preventDefault();
-    const heads = this.grid[Math.min(this.grid.length - 1, Math.max(0, row + down))];
+    const buttons = this.grid[Math.min(this.grid.length - 1, Math.max(0, row + down))];
     const place = this.grid[row].indexOf(event.target) + across;
-    this.moveTo(heads[Math.min(heads.length - 1, Math.max(0, place))], true);
+    this.moveTo(buttons[Math.min(buttons.length - 1, Math.max(0, place))], true);
   }
 }
