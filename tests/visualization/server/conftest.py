@@ -191,23 +191,6 @@ class _Talk:
         self.socket.close()
 
 
-def _rows(page):
-    """Token and shown percentages of each row."""
-    return page.evaluate(
-        "Array.from(document.querySelectorAll('#guesses tr'),"
-        " (row) => Array.from(row.cells, (cell) => cell.textContent))"
-    )
-
-
-def _until(page, what):
-    """Wait; Playwright's own way evaluates strings in the page, which its policy forbids."""
-    for _ in range(400):
-        if page.evaluate(what):
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError(f"still not: {what}")
-
-
 @pytest.fixture
 def model():
     return _gpt()
@@ -285,13 +268,3 @@ def talk():
     yield begin
     for one in talks:
         one.close()
-
-
-@pytest.fixture
-def rows():
-    return _rows
-
-
-@pytest.fixture
-def until():
-    return _until

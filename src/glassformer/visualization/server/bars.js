@@ -42,7 +42,7 @@ function moveTo(button, focus) {
 }
 
 const apart = (divergence) =>
-  `Without these heads the prediction is another by ${divergence === 0 ? "0" : divergence.toPrecision(3)} nats (Kullback-Leibler divergence of the two distributions; 0 is no change).`;
+  `Without these heads the prediction moves by ${divergence === 0 ? "0" : divergence.toPrecision(3)} nats (Kullback-Leibler divergence of the two distributions; 0 is no change).`;
 
 function row({ id, label, before, after }, longest, off, write) {
   const shown = visible(label);

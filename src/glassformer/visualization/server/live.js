@@ -11,6 +11,7 @@ import { Switches } from "./switches.js";
 
 const PAUSE = 350; // milliseconds without a key after which a text is read
 const AGAIN = 2000; // milliseconds after which a server that did not answer is asked again
+const FEW = 13; // layers of all kinds of attention that leave room beside them
 const at = (id) => document.getElementById(id);
 const LOOK = "/api/look";
 const STEP = "/api/step";
@@ -22,11 +23,13 @@ class Live {
     at("title").textContent = `${visible(about.name)} - ${about.family}, ${Number((about.parameters / size).toPrecision(3))} ${unit} parameters`;
     at("about").textContent = `${about.limit[0].toUpperCase()}${about.limit.slice(1)}. Everything is computed on the machine that serves this page.`;
     document.title = `${visible(about.name)} - glassformer`;
-    at("guesses-title").textContent = about.says ? `What the model expects: ${about.says}` : "What heads change: this model has no head over a vocabulary, so it guesses no tokens";
+    at("guesses-title").textContent = about.says ? `What the model expects: ${about.says}` : "What heads change";
+    at("legend").textContent = about.says ? "" : "This model has no head over a vocabulary, so it guesses no tokens.";
     at("writing").hidden = !about.says;
     at("how").options[1].textContent = `its mean over ${about.mean_over}`;
     at("text").value = about.example;
     this.switches = new Switches(at("switches"), about, () => this.changed());
+    at("pair").classList.toggle("few", this.switches.grid.length <= FEW);
     this.exploring = new Exploring(about, () => this.question, () => this.busy());
     this.listen();
     at("all").disabled = false;
@@ -206,7 +209,7 @@ class Live {
 
   /** What is shown is of a text that is not there any more. */
   nothing(refused) {
-    for (const id of ["tokens", "guesses", "changes", "legend", "divergence", "notes"]) at(id).replaceChildren();
+    for (const id of ["tokens", "guesses", "changes", "divergence", "notes", ...(this.about.says ? ["legend"] : [])]) at(id).replaceChildren();
     for (const hidden of [at("notes"), ...document.querySelectorAll("table")]) hidden.hidden = true;
     const none = !this.written.length;
     this.disable({ next: refused, go: refused, undo: none, clear: none }, at("text"));
@@ -244,7 +247,7 @@ async function model() {
       problem("");
       return about;
     } catch (error) {
-      problem(`${error.message} The page asks again.`);
+      problem(`${error.message.replace(/\.?$/, ".")} The page asks again.`);
       await new Promise((resolve) => setTimeout(resolve, AGAIN));
     }
   }

@@ -9,7 +9,7 @@ import torch
 
 from glassformer.analysis.ablation import ablate
 
-AXE = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
+AXE = Path(__file__).parents[4] / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def test_typing_stepping_and_switching_in_a_browser(browser, model, probabilities, served, rows, until):
@@ -97,21 +97,10 @@ def test_the_page_fits_a_phone_and_axe_finds_nothing(browser, theme, t5, served,
             page.context.close()
 
 
-@pytest.fixture
-def page(browser, served, model):
-    with served(model) as (url, _):
-        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-        page.goto(url)
-        page.wait_for_selector("#guesses tr")
-        yield page
-        page.context.close()
-
-
-IDLE = "document.body.getAttribute('aria-busy') === 'false'"
 FOCUSED = "document.activeElement.id || document.activeElement.textContent"
 
 
-def test_the_focus_stays_where_a_person_was(page, until):
+def test_the_focus_stays_where_a_person_was(page, until, idle):
     page.fill("#temperature", "0")
     page.locator("#guesses button").nth(2).focus()
     page.keyboard.press("Enter")
@@ -126,7 +115,7 @@ def test_the_focus_stays_where_a_person_was(page, until):
     until(page, "!document.getElementById('all-on').disabled")
     page.focus("#all-on")
     page.keyboard.press("Enter")
-    until(page, IDLE)
+    idle(page)
     assert page.evaluate("document.activeElement.dataset.head") == "1.2"
 
 
