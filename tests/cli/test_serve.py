@@ -91,8 +91,8 @@ def ask(port, path, question=None):
         return answer(connection)
 
 
-AT_ONCE = 1.5
-"""Seconds: a third of one where nothing else runs."""
+AT_ONCE = 1.0
+"""Seconds; where nothing else runs it takes a twentieth of one."""
 
 
 def interrupted(process, within=AT_ONCE, again=()):
