@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from glassformer.analysis import position_paths as paths
-from glassformer.analysis.decomposition import score_parts
+from glassformer.analysis.decomposition import each_score_parts, score_parts
 from glassformer.analysis.examples import inputs_of
 from glassformer.attention import record_activations
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
@@ -185,3 +185,16 @@ def test_refuses_what_does_not_exist():
             part(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="give kind="):
         score_parts(T5Model(**TEXT), PAIR, 0)
+
+
+def test_several_layers_are_split_from_one_reading(monkeypatch):
+    model, read = spread(gpt()), []
+    forward = type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda self, *ids: read.append(ids) or forward(self, *ids))
+    found = list(each_score_parts(model, IDS, [0, 2]))
+    assert len(read) == 1
+    assert len(list(each_score_parts(model, IDS))) == 3
+    for layer, parts in zip([0, 2], found, strict=True):
+        alone = score_parts(model, IDS, layer)
+        for name in ("content", "position", "bias", "score"):
+            torch.testing.assert_close(getattr(parts, name), getattr(alone, name), rtol=0, atol=1e-12)

@@ -2,7 +2,7 @@
 
 from glassformer.analysis.ablation import ReferenceOutputs, ablate, reference_outputs
 from glassformer.analysis.capability import CapabilityTable, capability_table
-from glassformer.analysis.decomposition import ScoreParts, score_parts
+from glassformer.analysis.decomposition import ScoreParts, each_score_parts, score_parts
 from glassformer.analysis.deletion import Deletion, deletion_test, faithfulness
 from glassformer.analysis.flow import attention_flow
 from glassformer.analysis.head_patterns import HeadPatterns, head_patterns, pattern_values
@@ -42,6 +42,7 @@ __all__ = [
     "build_suites",
     "capability_table",
     "deletion_test",
+    "each_score_parts",
     "faithfulness",
     "gradient_importance",
     "gradient_rollout",

@@ -21,6 +21,7 @@ split the scores of a first layer like this; Elhage et al. 2021 follow direct pa
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -52,7 +53,6 @@ class ScoreParts:
         return float((self.content + self.position + self.bias - self.score).abs().max())
 
 
-@torch.no_grad()
 def score_parts(model: TransformerModel, example: Any, layer: int, kind: str | None = None) -> ScoreParts:
     """Split the attention scores of a layer into content, position and bias.
 
@@ -66,11 +66,37 @@ def score_parts(model: TransformerModel, example: Any, layer: int, kind: str | N
         ValueError: a layer or kind that does not exist; as ``inputs_of``.
         TypeError: a model without attentions, or what ``torch.compile`` made of one.
     """
+    return next(each_score_parts(model, example, [layer], kind))
+
+
+@torch.no_grad()
+def each_score_parts(
+    model: TransformerModel, example: Any, layers: Sequence[int] | None = None, kind: str | None = None
+) -> Iterator[ScoreParts]:
+    """The parts of one layer after the other, from one reading.
+
+    Args:
+        model: as in ``score_parts``.
+        example: as in ``score_parts``.
+        layers: their numbers. Default: all.
+        kind: as in ``score_parts``.
+
+    Raises:
+        ValueError: as ``score_parts``.
+        TypeError: as ``score_parts``.
+    """
     kind, attentions = choose_kind(model, kind)
-    attention = attentions[choose_layers(attentions, [layer])[0]]
+    chosen = [attentions[layer] for layer in choose_layers(attentions, layers)]
     inputs = inputs_of(model, example)
     with evaluating(model), Seen.inside(model) as seen:
         model(*inputs)
+    for attention in chosen:
+        yield _parts(model, attention, seen, inputs)
+
+
+def _parts(
+    model: TransformerModel, attention: MultiHeadAttention, seen: Seen, inputs: tuple[Tensor, ...]
+) -> ScoreParts:
     q, k, _, _, additive = seen[attention.kernel].args  # (1, head, seq, d_head)
     scale = 1 / math.sqrt(q.size(-1)) if attention.kernel.scale is None else attention.kernel.scale
     extra = (

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from glassformer.analysis.decomposition import score_parts
+from glassformer.analysis.decomposition import each_score_parts
 from glassformer.analysis.deletion import Deletion, deletion_test
 from glassformer.analysis.examples import inputs_of
 from glassformer.analysis.logit_lens import logit_lens, readout
@@ -157,9 +157,9 @@ def affordable(model: TransformerModel, attention: Sequence[Attention]) -> bool:
 
 def _decomposition(model: TransformerModel, example: Any, item: Attention, each: float) -> Decomposition:
     kept, parts = [], []
-    for layer, heads, packed in zip(item.layers, item.heads, item.maps, strict=True):
+    splits = each_score_parts(model, example, item.layers, item.kind)
+    for split, heads, packed in zip(splits, item.heads, item.maps, strict=True):
         kept.append(chosen_cells(unpack(packed), int(each * len(heads) * len(item.queries))))
-        split = score_parts(model, example, layer, item.kind)
         here = torch.from_numpy(kept[-1])
         parts.append([part.cpu()[here].numpy() for part in (split.content, split.position, split.bias)])
     used = [any(bool(some[place].any()) for some in parts) for place in range(len(PARTS))]

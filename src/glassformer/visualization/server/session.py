@@ -34,8 +34,8 @@ from glassformer.visualization.shortening import shortened
 SHOWN = 12
 """Tokens shown of each distribution."""
 MOST_ANALYSED = 10**12
-"""Weights of a model x its layers x tokens of a text, up to which an explorer page has all analyses: they
-read the text once a layer. SmolLM2-135M takes about a minute of one core for as much."""
+"""Weights of a model x its layers x tokens of a text, up to which an explorer page has all analyses: the lens
+reads the vocabulary off after every layer. SmolLM2-135M takes about a minute of one core for as much."""
 
 Off: TypeAlias = dict[str, list[Head]]
 """Heads that are off, by kind of attention."""
