@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from matplotlib.colors import rgb_to_hsv
 
 from glassformer.analysis import HeadReport
 from glassformer.visualization import draw_head_map, save_picture
-from glassformer.visualization.head_map import COLOURS, short
+from glassformer.visualization.head_map import COLOURS, group_of, shade, short
+from glassformer.visualization.inks import DARK, _luminance, ink_on
 
 NAMES = ("previous", "first", "offset-2", "verb->subject", "noun->determiner", "induction", "")
 
@@ -30,11 +34,17 @@ def report(layers, heads, names=NAMES, **data):
     return HeadReport("GPT", {"margin": 0.1, "seed": 7}, rows, {"num_items": 1234, **data})
 
 
+def said(figure):
+    """All that stands over a picture, without the signs that keep directions of writing apart."""
+    text = " ".join(text.get_text() for text in figure.texts)
+    return " ".join(re.sub("[\u2068\u2069\u200e]", "", text).split())
+
+
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (30, 9), (1, 1), (24, 32)])
 def test_every_head_has_a_cell_that_holds_its_name(layers, heads, tmp_path):
     found = report(layers, heads)
     figure = draw_head_map(found)
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     assert len(axes.patches) == layers * heads
     labels = {row["layer"] * heads + row["head"]: short(row["name"]) for row in found.names if row["main"]}
     assert [text.get_text() for text in axes.texts][::2] == [labels[place] for place in sorted(labels)]
@@ -51,7 +61,7 @@ def test_every_head_has_a_cell_that_holds_its_name(layers, heads, tmp_path):
 def test_names_and_numbers_of_one_cell_do_not_overlap():
     figure = draw_head_map(report(6, 12))
     figure.draw_without_rendering()
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     for label, number in zip(axes.texts[::2], axes.texts[1::2], strict=True):
         assert label.get_window_extent().y0 >= number.get_window_extent().y0
         assert label.get_window_extent().y0 >= number.get_window_extent().y1 - 2
@@ -62,38 +72,60 @@ def test_caption_and_legend_keep_clear_of_each_other(layers, heads):
     title = "a model of a long name: GPT, 4 layers x 4 heads"
     figure = draw_head_map(report(layers, heads, num_cut=12, cut_to=64), title=title)
     figure.draw_without_rendering()
-    (title,) = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
-    said = " ".join(figure.get_suptitle().split())
-    assert said.startswith("a model of a long name: GPT, 4 layers x 4 heads: what each head does")
-    assert "1,234 texts (12 of them cut to 64 tokens)" in said
-    assert "one model with random weights (seed 7)" in said
-    assert "exceed every control by 0.1" in said
-    (legend,) = figure.legends
-    assert title.get_window_extent().x1 <= legend.get_window_extent().x0
-    (axes,) = figure.axes
-    assert title.get_window_extent().y0 >= axes.get_window_extent().y1
-    assert legend.get_window_extent().y0 >= 0
+    shown = said(figure)
+    assert shown.startswith("a model of a long name: GPT, 4 layers x 4 heads: what each head does")
+    assert "1,234 texts (12 of them cut to 64 tokens)" in shown
+    assert "one model with random weights (seed 7)" in shown
+    assert "exceed every control by 0.1" in shown
+    axes = figure.axes[0]
+    top, bottom = axes.get_window_extent().y1, axes.get_tightbbox().y0
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert all(box.y0 >= top or box.y1 <= bottom for box in boxes)
+    assert all(box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
+    assert figure.get_size_inches()[0] <= 7.5
 
 
 def test_the_legend_counts_heads():
-    figure = draw_head_map(report(2, 7))
-    said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "previous (2)" in said
-    assert said[-1] == "no name (2)"
+    shown = said(draw_head_map(report(2, 7)))
+    assert "tokens: first (2), previous (2)" in shown
+    assert "copying: induction (2)" in shown
+    assert shown.endswith("no name (2)")
+    assert "rate (darker is higher)" in shown
 
 
 def test_strength_is_in_the_colour_and_a_further_name_is_marked():
     figure = draw_head_map(report(1, 4, names=["previous"]), title="mine")
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     shades = [sum(patch.get_facecolor()[:3]) for patch in axes.patches]
     assert shades == sorted(shades, reverse=True)
-    assert [text.get_text() for text in axes.texts][1::2] == [".00", ".25+", ".50", ".75"]
-    assert figure.get_suptitle().startswith("mine: what each head does")
+    assert [text.get_text() for text in axes.texts][1::2] == ["0", ".25+", ".50", ".75"]
+    assert said(figure).startswith("mine: what each head does")
 
 
 def test_there_may_be_more_names_than_colours_or_none():
-    names = [f"offset+{number}" for number in range(2 * len(COLOURS))]
-    assert len(draw_head_map(report(2, len(COLOURS), names=names)).axes[0].texts) == 4 * len(COLOURS)
-    nobody = draw_head_map(report(2, 1, names=[""], as_bytes=True))
-    assert [text.get_text() for text in nobody.legends[0].get_texts()] == ["no name (2)"]
-    assert "read as bytes: the model has no tokenizer" in nobody.get_suptitle()
+    names = [f"offset+{number}" for number in range(10)]
+    assert len(draw_head_map(report(2, 5, names=names)).axes[0].texts) == 20
+    nobody = said(draw_head_map(report(2, 1, names=[""], as_bytes=True)))
+    assert nobody.endswith("no name (2)")
+    assert "read as bytes: the model has no tokenizer" in nobody
+
+
+def test_names_of_a_group_share_a_hue_that_differs_from_the_others():
+    figure = draw_head_map(report(1, 4, names=["first", "previous", "induction", "verb->subject"]))
+    hues = [rgb_to_hsv(patch.get_facecolor()[:3])[0] for patch in figure.axes[0].patches]
+    assert hues[0] == pytest.approx(hues[1], abs=1e-6)
+    assert len({round(hue, 3) for hue in hues}) == 3
+    assert group_of("mine") == "others"
+
+
+def test_ink_stands_out_from_every_shade():
+    for group in COLOURS:
+        for rate in (0.0, 0.3, 0.5, 0.6, 0.7, 1.0):
+            ground = shade(group, rate)
+            assert contrast(ink_on(ground), ground) >= 4.5
+    assert ink_on("#ffffff") == DARK
+
+
+def contrast(one, other):
+    low, high = sorted(_luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)

@@ -16,7 +16,7 @@ from glassformer.models import TransformerModel
 from glassformer.visualization.explorer import Explorer, explore
 from glassformer.visualization.head_map import picture_of_head_map
 from glassformer.visualization.heat_maps import draw_head, draw_heads
-from glassformer.visualization.image_maps import draw_image_heads
+from glassformer.visualization.image_maps import caption_of_image, draw_image_heads
 from glassformer.visualization.logit_lens_map import picture_of_lens
 from glassformer.visualization.looking import Text, look, name_of
 from glassformer.visualization.pictures import check_writable, save_picture
@@ -167,7 +167,7 @@ class AttentionVisualizer:
             text: what the model reads, or token ids.
             save_path: where to write the picture.
             target_text: what an encoder-decoder writes; its positions are drawn.
-            positions: that are drawn. Default: the last 24 at most.
+            positions: that are drawn. Default: the last ones that fit on a page, 16 at most.
             layers: as ``analysis.logit_lens`` numbers them: 0 is what enters the first.
 
         Raises:
@@ -216,6 +216,7 @@ class AttentionVisualizer:
             weights[:, -rows * columns :].reshape(-1, rows, columns),
             reading.shown(),
             title=f"{name_of(self.model, None, self.name)}, layer {layer}: where the class token looks",
+            caption=caption_of_image(image, reading),
             notes=reading.notes,
         )
         return self._saved(figure, save_path)

@@ -13,7 +13,8 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from glassformer.analysis.ablation import parse_heads
-from glassformer.visualization.pictures import MASKED, printable, style
+from glassformer.visualization.glyphs import printable
+from glassformer.visualization.pictures import MASKED, style
 
 COLOURS = "RdBu_r"
 Rows = Sequence[Mapping[str, Any]]

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glassformer.analysis.head_report import HeadReport, Row
+from glassformer.analysis.head_settings import GROUPS
 from glassformer.attention import choose_kind
 from glassformer.models import TransformerModel
+from glassformer.visualization.glyphs import dress
+from glassformer.visualization.heading import Heading
+from glassformer.visualization.inks import ink_on, written
 from glassformer.visualization.looking import name_of
+from glassformer.visualization.measuring import width_of, wrapped
 from glassformer.visualization.pictures import MASKED, style
+from glassformer.visualization.sheet import LABEL, SMALL, TITLE, WIDEST, Sheet
 
-CELL = (0.62, 0.36)
-"""Inches of a head."""
-LEGEND = 2.0
-"""Inches beside the map."""
+CELL = (0.52, 0.36)
+"""Inches of a head; narrower where there are many, as far as its name can be read."""
+LEFT = 0.5
+"""Inches of the names of layers."""
 SHORT = {
     **{
         "previous": "prev",
@@ -32,8 +39,14 @@ SHORT = {
     },
     **{"subject": "subj", "object": "obj", "adjective": "adj", "determiner": "det"},
 }
-COLOURS = ("Blues", "Oranges", "Greens", "Purples", "Reds", "RdPu", "pink_r", "GnBu", "YlOrBr", "BuGn")
-"""The commonest name has the first of these colours, and so on; names beyond the last share it."""
+COLOURS = {
+    "tokens": "#0072b2",
+    "offsets": "#8a5a00",
+    "copying": "#009e73",
+    "syntax": "#d55e00",
+    "others": "#cc79a7",
+}
+"""A hue for each group of names (Okabe & Ito, safe for the colour-blind); the names are written."""
 
 
 def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
@@ -50,27 +63,29 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     names = Counter((row["layer"], row["head"]) for row in report.names)
     main = {(row["layer"], row["head"]): row for row in report.names if row["main"]}
     common = Counter(row["name"] for row in main.values())
-    order = sorted(common, key=lambda name: (-common[name], name))
-    colours = {name: COLOURS[min(place, len(COLOURS) - 1)] for place, name in enumerate(order)}
     rows, columns = 1 + max(layer for layer, _ in heads), 1 + max(head for _, head in heads)
-    width = max(columns * CELL[0], 3.2) + LEGEND
-    room = int((width - LEGEND) * 72 / 5)
-    said = [f"{title or report.model}: what each head does", *_caption(report)]
-    caption = [line for part in said for line in textwrap.wrap(part, room)]
-    height = max(rows * CELL[1], 0.17 * (len(order) + 2)) + 0.9 + 0.15 * len(caption)
+    longest = max((width_of(line, SMALL) for name in common for line in short(name).split("\n")), default=0.0)
+    cell = max(longest + 0.04, 0.3, min(CELL[0], (WIDEST - LEFT - 0.1) / columns))
+    width = max(4.6, LEFT + columns * cell + 0.1)
+    heading = Heading(
+        width, f"{title or report.model}: what each head does", _caption(report), _notes(report)
+    )
+    legend = _Legend.of(common, len(heads) - len(main), width)
     with style():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
+        bottom = heading.height + rows * CELL[1]
+        sheet = Sheet(width, bottom + 0.42 + legend.height)
+        heading.draw(sheet)
+        axes = sheet.axes(LEFT, heading.height, columns * cell, rows * CELL[1])
         for layer, head in heads:
-            _draw_cell(axes, layer, head, main.get((layer, head)), names[layer, head] > 1, colours)
-        axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xlabel="head", ylabel="layer")
-        axes.set_xticks(range(columns))
-        axes.set_yticks(range(rows))
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        _add_legend(figure, common, colours, len(heads) - len(main))
-        figure.suptitle("\n".join(caption), fontsize=9, x=0.01, ha="left")
-    return figure
+            _draw_cell(axes, layer, head, main.get((layer, head)), names[layer, head] > 1)
+        axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+        axes.set_xticks(range(columns), map(str, range(columns)), fontsize=LABEL)
+        axes.set_yticks(range(rows), map(str, range(rows)), fontsize=LABEL)
+        axes.set_xlabel("head", fontsize=TITLE, labelpad=1)
+        axes.set_ylabel("layer", fontsize=TITLE)
+        legend.draw(sheet, bottom + 0.42)
+        dress(sheet.figure)
+    return sheet.figure
 
 
 def picture_of_head_map(
@@ -83,6 +98,16 @@ def picture_of_head_map(
         ValueError: no report, or one of a model with other heads.
     """
     report = report if isinstance(report, HeadReport) else HeadReport.load(report)
+    kind = check_of_model(model, report)
+    return draw_head_map(report, title=name_of(model, kind, name))
+
+
+def check_of_model(model: TransformerModel, report: HeadReport) -> str:
+    """Make sure that a report measured the heads that a model has; the kind of attention that it is of.
+
+    Raises:
+        ValueError: one of a model with other heads.
+    """
     kind, attentions = choose_kind(model, report.settings.get("kind"))
     heads = {(layer, head) for layer, module in enumerate(attentions) for head in range(module.num_heads)}
     measured = {(row["layer"], row["head"]) for row in report.rows}
@@ -90,7 +115,7 @@ def picture_of_head_map(
         layer, head = min(measured ^ heads)
         lacks = "the model" if (layer, head) in measured else "the report"
         raise ValueError(f"the report of {report.model} is of another: {lacks} has no head {layer}.{head}")
-    return draw_head_map(report, title=name_of(model, kind, name))
+    return kind
 
 
 def short(name: str) -> str:
@@ -100,42 +125,86 @@ def short(name: str) -> str:
     return SHORT.get(name, name.removeprefix("offset"))
 
 
-def _draw_cell(
-    axes: Axes, layer: int, head: int, row: Row | None, more: bool, colours: Mapping[str, str]
-) -> None:
-    strength = 0.0 if row is None else row["score"]
-    fill = MASKED if row is None else _colour(colours[row["name"]], strength)
+def group_of(name: str) -> str:
+    """Which of the groups of patterns a name is of."""
+    return next((group for group, members in GROUPS.items() if name in members), "others")
+
+
+def shade(group: str, rate: float) -> tuple[float, float, float]:
+    """The hue of a group, nearly white for a rate of 0, pure for 1."""
+    part = 0.12 + 0.88 * min(1.0, max(0.0, rate))
+    red, green, blue = (1 - part * (1 - value) for value in to_rgb(COLOURS[group]))
+    return red, green, blue
+
+
+def _draw_cell(axes: Axes, layer: int, head: int, row: Row | None, more: bool) -> None:
+    fill = to_rgb(MASKED) if row is None else shade(group_of(row["name"]), row["score"])
     axes.add_patch(Rectangle((head - 0.5, layer - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1))
     if row is not None:
-        ink = "white" if strength > 0.65 else "#222222"
-        label = short(row["name"])
-        lines = label.count("\n") + 1
-        axes.text(head, layer - 0.13, label, ha="center", va="center", fontsize=7.5 - lines, color=ink)
-        number = f"{strength:.2f}".removeprefix("0") + ("+" if more else "")
-        axes.text(head, layer + 0.31, number, ha="center", va="center", fontsize=5, color=ink)
+        ink, label = ink_on(fill), short(row["name"])
+        several = "\n" in label
+        middle, aligned = layer - (0.16 if several else 0.14), "center" if several else "center_baseline"
+        options: Any = {"ha": "center", "fontsize": SMALL, "color": ink}
+        axes.text(head, middle, label, va=aligned, linespacing=0.95, **options)
+        number = written(row["score"]) + ("+" if more else "")
+        axes.text(head, layer + 0.3, number, va="center_baseline", **options)
 
 
-def _add_legend(figure: Figure, common: Mapping[str, int], colours: Mapping[str, str], nameless: int) -> None:
-    patches = [
-        Rectangle((0, 0), 1, 1, facecolor=_colour(colour, 0.7), label=f"{name} ({common[name]})")
-        for name, colour in colours.items()
-    ]
-    patches.append(Rectangle((0, 0), 1, 1, facecolor=MASKED, label=f"no name ({nameless})"))
-    figure.legend(handles=patches, loc="outside right upper", title="main name (heads)", fontsize=7)
+class _Legend:
+    """For each group its shades from rate 0 to 1, and its names with how many heads bear them."""
+
+    def __init__(self, groups: Mapping[str, str], nameless: int, width: float) -> None:
+        room = width - LEFT - 1.45
+        self.lines = {group: wrapped(said, room, LABEL) for group, said in groups.items()}
+        self.nameless = nameless
+
+    @classmethod
+    def of(cls, common: Mapping[str, int], nameless: int, width: float) -> _Legend:
+        order = sorted(common, key=lambda name: (-common[name], name))
+        said: dict[str, list[str]] = {group: [] for group in COLOURS}
+        for name in order:
+            said[group_of(name)].append(f"{name}\u00a0({common[name]})")
+        return cls(
+            {group: f"{group}: {', '.join(names)}" for group, names in said.items() if names}, nameless, width
+        )
+
+    @property
+    def height(self) -> float:
+        lines = sum(map(len, self.lines.values()))
+        return 0.115 * (lines + 1) + 0.06 * (len(self.lines) + 1) + 0.42
+
+    def draw(self, sheet: Sheet, top: float) -> None:
+        sheet.text(LEFT, top, "rate (darker is higher), and main names (heads)", fontsize=TITLE)
+        top += 0.2
+        axes = None
+        for group, lines in self.lines.items():
+            axes = sheet.axes(LEFT, top + 0.01, 1.2, 0.1)
+            colours = [[shade(group, rate) for rate in np.linspace(0, 1, 64)]]
+            axes.imshow(colours, aspect="auto", interpolation="nearest", extent=(0, 1, 0, 1))
+            axes.set_xticks([])
+            axes.set_yticks([])
+            sheet.text(LEFT + 1.3, top, "\n".join(lines), linespacing=1.25)
+            top += 0.115 * len(lines) + 0.06
+        if axes is not None:
+            axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"], fontsize=SMALL)
+            axes.tick_params(axis="x", length=1.5, pad=1)
+            top += 0.12
+        sheet.box(LEFT, top + 0.02, 0.2, 0.09, facecolor=MASKED, lw=0)
+        sheet.text(LEFT + 0.27, top, f"no name ({self.nameless})")
 
 
-def _colour(name: str, strength: float) -> tuple[float, float, float, float]:
-    return matplotlib.colormaps[name](0.15 + 0.75 * min(1.0, strength))
-
-
-def _caption(report: HeadReport) -> list[str]:
+def _caption(report: HeadReport) -> str:
     items = int(report.data.get("num_items", 0))
     cut_to = f" to {report.data['cut_to']} tokens" if "cut_to" in report.data else ""
     cut = f" ({report.num_cut:,} of them cut{cut_to})" if report.num_cut else ""
     seed = f" (seed {report.settings['seed']})" if "seed" in report.settings else ""
-    lines = [
-        f"Rates on the half of {items:,} texts{cut} that is for scoring. Named where rate and mass exceed "
+    return (
+        f"In each cell the rate: how often the head looks first of all where its name says, on the half of "
+        f"{items:,} texts{cut} that is for scoring. Named where rate and mass exceed "
         f"every control by {report.settings['margin']:g}, false discoveries 5 %; + has further names. "
         f"Controls: fixed offset, shuffled labels, one model with random weights{seed}."
-    ]
-    return [*lines, "read as bytes: the model has no tokenizer"] if report.as_bytes else lines
+    )
+
+
+def _notes(report: HeadReport) -> list[str]:
+    return ["read as bytes: the model has no tokenizer"] if report.as_bytes else []

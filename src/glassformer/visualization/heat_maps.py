@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glassformer.visualization.pictures import add_heading, printable, style, weight_colours
+from glassformer.visualization.bars import HEIGHT, draw_bar
+from glassformer.visualization.cells import (
+    Allowed,
+    Side,
+    Weights,
+    draw_cells,
+    laid_out,
+    said_of,
+    write_numbers,
+)
+from glassformer.visualization.glyphs import dress
+from glassformer.visualization.heading import MASKED, Heading, Sign, signs_in
+from glassformer.visualization.pictures import style
+from glassformer.visualization.sheet import HIGHEST, TITLE, WIDEST, Sheet
+from glassformer.visualization.sides import every, label_columns, label_rows, said_of_labels, widest
 
-MOST_LABELS = 64
-"""Tokens that all get a label; of longer texts, evenly spaced ones do."""
 CELL = 0.12
-"""Inches a token takes where labels stand side by side."""
-WIDEST = 10.0
-"""Inches of a picture of many heads: its letters are still to be read on a page of paper."""
-LARGEST = 8.0
-"""Inches of the map of one head."""
-
-Weights = npt.NDArray[np.floating]
+"""Inches of a token in a map of one head among others, where there is room."""
+LARGE = 0.44
+"""The same of a head alone, which has room for a number."""
+GAP = 0.12
+"""Inches between maps."""
+OVER = 1.2
+"""Inches that are kept for the heading when maps are made as high as they can be."""
+NUMBERS = 12
+"""Tokens of a text whose weights are written into the cells."""
+LABEL_OF_BAR = "attention weight (square-root scale)"
 
 
 def draw_heads(
@@ -33,10 +44,10 @@ def draw_heads(
     title: str,
     caption: str,
     notes: Sequence[str] = (),
-    allowed: npt.NDArray[np.bool_] | None = None,
+    allowed: Allowed = None,
     row: str = "query: looks",
 ) -> Figure:
-    """Every head of a layer, in a grid with one colour scale.
+    """Every head of a layer, in a grid with one colour scale, on a page at most 7.2 inches wide.
 
     Args:
         weights: ``(head, query, key)``.
@@ -45,32 +56,48 @@ def draw_heads(
         title: what is shown.
         caption: the text, under the title; shortened where the picture is narrow.
         notes: what was done to the text; never shortened.
-        allowed: ``(query, key)``; cells that may not be attended to are grey.
+        allowed: ``(query, key)``; cells that may not be attended to are hatched.
         row: what a row is.
     """
     heads = len(weights)
-    few = range(min(heads, 3), min(heads, 4 if heads <= 16 else 6) + 1)
-    columns = min(few, key=lambda count: (-heads % count, -count))
-    rows = math.ceil(heads / columns)
-    width, height = _size(queries, keys, CELL, 1.9, (WIDEST - 2.2) / columns - 0.25)
+    columns = _columns(heads)
+    lines = math.ceil(heads / columns)
+    left, below = widest(queries) + 0.36, widest(keys) + 0.3
+    room = (WIDEST - left - 0.1) / columns - GAP
+    high = (HIGHEST - OVER - below - HEIGHT) / lines - GAP - 0.17
+    if len(queries) == len(keys):
+        room = high = min(room, high)
+    across = laid_out(len(keys), max(0.3, min(room, max(1.1, CELL * len(keys)))))
+    down = laid_out(len(queries), max(0.3, min(high, max(0.9, CELL * len(queries)), 1.6 * room)))
+    if len(queries) == len(keys):
+        down = across
+    left, below = _margins(queries, keys, down, across)
+    width = left + columns * (across.inches + GAP) + 0.1
+    heading = _heading(width, title, caption, notes, down, across, allowed is not None, queries, keys)
     with style():
-        figure = Figure(
-            figsize=(columns * (width + 0.25) + 2.2, rows * (height + 0.45) + 1.9), layout="constrained"
-        )
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for index, axes in enumerate(grid.flat):
-            if index >= heads:
-                axes.set_visible(False)
-                continue
-            image = _heat_map(axes, weights[index], allowed)
-            axes.set_title(f"head {index}", fontsize=9)
-            if index % columns == 0:
-                _label_rows(axes, queries, row, height)
+        pitch = down.inches + GAP + 0.17
+        sheet = Sheet(heading.width, heading.height + lines * pitch + below + HEIGHT)
+        heading.draw(sheet)
+        for index in range(heads):
+            line, column = divmod(index, columns)
+            x, y = left + column * (across.inches + GAP), heading.height + line * pitch + 0.17
+            axes = sheet.axes(x, y, across.inches, down.inches)
+            image = draw_cells(axes, weights[index], allowed, down, across)
+            axes.set_title(f"head {index}", fontsize=TITLE, pad=2)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if column == 0:
+                label_rows(axes, queries, down.inches)
             if index + columns >= heads:
-                axes.tick_params(labelbottom=True)
-                _label_columns(axes, keys, width)
-        _finish(figure, grid.ravel().tolist(), image, title, caption, notes, allowed is not None)
-    return figure
+                label_columns(axes, keys, across.inches)
+        bottom, middle = heading.height + lines * pitch, left + (width - left) / 2
+        sheet.text(
+            0.1, (heading.height + bottom) / 2, row, fontsize=TITLE, rotation=90, va="center", ha="left"
+        )
+        sheet.text(middle, bottom + below - 0.2, "key: is looked at", fontsize=TITLE, ha="center")
+        draw_bar(sheet, left, bottom + below, _bar(width, left), image, LABEL_OF_BAR)
+        dress(sheet.figure)
+    return sheet.figure
 
 
 def draw_head(
@@ -81,80 +108,69 @@ def draw_head(
     title: str,
     caption: str,
     notes: Sequence[str] = (),
-    allowed: npt.NDArray[np.bool_] | None = None,
+    allowed: Allowed = None,
     row: str = "query: looks",
 ) -> Figure:
     """One head, large; arguments as ``draw_heads``, with weights ``(query, key)``."""
-    width, height = _size(queries, keys, 0.2, 4.0, LARGEST)
+    left, below = widest(queries) + 0.36, widest(keys) + 0.3
+    room = min(WIDEST - left - 0.15, HIGHEST - OVER - below - HEIGHT)
+    across = laid_out(len(keys), min(room, max(2.6, LARGE * len(keys))))
+    down = laid_out(len(queries), min(room, max(1.2, LARGE * len(queries))))
+    if len(queries) == len(keys):
+        down = across
+    left, below = _margins(queries, keys, down, across)
+    heading = _heading(
+        left + across.inches + 0.15, title, caption, notes, down, across, allowed is not None, queries, keys
+    )
     with style():
-        figure = Figure(figsize=(width + 2.4, height + 1.9), layout="constrained")
-        axes = figure.subplots()
-        image = _heat_map(axes, weights, allowed)
-        _label_rows(axes, queries, row, height)
-        _label_columns(axes, keys, width)
-        if len(queries) <= 12 and len(keys) <= 12:
-            _write_numbers(axes, weights, allowed)
-        _finish(figure, [axes], image, title, caption, notes, allowed is not None)
-    return figure
+        bottom = heading.height + down.inches
+        sheet = Sheet(heading.width, bottom + below + HEIGHT)
+        heading.draw(sheet)
+        axes = sheet.axes(left, heading.height, across.inches, down.inches)
+        image = draw_cells(axes, weights, allowed, down, across)
+        label_rows(axes, queries, down.inches)
+        label_columns(axes, keys, across.inches)
+        axes.set_ylabel(row, fontsize=TITLE)
+        axes.set_xlabel("key: is looked at", fontsize=TITLE)
+        if len(queries) <= NUMBERS and len(keys) <= NUMBERS:
+            write_numbers(axes, image)
+        draw_bar(sheet, left, bottom + below, _bar(heading.width, left), image, LABEL_OF_BAR)
+        dress(sheet.figure)
+    return sheet.figure
 
 
-def token_places(labels: Sequence[str], most: int = MOST_LABELS) -> tuple[list[int], list[str]]:
-    """Where tokens are written along a side; where they are too many, every second, third, ... one."""
-    every = math.ceil(len(labels) / most)
-    places = list(range(0, len(labels), every))
-    return places, [printable(labels[place]) for place in places]
+def _columns(heads: int) -> int:
+    """So many maps a line that the last line is as full as can be, and a page holds all lines."""
+    most = 4 if heads <= 16 else 6 if heads <= 24 else 8 if heads <= 64 else 12
+    return min(range(min(heads, 3), min(heads, most) + 1), key=lambda count: (-heads % count, -count))
 
 
-def _size(
-    queries: Sequence[str], keys: Sequence[str], cell: float, least: float, most: float
-) -> tuple[float, float]:
-    """Width and height of a map in inches: cells are squares unless that makes it too small, or too large."""
-    width, height = (max(least, min(most, cell * len(labels))) for labels in (keys, queries))
-    return width, height
+def _margins(queries: Sequence[str], keys: Sequence[str], down: Side, across: Side) -> tuple[float, float]:
+    """Inches of what stands at the left and below: of the labels that have room, and of what a side is."""
+    rows, columns = every(len(queries), down.inches), every(len(keys), across.inches)
+    return widest(queries[::rows]) + 0.36, widest(keys[::columns]) + 0.26
 
 
-def _heat_map(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> object:
-    colours, norm = weight_colours()
-    hidden = np.zeros(weights.shape, dtype=bool) if allowed is None else ~allowed
-    shown = np.ma.masked_array(weights, hidden)
-    aspect: Literal["equal", "auto"] = "equal" if weights.shape[0] == weights.shape[1] else "auto"
-    image = axes.imshow(shown, cmap=colours, norm=norm, interpolation="nearest", aspect=aspect)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    return image
+def _bar(width: float, left: float) -> float:
+    """Inches of a bar that leaves room for its label."""
+    return max(1.5, min(3.2, width - left - 2.1))
 
 
-def _label_columns(axes: Axes, keys: Sequence[str], width: float) -> None:
-    axes.set_xticks(*token_places(keys, int(width / CELL)), rotation=90, fontsize=7)
-    axes.set_xlabel("key: is looked at")
-
-
-def _label_rows(axes: Axes, queries: Sequence[str], row: str, height: float) -> None:
-    axes.set_yticks(*token_places(queries, int(height / CELL)), fontsize=7)
-    axes.set_ylabel(row)
-
-
-def _write_numbers(axes: Axes, weights: Weights, allowed: npt.NDArray[np.bool_] | None) -> None:
-    for query, key in np.ndindex(*weights.shape):
-        if allowed is None or allowed[query, key]:
-            value = weights[query, key]
-            colour = "white" if value > 0.4 else "#333333"
-            axes.text(key, query, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
-
-
-def _finish(
-    figure: Figure,
-    axes: list[Axes],
-    image: object,
+def _heading(
+    width: float,
     title: str,
     caption: str,
     notes: Sequence[str],
+    down: Side,
+    across: Side,
     has_masked: bool,
-) -> None:
-    width, height = figure.get_size_inches()
-    length = min(1.0, 5 / height)  # the bar is at most five inches high
-    bar = figure.colorbar(image, ax=axes, fraction=0.4 / width, pad=0.01, shrink=length, aspect=25)  # type: ignore[arg-type]
-    bar.set_label("attention weight (square-root scale)")
-    bar.set_ticks([0, 0.05, 0.1, 0.25, 0.5, 1])
-    bar.outline.set_linewidth(0.4)
-    add_heading(figure, title, caption, notes, "grey: may not be attended to" if has_masked else "")
+    queries: Sequence[str],
+    keys: Sequence[str],
+) -> Heading:
+    notes = (
+        *notes,
+        *said_of(down, across),
+        *said_of_labels(len(queries), len(keys), down.inches, across.inches),
+    )
+    signs: list[Sign] = [MASKED] if has_masked else []
+    return Heading(max(4.2, width), title, caption, notes, [*signs, *signs_in([*queries, *keys])])

@@ -9,18 +9,26 @@ from matplotlib.figure import Figure
 
 from glassformer.analysis import EncoderDecoder, LogitLens, logit_lens, read_pair
 from glassformer.analysis.logit_lens import readout
+from glassformer.attention.heads import numbers
 from glassformer.models import TransformerModel
+from glassformer.visualization.bars import HEIGHT, draw_bar
+from glassformer.visualization.glyphs import dress, printable
+from glassformer.visualization.heading import Heading, Sign, signs_in
+from glassformer.visualization.inks import ink_on
 from glassformer.visualization.looking import Text, label_of, name_of, quoted_pair, sides_of_text
-from glassformer.visualization.pictures import add_heading, printable, style, weight_colours
+from glassformer.visualization.measuring import width_of
+from glassformer.visualization.pictures import style, weight_colours
+from glassformer.visualization.readable import mark_names, readable, tokenizer_for
+from glassformer.visualization.sheet import SMALL, TITLE, WIDEST, Sheet
 
 LONGEST = 10
 """Characters of a token in a cell."""
-ROW = 0.2
+ROW = 0.145
 """Inches of a layer."""
-
-
-MOST = 24
-"""Positions that are drawn where nobody says which."""
+MOST = 16
+"""Positions that are drawn where nobody says which, if they have room."""
+NARROWEST = 0.34
+"""Inches of a position."""
 
 
 def picture_of_lens(
@@ -33,26 +41,29 @@ def picture_of_lens(
 ) -> Figure:
     """Look through the lens, and draw it; arguments and errors as ``AttentionVisualizer.plot_logit_lens``."""
     kind = readout(model).kind
+    if layers is not None and not list(layers):
+        raise ValueError("there are no layers to draw: give at least one, or leave them out for all")
     if isinstance(model, EncoderDecoder) or target is not None:
         pair = read_pair(model, text, target)
-        labels, notes = pair.target.labels, pair.source.notes + pair.written.notes
+        labels, notes = readable(model, target, pair.target).labels, pair.source.notes + pair.written.notes
         caption = quoted_pair(model, pair, text, target)
         example: object = (pair.source.ids, pair.written.ids)
     else:
         sides = sides_of_text(model, text)
         labels, notes, caption, example = sides.keys.labels, sides.notes, sides.caption, sides.keys.ids
     columns = _choose(positions, len(labels))
-    if positions is None and len(columns) < len(labels):
-        notes = (*notes, f"the last {MOST} of {len(labels)} positions")
     lens = logit_lens(model, example, 1, layers)
+    if not bool(lens.log_probabilities.isfinite().all()):
+        raise ValueError("what the layers would say is not finite: the weights are broken or diverged")
+    names = mark_names(model, tokenizer_for(model, text))
     return draw_logit_lens(
         lens,
         labels,
-        {token: label_of(model, token) for token in set(lens.tokens.flatten().tolist())},
+        {token: names.get(token, label_of(model, token)) for token in set(lens.tokens.flatten().tolist())},
         title=f"{name_of(model, kind, name)}: what each layer would say",
         caption=caption,
         notes=notes,
-        positions=columns,
+        positions=columns if positions is not None else None,
     )
 
 
@@ -75,50 +86,72 @@ def draw_logit_lens(
         title: of which model.
         caption: the text.
         notes: what a reader should know.
-        positions: those that are drawn. Default: all.
+        positions: those that are drawn, however wide that is. Default: the last ones that fit on a page.
     """
-    columns = list(range(len(labels)) if positions is None else positions)
+    columns, known = _fitting(labels) if positions is None else (list(positions), ())
     said = lens.tokens[:, columns, 0].cpu().numpy()
     probabilities = lens.log_probabilities[:, columns, 0].exp().cpu().numpy()
     words = {token: printable(names[token], LONGEST) for token in np.unique(said).tolist()}
     heads = [printable(labels[column], LONGEST) for column in columns]
-    longest = max(map(len, (*words.values(), *heads)))
-    width = max(5.0, max(0.45, 0.07 * longest + 0.08) * len(columns) + 1.7)
-    height = max(1.8, ROW * len(said)) + 1.2
+    streams = [_name(stream) for stream in lens.layers]
+    room = WIDEST - LEFT - 0.1
+    cell = max(NARROWEST, *(width_of(word, SMALL, "bold") + 0.06 for word in (*words.values(), *heads)))
+    cell = cell if positions is not None else max(NARROWEST, min(cell, room / len(columns)))
+    across, high = cell * len(columns), ROW * len(said)
+    signs = [Sign("bold: what the last row says"), *signs_in([*words.values(), *heads])]
+    heading = Heading(max(4.2, LEFT + across + 0.1), title, caption, (*notes, *known), signs)
     with style():
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
+        sheet = Sheet(heading.width, heading.height + high + 0.42 + HEIGHT)
+        heading.draw(sheet)
+        axes = sheet.axes(LEFT, heading.height, across, high)
         colours, norm = weight_colours()
-        image = axes.imshow(probabilities, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+        image = axes.imshow(probabilities, cmap=colours, norm=norm, aspect="auto", interpolation="none")
         for (row, column), token in np.ndenumerate(said):
             axes.text(
                 column,
                 row,
-                words[int(token)],
+                _squeezed(words[int(token)], cell),
                 ha="center",
                 va="center",
-                fontsize=7,
+                fontsize=SMALL,
                 fontweight="bold" if token == said[-1, column] else "normal",
-                color="white" if probabilities[row, column] > 0.4 else "#111111",
+                color=ink_on(colours(norm(probabilities[row, column]))),
             )
-        axes.set_xticks(range(len(columns)), heads, fontsize=7.5)
-        axes.set_yticks(range(len(said)), [_name(stream) for stream in lens.layers], fontsize=7)
-        axes.set_xlabel("what is read")
-        axes.set_ylabel("after layer")
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        length = min(1.0, 5 / height)  # the bar is at most five inches high
-        bar = figure.colorbar(image, ax=axes, pad=0.01, shrink=length, aspect=25, fraction=0.4 / width)
-        bar.set_label("probability (square-root scale)")
-        bar.set_ticks([0, 0.05, 0.25, 0.5, 1])
-        bar.outline.set_linewidth(0.4)
-        add_heading(figure, title, caption, notes, "bold: what the last row says")
-    return figure
+        axes.set_xticks(range(len(columns)), [_squeezed(head, cell) for head in heads], fontsize=SMALL)
+        axes.set_yticks(range(len(said)), streams, fontsize=SMALL)
+        axes.set_xlabel("what is read", fontsize=TITLE)
+        axes.set_ylabel("after layer", fontsize=TITLE)
+        top = heading.height + high + 0.42
+        width = max(1.5, min(3.2, heading.width - LEFT - 2.1))
+        draw_bar(sheet, LEFT, top, width, image, "probability (square-root scale)")
+        dress(sheet.figure)
+    return sheet.figure
+
+
+LEFT = 0.82
+"""Inches of the names of layers."""
+
+
+def _fitting(labels: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    """The last positions that fit on a page, and a note where these are not all."""
+    count = min(MOST, len(labels))
+    known = (f"the last {count} of {len(labels)} positions",) if count < len(labels) else ()
+    return list(range(len(labels) - count, len(labels))), known
+
+
+def _squeezed(word: str, width: float) -> str:
+    """A word that fits into a cell, without its middle if need be."""
+    for longest in range(len(word), 2, -1):
+        short = printable(word, longest)
+        if width_of(short, SMALL, "bold") <= width - 0.03:
+            return short
+    return printable(word, 3)
 
 
 def _choose(positions: Sequence[int] | None, length: int) -> list[int]:
     if positions is None:
-        return list(range(max(0, length - MOST), length))
+        return list(range(length))
+    positions = numbers(positions, "position")
     for position in positions:
         if not -length <= position < length:
             raise ValueError(f"position {position} does not exist: positions are 0 to {length - 1}")

@@ -15,7 +15,8 @@ from glassformer.analysis import EncoderDecoder, Pair, Reading, read, read_pair
 from glassformer.attention import attentions_of, record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
-from glassformer.visualization.heat_maps import Weights
+from glassformer.visualization.cells import Weights
+from glassformer.visualization.heading import set_apart
 from glassformer.visualization.readable import readable
 
 Text = str | Sequence[int]
@@ -85,7 +86,7 @@ def quoted(model: TransformerModel, text: Text | None, reading: Reading) -> str:
         end = getattr(model, "end_token", None)
         known = [token for token in reading.ids if token != end and token < tokenizer.vocab_size]
         text = tokenizer.decode(known)
-    return f"“{' '.join(text.split())}”" if isinstance(text, str) else f"{len(reading.ids)} token ids"
+    return set_apart(" ".join(text.split())) if isinstance(text, str) else f"{len(reading.ids)} token ids"
 
 
 def name_of(model: TransformerModel, kind: str | None = None, name: str | None = None) -> str:

@@ -31,8 +31,11 @@ from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.models.heads import TokenClassificationHead
 from glassformer.visualization.faithfulness import score_in_words, steps_of
+from glassformer.visualization.glyphs import printable
+from glassformer.visualization.heading import set_apart
+from glassformer.visualization.inks import probability
 from glassformer.visualization.looking import label_of
-from glassformer.visualization.pictures import printable
+from glassformer.visualization.readable import mark_names
 
 AFFORDABLE = 100_000_000
 """Weights of a whole stack that a graph for gradients is held beside."""
@@ -49,12 +52,22 @@ class Relevance:
 
     @property
     def said(self) -> str:
-        """The name, with the score of its deletion test and where 95 % of random orders leave it."""
+        """The name, and of its deletion test whether it beats random orders, by what score and interval."""
         if self.test is None:
             return f"{self.name}\nfaithfulness not tested"
+        if not self.test.random_drops.any() and not self.test.drops.any():
+            return f"{self.name}\nfaithfulness cannot be measured: no deletion changes the answer"
         numbers = (self.test.score, *self.test.interval())
-        score, low, high = (f"{number + 0:.2g}".replace("-", "\N{MINUS SIGN}") for number in numbers)
-        return f"{self.name}\nfaithfulness {score} ({low} to {high})"
+        low, high = numbers[1:]
+        than = "better than" if low > 0 else "worse than" if high < 0 else "no better than"
+        score, low_said, high_said = map(_signed, numbers)
+        return f"{self.name}\n{than} random orders: faithfulness {score} ({low_said} to {high_said})"
+
+
+def _signed(number: float) -> str:
+    """Two figures; what is nothing but rounding is zero."""
+    said = f"{0.0 if abs(number) < 1e-9 else number:.2g}"
+    return said.replace("-", "\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,8 @@ def _shares(worth: Tensor) -> npt.NDArray[np.float64]:
 
 
 def _quoted(model: TransformerModel, token: int) -> str:
-    return f"“{printable(label_of(model, token))}”"
+    named = mark_names(model, model.tokenizer).get(token)
+    return set_apart(printable(named or label_of(model, token)))
 
 
 @singledispatch
@@ -136,18 +150,20 @@ def _in_words(outcome: Any, model: Any, value: float) -> str:
 def _(outcome: TokenProbability, model: Any, value: float) -> str:
     classes = isinstance(getattr(model, "head", None), TokenClassificationHead)
     name = f"class {model.labels[outcome.token]}" if classes else _quoted(model, outcome.token)
-    return f"{name} (p = {np.exp(value):.2f})"
+    return f"{name} ({probability(float(np.exp(value)))})"
 
 
 @_in_words.register
 def _(outcome: TargetProbability, model: Any, value: float) -> str:
     place = outcome.target_position
-    return f"{_quoted(model, outcome.token)} (p = {np.exp(value):.2f}), token {place} of the target,"
+    return (
+        f"{_quoted(model, outcome.token)} ({probability(float(np.exp(value)))}), token {place} of the target,"
+    )
 
 
 @_in_words.register
 def _(outcome: ClassProbability, model: Any, value: float) -> str:
-    return f"class {model.labels[outcome.label]} (p = {np.exp(value):.2f})"
+    return f"class {model.labels[outcome.label]} ({probability(float(np.exp(value)))})"
 
 
 @_in_words.register

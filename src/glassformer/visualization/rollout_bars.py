@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,28 @@ from matplotlib.figure import Figure
 from glassformer.analysis import EncoderDecoder, read_image, read_pair
 from glassformer.analysis.images import ReadsImages
 from glassformer.models import TransformerModel
-from glassformer.visualization.heat_maps import MOST_LABELS, token_places
-from glassformer.visualization.image_maps import draw_image_relevances
+from glassformer.visualization.glyphs import dress, printable
+from glassformer.visualization.heading import HATCHED, Heading, Sign, signs_in
+from glassformer.visualization.image_maps import caption_of_image, draw_image_relevances
+from glassformer.visualization.inks import written
 from glassformer.visualization.looking import Text, name_of, quoted_pair, sides_of_text
-from glassformer.visualization.pictures import MASKED, add_heading, style
+from glassformer.visualization.measuring import width_of, wrapped
+from glassformer.visualization.pictures import style
+from glassformer.visualization.readable import readable
 from glassformer.visualization.relevances import Explanation, Relevance, explain
+from glassformer.visualization.sheet import LABEL, SMALL, TITLE, WIDEST, Sheet
 
-ROW = 0.155
+ROW = 0.118
 """Inches a token takes where each is labelled."""
+MOST_LABELS = 64
+"""Tokens that are all labelled; of longer texts, those are that matter most."""
+LARGEST = 20
+"""So many of them."""
+WHICH = "those with the largest shares, and the one that is read from"
+GAP = 0.2
+"""Inches between columns."""
+LINE = 0.115
+"""Inches of a line of labels."""
 
 
 def picture_of_rollout(
@@ -42,12 +55,12 @@ def picture_of_rollout(
             image.shown(),
             image.grid,
             title=_title(model, found, name),
-            caption=f"{_called(example)} in {image.grid[0]} x {image.grid[1]} patches",
+            caption=caption_of_image(example, image),
             notes=notes,
         )
     if isinstance(model, EncoderDecoder) or target is not None:
         pair = read_pair(model, example, target)
-        source, notes = pair.source, pair.source.notes + pair.written.notes
+        source, notes = readable(model, example, pair.source), pair.source.notes + pair.written.notes
         caption = quoted_pair(model, pair, example, target)
         found = explain(model, (pair.source.ids, pair.written.ids), position, faithfulness)
     else:
@@ -85,55 +98,138 @@ def draw_rollout(
         caption: the text.
         notes: what a reader should know.
         position: the token that the answer is read from; its label is bold.
-        unseen: tokens that the answer cannot depend on; their rows are grey.
+        unseen: tokens that the answer cannot depend on; their rows are hatched.
     """
     length = len(labels)
+    whole = length <= MOST_LABELS
+    named = range(length) if whole else _worth_naming(relevances, position)
+    shown = [printable(label) for label in labels]
+    left = max(width_of(shown[place], LABEL, "bold") for place in named) + (0.36 if whole else 0.66)
+    high = max(ROW * min(length, MOST_LABELS), 0.5)
+    across = min(3.0, (WIDEST - left) / len(relevances) - GAP)
+    signs = [Sign("bold: read here")] * (position in named) + [
+        Sign("cannot be seen from here", HATCHED)
+    ] * bool(unseen)
+    known = () if whole else (f"{len(named)} of {length} tokens are named: {WHICH}",)
+    over = max(len(_lines(relevance, across)) for relevance in relevances) * LINE + 0.04
+    heading = Heading(
+        max(4.2, left + len(relevances) * (across + GAP)),
+        title,
+        caption,
+        (*notes, *known),
+        [*signs, *signs_in(labels[place] for place in named)],
+    )
     with style():
-        size = (2.7 * len(relevances) + 1.6, ROW * min(length, MOST_LABELS) + 2.1)
-        figure = Figure(figsize=(max(6.4, size[0]), max(2.8, size[1])), layout="constrained")
-        columns = figure.subplots(1, len(relevances), squeeze=False, sharey=True)[0]
-        for axes, relevance in zip(columns, relevances, strict=True):
-            _draw_bars(axes, relevance)
+        sheet = Sheet(heading.width, heading.height + over + high + 0.42)
+        heading.draw(sheet)
+        top = heading.height + over
+        for number, relevance in enumerate(relevances):
+            axes = sheet.axes(left + number * (across + GAP), top, across, high)
+            _draw_bars(axes, relevance, named if not whole else None)
+            axes.set_title("\n".join(_lines(relevance, across)), fontsize=LABEL, pad=3, loc="left")
             for token in unseen:
-                axes.axhspan(token - 0.5, token + 0.5, color=MASKED, lw=0)
-        places, shown = token_places(labels)
-        columns[0].set_yticks(places, shown, fontsize=7)
-        columns[0].set_ylim(length - 0.5, -0.5)
-        columns[0].set_ylabel("input token")
-        for place, text in zip(places, columns[0].get_yticklabels(), strict=True):
-            text.set_fontweight("bold" if place == position else "normal")
-        bold = "bold: read here" if position in places else ""
-        grey = "grey: not seen from here" if unseen else ""
-        add_heading(figure, title, caption, notes, "; ".join(said for said in (bold, grey) if said))
-    return figure
+                axes.axhspan(token - 0.5, token + 0.5, zorder=0, **HATCHED)
+            axes.set_ylim(length - 0.5, -0.5)
+            axes.set_yticks(named, [])
+            if number == 0:
+                _name_tokens(axes, named, shown, position, high / length, beside=not whole)
+        sheet.text(0.08, top + high / 2, "input token", fontsize=TITLE, rotation=90, va="center")
+        dress(sheet.figure)
+    return sheet.figure
+
+
+def _worth_naming(relevances: Sequence[Relevance], position: int | None) -> list[int]:
+    """The tokens with the largest shares of either kind, and the one that is read from."""
+    highest = [relevance.shares / (relevance.shares.max() or 1.0) for relevance in relevances]
+    order = np.argsort(-np.max(highest, axis=0), kind="stable")[:LARGEST].tolist()
+    return sorted({*order, *([] if position is None else [position])})
+
+
+def _name_tokens(
+    axes: Axes,
+    named: Sequence[int],
+    labels: Sequence[str],
+    position: int | None,
+    pitch: float,
+    *,
+    beside: bool,
+) -> None:
+    """Labels at the left of bars; where only some have one, they are moved apart, with a line to the bar."""
+    weights = ["bold" if place == position else "normal" for place in named]
+    if not beside:
+        axes.set_yticks(named, [labels[place] for place in named], fontsize=LABEL)
+        for text, weight in zip(axes.get_yticklabels(), weights, strict=True):
+            text.set_fontweight(weight)
+        return
+    axes.tick_params(axis="y", length=2)
+    across = axes.get_yaxis_transform()
+    inches = axes.get_position().width * axes.figure.get_size_inches()[0]  # type: ignore[union-attr]
+    for place, middle, weight in zip(
+        named, _apart(named, LINE / pitch, len(labels) - 1), weights, strict=True
+    ):
+        axes.plot(
+            [-0.03 / inches, -0.26 / inches],
+            [place, middle],
+            lw=0.4,
+            color="#888888",
+            transform=across,
+            clip_on=False,
+        )
+        axes.text(
+            -0.28 / inches,
+            middle,
+            labels[place],
+            transform=across,
+            ha="right",
+            va="center",
+            fontsize=LABEL,
+            fontweight=weight,
+        )
+
+
+def _apart(places: Sequence[int], least: float, lowest: float) -> list[float]:
+    """The places themselves, or others near to them with so much between neighbours, the last not too low."""
+    apart: list[float] = []
+    for place in places:
+        apart.append(max(float(place), apart[-1] + least) if apart else float(place))
+    below = math.inf
+    for number in reversed(range(len(apart))):
+        apart[number] = below = min(apart[number], below, lowest)
+        below -= least
+    return apart
 
 
 def _title(model: TransformerModel, found: Explanation, name: str | None) -> str:
     return f"{name_of(model, found.kind, name)}: what {found.answer} was made of"
 
 
-def _called(image: Any) -> str:
-    return Path(image).name if isinstance(image, str | Path) else "an image"
+def _lines(relevance: Relevance, width: float) -> list[str]:
+    return [line for said in relevance.said.splitlines() for line in wrapped(said, width, LABEL)]
 
 
-def _draw_bars(axes: Axes, relevance: Relevance) -> None:
+def _draw_bars(axes: Axes, relevance: Relevance, named: Sequence[int] | None) -> None:
+    """A bar for each share; with its number where it is named, or where all are."""
     shares = relevance.shares
     highest = float(shares.max()) or 1.0
-    thickness = 0.75 if len(shares) <= MOST_LABELS else 1.0
-    axes.barh(range(len(shares)), shares, height=thickness, color="#0072b2", lw=0)
-    axes.set_title(relevance.said, fontsize=8)
+    axes.barh(range(len(shares)), shares, height=0.75 if named is None else 1.0, color="#0072b2", lw=0)
     axes.set_xscale("function", functions=(_root, np.square))
     axes.set_xlim(0, 1.4 * highest)
     axes.set_xticks(_ticks(highest))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("share (square-root scale)")
-    axes.tick_params(axis="y", length=0)
-    if len(shares) <= MOST_LABELS:
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".removeprefix("0") or "0")
+    axes.set_xlabel("share (square-root scale)", fontsize=TITLE)
+    axes.spines["left"].set_visible(True)
+    axes.spines["bottom"].set_visible(True)
+    axes.tick_params(axis="x", length=2, labelsize=LABEL)
+    if named is None:
         for token, share in enumerate(shares):
             if share > 0:
-                said = f"{share:.3f}".removeprefix("0") if share >= 0.0005 else "<.001"
                 axes.annotate(
-                    said, (share, token), (2, 0), textcoords="offset points", va="center", fontsize=6
+                    written(float(share)),
+                    (share, token),
+                    (2, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=SMALL,
                 )
 
 
