@@ -54,7 +54,9 @@ def test_grey_and_colours_become_what_the_model_has():
 def test_another_size_is_resized_and_that_is_said():
     reading = read_image(build(), np.full((30, 17, 3), 255, dtype=np.uint8))
     assert reading.pixel_values.shape == (1, 3, 8, 8)
-    assert reading.notes == ("resized from 30 x 17 to 8 x 8 pixels",)
+    assert reading.notes == ("stretched from 30 x 17 to 8 x 8 pixels",)
+    square = read_image(build(), np.full((30, 30, 3), 255, dtype=np.uint8))
+    assert square.notes == ("resized from 30 x 30 to 8 x 8 pixels",)
     torch.testing.assert_close(reading.pixel_values, torch.ones(1, 3, 8, 8))
 
 
@@ -70,9 +72,11 @@ def test_a_tensor_is_read_as_it_is_whatever_its_size():
 def test_what_is_shown_is_what_was_read():
     shown = read_image(build(), COLOURS).shown()
     assert shown.shape == (8, 8, 3)
-    np.testing.assert_allclose(shown, COLOURS / COLOURS.max(), atol=1e-6)
+    np.testing.assert_allclose(shown, COLOURS / 255, atol=1e-6)
     grey = read_image(build(1), GREY).shown()
-    np.testing.assert_allclose(grey, np.repeat(GREY[..., None], 3, axis=-1) / GREY.max(), atol=1e-6)
+    np.testing.assert_allclose(grey, np.repeat(GREY[..., None], 3, axis=-1) / 255, atol=1e-6)
+    pale = np.full((8, 8, 3), 200, np.uint8)
+    np.testing.assert_allclose(read_image(build(), pale).shown(), pale / 255, atol=1e-6)
     assert np.isfinite(read_image(build(1), GREY * 0).shown()).all()
 
 
@@ -126,7 +130,7 @@ def test_files_of_sixteen_bits_and_of_transparent_images(tmp_path):
     Image.merge("LA", [Image.fromarray(black), Image.fromarray(255 - grey)]).save(tmp_path / "ink.png")
     ink = read_image(model, tmp_path / "ink.png")
     torch.testing.assert_close(ink.pixel_values, expected, atol=2 / 255 / 0.5, rtol=0)
-    assert ink.notes == ("what is transparent was put on white",)
+    assert ink.notes == ("what is transparent was put on white", "converted from LA to L")
     Image.fromarray(grey.astype(np.int32) * 70_000).save(tmp_path / "more.tiff")
     with pytest.raises(ValueError, match="fractions from 0 to 1"):
         read_image(model, tmp_path / "more.tiff")
@@ -174,3 +178,31 @@ def test_an_image_of_another_mode_is_converted_and_that_is_said(mode, channels, 
     from_file = read_image(model, tmp_path / "image.tiff")
     assert from_file.notes == notes
     assert torch.equal(from_file.pixel_values, reading.pixel_values)
+
+
+def test_pixel_values_that_are_of_no_image_are_stretched_to_be_seen():
+    shown = read_image(build(), torch.linspace(-9, 30, 192).view(3, 8, 8)).shown()
+    assert (shown.min(), shown.max()) == (0, 1)
+    model = build(pixel_mean=[0.5, 0.4, 0.3], pixel_std=[0.2, 0.3, 0.4])
+    np.testing.assert_allclose(read_image(model, COLOURS).shown(), COLOURS / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_said_of_what_is_transparent(mode, tmp_path):
+    opaque = Image.fromarray(COLOURS).convert(mode)
+    opaque.save(tmp_path / "opaque.png")
+    assert read_image(build(), tmp_path / "opaque.png").notes == (f"converted from {mode} to RGB",)
+    if mode == "P":
+        opaque.save(tmp_path / "clear.png", transparency=opaque.getpixel((0, 0)))
+    else:
+        opaque.putalpha(100)
+        opaque.save(tmp_path / "clear.png")
+    notes = read_image(build(), tmp_path / "clear.png").notes
+    assert notes == ("what is transparent was put on white", f"converted from {mode} to RGB")
+
+
+def test_an_animation_is_read_by_its_first_frame(tmp_path):
+    frames = [Image.fromarray(COLOURS), Image.fromarray(COLOURS[::-1].copy())]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    notes = read_image(build(), tmp_path / "moving.gif").notes
+    assert notes[0] == "first frame of 2"

@@ -19,6 +19,10 @@ Picture = str | Path | Image.Image | npt.NDArray[np.generic] | Tensor
 """A file, an image of Pillow's, an array ``(height, width)`` or ``(height, width, 3)``, or a tensor."""
 
 
+BEYOND = 0.25
+"""How far outside 0 to 1 the values of an image may lie, by rounding or sharpening."""
+
+
 @runtime_checkable
 class ReadsImages(Protocol):
     """A model that cuts images into patches."""
@@ -45,12 +49,23 @@ class ImageReading:
     """Rows and columns of patches."""
     notes: tuple[str, ...] = ()
     """What a reader of the result should know: that the image was resized, or put on white."""
+    ends: tuple[Tensor, Tensor] | None = None
+    """What the model reads where an image is black, and where it is white, ``(channel, 1, 1)``."""
 
     def shown(self) -> npt.NDArray[np.float32]:
-        """The image for the eye, ``(height, width, 3)`` between 0 and 1: what the model was given."""
+        """The image for the eye, ``(height, width, 3)`` between 0 and 1: what the model was given.
+
+        Pixel values are brought back to those of an image; where they cannot have been made of one, they are
+        stretched from the least to the greatest.
+        """
         pixels = self.pixel_values[0].float().cpu()
-        low, high = pixels.min(), pixels.max()
-        pixels = (pixels - low) / (high - low).clamp(min=1e-12)
+        if self.ends is not None:
+            black, white = (end.float().cpu() for end in self.ends)
+            image = (pixels - black) / (white - black)
+        if self.ends is None or image.min() < -BEYOND or image.max() > 1 + BEYOND:
+            low, high = pixels.min(), pixels.max()
+            image = (pixels - low) / (high - low).clamp(min=1e-12)
+        pixels = image.clamp(0, 1)
         three = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
         shown: npt.NDArray[np.float32] = three.permute(1, 2, 0).numpy()
         return shown
@@ -90,10 +105,12 @@ def read_image(model: TransformerModel, image: Picture) -> ImageReading:
         (height, width), side = pixels.shape[2:], int(model.config["image_size"])
         if (height, width) != (side, side):
             pixels = F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-            notes += (f"resized from {height} x {width} to {side} x {side} pixels",)
+            how = "resized" if height == width else "stretched"
+            notes += (f"{how} from {height} x {width} to {side} x {side} pixels",)
     if pixels.is_floating_point():  # else the model refuses them
         pixels = pixels.to(next(model.parameters()))
-    return ImageReading(pixels, model.grid(pixels), notes)
+    black, white = (model.normalize(torch.full((1, model.num_channels, 1, 1), end))[0] for end in (0.0, 1.0))
+    return ImageReading(pixels, model.grid(pixels), notes, (black, white))
 
 
 def _opened(image: object) -> tuple[npt.NDArray[np.generic], str, tuple[str, ...]]:
@@ -113,20 +130,29 @@ def _opened(image: object) -> tuple[npt.NDArray[np.generic], str, tuple[str, ...
 def _values(file: Image.Image) -> tuple[npt.NDArray[np.generic], str, tuple[str, ...]]:
     """What is in an image file: 8 bits a value, or fractions where there are 16; its mode, and notes."""
     notes: tuple[str, ...] = ()
+    mode, frames = file.mode, int(getattr(file, "n_frames", 1))
+    if frames > 1:
+        place = "first frame" if file.tell() == 0 else f"frame {file.tell() + 1}"
+        notes += (f"{place} of {frames}",)
     if file.getexif().get(ExifTags.Base.Orientation) in range(2, 9):
-        file, notes = ImageOps.exif_transpose(file), ("turned upright as its EXIF says",)
-    if file.mode.startswith("I"):
-        return np.asarray(file, dtype=np.float32) / 65535, file.mode, notes
-    if file.mode == "F":
+        file = ImageOps.exif_transpose(file)
+        notes += ("turned upright as its EXIF says",)
+    if mode.startswith("I"):
+        return np.asarray(file, dtype=np.float32) / 65535, mode, notes
+    if mode == "F":
         raise ValueError(
             "an image of floating-point values says not where white is: give an array from 0 to 1"
         )
-    if file.has_transparency_data:
+    if file.has_transparency_data and _least(file.convert("RGBA").getchannel("A")) < 255:
         on_white = Image.new("RGBA", file.size, "white")
         on_white.alpha_composite(file.convert("RGBA"))
-        file = on_white.convert("L" if file.mode == "LA" else "RGB")
+        file = on_white
         notes += ("what is transparent was put on white",)
-    return np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB")), file.mode, notes
+    return np.asarray(file.convert("L" if mode in ("1", "L", "LA") else "RGB")), mode, notes
+
+
+def _least(channel: Image.Image) -> int:
+    return int(np.asarray(channel).min(initial=255))
 
 
 def _pixels(array: npt.NDArray[np.generic], channels: int) -> Tensor:
