@@ -13,12 +13,13 @@ from glassformer.analysis.images import Picture
 from glassformer.attention import record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
+from glassformer.visualization.arguments import Text, check_finite, whole_number
 from glassformer.visualization.explorer import Explorer, explore
 from glassformer.visualization.head_map import picture_of_head_map
 from glassformer.visualization.heat_maps import draw_head, draw_heads
 from glassformer.visualization.image_maps import caption_of_image, draw_image_heads
 from glassformer.visualization.logit_lens_map import picture_of_lens
-from glassformer.visualization.looking import Text, look, name_of
+from glassformer.visualization.looking import look, name_of
 from glassformer.visualization.pictures import check_writable, save_picture
 from glassformer.visualization.rollout_bars import picture_of_rollout
 
@@ -207,9 +208,11 @@ class AttentionVisualizer:
             OSError: a file that holds no image, or a place that cannot be written to.
         """
         self._check(save_path)
+        layer = whole_number(layer, "a layer")
         reading = read_image(self.model, image)
         with torch.no_grad(), evaluating(self.model), record_attention(self.model, [layer]) as recording:
             self.model(reading.pixel_values)
+        check_finite(recording[layer], f"layer {layer}'s attention")
         weights = recording[layer][0, :, 0].float().cpu().numpy()  # (head, key): the class token looks
         rows, columns = reading.grid
         figure = draw_image_heads(

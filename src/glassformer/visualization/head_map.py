@@ -15,12 +15,12 @@ from matplotlib.patches import Rectangle
 
 from glassformer.analysis.head_report import HeadReport, Row
 from glassformer.analysis.head_settings import GROUPS
-from glassformer.attention import choose_kind
 from glassformer.models import TransformerModel
 from glassformer.visualization.glyphs import dress
 from glassformer.visualization.heading import Heading
 from glassformer.visualization.inks import ink_on, written
 from glassformer.visualization.looking import name_of
+from glassformer.visualization.measured import check_of_model, report_from
 from glassformer.visualization.measuring import width_of, wrapped
 from glassformer.visualization.pictures import MASKED, style
 from glassformer.visualization.sheet import LABEL, SMALL, TITLE, WIDEST, Sheet
@@ -97,25 +97,9 @@ def picture_of_head_map(
         OSError: no such file.
         ValueError: no report, or one of a model with other heads.
     """
-    report = report if isinstance(report, HeadReport) else HeadReport.load(report)
+    report = report_from(report)
     kind = check_of_model(model, report)
     return draw_head_map(report, title=name_of(model, kind, name))
-
-
-def check_of_model(model: TransformerModel, report: HeadReport) -> str:
-    """Make sure that a report measured the heads that a model has; the kind of attention that it is of.
-
-    Raises:
-        ValueError: one of a model with other heads.
-    """
-    kind, attentions = choose_kind(model, report.settings.get("kind"))
-    heads = {(layer, head) for layer, module in enumerate(attentions) for head in range(module.num_heads)}
-    measured = {(row["layer"], row["head"]) for row in report.rows}
-    if measured != heads:
-        layer, head = min(measured ^ heads)
-        lacks = "the model" if (layer, head) in measured else "the report"
-        raise ValueError(f"the report of {report.model} is of another: {lacks} has no head {layer}.{head}")
-    return kind
 
 
 def short(name: str) -> str:

@@ -11,11 +11,12 @@ from glassformer.analysis import EncoderDecoder, LogitLens, logit_lens, read_pai
 from glassformer.analysis.logit_lens import readout
 from glassformer.attention.heads import numbers
 from glassformer.models import TransformerModel
+from glassformer.visualization.arguments import Text, as_given, check_finite
 from glassformer.visualization.bars import HEIGHT, draw_bar
 from glassformer.visualization.glyphs import dress, printable
 from glassformer.visualization.heading import Heading, Sign, signs_in
 from glassformer.visualization.inks import ink_on
-from glassformer.visualization.looking import Text, label_of, name_of, quoted_pair, sides_of_text
+from glassformer.visualization.looking import label_of, name_of, quoted_pair, sides_of_text
 from glassformer.visualization.measuring import width_of
 from glassformer.visualization.pictures import style, weight_colours
 from glassformer.visualization.readable import mark_names, readable, tokenizer_for
@@ -41,7 +42,9 @@ def picture_of_lens(
 ) -> Figure:
     """Look through the lens, and draw it; arguments and errors as ``AttentionVisualizer.plot_logit_lens``."""
     kind = readout(model).kind
-    if layers is not None and not list(layers):
+    text, target = as_given(text, target)
+    layers = None if layers is None else numbers(layers, "layer")
+    if layers is not None and not layers:
         raise ValueError("there are no layers to draw: give at least one, or leave them out for all")
     if isinstance(model, EncoderDecoder) or target is not None:
         pair = read_pair(model, text, target)
@@ -53,8 +56,7 @@ def picture_of_lens(
         labels, notes, caption, example = sides.keys.labels, sides.notes, sides.caption, sides.keys.ids
     columns = _choose(positions, len(labels))
     lens = logit_lens(model, example, 1, layers)
-    if not bool(lens.log_probabilities.isfinite().all()):
-        raise ValueError("what the layers would say is not finite: the weights are broken or diverged")
+    check_finite(lens.log_probabilities, "what the layers would say")
     names = mark_names(model, tokenizer_for(model, text))
     return draw_logit_lens(
         lens,

@@ -15,11 +15,11 @@ from glassformer.analysis import EncoderDecoder, Pair, Reading, read, read_pair
 from glassformer.attention import attentions_of, record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
+from glassformer.visualization.arguments import Text, as_given, check_finite, whole_number
 from glassformer.visualization.cells import Weights
 from glassformer.visualization.heading import set_apart
 from glassformer.visualization.readable import readable
 
-Text = str | Sequence[int]
 Allowed = npt.NDArray[np.bool_] | None
 
 
@@ -47,8 +47,11 @@ def look(
 
     Raises:
         ValueError: a layer, head or kind that does not exist; as ``analysis.read``.
-        TypeError: a target for a model that writes none; as ``analysis.read``.
+        TypeError: a target for a model that writes none, a layer that is no number; as ``analysis.read``.
     """
+    text, target = as_given(text, target)
+    layer = whole_number(layer, "a layer")
+    heads = None if heads is None else [whole_number(head, "a head") for head in heads]
     with record_attention(model, [layer], heads, kind):
         pass  # refuses what does not exist before anything is computed
     if isinstance(model, EncoderDecoder) and kind == "encoder":
@@ -64,6 +67,7 @@ def look(
     with torch.no_grad(), evaluating(model), record_attention(model, [layer], heads, kind) as recording:
         forward()
     weights, allowed = recording[layer], recording.allowed[layer]
+    check_finite(weights, f"layer {layer}'s attention")
     visible = None if allowed is None else allowed.expand_as(weights)[0, 0].cpu().numpy()
     return sides, weights[0].float().cpu().numpy(), visible
 

@@ -30,6 +30,7 @@ from glassformer.analysis.rollout import (
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.models.heads import TokenClassificationHead
+from glassformer.visualization.arguments import check_finite
 from glassformer.visualization.faithfulness import score_in_words, steps_of
 from glassformer.visualization.glyphs import printable
 from glassformer.visualization.heading import set_apart
@@ -107,6 +108,7 @@ def explain(
         output = model(*inputs)
         outcome = outcome_of(model, inputs, output, position)
     rolled = {"rollout": attention_rollout(model, example)}
+    check_finite(rolled["rollout"], "the attention of some layer")
     length, notes = len(rolled["rollout"]), []
     kept = torch.arange(length, device=output.device)[None]
     kind, stack = choose_stack(model, None)

@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from glassformer.analysis import EncoderDecoder, read_image, read_pair
 from glassformer.analysis.images import ReadsImages
 from glassformer.models import TransformerModel
+from glassformer.visualization.arguments import Text, as_given, whole_number
 from glassformer.visualization.glyphs import dress, printable
 from glassformer.visualization.heading import HATCHED, Heading, Sign, signs_in
 from glassformer.visualization.image_maps import caption_of_image, draw_image_relevances
 from glassformer.visualization.inks import written
-from glassformer.visualization.looking import Text, name_of, quoted_pair, sides_of_text
+from glassformer.visualization.looking import name_of, quoted_pair, sides_of_text
 from glassformer.visualization.measuring import width_of, wrapped
 from glassformer.visualization.pictures import style
 from glassformer.visualization.readable import readable
@@ -46,6 +47,7 @@ def picture_of_rollout(
     name: str | None = None,
 ) -> Figure:
     """Explain a model's answer, and draw it; arguments and errors as ``AttentionVisualizer.plot_rollout``."""
+    position = None if position is None else whole_number(position, "a position")
     if isinstance(model, ReadsImages):
         image = read_image(model, example)
         found = explain(model, image.pixel_values, position, faithfulness)
@@ -58,6 +60,7 @@ def picture_of_rollout(
             caption=caption_of_image(example, image),
             notes=notes,
         )
+    example, target = as_given(example, target)
     if isinstance(model, EncoderDecoder) or target is not None:
         pair = read_pair(model, example, target)
         source, notes = readable(model, example, pair.source), pair.source.notes + pair.written.notes

@@ -12,6 +12,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot be made or written to.
     """
+    in_the_way = next(
+        (path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None
+    )
+    if in_the_way is not None:
+        raise NotADirectoryError(f"{in_the_way} is a file: nothing can be written below it")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -11,10 +11,12 @@ from glassformer.analysis.head_report import HeadReport
 from glassformer.analysis.images import Picture as ImageSource
 from glassformer.files import atomic_write
 from glassformer.models import TransformerModel
+from glassformer.visualization.arguments import as_given, whole_number
 from glassformer.visualization.explorer.contents import Contents
 from glassformer.visualization.explorer.gathering import LARGEST, Text, gather
 from glassformer.visualization.explorer.naming import with_names
 from glassformer.visualization.explorer.page import page_html
+from glassformer.visualization.measured import check_of_model, report_from
 from glassformer.visualization.writing import check_folder
 
 __all__ = ["Contents", "Explorer", "check_page_path", "explore", "gather", "page_html"]
@@ -94,6 +96,15 @@ def explore(
     """
     if save_path is not None:
         check_page_path(save_path)
+    if image is not None and (text is not None or target_text is not None):
+        raise ValueError("a model reads a text or an image: give one of them")
+    report = None if heads_report is None else report_from(heads_report)
+    if report is not None:
+        check_of_model(model, report, whole=False)
+    if layers is not None:
+        layers = [whole_number(layer, "a layer") for layer in layers]
+    if text is not None:
+        text, target_text = as_given(text, target_text)
     contents = gather(
         model,
         text,
@@ -106,8 +117,8 @@ def explore(
         faithfulness=faithfulness,
         force=force,
     )
-    if heads_report is not None:
-        contents = with_names(contents, heads_report)
+    if report is not None:
+        contents = with_names(contents, report)
     page = Explorer(contents, page_html(contents))
     if not force and len(page.html) > LARGEST:
         raise ValueError(
@@ -125,9 +136,9 @@ def check_page_path(path: str | Path) -> Path:
         OSError: the folder cannot be made or written to, or the path is a folder itself.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"a page is saved as .html, not {path.suffix or path.name!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the page that is to be written")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a page is saved as .html, not {path.suffix or path.name!r}")
     check_folder(path.parent)
     return path

@@ -21,6 +21,7 @@ from glassformer.attention import AttentionMap, attentions_of, record_attention
 from glassformer.choices import choose
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
+from glassformer.visualization.arguments import check_finite
 from glassformer.visualization.explorer.contents import Attention, Contents, Picture
 from glassformer.visualization.explorer.explaining import (
     affordable,
@@ -97,6 +98,8 @@ def gather(
             fill more than 100 MB.
         TypeError: a text for a model of images, or an image for one of texts.
     """
+    if layers is not None and len(layers) == 0:
+        raise ValueError("there are no layers to show: give at least one, or leave them out for all")
     kinds = attentions_of(model)
     if kind is not None:
         kinds = {kind: choose(kinds, kind, "kind of attention")}
@@ -144,6 +147,7 @@ class _Collector:
         self.layers: dict[str, list[tuple[int, list[int], Packed, Packed]]] = {}
 
     def __call__(self, seen: AttentionMap) -> None:
+        check_finite(seen.weights, f"layer {seen.layer}'s attention")
         weights = seen.weights[0].float().cpu().numpy()  # (head, query, key)
         allowed = None
         if seen.allowed is not None:
