@@ -289,6 +289,29 @@ def test_visualize_draws_every_layer_one_layer_or_one_head(run_folder, tmp_path,
     assert "layers are 0 to 2" in refused(capsys, "visualize", target, "--layer", "9", "--output", str(out))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "a.bmp"], ".png, .svg, .pdf, not '.bmp'"),
+        (["--output", "file/a.png"], "file is a file: nothing can be written below it"),
+        (["--output", "."], ". is a folder: name the picture"),
+        (["--image", "missing.png"], "missing.png"),
+        (["--image", "file", "--text", "hi"], "--image and --text do not go together"),
+        (["--image", "file", "--head", "0", "--layer", "1"], "--image and --head do not go together"),
+        (["--image", "file", "--logit-lens"], "--image and --logit-lens do not go together"),
+        (["--logit-lens", "--layer", "1"], "--logit-lens and --layer do not go together"),
+        (["--logit-lens", "--layer", "1", "--head", "0"], "--logit-lens and --layer do not go together"),
+        (["--rollout", "--kind", "cross"], "--rollout and --kind do not go together"),
+        (["--patterns", "sotu", "--text", "hi"], "--patterns and --text do not go together"),
+    ],
+)
+def test_visualize_refuses_before_the_model_is_loaded(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("glassformer.cli.targets.load_model", None)
+    assert message in refused(capsys, "visualize", "model", *arguments)
+
+
 def test_visualize_measures_patterns(run_folder, corpus, tmp_path, capsys):
     out = tmp_path / "heads.png"
     arguments = ["--patterns", str(corpus), "--max-texts", "3", "--output", str(out)]

@@ -9,11 +9,13 @@ import webbrowser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from glassformer.analysis.head_report import HeadReport
 from glassformer.cli import main
-from glassformer.cli.explore import numbers
+from glassformer.cli.explore import numbers, ranges
 from glassformer.data import documents
+from glassformer.models import ViTModel
 
 
 def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch):
@@ -36,30 +38,69 @@ def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch)
         (["--layers", "x"], "layers are numbers and ranges such as 0-15,20, not 'x'"),
         (["--output", "page.png"], "a page is saved as .html, not '.png'"),
         (["--text", ""], "the text is empty"),
-        (["--image", "missing.png"], "a GPTModel reads no images"),
+        (["--image", "picture.png"], "a GPTModel reads no images"),
+        (["--layers", "0-99999999"], "layer 99999999 does not exist: layers are 0 to 2"),
+        (["--layers", "9" * 30], "layers are numbers and ranges"),
         (["--heads-report", "missing.json"], "missing.json"),
         (["--heads-report", "heads.json", "--names"], "choose one"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(run_folder, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("picture.png")
     assert main(["explore", str(run_folder), "--no-open", "--no-analyses", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--heads-report", "missing.json"], "missing.json"),
+        (["--heads-report", "other.json"], "is no JSON"),
+        (["--image", "missing.png"], "missing.png"),
+        (["--image", "other.json"], "cannot identify image file"),
+        (["--image", "picture.png", "--text", "hi"], "--image and --text do not go together"),
+        (["--image", "picture.png", "--target-text", "hi"], "--image and --target-text do not go together"),
+        (["--image", "picture.png", "--names"], "--image and --names do not go together"),
+        (["--names", "--kind", "cross"], "--names is of self-attention"),
+        (["--output", "other.json/deep/a.html"], "other.json is a file: nothing can be written below it"),
+        (["--output", "."], ". is a folder: name the page"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before_the_model_is_loaded(
+    tmp_path, capsys, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("picture.png")
+    (tmp_path / "other.json").write_text("no report")
+    monkeypatch.setattr("glassformer.cli.targets.load_model", None)
+    assert main(["explore", "model", "--no-open", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_names_are_not_measured_for_a_model_of_images(tmp_path, capsys, monkeypatch):
+    ViTModel(8, 4, 8, 1, 2).save_pretrained(tmp_path / "vit")
+    monkeypatch.setattr("glassformer.data.documents", None)
+    page = str(tmp_path / "page.html")
+    assert main(["explore", str(tmp_path / "vit"), "--no-open", "--names", "--output", page]) == 2
+    assert "--names is over sentences, which a ViTModel does not read" in capsys.readouterr().err
 
 
 @given(st.sets(st.integers(0, 40), min_size=1))
 def test_layers_are_read_from_numbers_and_ranges(layers):
-    assert numbers(",".join(map(str, layers))) == sorted(layers)
-    assert numbers(f"{min(layers)}-{max(layers)}") == list(range(min(layers), max(layers) + 1))
+    assert numbers(ranges(",".join(map(str, layers))), 41) == sorted(layers)
+    assert numbers(ranges(f"{min(layers)}-{max(layers)}"), 41) == list(range(min(layers), max(layers) + 1))
 
 
 @pytest.mark.parametrize("text", ["", "3-1", "-1", "1-", "a", "1,,2", "1.5"])
 def test_other_words_are_no_layers(text):
     with pytest.raises(ValueError, match="numbers and ranges"):
-        numbers(text)
+        ranges(text)
 
 
 def contents_of(page):

@@ -290,7 +290,7 @@ def test_what_cannot_be_read_is_refused_in_words():
     with pytest.raises(TypeError, match="reads no text"):
         gather(vit, "text")
     contents = gather(vit, image=np.zeros((8, 12)), analyses=False)
-    assert contents.notes == ["resized from 8 x 12 to 16 x 16 pixels"]
+    assert contents.notes == ["stretched from 8 x 12 to 16 x 16 pixels"]
     assert contents.guesses[0].title == "the class"
     assert set(contents.guesses[0].tokens) == {"cat", "dog"}
 

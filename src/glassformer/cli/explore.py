@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from glassformer.cli.arguments import Command
+from glassformer.cli.refusing import check_image, refuse_beside
 
 if TYPE_CHECKING:
     from glassformer.analysis.head_report import HeadReport
@@ -48,16 +50,28 @@ class Explore(Command):
 
     def run(self) -> None:
         """Write, say where, and open."""
+        from glassformer.attention import attentions_of
         from glassformer.cli.targets import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
         from glassformer.visualization.explorer import check_page_path
+        from glassformer.visualization.measured import report_from
 
         check_page_path(self.output)
         if self.names and self.heads_report is not None:
             raise ValueError("--names measures what --heads-report has: choose one")
-        layers = None if self.layers is None else numbers(self.layers)
+        if self.names and self.kind == "cross":
+            raise ValueError("--names is of self-attention: give --kind encoder or decoder, or none")
+        if self.image is not None:
+            refuse_beside(self, "--image", ("text", "target_text", "names"))
+            check_image(self.image)
+        report = None if self.heads_report is None else report_from(self.heads_report)
+        spans = None if self.layers is None else ranges(self.layers)
         text = SENTENCE if self.text is None and self.image is None else self.text
         model, name = load_model(self.target), model_name(self.target)
+        deepest = max(map(len, attentions_of(model).values()))
+        layers = None if spans is None else numbers(spans, deepest)
+        if self.names and "vocab_size" not in model.config:
+            raise ValueError(f"--names is over sentences, which a {type(model).__name__} does not read")
         page = AttentionVisualizer(model, name).explore(
             text,
             self.output,
@@ -65,7 +79,7 @@ class Explore(Command):
             target_text=self.target_text,
             kind=self.kind,
             layers=layers,
-            heads_report=self.measured(model, name) if self.names else self.heads_report,
+            heads_report=self.measured(model, name) if self.names else report,
             analyses=self.analyses,
             faithfulness=self.faithfulness,
             force=self.force,
@@ -100,17 +114,29 @@ SENTENCES = 400
 SENTENCE = "The cat sat on the mat because it was tired."
 
 
-def numbers(text: str) -> list[int]:
-    """``"0-2,5"`` is 0, 1, 2 and 5; each once, in order.
+def ranges(text: str) -> list[tuple[int, int]]:
+    """``"0-2,5"`` is (0, 2) and (5, 5).
 
     Raises:
         ValueError: anything else.
     """
-    found: set[int] = set()
+    found = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        if not all(end.isdecimal() and len(end) < 10 for end in (first, last)) or int(first) > int(last):
             raise ValueError(f"layers are numbers and ranges such as 0-15,20, not {text!r}")
-        found |= set(range(int(first), int(last) + 1))
-    return sorted(found)
+        found.append((int(first), int(last)))
+    return found
+
+
+def numbers(spans: Sequence[tuple[int, int]], count: int) -> list[int]:
+    """The layers in some ranges, each once, in order.
+
+    Raises:
+        ValueError: one that is not below ``count``.
+    """
+    highest = max(last for _, last in spans)
+    if highest >= count:
+        raise ValueError(f"layer {highest} does not exist: layers are 0 to {count - 1}")
+    return sorted({layer for first, last in spans for layer in range(first, last + 1)})

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from glassformer.cli.arguments import Command
+from glassformer.cli.refusing import check_image, refuse_beside
 
 if TYPE_CHECKING:
     from glassformer.visualization import AttentionVisualizer
+
+SENTENCE = "The cat sat on the mat because it was tired."
 
 
 @dataclass
@@ -22,8 +25,8 @@ class Visualize(Command):
 
     target: Annotated[str, tyro.conf.Positional]
     """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
-    text: str = "The cat sat on the mat because it was tired."
-    """What the model reads."""
+    text: str | None = None
+    """What the model reads. Default: a sentence."""
     target_text: str | None = None
     """What an encoder-decoder writes. Default: what it writes by itself."""
     kind: str | None = None
@@ -47,13 +50,18 @@ class Visualize(Command):
     output: Path = Path("attention.png")
     """Where to; the suffix (.png, .svg, .pdf) decides the format. Several add -layer0, -cross-layer0, ..."""
 
+    @property
+    def sentence(self) -> str:
+        """The text, or a sentence."""
+        return SENTENCE if self.text is None else self.text
+
     def run(self) -> None:
         """Draw and say where."""
         from glassformer.attention import attentions_of
         from glassformer.choices import choose
         from glassformer.cli.targets import load_model, model_name
         from glassformer.data import Corpus
-        from glassformer.visualization import AttentionVisualizer
+        from glassformer.visualization import AttentionVisualizer, check_writable
 
         if self.max_texts < 1:
             raise ValueError(f"--max-texts must be at least 1, not {self.max_texts}")
@@ -63,6 +71,10 @@ class Visualize(Command):
             raise ValueError("--position is of --rollout")
         if self.head is not None and self.layer is None:
             raise ValueError("--head needs the --layer that it is in")
+        self.refuse_what_is_ignored()
+        check_writable(self.output)
+        if self.image is not None:
+            check_image(self.image)
         model = load_model(self.target)
         visualizer = AttentionVisualizer(model, model_name(self.target))
         if self.patterns is not None:
@@ -84,12 +96,24 @@ class Visualize(Command):
                 self.draw(visualizer, kind, layer, path)
                 print(path)
 
+    def refuse_what_is_ignored(self) -> None:
+        """Options that say nothing beside others are more likely a slip than a wish."""
+        beside = {
+            "image": ("text", "target_text", "kind", "head", "logit_lens", "patterns"),
+            "logit_lens": ("layer", "head", "kind"),
+            "rollout": ("layer", "head", "kind"),
+            "patterns": ("text", "target_text", "layer", "head", "kind"),
+        }
+        for option, others in beside.items():
+            if getattr(self, option):
+                refuse_beside(self, f"--{option.replace('_', '-')}", others)
+
     def draw_through_layers(self, visualizer: AttentionVisualizer) -> None:
         """The picture of all layers that was asked for."""
         if self.logit_lens:
-            visualizer.plot_logit_lens(self.text, self.output, target_text=self.target_text)
+            visualizer.plot_logit_lens(self.sentence, self.output, target_text=self.target_text)
         else:
-            example = self.text if self.image is None else self.image
+            example = self.sentence if self.image is None else self.image
             visualizer.plot_rollout(example, self.position, self.output, target_text=self.target_text)
 
     def draw(self, visualizer: AttentionVisualizer, kind: str, layer: int, path: Path) -> None:
@@ -97,9 +121,13 @@ class Visualize(Command):
         if self.image is not None:
             visualizer.plot_vit_attention(self.image, layer, path)
         elif self.head is not None:
-            visualizer.plot_head(self.text, layer, self.head, path, kind=kind, target_text=self.target_text)
+            visualizer.plot_head(
+                self.sentence, layer, self.head, path, kind=kind, target_text=self.target_text
+            )
         else:
-            visualizer.plot_attention_heads(self.text, layer, path, kind=kind, target_text=self.target_text)
+            visualizer.plot_attention_heads(
+                self.sentence, layer, path, kind=kind, target_text=self.target_text
+            )
 
 
 def opening_paragraphs(texts: Iterable[str], count: int) -> list[str]:
