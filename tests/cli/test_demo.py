@@ -9,8 +9,9 @@ from html import escape
 
 import pytest
 
-from glassformer.cli import demo, main
+from glassformer.cli import demo, demo_report, main
 from glassformer.training.config import DataConfig
+from glassformer.visualization import AttentionVisualizer
 
 
 @pytest.fixture
@@ -21,13 +22,21 @@ def small_demo(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_demo")
-def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys):
+def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "demo"
+    called = []
+
+    def visualizer(model, name=None):
+        called.append(name)
+        return AttentionVisualizer(model, name)
+
+    monkeypatch.setattr(demo_report, "AttentionVisualizer", visualizer)
     arguments = ["demo", "--steps", "3", "--source", str(corpus), "--run-folder", str(folder)]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     for said in ("unigram", "bigram", "validation loss", "bits/byte", "report.html", "My fellow citizens"):
         assert said in shown, said
+    assert set(called) == {demo_report.NAME}  # every picture says whose it is
     page = (folder / "report.html").read_text("utf-8")
     assert len(re.findall("<figure><div class=.wide.><img", page)) == 5
     assert page.count("<iframe") == 1

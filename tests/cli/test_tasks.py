@@ -238,7 +238,7 @@ def test_what_was_done_to_an_image_is_said_beside_the_answer(tmp_path, capsys):
     target = saved(model, None, tmp_path / "vit")
     Image.fromarray(np.zeros((20, 13), np.uint8)).save(tmp_path / "tall.png")
     assert main(["classify", str(target), "--image", str(tmp_path / "tall.png")]) == 0
-    assert "(resized from 20 x 13 to 8 x 8 pixels)" in capsys.readouterr().err
+    assert "(stretched from 20 x 13 to 8 x 8 pixels)" in capsys.readouterr().err
 
 
 def test_fill_mask_offers_no_file_format_whose_models_guess_no_masks(capsys):

@@ -99,7 +99,7 @@ def _writing(samples: list[dict[str, Any]], steps: int) -> Section:
 
 
 def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
-    visualizer = AttentionVisualizer(model)
+    visualizer = AttentionVisualizer(model, NAME)
     held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
     patterns = head_patterns(model, opening_paragraphs(held_out, PARAGRAPHS))
     strongest = max(patterns.rows(), key=lambda row: row["previous"])

@@ -61,6 +61,16 @@ class Section:
         )
         return self
 
+    def preview(self, href: str, figure: Figure, caption: str) -> Section:
+        """A small picture that leads to a page beside this one."""
+        source = "data:image/png;base64," + base64.b64encode(_png(figure)).decode()
+        self.parts.append(
+            f'<figure><a href="{escape(href)}">'
+            f'<img class="preview" src="{source}" alt="{escape(caption)}"></a>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+        return self
+
     def page(self, explorer: Explorer) -> Section:
         """An explorer, in a frame of its own."""
         self.parts.append(f'<div class="page">{explorer._repr_html_()}</div>')
@@ -119,6 +129,15 @@ def _svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=PREVIEW, facecolor="white")
+    return buffer.getvalue()
+
+
+PREVIEW = 150
+"""Dots an inch of a picture that only leads to others."""
 CSS = """
 :root { color-scheme: light dark; --ink: #1d2733; --soft: #5b6875; --paper: #fbfaf7; --card: #fff;
   --line: #dfdcd3; --accent: #0b5c8f; }
@@ -143,6 +162,7 @@ figure { margin: 1.4rem 0; }
 figcaption { margin: .4rem 0; max-width: 44rem; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; background: var(--card); }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; }
+img.preview { max-width: min(100%, 34rem); margin: 0; border: 1px solid var(--line); border-radius: .6rem; }
 @media (max-width: 700px) { .wide img { max-width: none; width: 46rem; } }
 table { border-collapse: collapse; width: 100%; font: .92rem/1.5 system-ui, sans-serif; }
 caption { padding: .7rem 1rem 0; }
