@@ -183,8 +183,8 @@ def _caption(report: HeadReport) -> str:
     cut = f" ({report.num_cut:,} of them cut{cut_to})" if report.num_cut else ""
     seed = f" (seed {report.settings['seed']})" if "seed" in report.settings else ""
     return (
-        f"In each cell the rate: how often the largest weight of the head is where its name says, on the half of "
-        f"{items:,} texts{cut} that is for scoring. Named where rate and mass exceed "
+        f"In each cell the rate: how often the head's largest weight is where its name says, on the half "
+        f"of {items:,} texts{cut} that is for scoring. Named where rate and mass exceed "
         f"every control by {report.settings['margin']:g}, false discoveries 5 %; + has further names. "
         f"Controls: fixed offset, shuffled labels, one model with random weights{seed}."
     )
