@@ -72,7 +72,7 @@ def opening() -> str:
 def named(model: TransformerModel, name: str, count: int, path: Path, commands: str) -> Made:
     """An explorer whose heads have the names that they earn over so many sentences, and the map of them."""
     texts = draw(sentences(document.text for document in documents("sotu")), count, 0)
-    report = analyze_heads(model, texts, Settings(patterns=PATTERNS))
+    report = analyze_heads(model, texts, Settings(patterns=PATTERNS, num_repeated=REPEATED))
     report = replace(report, model=f"{name} over {count} sentences")
     visualizer = AttentionVisualizer(model, name)
     figure = visualizer.plot_head_map(report, path.with_suffix(".png"))
@@ -93,8 +93,10 @@ def minilm(path: Path) -> Made:
     return named(from_pretrained(source), "all-MiniLM-L6-v2", MINILM_SENTENCES, path, commands_for(source))
 
 
-SMOLLM2_SENTENCES, MINILM_SENTENCES = 100, 400
+SMOLLM2_SENTENCES, MINILM_SENTENCES = 80, 400
 """Over which heads are named: as many as take about a minute on two cores."""
+REPEATED = 64
+"""Sequences of random tokens, said twice, over which copying is measured."""
 
 
 def dinov2(path: Path) -> Made:

@@ -17,6 +17,7 @@ from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
 from glassformer.visualization import AttentionVisualizer
 from glassformer.visualization.glyphs import printable
+from glassformer.visualization.image_maps import COLOURS
 from glassformer.visualization.inks import written
 
 
@@ -299,6 +300,27 @@ def test_attention_of_the_class_token_is_laid_over_the_image(heads, registers, c
         np.testing.assert_allclose(alpha, 0.85 * strength, atol=1e-5)
         assert over.get_extent() == [-0.5, 11.5, 11.5, -0.5]
         assert under.get_array().shape == (12, 12)
+
+
+@pytest.mark.parametrize(("heads", "free"), [(6, 1), (3, 0), (12, 3)])
+def test_the_bar_over_an_image_shows_the_colours_that_are_drawn(heads, free):
+    model = ViTModel(12, 4, 24, 2, heads)
+    figure = AttentionVisualizer(model).plot_vit_attention(np.zeros((12, 12, 3)), 1)
+    *maps, bar = figure.axes
+    colours = np.asarray(bar.images[0].get_array())
+    strength, grey = colours.shape[1] // 2, np.linspace(1 / 1.5, 0, len(colours))
+    over = COLOURS(strength / (colours.shape[1] - 1))[:3]
+    cover = 0.85 * strength / (colours.shape[1] - 1)
+    expected = np.outer(grey, np.ones(3)) * (1 - cover) + np.array(over) * cover
+    np.testing.assert_allclose(colours[:, strength], expected, atol=0.01)
+    lowest = min(axes.get_position().y0 for axes in maps)
+    assert (bar.get_position().y0 > lowest) == (free > 0)  # in the free cell, or below
+    assert "an image (ndarray), read as 12 x 12 pixels in 3 x 3 patches" in said(figure)
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+    assert not any(boxes[-1].overlaps(axes.get_window_extent()) for axes in maps)
+    assert figure.get_size_inches().max() <= 10
 
 
 def test_pictures_of_what_a_model_does_not_read_are_refused():

@@ -19,12 +19,14 @@ from glassformer.analysis import (
     outcome_of,
     read_image,
 )
+from glassformer.analysis.deletion import Deletion
 from glassformer.cli import main
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
 from glassformer.visualization import AttentionVisualizer, draw_head_map
 from glassformer.visualization.heading import HATCHED
 from glassformer.visualization.inks import written
+from glassformer.visualization.relevances import Relevance
 
 ODD = ["$x_1^$ \\frac", "🙂👩‍👩‍👧 ﷽", "\x00\x1b[31m\r\n\t", "שלום عالم", "e\u0301 中文"]
 
@@ -181,6 +183,61 @@ def test_bars_of_long_texts_keep_their_labels_apart(length):
     assert min(np.diff(boxes)) >= height
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     np.testing.assert_allclose(widths, attention_rollout(decoder(), "x" * length)[-1], atol=1e-12)
+
+
+def test_marks_of_an_encoder_decoder_are_named_in_every_picture():
+    model = spread(T5Model(257, 8, 2, 4))
+    model.tokenizer = ByteTokenizer()
+    visualizer = AttentionVisualizer(model)
+    bars = visualizer.plot_rollout("ab", target_text="xy", faithfulness=False)
+    assert labels(bars.axes[0], "y") == ["a", "b", "⟨end⟩"]
+    lens = visualizer.plot_logit_lens("ab", target_text="xy")
+    assert labels(lens.axes[0], "x") == ["⟨start⟩", "x", "y"]
+    cross = visualizer.plot_cross_attention("ab", 0, target_text="xy")
+    assert labels(cross.axes[0], "y")[-1] == "⟨end⟩"
+
+
+def deletion(drop, random):
+    shares = np.array([0, 0.5, 1])
+    return Deletion(shares, np.array([0, drop, drop]), np.outer(random, [0, 1, 1]).astype(float))
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        (deletion(0, np.zeros(39)), "faithfulness cannot be measured: no deletion changes the answer"),
+        (deletion(2, np.linspace(0, 1, 39)), "better than random orders: faithfulness 1.1 (0.75 to 1.5)"),
+        (deletion(-1, np.linspace(0, 1, 39)), "worse than random orders: faithfulness -1.1 (-1.5 to -0.75)"),
+        (deletion(1e-17, np.linspace(-1, 1, 39)), "no better than random orders: faithfulness 0 ("),
+    ],
+)
+def test_what_a_deletion_test_found_is_said_in_words_first(test, words):
+    said_of_it = Relevance("rollout", np.ones(2), test).said.replace("\N{MINUS SIGN}", "-")
+    assert said_of_it.startswith(f"rollout\n{words}")
+
+
+def test_of_a_long_text_the_largest_bars_are_named_and_the_one_that_is_read_from():
+    text = "".join(chr(33 + place % 90) for place in range(80))
+    figure = AttentionVisualizer(decoder()).plot_rollout(text, 70, faithfulness=False)
+    rolled = attention_rollout(decoder(), text)[70].numpy()
+    named = [item for item in figure.axes[0].texts if item.get_text()]
+    weights = {item.get_text(): item.get_fontweight() for item in named}
+    assert text[int(rolled.argmax())] in weights
+    assert weights[text[70]] == "bold"
+    assert f"{len(named)} of 80 tokens are named" in said(figure)
+    assert figure.axes[0].get_yticks().tolist() == sorted(figure.axes[0].get_yticks())
+    assert figure.get_size_inches().max() <= 10
+
+
+def test_a_lens_fits_on_a_page_and_no_word_leaves_its_cell():
+    figure = AttentionVisualizer(decoder()).plot_logit_lens("Wq" * 30)
+    assert figure.get_size_inches().max() <= 7.5
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    width = np.diff(axes.transData.transform([(0, 0), (1, 0)])[:, 0])[0]
+    for text in (*axes.texts, *axes.get_xticklabels()):
+        assert text.get_window_extent().width <= width
+        assert text.get_fontsize() >= 6
 
 
 # The logit lens

@@ -15,7 +15,7 @@ from glassformer.analysis.images import ReadsImages
 from glassformer.models import TransformerModel
 from glassformer.visualization.arguments import Text, as_given, whole_number
 from glassformer.visualization.glyphs import dress, printable
-from glassformer.visualization.heading import HATCHED, Heading, Sign, signs_in
+from glassformer.visualization.heading import HATCHED, Heading, Sign, forward, signs_in
 from glassformer.visualization.image_maps import caption_of_image, draw_image_relevances
 from glassformer.visualization.inks import written
 from glassformer.visualization.looking import name_of, quoted_pair, sides_of_text
@@ -106,7 +106,7 @@ def draw_rollout(
     length = len(labels)
     whole = length <= MOST_LABELS
     named = range(length) if whole else _worth_naming(relevances, position)
-    shown = [printable(label) for label in labels]
+    shown = [forward(printable(label)) for label in labels]
     left = max(width_of(shown[place], LABEL, "bold") for place in named) + (0.36 if whole else 0.66)
     high = max(ROW * min(length, MOST_LABELS), 0.5)
     across = min(3.0, (WIDEST - left) / len(relevances) - GAP)

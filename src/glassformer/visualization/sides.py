@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from glassformer.visualization.glyphs import printable
+from glassformer.visualization.heading import forward
 from glassformer.visualization.measuring import width_of
 from glassformer.visualization.sheet import LABEL
 
@@ -29,7 +30,7 @@ def label_rows(axes: Axes, labels: Sequence[str], inches: float) -> None:
     """Names at the left; marks where only some are named."""
     step = every(len(labels), inches)
     places = range(0, len(labels), step)
-    axes.set_yticks(places, [printable(labels[place]) for place in places], fontsize=LABEL)
+    axes.set_yticks(places, [forward(printable(labels[place])) for place in places], fontsize=LABEL)
     axes.tick_params(axis="y", length=2.5 if step > 1 else 0)
 
 
@@ -37,7 +38,9 @@ def label_columns(axes: Axes, labels: Sequence[str], inches: float) -> None:
     """Names below, from bottom to top; marks where only some are named."""
     step = every(len(labels), inches)
     places = range(0, len(labels), step)
-    axes.set_xticks(places, [printable(labels[place]) for place in places], rotation=90, fontsize=LABEL)
+    axes.set_xticks(
+        places, [forward(printable(labels[place])) for place in places], rotation=90, fontsize=LABEL
+    )
     axes.tick_params(axis="x", length=2.5 if step > 1 else 0)
 
 
