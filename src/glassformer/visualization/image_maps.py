@@ -72,7 +72,7 @@ def draw_image_heads(
             on_patches = weights[index - 1]
             _lay_over(axes, on_patches, image, norm)
             axes.set_title(f"head {index - 1}: {on_patches.sum():.0%} on patches", fontsize=TITLE, pad=2)
-        left, top, width = 0.08, heading.height + rows * pitch[1], min(3.2, heading.width - 0.2)
+        left, top, width = 0.08, heading.height + rows * pitch[1], min(3.9, heading.width - 0.4)
         if beside:
             left += (panels % columns) * pitch[0] + 0.05
             top += OVER - pitch[1] + max(0.0, side * tall - BAR) / 2

@@ -122,7 +122,8 @@ def explain(
     relevances = []
     for name, matrix in rolled.items():
         worth = relevance_for(outcome, matrix)
-        test = deletion_test(model, example, worth, outcome, steps=steps) if steps else None
+        beside = relevances[0].test if relevances else None  # whose random orders need not be read again
+        test = deletion_test(model, example, worth, outcome, steps=steps, beside=beside) if steps else None
         gained = matrix if name == "rollout" else matrix - torch.eye(length, dtype=matrix.dtype)
         relevances.append(Relevance(name, _shares(relevance_for(outcome, gained)), test))
     tests = [relevance.test for relevance in relevances if relevance.test is not None]
