@@ -47,7 +47,8 @@ def test_every_head_has_a_cell_that_holds_its_name(layers, heads, tmp_path):
     axes = figure.axes[0]
     assert len(axes.patches) == layers * heads
     labels = {row["layer"] * heads + row["head"]: short(row["name"]) for row in found.names if row["main"]}
-    assert [text.get_text() for text in axes.texts][::2] == [labels[place] for place in sorted(labels)]
+    shown = [text.get_text().replace("\n", "") for text in axes.texts[::2]]
+    assert shown == [labels[place].replace("\n", "") for place in sorted(labels)]
     figure.draw_without_rendering()
     width, height = (axes.transData.transform((1, 1)) - axes.transData.transform((0, 0))).tolist()
     for text in axes.texts:
@@ -83,6 +84,13 @@ def test_caption_and_legend_keep_clear_of_each_other(layers, heads):
     assert all(box.y0 >= top or box.y1 <= bottom for box in boxes)
     assert all(box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
     assert figure.get_size_inches()[0] <= 7.5
+
+
+def test_a_deep_model_fits_on_a_page():
+    for names in (NAMES, ("first", "induction", "")):
+        figure = draw_head_map(report(30, 9, names=names))
+        assert figure.get_size_inches().max() <= 10
+        assert {text.get_fontsize() for text in figure.axes[0].texts} == {6}
 
 
 def test_the_legend_counts_heads():

@@ -23,10 +23,14 @@ from glassformer.visualization.looking import name_of
 from glassformer.visualization.measured import check_of_model, report_from
 from glassformer.visualization.measuring import width_of, wrapped
 from glassformer.visualization.pictures import MASKED, style
-from glassformer.visualization.sheet import LABEL, SMALL, TITLE, WIDEST, Sheet
+from glassformer.visualization.sheet import HIGHEST, LABEL, SMALL, TITLE, WIDEST, Sheet
 
 CELL = (0.52, 0.36)
 """Inches of a head; narrower where there are many, as far as its name can be read."""
+ONE_LINE, TWO_LINES = 0.235, 0.33
+"""Inches that a cell is high at least, by the lines of names."""
+ROUND = 2.5
+"""Inches of heading and legend."""
 LEFT = 0.5
 """Inches of the names of layers."""
 SHORT = {
@@ -64,20 +68,19 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     main = {(row["layer"], row["head"]): row for row in report.names if row["main"]}
     common = Counter(row["name"] for row in main.values())
     rows, columns = 1 + max(layer for layer, _ in heads), 1 + max(head for _, head in heads)
-    longest = max((width_of(line, SMALL) for name in common for line in short(name).split("\n")), default=0.0)
-    cell = max(longest + 0.04, 0.3, min(CELL[0], (WIDEST - LEFT - 0.1) / columns))
+    cell, high, lines = _cell(common, rows, columns)
     width = max(4.6, LEFT + columns * cell + 0.1)
     heading = Heading(
         width, f"{title or report.model}: what each head does", _caption(report), _notes(report)
     )
     legend = _Legend.of(common, len(heads) - len(main), width)
     with style():
-        bottom = heading.height + rows * CELL[1]
+        bottom = heading.height + rows * high
         sheet = Sheet(width, bottom + 0.42 + legend.height)
         heading.draw(sheet)
-        axes = sheet.axes(LEFT, heading.height, columns * cell, rows * CELL[1])
+        axes = sheet.axes(LEFT, heading.height, columns * cell, rows * high)
         for layer, head in heads:
-            _draw_cell(axes, layer, head, main.get((layer, head)), names[layer, head] > 1)
+            _draw_cell(axes, layer, head, main.get((layer, head)), names[layer, head] > 1, lines)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
         axes.set_xticks(range(columns), map(str, range(columns)), fontsize=LABEL)
         axes.set_yticks(range(rows), map(str, range(rows)), fontsize=LABEL)
@@ -102,10 +105,10 @@ def picture_of_head_map(
     return draw_head_map(report, title=name_of(model, kind, name))
 
 
-def short(name: str) -> str:
+def short(name: str, lines: int = 2) -> str:
     """A name for a cell: a line of few letters, or two."""
     if "->" in name:
-        return "→\n".join(SHORT.get(end, end) for end in name.split("->"))
+        return ("→\n" if lines > 1 else "→").join(SHORT.get(end, end) for end in name.split("->"))
     return SHORT.get(name, name.removeprefix("offset"))
 
 
@@ -121,17 +124,29 @@ def shade(group: str, rate: float) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _draw_cell(axes: Axes, layer: int, head: int, row: Row | None, more: bool) -> None:
+def _draw_cell(axes: Axes, layer: int, head: int, row: Row | None, more: bool, lines: int) -> None:
     fill = to_rgb(MASKED) if row is None else shade(group_of(row["name"]), row["score"])
     axes.add_patch(Rectangle((head - 0.5, layer - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1))
     if row is not None:
-        ink, label = ink_on(fill), short(row["name"])
+        ink, label = ink_on(fill), short(row["name"], lines)
         several = "\n" in label
-        middle, aligned = layer - (0.16 if several else 0.14), "center" if several else "center_baseline"
+        middle, aligned = layer - (0.16 if several else 0.19), "center" if several else "center_baseline"
         options: Any = {"ha": "center", "fontsize": SMALL, "color": ink}
         axes.text(head, middle, label, va=aligned, linespacing=0.95, **options)
         number = written(row["score"]) + ("+" if more else "")
-        axes.text(head, layer + 0.3, number, va="center_baseline", **options)
+        axes.text(head, layer + 0.28, number, va="center_baseline", **options)
+
+
+def _cell(common: Mapping[str, int], rows: int, columns: int) -> tuple[float, float, int]:
+    """Inches of a cell, and how many lines a name has: as large as a page lets them be, and legible."""
+
+    def widest(lines: int) -> float:
+        names = (line for name in common for line in short(name, lines).split("\n"))
+        return max(0.3, 0.04 + max((width_of(line, SMALL) for line in names), default=0.0))
+
+    room, high = (WIDEST - LEFT - 0.1) / columns, min(CELL[1], (HIGHEST - ROUND) / rows)
+    lines = 1 if widest(2) == widest(1) or (high < TWO_LINES and widest(1) <= room) else 2
+    return max(widest(lines), min(CELL[0], room)), max(high, TWO_LINES if lines > 1 else ONE_LINE), lines
 
 
 class _Legend:

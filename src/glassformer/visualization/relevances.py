@@ -42,6 +42,10 @@ AFFORDABLE = 100_000_000
 """Weights of a whole stack that a graph for gradients is held beside."""
 
 
+NOISE = 1e-6
+"""Differences between answers that are nothing but rounding."""
+
+
 @dataclass(frozen=True)
 class Relevance:
     """How the answer is shared out among the inputs."""
@@ -56,18 +60,18 @@ class Relevance:
         """The name, and of its deletion test whether it beats random orders, by what score and interval."""
         if self.test is None:
             return f"{self.name}\nfaithfulness not tested"
-        if not self.test.random_drops.any() and not self.test.drops.any():
+        if max(abs(self.test.random_drops).max(), abs(self.test.drops).max()) < NOISE:
             return f"{self.name}\nfaithfulness cannot be measured: no deletion changes the answer"
         numbers = (self.test.score, *self.test.interval())
         low, high = numbers[1:]
-        than = "better than" if low > 0 else "worse than" if high < 0 else "no better than"
+        than = "better than" if low > NOISE else "worse than" if high < -NOISE else "no better than"
         score, low_said, high_said = map(_signed, numbers)
         return f"{self.name}\n{than} random orders: faithfulness {score} ({low_said} to {high_said})"
 
 
 def _signed(number: float) -> str:
     """Two figures; what is nothing but rounding is zero."""
-    said = f"{0.0 if abs(number) < 1e-9 else number:.2g}"
+    said = f"{0.0 if abs(number) < NOISE else number:.2g}"
     return said.replace("-", "\N{MINUS SIGN}")
 
 
@@ -119,7 +123,7 @@ def explain(
     else:
         rolled["gradient-weighted rollout"] = gradient_rollout(model, example, outcome)
     steps = steps_of(model, length, faithfulness)
-    relevances = []
+    relevances: list[Relevance] = []
     for name, matrix in rolled.items():
         worth = relevance_for(outcome, matrix)
         beside = relevances[0].test if relevances else None  # whose random orders need not be read again
