@@ -162,7 +162,8 @@ figure { margin: 1.4rem 0; }
 figcaption { margin: .4rem 0; max-width: 44rem; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; background: var(--card); }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; }
-img.preview { max-width: min(100%, 34rem); margin: 0; border: 1px solid var(--line); border-radius: .6rem; }
+img.preview { max-width: min(100%, 34rem); max-height: 26rem; width: auto; margin: 0;
+  border: 1px solid var(--line); border-radius: .6rem; }
 @media (max-width: 700px) { .wide img { max-width: none; width: 46rem; } }
 table { border-collapse: collapse; width: 100%; font: .92rem/1.5 system-ui, sans-serif; }
 caption { padding: .7rem 1rem 0; }
