@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html import escape
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys, monkeypa
     assert len(re.findall("<figure><div class=.wide.><img", page)) == 5
     assert page.count("<iframe") == 1
     explorer = (folder / "explorer.html").read_text("utf-8")
-    assert escape(explorer) in page
+    assert explorer.replace("&", "&amp;").replace(chr(34), "&quot;") in page
     assert '<a class="page" href="explorer.html">' in page
     assert json.loads((folder / "named-heads.json").read_text())["format"] == "glassformer-heads-1"
     assert "before training" in page
