@@ -21,7 +21,7 @@ APART, TOGETHER = "\u2068", "\u2069"
 """Around a text that is written in a direction of its own: what follows a Hebrew one stays where it is."""
 FORWARD = "\u200e"
 """Before a line that is written from left to right."""
-HATCHED: dict[str, Any] = {"facecolor": "#f6f6f6", "hatch": "/" * 7, "hatchcolor": "#b4b4b4", "lw": 0}
+HATCHED: dict[str, Any] = {"facecolor": "#f6f6f6", "hatch": "/" * 7, "edgecolor": "#b4b4b4", "lw": 0}
 """The look of what cannot be: a cell that may not be attended to, a token that cannot be seen."""
 SPACES = {"·": "a space", "↵": "a line's end", "⇥": "a tab", "␍": "a carriage return"}
 """Signs in labels, and what they stand for."""

@@ -21,7 +21,7 @@ def health(port):
 
 
 def test_connections_that_say_nothing_are_closed(model, monkeypatch, served, talk):
-    monkeypatch.setattr(patience, "SLOWEST_REQUEST", 0.3)
+    monkeypatch.setattr(patience, "SLOWEST_REQUEST", 2.0)
     with served(model) as (_, port):
         silent = [talk(port) for _ in range(30)]
         silent[0].socket.sendall(b"GET / HTTP/1.1\r\nHost: loc")
@@ -72,9 +72,9 @@ def test_what_is_no_http_is_refused_with_the_same_headers(model, served, talk):
 
 @pytest.mark.parametrize("rest", [b"x", b"x" * 1000], ids=["one byte", "all of it"])
 def test_a_body_that_nobody_reads_holds_no_connection(model, monkeypatch, served, talk, rest):
-    monkeypatch.setattr(patience, "SLOWEST_REQUEST", 0.5)
     with served(model) as (_, port):
         clients = [talk(port) for _ in range(patience.MOST_CONNECTIONS)]
+        monkeypatch.setattr(patience, "SLOWEST_REQUEST", 2.0)  # from here on: to connect takes its time, too
         for client in clients:
             client.say(b"GET /health", b"Content-Length: 1000\r\n\r\n")
             assert client.hear()[0] == 200
