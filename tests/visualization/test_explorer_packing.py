@@ -480,6 +480,15 @@ def test_minilm_at_256_tokens_stays_below_four_megabytes():
     assert len(page_html(contents)) < 3.6e6
 
 
+def test_what_is_done_is_told_as_it_begins():
+    told = []
+    gather(tiny(GPTModel, vocab_size=257, max_seq_len=64), "abc", told=told.append)
+    assert [words.split()[0] for words in told] == ["reading,", "asking", "following", "splitting"]
+    told.clear()
+    AttentionVisualizer(tiny(GPTModel, vocab_size=257)).explore("abc", analyses=False, told=told.append)
+    assert told == ["reading, and packing every head"]
+
+
 def test_a_page_says_which_model_it_is_of():
     model = tiny(GPTModel, vocab_size=257, max_seq_len=64)
     page = AttentionVisualizer(model, "mine/<best>").explore("abc", analyses=False)

@@ -50,6 +50,8 @@ class Explore(Command):
 
     def run(self) -> None:
         """Write, say where, and open."""
+        from rich.console import Console
+
         from glassformer.attention import attentions_of
         from glassformer.cli.targets import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
@@ -72,18 +74,21 @@ class Explore(Command):
         layers = None if spans is None else numbers(spans, deepest)
         if self.names and "vocab_size" not in model.config:
             raise ValueError(f"--names is over sentences, which a {type(model).__name__} does not read")
-        page = AttentionVisualizer(model, name).explore(
-            text,
-            self.output,
-            image=self.image,
-            target_text=self.target_text,
-            kind=self.kind,
-            layers=layers,
-            heads_report=self.measured(model, name) if self.names else report,
-            analyses=self.analyses,
-            faithfulness=self.faithfulness,
-            force=self.force,
-        )
+        report = self.measured(model, name) if self.names else report
+        with Console(stderr=True).status("") as status:
+            page = AttentionVisualizer(model, name).explore(
+                text,
+                self.output,
+                image=self.image,
+                target_text=self.target_text,
+                kind=self.kind,
+                layers=layers,
+                heads_report=report,
+                analyses=self.analyses,
+                faithfulness=self.faithfulness,
+                force=self.force,
+                told=status.update,
+            )
         print(f"{self.output} ({len(page.html) / 1e6:.1f} MB)")
         if self.open:
             import webbrowser

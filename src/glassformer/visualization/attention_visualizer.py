@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from glassformer.attention import record_attention
 from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.visualization.arguments import Text, check_finite, whole_number
-from glassformer.visualization.explorer import Explorer, explore
+from glassformer.visualization.explorer import Explorer, explore, silent
 from glassformer.visualization.head_map import picture_of_head_map
 from glassformer.visualization.heat_maps import draw_head, draw_heads
 from glassformer.visualization.image_maps import caption_of_image, draw_image_heads
@@ -237,6 +237,7 @@ class AttentionVisualizer:
         analyses: bool = True,
         faithfulness: bool | None = None,
         force: bool = False,
+        told: Callable[[str], object] = silent,
     ) -> Explorer:
         """Every head of every layer in one page that opens offline; a notebook shows it where it stands.
 
@@ -255,6 +256,7 @@ class AttentionVisualizer:
             analyses=analyses,
             faithfulness=faithfulness,
             force=force,
+            told=told,
         )
 
     def analyze_head_patterns(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,13 +13,13 @@ from glassformer.files import atomic_write
 from glassformer.models import TransformerModel
 from glassformer.visualization.arguments import as_given, whole_number
 from glassformer.visualization.explorer.contents import Contents
-from glassformer.visualization.explorer.gathering import LARGEST, Text, gather
+from glassformer.visualization.explorer.gathering import LARGEST, Text, gather, silent
 from glassformer.visualization.explorer.naming import with_names
 from glassformer.visualization.explorer.page import page_html
 from glassformer.visualization.measured import check_of_model, report_from
 from glassformer.visualization.writing import check_folder
 
-__all__ = ["Contents", "Explorer", "check_page_path", "explore", "gather", "page_html"]
+__all__ = ["Contents", "Explorer", "check_page_path", "explore", "gather", "page_html", "silent"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +70,7 @@ def explore(
     analyses: bool = True,
     faithfulness: bool | None = None,
     force: bool = False,
+    told: Callable[[str], object] = silent,
 ) -> Explorer:
     """Every head of a model on a text, or an image, as one page.
 
@@ -87,6 +88,7 @@ def explore(
         faithfulness: whether rollouts are put to a deletion test, which reads the text some hundred times.
             Default: as thorough a test as takes some seconds, if any does.
         force: whether a page of more than 100 MB is wanted.
+        told: called with what is done now, in words.
 
     Raises:
         ValueError: an empty text, a layer or kind that does not exist, a page of more than 100 MB, a suffix
@@ -116,6 +118,7 @@ def explore(
         analyses=analyses,
         faithfulness=faithfulness,
         force=force,
+        told=told,
     )
     if report is not None:
         contents = with_names(contents, report)

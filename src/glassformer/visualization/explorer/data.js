@@ -57,19 +57,11 @@ export class Matrix {
   /** codes, where there are some: the same cells as bytes, and the weight that each byte stands for. */
   constructor(queries, keys, weights, codes = null, weightOf = null) {
     Object.assign(this, { queries, keys, weights, codes, weightOf, largest: 0, masked: false });
-    if (codes) return this.summary(codes, (code) => weightOf[code]);
-    this.summary(weights, (weight) => weight);
-  }
-
-  /** The largest weight, and whether the mask hides anything. */
-  summary(cells, weightOf) {
-    let largest = -1;
-    for (let i = 0; i < cells.length; i++) {
-      const weight = weightOf(cells[i]);
-      if (weight > largest) largest = weight;
+    for (let cell = 0; cell < weights.length; cell++) {
+      const weight = weights[cell];
+      if (weight > this.largest) this.largest = weight;
       else if (weight !== weight) this.masked = true;
     }
-    this.largest = Math.max(0, largest);
   }
 
   /** The least of the count largest weights, of all keys from the first on. */
@@ -158,12 +150,13 @@ export class Maps {
 
   unpacked(map) {
     const { queries, keys } = this.packed;
+    const { weightOf } = this;
     const size = this.codes.length / this.count;
     const codes = new Uint8Array(queries * keys).fill(MASKED);
     this.spread(this.codes.subarray(map * size, (map + 1) * size), codes);
     const weights = new Float32Array(codes.length);
-    for (let i = 0; i < codes.length; i++) weights[i] = this.weightOf[codes[i]];
-    return new Matrix(queries, keys, weights, codes, this.weightOf);
+    for (let i = 0; i < codes.length; i++) weights[i] = weightOf[codes[i]];
+    return new Matrix(queries, keys, weights, codes, weightOf);
   }
 
   /** What is laid out key by key, put into rows; of a triangle the rest stays as it was. */

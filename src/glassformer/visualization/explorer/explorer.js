@@ -142,7 +142,7 @@ class Explorer {
     if (this.kind !== kind) this.state = this.checked({ ...this.state, ...this.cellOf(kind, before), ...change });
     if (change.theme || Object.keys(change).length === 0) this.paint();
     if (follow) followCell(this);
-    this.writeHash(!returns && before.view !== this.state.view);
+    if (!returns && before.view !== this.state.view) this.writeHash(true);
     return this.show(before);
   }
 
@@ -153,8 +153,9 @@ class Explorer {
   }
 
   /** The address leads to what is shown; the way back, to the view before. */
-  writeHash(turned) {
+  writeHash(turned = false) {
     const hash = toHash(this.state, this.start);
+    if (!turned && hash === location.hash.slice(1)) return;
     const address = hash ? `#${hash}` : location.pathname + location.search;
     try {
       if (turned) history.pushState(null, "", address);
@@ -199,8 +200,8 @@ class Explorer {
   /** The picture at once; what stands around it with the next frame, so that a held key is followed. */
   drawAll(before) {
     if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
-    this.root.dataset.view = this.state.view;
-    this.root.dataset.zoomed = this.state.zoom > 1;
+    this.mark("view", this.state.view);
+    this.mark("zoomed", String(this.state.zoom > 1));
     this.surface.draw();
     if (!before || before.view !== this.state.view) this.surface.reveal();
     this.settled ??= new Promise((done) =>
@@ -208,16 +209,24 @@ class Explorer {
         this.settled = null;
         const scene = this.scene(); // perhaps of a layer that is still packed: then another frame follows
         if (scene.ready) this.drawAround(scene);
+        this.writeHash();
         done();
       }),
     );
   }
 
+  /** For the style sheet, and only what has changed: the browser would lay everything out again. */
+  mark(name, value) {
+    if (this.root.dataset[name] !== value) this.root.dataset[name] = value;
+  }
+
   drawAround(scene) {
     const [least, most] = overviewWidths(this.scene(true));
     const { scale } = this.surface;
-    this.root.style.setProperty("--least", `${Math.ceil(least * scale)}px`);
-    this.root.style.setProperty("--most", `${Math.ceil(most * scale)}px`);
+    for (const [name, width] of Object.entries({ "--least": least, "--most": most })) {
+      const pixels = `${Math.ceil(width * scale)}px`;
+      if (this.root.style.getPropertyValue(name) !== pixels) this.root.style.setProperty(name, pixels);
+    }
     this.controls.show(scene);
     for (const tab of this.tabs.children) {
       const chosen = tab.id === `tab-${this.state.view}`;

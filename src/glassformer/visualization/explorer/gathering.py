@@ -39,6 +39,10 @@ LARGEST = 100_000_000
 """Bytes of a page that nobody has to ask for twice."""
 
 
+def silent(words: str) -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a model is shown, and how its attention is to be labelled."""
@@ -77,6 +81,7 @@ def gather(
     analyses: bool = True,
     faithfulness: bool | None = None,
     force: bool = False,
+    told: Callable[[str], object] = silent,
 ) -> Contents:
     """What a page shows of a model that reads a text, or an image.
 
@@ -92,6 +97,7 @@ def gather(
         faithfulness: whether rollouts are put to a deletion test, which reads the text some hundred times.
             Default: as thorough a test as takes some seconds, if any does.
         force: whether a page of more than 100 MB is wanted.
+        told: called with what is done now, in words.
 
     Raises:
         ValueError: what the model cannot read, a layer or kind that it does not have, or attention that would
@@ -108,6 +114,7 @@ def gather(
             pass  # refuses what does not exist before anything is computed
     seen = _seen_image(model, image) if image is not None else _seen_text(model, text, target_text)
     collector = _Collector(None if force else LARGEST)
+    told("reading, and packing every head")
     with torch.no_grad(), evaluating(model), ExitStack() as stack:
         for one in kinds:
             stack.enter_context(record_attention(model, layers, kind=one, callback=collector))
@@ -131,12 +138,13 @@ def gather(
         contents.notes.append(
             "no scores in parts and no gradient-weighted rollout: these need a shorter text"
         )
-    return replace(
-        contents,
-        guesses=guesses + lens_of(model, tokenizer, seen.example, attention),
-        flows=flows_of(model, seen.example, attention, faithfulness),
-        decompositions=decompositions_of(model, seen.example, attention),
-    )
+    told("asking each layer what it would answer")
+    lens = lens_of(model, tokenizer, seen.example, attention)
+    told("following attention through all layers, and deleting what it calls relevant")
+    flows = flows_of(model, seen.example, attention, faithfulness)
+    told("splitting scores into their parts")
+    scores = decompositions_of(model, seen.example, attention)
+    return replace(contents, guesses=guesses + lens, flows=flows, decompositions=scores)
 
 
 class _Collector:

@@ -26,7 +26,7 @@ const gapOf = ({ compact }, box) => (compact || box.width < 560 ? 3 : 6);
 function layout(scene, box) {
   const { state, compact } = scene;
   if (compact) {
-    const room = ((scene.roomHeight ?? 0) - 34) / scene.attention.layers.length - 3;
+    const room = (scene.roomHeight() - 34) / scene.attention.layers.length - 3;
     const [least, most] = OVERVIEW;
     return arranged(scene, box, 1, Math.max(least, Math.min(most, Math.floor(room))));
   }

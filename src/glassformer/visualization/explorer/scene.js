@@ -42,7 +42,7 @@ export function sceneOf(app, compact = false) {
     image: app.image,
     greyImage: app.greyImage,
     hovered: app.hovered,
-    roomHeight: app.stage?.clientHeight,
+    roomHeight: () => app.stage?.clientHeight ?? 0, // asked for only where it is needed: it lays the page out
     ...headInWords(app, namesOf(state.layer, state.head)),
     cellInWords: () => cellInWords(app, shownMatrix, verbs),
   };
