@@ -74,28 +74,36 @@ export function bitmapOf(matrix, top, palette, most = matrix.keys, high = matrix
   const across = Math.min(matrix.keys, Math.max(1, Math.floor(most)));
   const down = Math.min(matrix.queries, Math.max(1, Math.floor(high)));
   const whole = across === matrix.keys && down === matrix.queries;
-  const shown = whole ? matrix.weights : pooled(matrix, down, across);
   const canvas = new OffscreenCanvas(across, down);
   const context = canvas.getContext("2d");
   const image = context.createImageData(across, down);
   const pixels = new Uint32Array(image.data.buffer);
   const pixelOf = (weight) => (weight === weight ? palette.pixels[shade(weight, top)] : 0);
-  if (whole && matrix.codes) {
+  if (matrix.codes) {
     const known = Uint32Array.from(matrix.weightOf, pixelOf); // there are only as many weights as codes
-    for (let i = 0; i < pixels.length; i++) pixels[i] = known[matrix.codes[i]];
-  } else for (let i = 0; i < pixels.length; i++) pixels[i] = pixelOf(shown[i]);
+    const codes = whole ? matrix.codes : pooled(matrix, matrix.codes, new Uint8Array(down * across), down, across);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = known[codes[i]];
+  } else {
+    const ranks = matrix.weights.map((weight) => (weight === weight ? weight : MASKED));
+    const shown = whole ? ranks : pooled(matrix, ranks, new Float32Array(down * across), down, across);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = shown[i] === MASKED ? 0 : pixelOf(shown[i]);
+  }
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-function pooled(matrix, down, across) {
-  const result = new Float32Array(down * across).fill(NaN);
-  for (let query = 0; query < matrix.queries; query++) {
-    const line = Math.floor((query * down) / matrix.queries) * across;
-    for (let key = 0; key < matrix.keys; key++) {
-      const place = line + Math.floor((key * across) / matrix.keys);
-      const weight = matrix.weights[query * matrix.keys + key];
-      if (!(weight <= result[place]) && weight === weight) result[place] = weight;
+const MASKED = 255; // among codes, and above every weight
+
+/** Of each block of cells the largest that is not masked. */
+function pooled({ queries, keys }, cells, result, down, across) {
+  result.fill(MASKED);
+  const columns = Uint32Array.from({ length: keys }, (_, key) => Math.floor((key * across) / keys));
+  for (let query = 0, cell = 0; query < queries; query++) {
+    const line = Math.floor((query * down) / queries) * across;
+    for (let key = 0; key < keys; key++, cell++) {
+      const value = cells[cell];
+      const place = line + columns[key];
+      if (value !== MASKED && (result[place] === MASKED || value > result[place])) result[place] = value;
     }
   }
   return result;
