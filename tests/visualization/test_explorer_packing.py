@@ -130,7 +130,8 @@ def test_scores_come_back_within_half_a_step(codes, data):
     packed = pack_scores(kept, parts)
     cells, back = unpack_scores(packed, codes.shape[0], codes.shape[1])
     np.testing.assert_array_equal(cells, np.argwhere(kept))
-    assert np.abs(back - np.stack(parts, axis=-1)).max(initial=0) <= packed.step / 2 + 1e-6
+    if len(cells):
+        assert np.abs(back - np.stack(parts, axis=-1)).max() <= packed.step / 2 + 1e-6
     assert packed.step == 0.02 or size > 300
 
 
@@ -249,7 +250,7 @@ def test_what_is_gathered_is_what_the_model_attends_to():
         mean = restored(unpack(attention.thumbnails[layer]))[-1]
         np.testing.assert_allclose(np.nan_to_num(mean), expected.mean(0), atol=0.004)
     (guesses,) = contents.guesses
-    rows, truth = unpack_json(guesses.data), unpack_json(guesses.truth)
+    rows, truth = unpack_json(guesses.data), unpack_json(guesses.truth.data)
     best = logits.softmax(-1).max(-1)
     for position, (row,) in enumerate(rows):
         assert guesses.tokens[row[0]] == ByteTokenizer().label(int(best.indices[position]))
@@ -410,11 +411,12 @@ def test_analyses_agree_with_what_they_are_made_from():
 @pytest.mark.parametrize("family", [BERTModel, GPTModel])
 def test_long_texts_have_scores_of_the_heaviest_cells(family, monkeypatch):
     monkeypatch.setattr("glassformer.visualization.explorer.explaining.PAGE", 0)
+    monkeypatch.setattr("glassformer.visualization.explorer.explaining.SHARE", 0)
     model = tiny(family, vocab_size=257, max_seq_len=64)
     contents = gather(model, list(range(40)))
     (decomposition,) = contents.decompositions
     seen = 8 * (40 * 41 // 2 if family is GPTModel else 40 * 40)
-    there = 8 * 40 * 2
+    there = 8 * 40  # one a row at least
     said = f"The file holds {there:,} of {seen:,} scores: of each row the heaviest, then the heaviest of all"
     assert decomposition.note == said
     score = score_parts(model, list(range(40)), 0).score.numpy()

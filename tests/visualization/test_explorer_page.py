@@ -29,6 +29,7 @@ from glassformer.visualization.explorer import Explorer, gather, page_html
 from glassformer.visualization.explorer.contents import Attention, Contents, Guesses, HeadName
 from glassformer.visualization.explorer.packing import (
     Packed,
+    PackedJson,
     largest_error,
     pack,
     pack_json,
@@ -680,13 +681,15 @@ def test_the_way_back_leads_to_the_view_before(browser, pages):
             page.keyboard.press("]")  # no step of its own
         views = []
         for _ in range(3):
+            before = state(page)["view"]
             page.evaluate("history.back()")
-            page.wait_for_timeout(150)
+            until(page, f"glassformer.state.view !== '{before}'")
             views.append(state(page)["view"])
         assert views == ["lines", "map", "heads"]
+        set_state(page, theme="dark", keys=0)
         page.evaluate("history.forward()")
-        page.wait_for_timeout(150)
-        assert state(page)["view"] == "map"
+        until(page, "glassformer.state.view === 'map'")
+        assert (state(page)["theme"], state(page)["keys"]) == ("dark", 0)  # a person's, not a view's
 
 
 def test_each_kind_keeps_the_cell_that_was_chosen_in_it(browser, pages):
@@ -807,6 +810,91 @@ def test_without_a_threshold_the_heaviest_lines_are_drawn_however_light(browser,
         assert page.get_by_role("button", name="Auto").get_attribute("aria-pressed") == "true"
 
 
+def test_a_page_opens_whatever_its_packed_texts_end_with(browser, tmp_path):
+    """A space at the end of packed data is no space at the end of a token."""
+    codes = quantized(np.full((1, 2, 2), 0.5, dtype=np.float32))
+    maps, small, labels = [pack(codes)], [pack(thumbnails(codes))], ["a", "b"]
+    attention = [Attention("self", "", labels, labels, [0], [[0]], maps, small)]
+    truths = ([[0, n / 1e4, n], *[None] * (n % 50 + 1)] for n in range(10_000))
+    truth = PackedJson(next(packed for packed in map(pack_json, truths) if packed.endswith(" ")))
+    guesses = [Guesses("it", ["self"], ["it"], labels, pack_json([[[0, 0.5]], [[1, 0.5]]]), truth)]
+    contents = Contents("", "", [], attention, guesses=guesses)
+    path = Explorer(contents, page_html(contents)).save(tmp_path / "space.html").path
+    with opened(browser, path, link="#view=guesses&query=0") as page:
+        assert any("There stands “a”" in text["text"] for text in texts_of_screen(page))
+
+
+def test_a_zoomed_map_of_heads_follows_the_chosen_head(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=byhead&layer=1&head=2&query=9&key=4&zoom=3") as page:
+        inside = """() => {
+          const app = window.glassformer, scene = app.view.of(app.scene()), box = app.box();
+          const { plot } = app.view.layout(app.scene(), box);
+          const { y, height } = app.view.cellRect(app.scene(), box, scene.state.query, scene.state.key);
+          return y >= plot.y - 1 && y + height <= plot.y + plot.height + 1;
+        }"""
+        page.locator(".stage").focus()
+        for key, head in (("ArrowUp", 1), ("ArrowUp", 0), ("ArrowDown", 1), ("PageDown", -1)):
+            page.keyboard.press(key)
+            assert state(page)["head"] == head
+            assert page.evaluate(inside)
+        set_state(page, zoom=1)
+        shown = [text["text"].strip("\u2068\u2069") for text in texts_of_screen(page)]
+        assert {"head 0", "head 1", "mean"} <= set(shown)
+    with opened(browser, path, 400, link="#view=byhead&layer=1&head=0&query=9") as page:
+        shown = [text["text"].strip("\u2068\u2069") for text in texts_of_screen(page)]
+        assert {"head 0", "head 1", "mean"} <= set(shown)  # there is room for all
+
+
+def test_numbers_of_all_heads_on_a_token_are_saved(browser, pages):
+    _, contents, path = pages["decoder"]
+    with opened(browser, path, link="#view=byhead&layer=1&head=2&query=9&key=4") as page:
+        rows = [matrix_of(page, head)[9] for head in (0, 1, 2, -1)]
+        with page.expect_download() as download:
+            page.keyboard.press("j")
+        assert download.value.suggested_filename == "glassformer-byhead-self-layer1-token9.json"
+        saved = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert saved["heads"] == ["head 0", "head 1", "head 2 · previous · induction", "mean"]
+    found = np.array([[np.nan if weight is None else weight for weight in row] for row in saved["weights"]])
+    np.testing.assert_allclose(found, rows, atol=1e-5)
+    assert saved["keys"] == contents.attention[0].keys
+
+
+def test_what_the_pointer_said_goes_with_the_view(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=map&layer=0&head=1") as page:
+        box = page.locator(".stage").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        until(page, "!glassformer.hint.hidden")
+        page.keyboard.press("]")
+        assert page.evaluate("glassformer.hint.hidden")
+
+
+def test_a_double_click_in_the_grid_opens_a_head_and_no_more(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=heads&layer=1&head=0&query=5&key=2") as page:
+        spot = page.evaluate(
+            "(() => { const a = window.glassformer; const b = a.box(); for (let y = 100; y < 900; y += 5)"
+            " for (let x = 60; x < b.width; x += 5) { const hit = a.view.hit(a.scene(), b, x, y);"
+            " if (hit && hit.layer === 1 && hit.head === 0) return [x + 20, y + 20]; } })()"
+        )
+        box = page.locator(".stage").bounding_box()
+        page.mouse.dblclick(box["x"] + 1 + spot[0], box["y"] + 1 + spot[1])
+        now = state(page)
+        assert (now["view"], now["zoom"], now["query"], now["key"]) == ("map", 1, 5, 2)
+
+
+def test_a_view_that_has_nothing_to_zoom_does_not_zoom_another(browser, pages):
+    _, _, path = pages["decoder"]
+    with opened(browser, path, link="#view=lines&threshold=0.000025") as page:
+        page.keyboard.press("+")
+        page.keyboard.press("0")
+        assert state(page)["zoom"] == 1
+        page.keyboard.press("]")
+        state(page)
+        assert "threshold=0.000025" in page.evaluate("location.hash")  # however small
+
+
 def test_lines_of_the_token_under_the_pointer_stand_out(browser, pages):
     _, _, path = pages["decoder"]
     with opened(browser, path, link="#view=lines&layer=1&head=0&query=0&key=0") as page:
@@ -833,8 +921,9 @@ def test_every_head_of_the_layer_is_a_row_for_the_chosen_token(browser, pages):
         rows = [matrix_of(page, head)[9] for head in (0, 1, 2, -1)]
         set_state(page, head=2)
         shown = [text["text"].strip("\u2068\u2069") for text in texts_of_screen(page)]
-        assert any("what “a” looks at, by head" in text for text in shown) or "9" in " ".join(shown)
-        assert {"head 0", "head 1", "mean"} <= set(shown)
+        assert any("Layer 1: what “a” looks at, by head" in text for text in shown)
+        for name in ("head 0", "head 1", "head 2 · previous", "mean"):
+            assert any(text.startswith(name) for text in shown), name
         image = next(svg(page).iter(f"{SVG}image")).get("href").partition(",")[2]
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA"))
         assert pixels.shape[:2] == (4, 12)
@@ -1011,7 +1100,7 @@ def large(tmp_path_factory):
         HeadName("self", 15, 1, "\u202edesrever", 0.6),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glassformer.visualization.explorer.explaining.PAGE", 0)  # two of a row
+        patch.setattr("glassformer.visualization.explorer.explaining.PAGE", 0)  # few of a row
         gathered = gather(model, text, name="large", faithfulness=False)
     contents = dataclasses.replace(gathered, names=names)
     path = tmp_path_factory.mktemp("large") / "large.html"

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -90,10 +91,11 @@ def test_who_does_not_read_an_answer_is_left(model, monkeypatch, served, talk):
         client = talk(port)
         client.say(b"GET /", b"\r\n")
         time.sleep(2)
-        with pytest.raises(ConnectionError):
-            while client.socket.recv(1 << 20):
-                pass
-            raise ConnectionError  # closed in the middle of the answer, without a reset
+        heard = 0
+        with suppress(ConnectionError):  # closed in the middle of the answer, with a reset or without
+            while piece := client.socket.recv(1 << 20):
+                heard += len(piece)
+        assert heard < 30_000_000
         assert health(port) == "ok"
 
 

@@ -45,8 +45,8 @@ export const byHeadView = makeMapView({
   available: () => true,
   of: headsAsRows,
   matrix: (scene) => scene.matrix,
-  words: ({ token, state, verbs, contents }) => [
-    `Layer ${state.layer}: what “${token}” ${verbs.active}, by head`,
+  words: ({ token, state, verbs, contents, kind }) => [
+    `${contents.attention.length > 1 ? `${kind}, layer` : "Layer"} ${state.layer}: what “${token}” ${verbs.active}, by head`,
     contents.names.length ? "a row a head, with its names" : "a row a head, and their mean",
   ],
   chosen: (scene, { query, key }) => ({ query: scene.state.query, key, head: columnsOf(scene)[query] }),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from glassformer.visualization.explorer.packing import LEVELS, Packed
+from glassformer.visualization.explorer.packing import LEVELS, Packed, PackedJson
 from glassformer.visualization.explorer.scores import PackedScores
 
 FORMAT = "glassformer-explorer-1"
@@ -65,8 +65,8 @@ class Guesses:
     """Labels that the guesses point into."""
     data: str
     """``pack_json`` of ``[position][row]`` = ``[token, probability, token, probability, ...]``."""
-    truth: str | None = None
-    """``pack_json`` of ``[position]`` = ``[label, probability, rank]`` or None: what really stands there."""
+    truth: PackedJson | None = None
+    """Packed ``[position]`` = ``[label, probability, rank]`` or None: what really stands there."""
     note: str = ""
 
 

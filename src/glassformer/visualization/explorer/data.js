@@ -14,10 +14,9 @@ export class PageSource {
     return JSON.parse(this.page.getElementById("contents").textContent);
   }
 
-  /** Packed data as text: the text itself, what holds it, or the block of the page that it names. */
-  text(packed) {
-    if (typeof packed === "string") return packed;
-    return packed.block ? this.page.getElementById(packed.block).textContent : packed.data;
+  /** Packed data as text: it stands in the block of the page that it names. */
+  text({ block }) {
+    return this.page.getElementById(block).textContent;
   }
 
   async bytes(packed) {
@@ -71,7 +70,7 @@ export class Matrix {
     let [code, passed] = [LEVELS, counts[LEVELS]];
     while (code > 1 && passed + counts[code - 1] <= count) passed += counts[--code];
     while (code > 1 && !passed) passed += counts[--code];
-    return Math.fround((code / LEVELS) ** 2);
+    return ((code - 0.5) / LEVELS) ** 2; // where weights begin that are rounded to this code
   }
 
   countsFrom(first) {

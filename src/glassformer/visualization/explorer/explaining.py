@@ -27,6 +27,7 @@ from glassformer.visualization.explorer.guessing import labels_at, row_of_guesse
 from glassformer.visualization.explorer.packing import MASKED, pack, pack_json, quantized, unpack
 from glassformer.visualization.explorer.scores import chosen_cells, pack_scores
 from glassformer.visualization.faithfulness import score_in_words, steps_of
+from glassformer.visualization.relevances import AFFORDABLE
 
 SEEN_BY_LENS = 3
 """Tokens kept of each layer and position."""
@@ -34,12 +35,10 @@ PAGE = 3_570_000
 """Characters that attention and scores may take together without being asked, ..."""
 CELL = 3.2
 """... of which the parts of a score take about so many, ..."""
-LEAST = 2
-"""... though so many cells of each row, on average, have scores at any rate."""
+SHARE = 1 / 12
+"""... though scores may take so much of what attention takes at any rate."""
 PARTS = ("content", "position", "bias")
 """Of a score; those that are zero in the whole model are left out."""
-AFFORDABLE = 100_000_000
-"""Weights of a whole model that a graph for gradients, or scores in float64, may be held beside."""
 
 
 def lens_of(
@@ -141,7 +140,7 @@ def decompositions_of(
         return []
     taken = sum(len(packed.data) for item in attention for packed in (*item.maps, *item.thumbnails))
     rows = sum(len(heads) * len(item.queries) for item in attention for heads in item.heads)
-    each = max(LEAST, (PAGE - taken) / CELL / rows)  # cells of a row
+    each = max(PAGE - taken, SHARE * taken) / CELL / rows  # cells of a row
     return [_decomposition(model, example, item, each) for item in attention]
 
 

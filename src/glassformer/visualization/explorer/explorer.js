@@ -124,9 +124,10 @@ class Explorer {
   listen() {
     document.addEventListener("keydown", (event) => pressed(this, event) && event.preventDefault());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.set({}));
-    addEventListener("hashchange", () =>
-      this.set(fromHash(location.hash, this.start, this.contents), { returns: true }),
-    );
+    addEventListener("hashchange", () => {
+      const { theme, keys } = this.state; // these are a person's, not a view's
+      this.set({ ...fromHash(location.hash, this.start, this.contents), theme, keys }, { returns: true });
+    });
   }
 
   // ---- what is shown
@@ -138,6 +139,8 @@ class Explorer {
   /** Change what is shown. Resolves when it is drawn. returns: to a view that was shown before, or by a link. */
   set(change, { follow = false, returns = false } = {}) {
     const [before, kind] = [this.state, this.kind];
+    this.hovered = null;
+    this.hint.hidden = true; // what it says may be so no more
     this.state = this.checked({ ...before, ...change });
     if (this.kind !== kind) this.state = this.checked({ ...this.state, ...this.cellOf(kind, before), ...change });
     if (change.theme || Object.keys(change).length === 0) this.paint();

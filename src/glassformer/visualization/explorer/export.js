@@ -67,12 +67,15 @@ export async function pngOf(app) {
 
 /** The chosen head as numbers, null where masked, with its tokens, and what the page says of the chosen cell. */
 export function numbersOf(app) {
-  const { shownMatrix, ...scene } = app.scene();
+  const scene = app.scene();
   const { layer, head, view, query, key } = app.state;
+  const drawn = app.view.of?.(scene) ?? scene;
+  const matrix = app.view.matrix?.(drawn) ?? scene.shownMatrix;
+  const byHead = drawn.token === undefined ? {} : { heads: drawn.attention.queries };
   const contents = app.store.source.contents(); // texts as they are, not as they are shown
   const attention = contents.attention.find(({ kind }) => kind === scene.kind);
-  const rows = Array.from({ length: shownMatrix.queries }, (_, row) =>
-    Array.from(shownMatrix.row(row), (weight) => (weight === weight ? Number(weight.toPrecision(5)) : null)),
+  const rows = Array.from({ length: matrix.queries }, (_, row) =>
+    Array.from(matrix.row(row), (weight) => (weight === weight ? Number(weight.toPrecision(5)) : null)),
   );
   const flow = contents.flows[app.state.flow];
   return {
@@ -93,6 +96,7 @@ export function numbersOf(app) {
         }
       : { layer, head: head < 0 ? "mean" : head }),
     error: `each weight w is within sqrt(w) / ${contents.levels} + 4e-6`,
+    ...byHead, // then each row is what a head does with the chosen query
     queries: attention.queries,
     keys: attention.keys,
     weights: rows,
@@ -154,6 +158,7 @@ export function download(name, content, type) {
 
 function nameOf({ kind, state: { view, layer, head, query } }) {
   if (view === "flow") return `glassformer-${view}`;
+  if (view === "byhead") return `glassformer-${view}-${kind}-layer${layer}-token${query}`;
   if (view === "guesses") return `glassformer-${view}-${kind}-token${query}`;
   return `glassformer-${view}-${kind}-layer${layer}-${head < 0 ? "mean" : `head${head}`}`;
 }

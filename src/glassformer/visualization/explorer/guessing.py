@@ -12,7 +12,7 @@ from glassformer.contracts import Tokenizer
 from glassformer.models import TransformerModel
 from glassformer.models.heads import ClassificationHead, MaskedLMHead, TokenClassificationHead
 from glassformer.visualization.explorer.contents import Guesses
-from glassformer.visualization.explorer.packing import pack_json
+from glassformer.visualization.explorer.packing import PackedJson, pack_json
 from glassformer.visualization.readable import mark_names
 
 SHOWN = 10
@@ -95,7 +95,7 @@ def _guesses(
         rank = 1 + int((there > there[token]).sum())
         truth[position] = [places.setdefault(token, len(places)), round(float(there[token]), 5), rank]
     labels = labels_at(model, tokenizer, places)
-    return Guesses(title, kinds, ["the model"], labels, pack_json(rows), pack_json(truth))
+    return Guesses(title, kinds, ["the model"], labels, pack_json(rows), PackedJson(pack_json(truth)))
 
 
 def _classes(logits: Tensor, labels: list[str], kinds: list[str]) -> Guesses:

@@ -39,14 +39,13 @@ function layout(scene, box) {
 
 function words(scene) {
   const { state, headTitle, matrix, attention } = scene;
-  const all = eligible(scene);
-  const passing = all.filter(({ weight }) => weight >= thresholdOf(scene)).length;
-  const cut = passing > DRAWN_AT_MOST ? `, of which the ${DRAWN_AT_MOST} heaviest are drawn` : "";
+  const { least, all, lines } = passing(scene);
+  const cut = lines.length > DRAWN_AT_MOST ? `, of which the ${DRAWN_AT_MOST} heaviest are drawn` : "";
   const from = state.only ? ` of “${attention.queries[state.query]}”` : "";
   const without = state.first ? "" : ", those at the first token left out";
-  const count = `${passing.toLocaleString("en")} of ${all.length.toLocaleString("en")} weights${from}${without}`;
-  const least = `are at least ${numeral(thresholdOf(scene))}; the head's largest is ${numeral(matrix.largest)}${cut}`;
-  return [headTitle, `${count} ${least}. Thicker is more; in orange what the chosen token looks at`];
+  const count = `${lines.length.toLocaleString("en")} of ${all.toLocaleString("en")} weights${from}${without}`;
+  const said = `are at least ${numeral(least)}; the head's largest is ${numeral(matrix.largest)}${cut}`;
+  return [headTitle, `${count} ${said}. Thicker is more; in orange what the chosen token looks at`];
 }
 
 /** The threshold, or where it is left to the page, one that some lines a token pass. */
@@ -54,32 +53,38 @@ export function thresholdOf({ state, matrix }) {
   return state.threshold < 0 ? matrix.least(LINES * matrix.queries, state.first ? 0 : 1) : state.threshold;
 }
 
-/** Weights that may be drawn: of the chosen token only, or of all; at the first token, or not. */
-function eligible({ matrix, state }) {
-  const found = [];
-  for (let query = 0; query < matrix.queries; query++) {
-    if (state.only && query !== state.query) continue;
-    for (let key = state.first ? 0 : 1; key < matrix.keys; key++) {
+const known = new WeakMap(); // by matrix, what passed last
+
+/** The weights that pass, of the chosen token only, or of all; at the first token, or not: the heaviest last. */
+function passing(scene) {
+  const { matrix, state } = scene;
+  const { threshold, first, only, query: chosen } = state;
+  const key = [threshold, first, only && chosen, only].join();
+  if (known.get(matrix)?.key === key) return known.get(matrix);
+  const least = thresholdOf(scene);
+  const [from, to] = only ? [chosen, chosen + 1] : [0, matrix.queries];
+  const lines = [];
+  let all = 0;
+  for (let query = from; query < to; query++) {
+    for (let key = first ? 0 : 1; key < matrix.keys; key++) {
       const weight = matrix.at(query, key);
-      if (weight >= 0) found.push({ query, key, weight });
+      if (weight >= 0) all++;
+      if (weight >= least && weight > 0) lines.push({ query, key, weight });
     }
   }
-  return found;
+  lines.sort((a, b) => a.weight - b.weight);
+  known.set(matrix, { key, least, all, lines });
+  return known.get(matrix);
 }
 
-/** The lines of which a part is in sight, the heaviest last so that they lie on top. */
-function lines(scene, box, place) {
+/** The lines of which a part is in sight. */
+function linesIn(scene, box, place) {
   const first = Math.max(0, Math.floor((box.top - place.top) / place.line) - 2);
   const final = Math.ceil((box.bottom - place.top) / place.line) + 2;
   const seen = (index) => index >= first && index <= final;
-  const least = thresholdOf(scene);
-  return eligible(scene)
-    .filter(({ query, key, weight }) => {
-      const crosses = seen(query) || seen(key) || query < first !== key < first;
-      return weight > 0 && weight >= least && crosses;
-    })
-    .sort((a, b) => a.weight - b.weight)
-    .slice(-DRAWN_AT_MOST);
+  return passing(scene)
+    .lines.slice(-DRAWN_AT_MOST)
+    .filter(({ query, key }) => seen(query) || seen(key) || query < first !== key < first);
 }
 
 export const linesView = {
@@ -97,7 +102,7 @@ export const linesView = {
     const place = layout(scene, box);
     const under = scene.hovered;
     const apart = (line) => !under?.side || line[under.side] === under[under.side];
-    const drawn = lines(scene, box, place);
+    const drawn = linesIn(scene, box, place);
     const faint = Math.min(1, 10 / Math.sqrt(drawn.length)); // so that many together do not hide each other
     for (const { query, key, weight } of drawn) {
       const chosen = query === state.query;

@@ -15,14 +15,14 @@ export function mapLayout(scene, matrix, box, words) {
   const narrow = box.width < 560;
   const most = narrow ? { query: 66, key: 62 } : { query: 142, key: 102 };
   const heading = headingOf(box, words);
-  const first = arranged(scene, matrix, box, heading, most);
+  const marginsOf = (labels) =>
+    Object.fromEntries(["query", "key"].map((side) => [side, widest(scene, side, labels?.[side], most[side])]));
+  let margin = marginsOf(null);
   // Where all is in sight, there is only as much room for labels as those need that are drawn.
-  const labels = scene.state.zoom > 1 ? null : labelsOf(scene, matrix, first);
-  const margin = Object.fromEntries(
-    ["query", "key"].map((side) => [side, widest(scene, side, labels?.[side], most[side])]),
-  );
+  for (let time = 0; time < 2 && scene.state.zoom === 1; time++)
+    margin = marginsOf(labelsOf(scene, matrix, arranged(scene, matrix, box, heading, margin)));
   const place = arranged(scene, matrix, box, heading, margin);
-  return { ...place, labels: labels ?? labelsOf(scene, matrix, place) };
+  return { ...place, labels: labelsOf(scene, matrix, place) };
 }
 
 const tokensOf = ({ attention }, side) => (side === "query" ? attention.queries : attention.keys);
@@ -58,7 +58,7 @@ function fitting({ queries, keys }, room) {
   const tall = Number.isFinite(room.height) ? room.height / queries : Math.max(width, LINE + 2);
   const height = Math.max(0.1, Math.min(LARGEST, tall));
   if (queries === keys) return { width: Math.min(width, height), height: Math.min(width, height) };
-  return { width: Math.min(width, LONGEST * height), height: Math.min(height, LONGEST * width) };
+  return { width: Math.min(width, LONGEST * height), height: Math.min(height, Math.max(LINE + 2, LONGEST * width)) };
 }
 
 /** Of both sides the tokens that are named: where not all fit, first of all the chosen one. */

@@ -14,6 +14,7 @@ import { drawProfiles } from "./profiles.js";
 export function makeMapView({ of = (scene) => scene, chosen = (scene, cell) => cell, ...options }) {
   const layout = (scene, box) => mapLayout(scene, options.matrix(scene), box, options.words(scene));
   return {
+    of,
     layout: (scene, box) => layout(of(scene), box),
     height: (scene, box) => box.height,
 

@@ -43,18 +43,17 @@ export function stepFlow(app) {
 
 /** Moves a zoomed map so that the chosen cell is in sight. */
 export function followCell(app) {
-  const { attention, state, view } = app;
+  const { state, view } = app;
   if (view.layout && state.zoom > 1) {
-    const scene = app.scene();
-    if (!scene.ready) return;
-    const { plot } = view.layout(scene, app.box());
-    const { x, y, width, height } = view.cellRect(scene, app.box(), state.query, state.key);
+    if (!app.scene().ready) return;
+    const scene = view.of(app.scene()); // in which a row may be a head
+    const matrix = view.matrix(scene);
+    const { plot } = view.layout(app.scene(), app.box());
+    const { query, key } = scene.state;
+    const { x, y, width, height } = view.cellRect(app.scene(), app.box(), query, key);
     const inside =
       x >= plot.x && y >= plot.y && x + width <= plot.x + plot.width && y + height <= plot.y + plot.height;
-    const [across, down] = [
-      (state.key + 0.5) / attention.keys.length,
-      (state.query + 0.5) / attention.queries.length,
-    ];
+    const [across, down] = [(key + 0.5) / matrix.keys, (query + 0.5) / matrix.queries];
     if (!inside) app.state = { ...state, x: across, y: down };
   }
   app.surface.reveal();
@@ -62,19 +61,23 @@ export function followCell(app) {
 
 /** Larger or smaller: a map around the chosen cell, or all small maps. */
 export function closer(app, factor) {
-  const name = app.view.zoomed ?? "zoom";
+  const name = app.view.zoomed ?? (app.view.layout && "zoom");
+  if (!name) return undefined;
   return app.set({ [name]: app.state[name] * factor }, { follow: true });
 }
 
 /** All of it in sight. */
-export const fit = (app) => app.set(app.view.zoomed ? { [app.view.zoomed]: 1 } : { zoom: 1, x: 0.5, y: 0.5 });
+export function fit(app) {
+  if (app.view.zoomed) return app.set({ [app.view.zoomed]: 1 });
+  return app.view.layout && app.set({ zoom: 1, x: 0.5, y: 0.5 });
+}
 
 /** Moves what is zoomed; false where nothing is. */
 export function pan(app, dx, dy) {
   const { state, view } = app;
   if (!view.layout || state.zoom <= 1) return false;
-  const matrix = app.scene().shownMatrix;
-  if (!matrix) return true; // not unpacked yet
+  if (!app.scene().ready) return true; // not unpacked yet
+  const matrix = view.matrix(view.of(app.scene()));
   const { cell } = view.layout(app.scene(), app.box());
   app.set({ x: state.x - dx / (cell.width * matrix.keys), y: state.y - dy / (cell.height * matrix.queries) });
   return true;
@@ -84,8 +87,8 @@ export function pan(app, dx, dy) {
 export function zoom(app, factor, point) {
   const { state, view } = app;
   if (!view.layout) return;
-  const matrix = app.scene().shownMatrix;
-  if (!matrix) return;
+  if (!app.scene().ready) return;
+  const matrix = view.matrix(view.of(app.scene()));
   const { cell, plot } = view.layout(app.scene(), app.box());
   const closer = Math.min(64, Math.max(1, state.zoom * factor));
   const centre = (at, start, shift, length, cell, count) =>

@@ -43,6 +43,14 @@ class Packed:
     """Key by key of each map the codes of the queries, deflated (zlib) and printed."""
 
 
+@dataclass(frozen=True)
+class PackedJson:
+    """A JSON value, as the page carries it."""
+
+    data: str
+    """Of ``pack_json``."""
+
+
 def quantized(weights: Weights, allowed: npt.NDArray[np.bool_] | None = None) -> Codes:
     """Codes of weights between 0 and 1.
 

@@ -132,7 +132,7 @@ function drawRow(painter, scene, box, { under, listed }) {
   painter.text(isolated(title), 12, under, { size: 13, weight: 650, colour: palette.ink });
   drawNames(painter, scene, 26 + measured(title, 13, 650), under);
   const sum = sumOf(listed);
-  const how = sum === null ? "" : `weight = exp(score − ${sum.toFixed(2)}); what is the same in a whole row changes no weight`;
+  const how = sum === null ? "" : `weight = exp(score − ${sum.toFixed(2)})${box.width < 560 ? "" : "; what is the same in a whole row changes no weight"}`;
   painter.text(fit(how, box.width - 24, 11.5), 12, under + 17, { size: 11.5, colour: palette.soft });
   const most = Math.min(box.width * 0.26, 220);
   const names =

@@ -82,6 +82,7 @@ def unpack_scores(
     ends = np.cumsum(apart[: packed.cells])
     starts = (np.cumsum(counts) - counts)[rows]
     keys = ends - np.where(starts > 0, ends[starts - 1], 0)
-    parts = numbers[heads * queries + packed.cells :].astype(np.int16).reshape(-1, packed.cells)
+    flat = numbers[heads * queries + packed.cells :].astype(np.int16)
+    parts = flat.reshape(len(flat) // max(1, packed.cells), packed.cells)
     cells: npt.NDArray[np.intp] = np.stack([rows // queries, rows % queries, keys], axis=-1)
     return cells, parts.T * np.float64(packed.step)

@@ -91,7 +91,7 @@ const nearest = (numbers, wanted) =>
 /** The part of a link after #: only what differs from how a page opens. */
 export function toHash(state, start) {
   const changed = Object.keys(START).filter((name) => state[name] !== start[name]);
-  const shown = (value) => (typeof value === "number" ? String(Number(value.toFixed(4))) : value);
+  const shown = (value) => (typeof value === "number" ? String(Number(value.toPrecision(6))) : value);
   return new URLSearchParams(changed.map((name) => [name, shown(state[name])])).toString();
 }
 

@@ -3,6 +3,7 @@
 import { CanvasPainter } from "./painter.js";
 import { element } from "./panel.js";
 
+const DOUBLE = 500; // milliseconds from the first half of a double click to the second
 const CLICK = 4; // pixels that a finger or mouse may move in a click
 const WIDE = 1900; // from this width on everything is drawn larger, as in the style sheet, ...
 const LARGEST = 2; // ... up to twice as large
@@ -111,6 +112,10 @@ export class Surface {
   listen() {
     const { canvas, pointers } = this;
     canvas.addEventListener("pointerdown", (event) => {
+      // The second half of a double click is not meant for the view that the first half led to.
+      const soon = performance.now() - (this.released?.time ?? -Infinity) < DOUBLE;
+      this.late = soon && this.released.view !== this.view();
+      this.pressed = this.view();
       pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, moved: 0 });
       this.spread = this.spreadNow();
     });
@@ -118,15 +123,17 @@ export class Surface {
     canvas.addEventListener("pointerup", (event) => {
       const pointer = pointers.get(event.pointerId);
       pointers.delete(event.pointerId);
-      const hit = pointer && pointer.moved < CLICK ? this.hitAt(event) : null;
+      const hit = pointer && pointer.moved < CLICK && !this.late ? this.hitAt(event) : null;
+      this.released = { time: performance.now(), view: this.pressed };
       if (hit) this.chosen(hit, event);
     });
     const away = (event) => [pointers.delete(event.pointerId), this.hovered?.(null, event)];
     canvas.addEventListener("pointercancel", away);
     canvas.addEventListener("pointerleave", away);
-    canvas.addEventListener("dblclick", (event) =>
-      this.zoomed?.(event.shiftKey ? 0.5 : 2, this.point(event)),
-    );
+    canvas.addEventListener("dblclick", (event) => {
+      const same = !this.late && this.pressed === this.view();
+      if (same) this.zoomed?.(event.shiftKey ? 0.5 : 2, this.point(event));
+    });
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
 
