@@ -94,6 +94,13 @@ export class Matrix {
     return this.sums;
   }
 
+  /** The keys, those that are looked at most first. */
+  get heaviest() {
+    const { received } = this;
+    this.order ??= [...received.keys()].sort((a, b) => received[b] - received[a] || a - b);
+    return this.order;
+  }
+
   at(query, key) {
     return this.weights[query * this.keys + key];
   }

@@ -71,10 +71,9 @@ function labelsOf(scene, matrix, { cell, plot }) {
   const every = Math.max(1, Math.ceil(LINE / cell.height));
   const evenly = (index) => (index % every ? 1 : 0);
   const seen = ([first, final]) => Array.from({ length: final - first + 1 }, (_, place) => first + place);
-  const heaviest = (a, b) => matrix.received[b] - matrix.received[a] || a - b;
   return {
     query: placed([query, ...seen(down).sort((a, b) => evenly(a) - evenly(b) || a - b)], LINE / cell.height, down),
-    key: placed([key, ...seen(across).sort(heaviest)], LINE / cell.width, across),
+    key: placed([key, ...matrix.heaviest], LINE / cell.width, across),
   };
 }
 
