@@ -41,6 +41,10 @@ class TransformerModel(nn.Module):
     family: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     families: ClassVar[dict[str, type[TransformerModel]]] = {}
+    main_input_name: ClassVar[str] = "input_ids"
+    """The first argument of ``forward``: ``"input_ids"`` or ``"pixel_values"``."""
+    is_encoder_decoder: ClassVar[bool] = False
+    """Whether the model encodes a source text and decodes a target text."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -50,6 +54,15 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.config: dict[str, Any] = {name: keywords[name] for name in self.keywords()}
         self.tokenizer: Tokenizer | None = None
+
+    @property
+    def task(self) -> str:
+        """What the output is.
+
+        ``"causal_lm"``, ``"seq2seq_lm"``, ``"masked_lm"``, ``"classification"``, ``"token_classification"``,
+        or ``"none"`` for the last hidden states.
+        """
+        return str(self.get_submodule("head").task)
 
     @classmethod
     def keywords(cls) -> list[str]:

@@ -60,6 +60,7 @@ class GPTModel(TransformerModel):
     """
 
     family = "gpt"
+    task = "causal_lm"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     def __init__(

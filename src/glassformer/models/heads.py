@@ -53,6 +53,7 @@ def first_token(hidden: Tensor, first: Tensor | None) -> Tensor:
 class NoHead(nn.Module):
     """The last hidden states as they are."""
 
+    task: ClassVar[str] = "none"
     gives: ClassVar[str] = "hidden states"
 
     def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
@@ -63,6 +64,7 @@ class NoHead(nn.Module):
 class MaskedLMHead(nn.Module):
     """W_vocab norm(activation(W h + b)) + b_vocab for each token (Devlin et al. 2019, published code)."""
 
+    task: ClassVar[str] = "masked_lm"
     gives: ClassVar[str] = "guesses of hidden tokens"
 
     def __init__(self, d_model: int, vocab_size: int, activation: Activation, norm: nn.Module) -> None:
@@ -86,6 +88,7 @@ class MaskedLMHead(nn.Module):
 class ClassificationHead(nn.Module):
     """W pooled + b: one row of logits a sequence, or an image."""
 
+    task: ClassVar[str] = "classification"
     gives: ClassVar[str] = "a class for the whole"
 
     def __init__(self, d_model: int, num_labels: int, dropout: float) -> None:
@@ -102,6 +105,7 @@ class ClassificationHead(nn.Module):
 class TokenClassificationHead(nn.Module):
     """W h + b: one row of logits a token."""
 
+    task: ClassVar[str] = "token_classification"
     gives: ClassVar[str] = "a class for each token"
 
     def __init__(self, d_model: int, num_labels: int, dropout: float) -> None:

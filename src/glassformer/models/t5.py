@@ -71,6 +71,8 @@ class T5Model(TransformerModel):
     """
 
     family = "t5"
+    task = "seq2seq_lm"
+    is_encoder_decoder = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     def __init__(

@@ -65,6 +65,7 @@ class ViTModel(TransformerModel):
     """
 
     family = "vit"
+    main_input_name = "pixel_values"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     def __init__(
