@@ -1,6 +1,7 @@
-# make demo   train a small GPT, look into it, write runs/demo/report.html
-# make demo-pretrained   look into published models: an explorer of each, and an index page
-# make test   everything that must hold: style, types, floors, tests with coverage
+# make demo              train a small GPT and write a report about its heads, runs/demo/report.html
+# make demo-pretrained   an explorer page of each of three published models, and an index page
+# make quick             before a commit: style, types, import contracts, and the fast tests
+# make test              before a push: everything that CI runs
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,9 +11,9 @@ WORKERS ?= 2
 # Accessibility checks of the tests that drive a browser; without npm they are skipped with the reason.
 AXE := $(if $(shell command -v npm),node_modules/axe-core/axe.min.js)
 
-.PHONY: help demo demo-pretrained test lint format coverage clean
+.PHONY: help demo demo-pretrained quick test lint docs format coverage clean
 .DEFAULT_GOAL := help
-# A set-up that failed half-way is begun again, not taken for a finished one.
+# Repeat a set-up that failed halfway.
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -21,16 +22,22 @@ help: ## show this list
 demo: $(VENV)/.installed ## train a small GPT on real text (about 4 minutes) and write its report
 	$(BIN)/glassformer demo
 
-demo-pretrained: $(VENV)/.installed-pretrained ## explorers of SmolLM2, MiniLM and a ViT, in runs/pretrained/index.html
+demo-pretrained: $(VENV)/.installed-pretrained ## explorer pages of SmolLM2, MiniLM and a ViT, in runs/pretrained/index.html
 	$(BIN)/python demos/pretrained.py
 
-test: lint coverage ## lint, types, import contracts, and the tests with branch coverage
+quick: lint ## style, types, import contracts, and the fast tests (under a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -q -m "not slow" $(TESTS)
+
+test: lint docs coverage ## style, types, import contracts, documentation, and all tests with branch coverage
 
 lint: $(VENV)/.installed-dev ## style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev ## the documentation, in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 # Two workers with one thread each are faster on two cores than one worker with two.
 coverage: $(VENV)/.installed-dev $(AXE) ## the tests with branch coverage, at least 95 %
@@ -39,12 +46,12 @@ coverage: $(VENV)/.installed-dev $(AXE) ## the tests with branch coverage, at le
 node_modules/axe-core/axe.min.js:
 	npm install --silent --no-save --no-package-lock --no-audit --no-fund axe-core@4.14.1
 
-format: $(VENV)/.installed-dev ## put the code into the project's style
+format: $(VENV)/.installed-dev ## apply the project's code style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) node_modules docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

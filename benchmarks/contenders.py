@@ -1,4 +1,4 @@
-"""The models that ``training_step.py`` compares: the same sizes for all, and the same optimizer."""
+"""The models that ``training_step.py`` compares, all of the same size and with the same optimizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glassformer.models import GPTModel
 from glassformer.training.config import OptimizerConfig
-from glassformer.training.objectives import LanguageModelling
+from glassformer.training.language_modeling import LanguageModeling
 from glassformer.training.optimizer import adamw
 
 
@@ -31,7 +31,7 @@ class Sizes:
 
     @property
     def flops(self) -> int:
-        """Of one step, by the formula at the top."""
+        """Floating-point operations of one step, by the formula in ``training_step.py``."""
         layer = 4 * self.d_model**2 + 2 * self.d_model * self.d_ff
         matrices = self.num_layers * layer + self.vocab_size * self.d_model
         attention = self.num_layers * self.d_model * self.seq_len
@@ -41,7 +41,7 @@ class Sizes:
 SMOKE = Sizes(num_layers=1, d_model=32, num_heads=2, d_ff=64, vocab_size=64, batch_size=2, seq_len=16)
 
 Loss = Callable[[Tensor], Tensor]
-"""The mean loss of ids ``(batch, seq + 1)``."""
+"""Mean loss of ids ``(batch, seq + 1)``."""
 
 
 def glassformer(sizes: Sizes) -> tuple[nn.Module, Loss]:
@@ -53,7 +53,7 @@ def glassformer(sizes: Sizes) -> tuple[nn.Module, Loss]:
         d_ff=sizes.d_ff,
         max_seq_len=sizes.seq_len,
     )
-    objective = LanguageModelling()
+    objective = LanguageModeling()
     return model, lambda batch: objective(model, batch)
 
 
@@ -77,7 +77,7 @@ def hugging_face(sizes: Sizes, activation: str = "gelu_new") -> tuple[nn.Module,
         eos_token_id=0,
     )
     model = GPT2LMHeadModel(config).train()
-    return model, lambda batch: model(batch[:, :-1], labels=batch[:, :-1]).loss  # shifts the labels itself
+    return model, lambda batch: model(batch[:, :-1], labels=batch[:, :-1]).loss  # the model shifts the labels
 
 
 def x_transformers(sizes: Sizes) -> tuple[nn.Module, Loss]:
@@ -100,7 +100,7 @@ def x_transformers(sizes: Sizes) -> tuple[nn.Module, Loss]:
 
 
 class TorchEncoder(nn.Module):
-    """``nn.TransformerEncoder``, made causal, with GPT-2's embeddings and tied head."""
+    """Causal ``nn.TransformerEncoder`` with the embeddings and the tied head of GPT-2."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ CONTENDERS: dict[str, Callable[[Sizes], tuple[nn.Module, Loss]]] = {
 
 
 def training_step(name: str, sizes: Sizes) -> Callable[[], None]:
-    """One step of a contender on one batch of random ids."""
+    """One training step of a contender on a batch of random ids."""
     torch.manual_seed(0)
     model, loss = CONTENDERS[name](sizes)
     optimizer = adamw(model, OptimizerConfig(learning_rate=1e-4))

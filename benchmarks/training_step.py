@@ -1,21 +1,20 @@
-"""How long does one training step take, and how much memory, next to other libraries?
+"""Time and memory of one training step, compared with other libraries.
 
     python benchmarks/training_step.py                 # 6 layers, d_model 512, batch 8 x 256, fp32, 2 threads
     python benchmarks/training_step.py --rounds 20 --json training_step.json
 
-A step is forward, backward, and one update by the same optimizer for all (glassformer's own: a fused
-``torch.optim.AdamW`` with decay groups), without dropout. Output and embedding matrices are tied
-everywhere. Each contender lives in a process of its own; they take turns, and ratios are taken within a
+A step is a forward pass, a backward pass, and an update by the same optimizer for all (glassformer's: a fused
+``torch.optim.AdamW`` with decay groups), without dropout. Output and embedding matrices are tied in all
+models. Each contender runs in a process of its own; rounds are interleaved, and ratios are taken within a
 round.
 
 FLOPs of a step: 6 x (matrix parameters, the tied head counted) x tokens, and for causal attention 6 x
-num_layers x d_model x seq_len x tokens. Utilisation divides them by the time of the step and by the rate
-of float32 matrix products of the step's own shapes, measured in the same rounds: the fastest of them ("of
-peak"), and their average, weighted as a step needs them ("of products").
+num_layers x d_model x seq_len x tokens. Utilization divides them by the time of the step and by the rate of
+float32 matrix products of the shapes that occur in the step, measured in the same rounds: the fastest of them
+("of peak"), and their average weighted by their number in a step ("of products").
 
-Memory is counted above the same process when it is idle: model and optimizer state exist, gradients do
-not. The peak of tensors in a step is exact; the process's high-water mark adds what the allocator and
-the libraries take.
+Memory is relative to the idle process, which holds model and optimizer state but no gradients. The peak of
+the tensors is exact; the peak of the process includes the memory of the allocator and the libraries.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from typing import Any, Self
 import torch
 from contenders import CONTENDERS, SMOKE, THEIRS, Sizes, training_step
 from rich.table import Table
-from timing import Memory, console, machine, memory_of, paired, spread, take_turns, timed, write_json
+from timing import Memory, console, interleave, machine, memory_of, paired_ratio, quartiles, timed, write_json
 from torch import Tensor
 
 
@@ -44,11 +43,11 @@ class Product:
     run: Callable[[], object]
     flops: int
     count: int
-    """How many times a step needs it."""
+    """Number of occurrences in a step."""
 
 
 def products(sizes: Sizes) -> dict[str, Product]:
-    """All matrix products of a step with weights, their results written where memory is at hand."""
+    """All matrix products of a step that involve weights, with preallocated results."""
     d, ff, layers = sizes.d_model, sizes.d_ff, sizes.num_layers
     matrices = {"attention": (d, d, 4 * layers), "up": (d, ff, layers), "down": (ff, d, layers)}
     result: dict[str, Product] = {}
@@ -67,17 +66,19 @@ def _product(a: Tensor, b: Tensor) -> Callable[[], object]:
 
 
 class Process:
-    """A contender in a process of its own, so that neither its memory nor its allocator is another's.
+    """A contender in a process of its own, so that contenders share no memory and no allocator.
 
-    A context: the process ends with it.
+    As a context manager, it ends the process on exit.
     """
 
     def __init__(self, name: str, sizes: Sizes, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, sizes, threads), daemon=True)
+        self._connection, child_end = context.Pipe()
+        self._process = context.Process(
+            target=_answer_requests, args=(child_end, name, sizes, threads), daemon=True
+        )
         self._process.start()
-        theirs.close()
+        child_end.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,37 +91,37 @@ class Process:
 
     def step(self) -> float:
         """Seconds of one step."""
-        return float(self._ask("step"))
+        return float(self._request("step"))
 
     def memory(self) -> Memory:
         """Peak memory of a step."""
-        return Memory(*self._ask("memory"))
+        return Memory(*self._request("memory"))
 
-    def _ask(self, question: str) -> Any:
-        self._connection.send(question)
+    def _request(self, name: str) -> Any:
+        self._connection.send(name)
         return self._connection.recv()
 
 
-def _serve(connection: Connection, name: str, sizes: Sizes, threads: int) -> None:
+def _answer_requests(connection: Connection, name: str, sizes: Sizes, threads: int) -> None:
     torch.set_num_threads(threads)
     step = training_step(name, sizes)
-    step()  # makes the optimizer's state
+    step()  # creates the optimizer's state
     answers: dict[str, Callable[[], Any]] = {"step": timed(step), "memory": lambda: tuple(memory_of(step))}
     while True:
         connection.send(answers[connection.recv()]())
 
 
 def measure(sizes: Sizes, rounds: int, threads: int) -> dict[str, Any]:
-    """Everything: times, utilisation, memory."""
+    """Times, utilization and memory of all contenders."""
     matmuls = products(sizes)
     with ExitStack() as stack:
         processes = {name: stack.enter_context(Process(name, sizes, threads)) for name in CONTENDERS}
         work = {name: process.step for name, process in processes.items()}
         work |= {name: timed(product.run) for name, product in matmuls.items()}
-        turns = take_turns(work, rounds)
+        measured = interleave(work, rounds)
         memory = {name: process.memory() for name, process in processes.items()}
-    seconds = turns.results
-    medians = {name: spread(seconds[name]).median for name in seconds}
+    seconds = measured.results
+    medians = {name: quartiles(seconds[name]).median for name in seconds}
     peak_rate = max(product.flops / medians[name] for name, product in matmuls.items())
     all_flops = sum(product.count * product.flops for product in matmuls.values())
     product_rate = all_flops / sum(product.count * medians[name] for name, product in matmuls.items())
@@ -128,11 +129,11 @@ def measure(sizes: Sizes, rounds: int, threads: int) -> dict[str, Any]:
     for name in CONTENDERS:
         rate = sizes.flops / medians[name]
         figures[name] = {
-            "milliseconds": [1e3 * value for value in spread(seconds[name])],
+            "milliseconds": [1e3 * value for value in quartiles(seconds[name])],
             "tokens_per_second": sizes.tokens / medians[name],
-            "speed_relative_to_hugging_face": paired(seconds[THEIRS], seconds[name]),
-            "utilisation_of_peak": rate / peak_rate,
-            "utilisation_of_products": rate / product_rate,
+            "speed_relative_to_hugging_face": paired_ratio(seconds[THEIRS], seconds[name]),
+            "utilization_of_peak": rate / peak_rate,
+            "utilization_of_products": rate / product_rate,
             "bytes": memory[name]._asdict(),
         }
     return {
@@ -140,7 +141,7 @@ def measure(sizes: Sizes, rounds: int, threads: int) -> dict[str, Any]:
         "flops": sizes.flops,
         "gflops_per_second": {"peak": peak_rate / 1e9, "products": product_rate / 1e9},
         "rounds": rounds,
-        "disturbed_rounds": turns.disturbed,
+        "disturbed_rounds": measured.disturbed,
         "contenders": figures,
     }
 
@@ -149,7 +150,7 @@ MEMORY = {"idle MiB": "idle", "+ tensors": "tensors", "+ process": "process"}
 
 
 def show(figures: dict[str, Any]) -> None:
-    """The table, and what it rests on."""
+    """Print the table and the rates it refers to."""
     table = Table(title="One training step (median, quartiles)")
     for column in ("", "ms", "tokens/s", "x Hugging Face", "of peak", "of products", *MEMORY):
         table.add_column(column, justify="right" if column else "left", no_wrap=not column)
@@ -160,29 +161,33 @@ def show(figures: dict[str, Any]) -> None:
             f"{middle:.0f} ({low:.0f} to {high:.0f})",
             f"{row['tokens_per_second']:.0f}",
             f"{row['speed_relative_to_hugging_face']:.2f}",
-            f"{row['utilisation_of_peak']:.2f}",
-            f"{row['utilisation_of_products']:.2f}",
+            f"{row['utilization_of_peak']:.2f}",
+            f"{row['utilization_of_products']:.2f}",
             *(f"{row['bytes'][kind] / 2**20:.0f}" for kind in MEMORY.values()),
         )
     out = console()
     out.print(table)
     rates = figures["gflops_per_second"]
     out.print(
-        f"{figures['flops'] / 1e9:.0f} GFLOP a step; float32 products: fastest {rates['peak']:.0f} GFLOP/s, "
-        f"as a step needs them {rates['products']:.0f} GFLOP/s"
+        f"{figures['flops'] / 1e9:.0f} GFLOP per step; float32 products: fastest {rates['peak']:.0f} GFLOP/s,"
+        f" weighted average {rates['products']:.0f} GFLOP/s"
     )
-    out.print(f"{figures['rounds']} rounds, {figures['disturbed_rounds']} of them disturbed; {machine()}")
+    out.print(
+        f"{figures['rounds']} rounds, {figures['disturbed_rounds']} disturbed by other processes; {machine()}"
+    )
 
 
 def main() -> None:
-    """Read the options, measure, print."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see that everything runs")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    parser.add_argument(
+        "--smoke", action="store_true", help="use tiny sizes, to check that the benchmark runs"
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     sizes = SMOKE if arguments.smoke else Sizes()

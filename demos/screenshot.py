@@ -1,7 +1,7 @@
-"""A picture of an explorer, as a browser shows it: ``python demos/screenshot.py PAGE PICTURE [STATE]``.
+"""Screenshot of an explorer in a browser: ``python demos/screenshot.py PAGE IMAGE [STATE]``.
 
-The state is what a link of the page carries behind its #, such as ``view=map&layer=8&head=0``. Needs
-playwright and a Chromium.
+The state is the part of a link to the page after the #, such as ``view=map&layer=8&head=0``. Needs playwright
+and Chromium.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from playwright.sync_api import sync_playwright
 SIZE = (1280, 800)
 
 
-def main(page_path: str, picture: str, state: str = "") -> None:
-    """Open the page, wait until it is drawn, take the picture."""
+def main(page_path: str, image: str, state: str = "") -> None:
+    """Open the page, wait until it is drawn, and save a screenshot."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox"]
@@ -26,10 +26,10 @@ def main(page_path: str, picture: str, state: str = "") -> None:
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="light")
         page.goto(Path(page_path).resolve().as_uri() + (f"#{state}" if state else ""))
         page.evaluate("window.glassformer.ready")
-        page.wait_for_timeout(200)  # what stands around the picture comes with the next frame
+        page.wait_for_timeout(200)  # the rest of the page is drawn in the next frame
         shot = page.screenshot()
         browser.close()
-    Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(picture, optimize=True)
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(128).save(image, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Words that stand for parts."""
+"""Lookup of options by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from glassformer.choices import choose
 
 
-def test_gives_the_option_or_names_the_nearest():
+def test_choose_returns_the_option_or_suggests_the_nearest_name():
     options = {"rotary": 1, "learned": 2}
     assert choose(options, "rotary", "kind") == 1
     with pytest.raises(

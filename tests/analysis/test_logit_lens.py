@@ -1,4 +1,4 @@
-"""The lens: at the end it is the model itself, before it the model cut short."""
+"""The logit lens equals the model at the last stream, and a shorter model at earlier ones."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def inputs(model, example):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_last_stream_gives_the_models_own_logits(name):
+def test_the_last_stream_gives_the_logits_of_the_model(name):
     build, example = MODELS[name]
     model = build().eval()
-    kind, read_out = readout(model)
+    kind, logits_from = readout(model)
     with torch.no_grad(), record_activations(model, kind=kind) as activations:
         logits = model(*inputs(model, example))
-    assert torch.equal(read_out(activations.streams[len(model.attentions()[kind])]), logits)
+    assert torch.equal(logits_from(activations.resid_pre[len(model.attentions()[kind])]), logits)
     lens = logit_lens(model, example, top_k=4)
     best = logits[0].log_softmax(-1).topk(4)
     assert lens.layers == list(range(len(model.attentions()[kind]) + 1))
@@ -56,7 +56,7 @@ def test_an_earlier_stream_gives_the_logits_of_a_shorter_model():
     torch.testing.assert_close(lens.divergence[0], kl)
 
 
-def test_the_model_stays_as_it_is():
+def test_the_model_is_not_changed():
     model = GPTModel(**TEXT, max_seq_len=8, dropout=0.5).train()
     first, second = logit_lens(model, IDS), logit_lens(model, IDS)
     assert torch.equal(first.log_probabilities, second.log_probabilities)
@@ -64,10 +64,10 @@ def test_the_model_stays_as_it_is():
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
 
-def test_refuses_what_has_no_words():
-    with pytest.raises(TypeError, match="head is NoHead, with no vocabulary"):
+def test_models_without_a_vocabulary_raise_errors():
+    with pytest.raises(TypeError, match="BERTModel for the task 'none' has no head over a vocabulary"):
         logit_lens(BERTModel(**TEXT), IDS)
-    with pytest.raises(TypeError, match="a ViTModel has no head over a vocabulary"):
+    with pytest.raises(TypeError, match="a ViTModel for the task .* has no head over a vocabulary"):
         logit_lens(ViTModel(8, 4, 24, 1, 4), torch.zeros(3, 8, 8))
     model = GPTModel(**TEXT, max_seq_len=8)
     with pytest.raises(ValueError, match="stream 4 does not exist: streams are 0 to 3"):

@@ -1,4 +1,4 @@
-"""Pruned models: the outputs of the whole one with these heads silenced, in fewer parameters."""
+"""Pruned models have the outputs of zero ablation, in fewer parameters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build(name, **options):
     family, sizes, inputs = MODELS[name]
     torch.manual_seed(0)
     model = family(**{**sizes, **options}).double().eval()
-    for parameter in model.parameters():  # so that biases and a classifier, which start as zeros, count
+    for parameter in model.parameters():  # also biases and classifiers, which are initialized to zero
         torch.nn.init.normal_(parameter, std=0.2)
     return model, tuple(x.double() if x.is_floating_point() else x for x in inputs)
 
@@ -58,20 +58,20 @@ def build(name, **options):
 @settings(max_examples=6)
 @given(heads=some_heads, data=st.data())
 @torch.no_grad()
-def test_the_outputs_are_those_with_the_heads_silenced(name, heads, data):
+def test_pruning_gives_the_outputs_of_ablation(name, heads, data):
     model, inputs = build(name)
     kind = data.draw(st.sampled_from(sorted(model.attentions())))
     with ablate(model, heads, kind=kind):
-        silenced = model(*inputs)
+        ablated = model(*inputs)
     smaller = prune_heads(model, heads, kind)
-    torch.testing.assert_close(smaller(*inputs), silenced, atol=1e-12, rtol=0)
+    torch.testing.assert_close(smaller(*inputs), ablated, atol=1e-12, rtol=0)
     if heads:
-        assert not torch.allclose(silenced, model(*inputs), atol=1e-6)
+        assert not torch.allclose(ablated, model(*inputs), atol=1e-6)
     single = [_single(x) for x in inputs]
     with ablate(model.float(), heads, kind=kind):
-        silenced = model(*single)
-    furthest = (smaller.float()(*single) - silenced).abs().max()
-    assert furthest <= 1e-6 * silenced.abs().max().clamp(min=1)
+        ablated = model(*single)
+    furthest = (smaller.float()(*single) - ablated).abs().max()
+    assert furthest <= 1e-6 * ablated.abs().max().clamp(min=1)
     biased = model.attentions()[kind][0].q_proj.bias is not None
     of_a_head = 4 * 24 * 4 + (3 * 4 if biased else 0)
     assert model.num_parameters() - smaller.num_parameters() == len(heads) * of_a_head
@@ -83,8 +83,8 @@ def _single(x):
 
 @settings(max_examples=10)
 @given(groups=st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=6))
-def test_any_groups_that_share_keys_can_go(groups):
-    groups = {(layer, group) for layer, group in groups if group != layer}  # one of each layer stays
+def test_any_heads_that_share_keys_can_be_pruned_together(groups):
+    groups = {(layer, group) for layer, group in groups if group != layer}  # one of each layer is kept
     heads = [(layer, head) for layer, group in groups for head in (2 * group, 2 * group + 1)]
     for name in ("rotary", "alibi", "relative_bias"):
         model, inputs = build(name, num_kv_heads=3)
@@ -95,7 +95,7 @@ def test_any_groups_that_share_keys_can_go(groups):
         assert model.num_parameters() - smaller.num_parameters() == len(groups) * of_a_group
 
 
-def test_groups_that_share_keys_go_together():
+def test_heads_that_share_keys_must_be_pruned_together():
     model, inputs = build("rotary", num_kv_heads=2)
     heads = [(1, 0), (1, 1), (1, 2)]
     smaller = prune_heads(model, heads)
@@ -103,11 +103,11 @@ def test_groups_that_share_keys_go_together():
     assert (attention.num_heads, attention.num_kv_heads, attention.head_numbers) == (3, 1, [3, 4, 5])
     with ablate(model, heads):
         torch.testing.assert_close(smaller(*inputs), model(*inputs), atol=1e-12, rtol=0)
-    with pytest.raises(ValueError, match="heads 3, 4 and 5 of layer 1 share one key.*give 5 too, or none"):
+    with pytest.raises(ValueError, match="heads 3, 4 and 5 of layer 1 share one key.*prune 5 too, or none"):
         prune_heads(model, [(1, 3), (1, 4)])
 
 
-def test_pruning_again_goes_by_the_numbers_of_the_smaller_model():
+def test_pruning_again_uses_the_head_numbers_of_the_smaller_model():
     model, inputs = build("relative_bias")
     once = prune_heads(model, [(0, 1), (0, 4), (2, 0)])
     twice = prune_heads(once, [(0, 1), (1, 3)])  # of layer 0: 0, 2, 3, 5 were left
@@ -116,7 +116,7 @@ def test_pruning_again_goes_by_the_numbers_of_the_smaller_model():
     assert torch.equal(twice(*inputs), together(*inputs))
 
 
-def test_the_given_model_stays_as_it_is_and_shares_nothing():
+def test_the_given_model_is_not_changed_and_shares_no_parameters():
     model, inputs = build("learned")
     model.tokenizer = ByteTokenizer()
     before = model(*inputs)
@@ -130,18 +130,18 @@ def test_the_given_model_stays_as_it_is_and_shares_nothing():
 
 
 @pytest.mark.parametrize("name", ["alibi", "bert", "t5", "vit"])
-def test_saved_and_read_back(name, tmp_path):
+def test_a_pruned_model_is_saved_and_loaded(name, tmp_path):
     model, inputs = build(name)
     smaller = prune_heads(model.float(), [(0, 1), (2, 5)], next(iter(model.attentions())))
     smaller.save_pretrained(tmp_path)
     again = TransformerModel.from_pretrained(tmp_path)
     inputs = tuple(_single(x) for x in inputs)
     assert torch.equal(again(*inputs), smaller(*inputs))
-    with pytest.raises(ValueError, match="cannot express a model with pruned heads"):
+    with pytest.raises(ValueError, match="a model with pruned heads cannot be saved"):
         save_pretrained(smaller, tmp_path / "hf", format="huggingface")
 
 
-def test_a_checkpoint_from_before_there_was_pruning_is_read(tmp_path):
+def test_a_checkpoint_without_the_pruned_heads_key_is_loaded(tmp_path):
     model, inputs = build("learned")
     model.float().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -151,13 +151,13 @@ def test_a_checkpoint_from_before_there_was_pruning_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["learned", "rotary", "alibi"])
-def test_it_writes_with_a_cache_what_it_writes_without(kind):
+def test_generation_is_the_same_with_and_without_a_cache(kind):
     smaller = prune_heads(build(kind)[0].float(), [(0, 0), (1, 2), (1, 5)])
     cached = smaller.generate([[1, 2, 3], [4, 5]], 5, temperature=0)
     assert cached == smaller.generate([[1, 2, 3], [4, 5]], 5, temperature=0, use_cache=False)
 
 
-def test_a_pruned_encoder_decoder_searches_with_beams():
+def test_beam_search_with_a_pruned_encoder_decoder():
     model, _ = build("t5")
     heads = [(0, 0), (1, 1), (2, 2)]
     smaller = prune_heads(prune_heads(model, heads, "decoder"), heads, "cross")
@@ -166,7 +166,7 @@ def test_a_pruned_encoder_decoder_searches_with_beams():
     assert smaller.generate([[1, 2, 3]], 5, num_beams=3) == expected
 
 
-def test_recording_numbers_the_heads_that_are_left():
+def test_recording_numbers_the_remaining_heads():
     model, inputs = build("alibi")
     smaller = prune_heads(model, [(1, 0), (1, 3)])
     with record_attention(model) as whole, record_attention(smaller) as left:
@@ -177,14 +177,14 @@ def test_recording_numbers_the_heads_that_are_left():
     assert maps(torch.randn(1, 3, 24).double()).shape == (1, 6, 3, 3)
 
 
-def test_it_trains():
+def test_a_pruned_model_can_be_trained():
     smaller = prune_heads(build("relative_bias")[0].train(), [(0, 0), (1, 1)])
     assert smaller.training
     smaller(IDS).square().sum().backward()
     assert all(parameter.grad is not None for parameter in smaller.parameters())
 
 
-def test_what_it_costs():
+def test_costs_of_a_pruned_model():
     model, _ = build("learned")
     smaller = prune_heads(model.float(), [(0, 0), (0, 1)])
     whole, left = describe(model, seq_len=8), describe(smaller, seq_len=8)
@@ -194,7 +194,7 @@ def test_what_it_costs():
     )
 
 
-def test_heads_that_cannot_go():
+def test_invalid_heads_raise_errors():
     model, _ = build("learned")
     with pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"):
         prune_heads(model, [(3, 0)])
@@ -212,7 +212,7 @@ def test_heads_that_cannot_go():
         GPTModel(**TEXT, pruned_heads=[[0]])
     with pytest.raises(ValueError, match="kind of attention in pruned_heads"):
         GPTModel(**TEXT, pruned_heads={"cross": [[0], [], []]})
-    with pytest.raises(TypeError, match="heads are whole numbers, not True"):
+    with pytest.raises(TypeError, match="heads must be ints, not True"):
         GPTModel(**TEXT, pruned_heads={"self": [[True], [], []]})
 
 
@@ -222,12 +222,12 @@ def importance_of(sizes):
     }
 
 
-def test_the_least_important_go_first_and_the_last_of_a_layer_stays():
+def test_the_least_important_heads_are_pruned_first_but_one_of_each_layer_is_kept():
     model, _ = build("learned")
     importance = {"self": importance_of([6, 6, 6])}
     assert least_important(model, importance, 0.2) == {"self": [(0, 0), (0, 1), (0, 2)]}
-    gone = least_important(model, importance, 0.4)["self"]
-    assert gone == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]
+    chosen = least_important(model, importance, 0.4)["self"]
+    assert chosen == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]
     grouped, _ = build("rotary", num_kv_heads=3)
     assert least_important(grouped, importance, 0.2) == {"self": [(0, 0), (0, 1)]}
     for fraction in (0, 1, 0.01, -1):

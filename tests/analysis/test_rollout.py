@@ -1,27 +1,31 @@
-"""Rollout against its closed form, the gradient against one written by hand, and the model left as it was."""
+"""Rollout in closed form, gradient rollout by hand, and flow against an independent solver."""
 
 from __future__ import annotations
 
+import builtins
 import weakref
-from types import SimpleNamespace
 
+import networkx
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassformer.analysis.examples import inputs_of
-from glassformer.analysis.flow import attention_flow
-from glassformer.analysis.outcomes import NextTokenProbability, Similarity, outcome_of
+from glassformer.analysis.attribution_targets import NextTokenLogProb, Similarity
+from glassformer.analysis.inputs import model_inputs
 from glassformer.analysis.rollout import (
+    CAPACITY_SCALE,
+    add_residual,
+    attention_flow,
     attention_rollout,
+    attribution_for,
     gradient_rollout,
-    mixing,
-    relevance_for,
+    max_flow,
+    retain_attention_weights,
     rollout,
-    weights_in_graph,
 )
-from glassformer.attention import FusedAttention, record_attention, recording
+from glassformer.attention import FusedAttention, record_attention
+from glassformer.attention.recording import attention as recording_attention
 from glassformer.attention.self_attention import attention_weights
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 
@@ -30,7 +34,7 @@ IDS = [3, 1, 4, 1, 5, 9]
 IMAGE = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def spread(model):
+def randomize(model):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.double()
@@ -38,19 +42,19 @@ def spread(model):
 
 def gpt(**options):
     options = {"positions": "rotary", "num_kv_heads": 2, **options}
-    return spread(GPTModel(**TEXT, max_seq_len=16, **options))
+    return randomize(GPTModel(**TEXT, max_seq_len=16, **options))
 
 
 def vit():
-    return spread(ViTModel(image_size=8, patch_size=4, d_model=24, num_layers=3, num_heads=4, labels=5))
+    return randomize(ViTModel(image_size=8, patch_size=4, d_model=24, num_layers=3, num_heads=4, labels=5))
 
 
 MODELS = {
     "causal": (gpt, IDS),
     "window": (lambda: gpt(window=2), IDS),
-    "bidirectional": (lambda: spread(BERTModel(**TEXT, head="classification")), IDS),
+    "bidirectional": (lambda: randomize(BERTModel(**TEXT, head="classification")), IDS),
     "image": (vit, IMAGE),
-    "encoder-decoder": (lambda: spread(T5Model(**TEXT)), (IDS, [7, 8])),
+    "encoder-decoder": (lambda: randomize(T5Model(**TEXT)), (IDS, [7, 8])),
 }
 
 
@@ -58,26 +62,28 @@ def maps_of(model, example):
     """The weights of each layer of the first stack, ``(head, seq, seq)``."""
     kind = next(iter(model.attentions()))
     with torch.no_grad(), record_attention(model, kind=kind) as recording:
-        model(*inputs_of(model, example))
+        model(*model_inputs(model, example))
     return [recording[layer][0] for layer in recording]
 
 
-def stochastic(layers, heads, length, seed=0):
+def random_weights(layers, heads, length, seed=0, causal=False):
     generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(layers, heads, length, length, generator=generator, dtype=torch.float64)
-    return list((3 * random).softmax(-1))
+    scores = 3 * torch.randn(layers, heads, length, length, generator=generator, dtype=torch.float64)
+    if causal:
+        scores = scores.masked_fill(torch.ones(length, length, dtype=torch.bool).triu(1), -torch.inf)
+    return list(scores.softmax(-1))
 
 
-def test_two_layers_in_closed_form():
-    """a, b: what token 0 attends to token 1, in the first and in the second layer; token 1 sees itself."""
+def test_rollout_of_two_layers_in_closed_form():
+    """Token 0 attends to token 1 with weight a in the first and b in the second layer."""
     a, b = 0.25, 0.5
     first, second = (torch.tensor([[[1 - x, x], [0.0, 1.0]]], dtype=torch.float64) for x in (a, b))
     expected = torch.tensor([[(1 - b / 2) * (1 - a / 2), (1 - b / 2) * a / 2 + b / 2], [0, 1]])
     torch.testing.assert_close(rollout([first, second]), expected.double(), atol=1e-15, rtol=0)
 
 
-def test_two_layers_as_their_product():
-    first, second = stochastic(2, 3, 4)
+def test_rollout_of_two_layers_is_their_product():
+    first, second = random_weights(2, 3, 4)
     eye = torch.eye(4)
     expected = 0.5 * (second.mean(0) + eye) @ (0.5 * (first.mean(0) + eye))
     torch.testing.assert_close(rollout([first, second]), expected)
@@ -85,23 +91,23 @@ def test_two_layers_as_their_product():
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(0, 99))
-def test_rows_sum_to_one(layers, heads, length, seed):
-    rolled = rollout(stochastic(layers, heads, length, seed))
+def test_rows_of_rollout_sum_to_one(layers, heads, length, seed):
+    rolled = rollout(random_weights(layers, heads, length, seed))
     assert rolled.min() >= 0
     torch.testing.assert_close(rolled.sum(-1), torch.ones(length, dtype=torch.float64))
 
 
-def test_a_token_that_attends_to_nothing_keeps_itself():
+def test_a_token_without_attention_has_only_the_residual_connection():
     weights = torch.tensor([[[0.0, 0.0], [0.5, 0.5]]])
-    assert mixing(weights).tolist() == [[1, 0], [0.25, 0.75]]
+    assert add_residual(weights).tolist() == [[1, 0], [0.25, 0.75]]
 
 
-def test_refuses_what_is_no_self_attention():
-    with pytest.raises(ValueError, match="are \\(head, seq, seq\\), not \\(2, 3, 4\\)"):
-        mixing(torch.rand(2, 3, 4))
+def test_other_shapes_and_kinds_raise_errors():
+    with pytest.raises(ValueError, match="must be \\(head, seq, seq\\), not \\(2, 3, 4\\)"):
+        add_residual(torch.rand(2, 3, 4))
     with pytest.raises(ValueError, match="there are no layers"):
         rollout([])
-    with pytest.raises(ValueError, match="'cross' attention also read another sequence.*give kind='encoder'"):
+    with pytest.raises(ValueError, match="'cross' attention also attend.*give kind='encoder'"):
         attention_rollout(T5Model(**TEXT), (IDS, [1]), kind="cross")
 
 
@@ -115,12 +121,12 @@ def test_rollout_of_a_model(name):
     if name == "causal":
         assert torch.equal(rolled, rolled.tril())
     if name == "window":
-        assert rolled[5, 1] == 0 < rolled[5, 2]  # three layers, one token back in each
+        assert rolled[5, 1] == 0 < rolled[5, 2]  # each of three layers attends one token back
 
 
 @pytest.mark.parametrize("follow", [attention_rollout, attention_flow])
-def test_one_map_is_held_at_a_time(follow, monkeypatch):
-    model, maps, exact_weights = gpt(), [], recording.exact_weights
+def test_one_attention_map_is_in_memory_at_a_time(follow, monkeypatch):
+    model, maps, exact_weights = gpt(), [], recording_attention.exact_weights
 
     def watched(*arguments):
         assert all(seen() is None for seen in maps)
@@ -128,13 +134,13 @@ def test_one_map_is_held_at_a_time(follow, monkeypatch):
         maps.append(weakref.ref(weights))
         return weights
 
-    monkeypatch.setattr(recording, "exact_weights", watched)
+    monkeypatch.setattr(recording_attention, "exact_weights", watched)
     follow(model, IDS)
     assert len(maps) == 3
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_kernels_that_keep_their_weights_change_no_output(name):
+def test_retaining_kernels_do_not_change_the_output(name):
     build, example = MODELS[name]
     model = build()
     inputs = (
@@ -144,7 +150,7 @@ def test_kernels_that_keep_their_weights_change_no_output(name):
     own = [attention.kernel for attention in attentions]
     assert all(isinstance(kernel, FusedAttention) for kernel in own)
     expected = model(*inputs)
-    with weights_in_graph(attentions) as kernels:
+    with retain_attention_weights(attentions) as kernels:
         output = model(*inputs)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-12)
     for kernel, weights in zip(kernels, maps_of(model, example), strict=True):
@@ -156,26 +162,26 @@ def row(ids):
     return torch.tensor([ids])
 
 
-def test_kernels_are_back_after_an_exception():
+def test_kernels_are_restored_after_an_exception():
     model = gpt()
     own = [attention.kernel for attention in model.attentions()["self"]]
 
     def broken(output, kept):
-        raise RuntimeError("no outcome")
+        raise RuntimeError("no target")
 
-    broken.has_slope = True
-    with pytest.raises(RuntimeError, match="no outcome"):
+    broken.differentiable = True
+    with pytest.raises(RuntimeError, match="no target"):
         gradient_rollout(model, IDS, broken)
     assert all(a.kernel is kernel for a, kernel in zip(model.attentions()["self"], own, strict=True))
     assert model.training
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gradient_against_one_written_by_hand(frozen):
-    """Two layers without norms or feed-forward, computed step by step; only the weights are followed."""
+def test_gradient_rollout_against_one_by_hand(frozen):
+    """Two layers without norms and feed-forward, computed step by step."""
     torch.manual_seed(2)
     x = torch.randn(5, 8, dtype=torch.float64)
-    model = spread(GPTModel(11, 8, 2, 2, max_seq_len=8, positions="none", bias=False, d_ff=8))
+    model = randomize(GPTModel(11, 8, 2, 2, max_seq_len=8, positions="none", bias=False, d_ff=8))
     model.norm = torch.nn.Identity()
     for block in model.blocks:
         block.norm1 = torch.nn.Identity()
@@ -200,14 +206,14 @@ def test_gradient_against_one_written_by_hand(frozen):
     expected = torch.eye(5, dtype=torch.float64)
     for weights, slope in zip(maps, slopes, strict=True):
         expected = expected + (weights * slope).clamp(min=0).mean(0).detach() @ expected
-    found = gradient_rollout(model, [0, 1, 2, 3, 4], NextTokenProbability(3, 7))
+    found = gradient_rollout(model, [0, 1, 2, 3, 4], NextTokenLogProb(3, 7))
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert float(found.tril(-1).sum()) > 1e-3
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_gradient_of_a_model(name):
+def test_gradient_rollout_of_a_model(name):
     build, example = MODELS[name]
     model = build()
     with torch.no_grad():
@@ -218,50 +224,93 @@ def test_gradient_of_a_model(name):
     assert float(rolled.sum()) > len(rolled)
 
 
-def test_an_outcome_at_its_top_has_no_slope():
-    model = spread(BERTModel(**TEXT))
-    with pytest.raises(ValueError, match="BERTModel without a head .*Give outcome=Similarity"):
+def test_a_target_at_its_maximum_has_no_gradient():
+    model = randomize(BERTModel(**TEXT))
+    with pytest.raises(ValueError, match="BERTModel without a head .*give target=Similarity"):
         gradient_rollout(model, IDS)
     other = model(torch.tensor([[7, 8, 9]]))[0].mean(0)
     assert float(gradient_rollout(model, IDS, Similarity(other.detach())).sum()) > len(IDS)
 
 
-def test_relevance_is_the_row_that_the_outcome_is_read_from():
+def test_the_attribution_is_the_row_at_the_position_of_the_target():
     rolled = torch.rand(4, 4)
-    assert torch.equal(relevance_for(NextTokenProbability(2, 0), rolled), rolled[2])
-    assert torch.equal(relevance_for(Similarity(torch.ones(3)), rolled), rolled.mean(0))
+    assert torch.equal(attribution_for(NextTokenLogProb(2, 0), rolled), rolled[2])
+    assert torch.equal(attribution_for(Similarity(torch.ones(3)), rolled), rolled.mean(0))
 
 
-def test_outcomes_suit_what_a_model_can_do():
-    def outcome(model, example=IDS, **choice):
-        inputs = (torch.tensor([example]),)
-        return outcome_of(model, inputs, model(*inputs), **choice)
+def networkx_flow(layers, position):
+    """The maximum flow by networkx, with floating-point capacities."""
+    graph = networkx.DiGraph()
+    length = layers[0].size(-1)
+    for layer, weights in enumerate(layers):
+        capacities = add_residual(weights)
+        for i in range(length):
+            for j in range(length):
+                graph.add_edge((layer + 1, i), (layer, j), capacity=float(capacities[i, j]))
+    return [networkx.maximum_flow_value(graph, (len(layers), position), (0, j)) for j in range(length)]
 
-    causal = gpt()
-    found = outcome(causal)
-    assert (found.position, found.depends_on(6)) == (5, [0, 1, 2, 3, 4])
-    assert found.token == int(causal(torch.tensor([IDS]))[0, -1].argmax())
-    assert outcome(causal, position=2, answer=9) == NextTokenProbability(2, 9)
-    masked = spread(BERTModel(**TEXT, head="masked_lm"))
-    assert outcome(masked, position=1, answer=3).depends_on(4) == [0, 2, 3]
-    masked.tokenizer = SimpleNamespace(mask_token=4)
-    assert outcome(masked).position == 2
-    masked.tokenizer = None
-    tagger = spread(BERTModel(**TEXT, head="token_classification", labels=3))
-    assert outcome(tagger, position=4, answer=2).token == 2
-    classifier = spread(BERTModel(**TEXT, head="classification", labels=3))
-    assert outcome(classifier, answer=2).label == 2
-    unknown = spread(BERTModel(**TEXT))
-    unknown.head = torch.nn.Linear(24, 2)
-    unknown.forward = lambda ids: unknown.hidden_states(ids)
-    for model, choice, error, message in (
-        (unknown, {}, TypeError, "no outcome is known for a BERTModel with a Linear: give one"),
-        (gpt(), {"position": 6}, ValueError, "position 6 does not exist: positions are 0 to 5"),
-        (gpt(), {"answer": 40}, ValueError, "answer 40 does not exist: ids are 0 to 39"),
-        (masked, {}, ValueError, "no mask to guess: give position="),
-        (tagger, {}, ValueError, "each token has a class of its own: give position="),
-        (classifier, {"position": 1}, TypeError, "give no position"),
-        (spread(BERTModel(**TEXT)), {"answer": 1}, TypeError, "give neither position nor answer"),
-    ):
-        with pytest.raises(error, match=message):
-            outcome(model, **choice)
+
+@given(st.integers(1, 4), st.integers(2, 6), st.integers(0, 999), st.booleans(), st.data())
+@settings(max_examples=20)
+def test_flow_against_an_independent_solver(num_layers, length, seed, causal, data):
+    position = data.draw(st.integers(0, length - 1))
+    layers = random_weights(num_layers, 2, length, seed, causal)
+    resolution = num_layers * length**2 / 2 / CAPACITY_SCALE
+    expected = torch.tensor(networkx_flow(layers, position), dtype=torch.float64)
+    torch.testing.assert_close(max_flow(layers, position), expected, atol=resolution + 1e-12, rtol=0)
+
+
+def test_the_flow_of_one_layer_is_its_capacities():
+    (weights,) = random_weights(1, 3, 5)
+    torch.testing.assert_close(
+        max_flow([weights], 2), add_residual(weights)[2], atol=0.5 / CAPACITY_SCALE, rtol=0
+    )
+
+
+def test_the_minimum_cut_limits_the_flow():
+    """Two paths lead from token 1 to input 0, each with an edge of capacity 1/4."""
+    weights = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]], dtype=torch.float64)
+    assert max_flow([weights, weights], 1).tolist() == pytest.approx([0.5, 0.75])
+    assert rollout([weights, weights])[1].tolist() == pytest.approx([0.4375, 0.5625])
+
+
+@given(st.integers(0, 99))
+def test_flow_is_at_least_rollout(seed):
+    """The paths that rollout adds up form a flow."""
+    layers = random_weights(3, 2, 5, seed)
+    for position in range(5):
+        assert bool((max_flow(layers, position) >= rollout(layers)[position] - 1e-7).all())
+
+
+def test_flow_of_a_model():
+    model = GPTModel(40, 16, 2, 2, max_seq_len=8, positions="alibi")
+    found = attention_flow(model, [1, 2, 3, 4], 1)
+    with torch.no_grad(), record_attention(model) as recording:
+        model(torch.tensor([[1, 2, 3, 4]]))
+    torch.testing.assert_close(found, max_flow([recording[layer][0].double() for layer in recording], 1))
+    assert found[2:].tolist() == [0, 0]
+    assert torch.equal(attention_flow(model, [1, 2, 3, 4]), attention_flow(model, [1, 2, 3, 4], 3))
+    assert len(attention_flow(BERTModel(40, 16, 2, 2), [1, 2, 3])) == 3
+    assert len(attention_flow(T5Model(40, 16, 2, 2), ([1, 2, 3], [4]))) == 3
+    with pytest.raises(ValueError, match="position 4 does not exist: positions are 0 to 3"):
+        attention_flow(model, [1, 2, 3, 4], 4)
+
+
+def test_missing_layers_and_positions_raise_errors():
+    with pytest.raises(ValueError, match="there are no layers"):
+        max_flow([], 0)
+    with pytest.raises(ValueError, match="position -1 does not exist: positions are 0 to 2"):
+        max_flow(random_weights(1, 1, 3), -1)
+
+
+def test_the_error_without_scipy_names_the_extra(monkeypatch):
+    original = builtins.__import__
+
+    def without(name, *others):
+        if name.startswith("scipy"):
+            raise ImportError("No module named 'scipy'")
+        return original(name, *others)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match="pip install 'glassformer\\[analysis\\]'"):
+        max_flow(random_weights(1, 1, 2), 0)

@@ -1,4 +1,4 @@
-"""KVCache: what goes in comes out, in order, without being copied."""
+"""Key and value caches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.attention import KVCache, MemoryCache, MultiHeadAttention, padding
+from glassformer.attention import CrossAttentionCache, KVCache, MultiHeadAttention, padding
 
 
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
-def test_holds_all_that_was_appended_in_order(sizes):
+def test_cache_returns_what_was_appended_in_order(sizes):
     cache = KVCache(sum(sizes))
     k, v = torch.randn(2, 3, sum(sizes), 4), torch.randn(2, 3, sum(sizes), 5)
     for step, size in enumerate(sizes):
@@ -44,42 +44,42 @@ def test_rows_are_selected_and_repeated():
     assert keys[:, 0, :, 0].tolist() == [[1.0, 9.0], [1.0, 9.0], [0.0, 9.0]]
 
 
-def test_refuses_what_it_cannot_hold():
+def test_cache_rejects_wrong_shapes_and_overflow():
     with pytest.raises(ValueError, match="at least 1 slot, not 0"):
         KVCache(0)
     cache = KVCache(2)
     cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
-    with pytest.raises(ValueError, match="holds 2 slots, 3 are needed"):
+    with pytest.raises(ValueError, match="has 2 slots, but needs 3"):
         cache.append(torch.ones(1, 2, 2, 4), torch.ones(1, 2, 2, 4))
-    with pytest.raises(ValueError, match=r"\(1, 2, 0, 4\) of torch.float32, not \(3, 2, 0, 4\)"):
+    with pytest.raises(ValueError, match=r"\(1, 2, 0, 4\) of torch.float32, got \(3, 2, 0, 4\)"):
         cache.append(torch.ones(3, 2, 1, 4), torch.ones(3, 2, 1, 4))
-    with pytest.raises(ValueError, match=r"torch.float32, not .* torch.float64"):
+    with pytest.raises(ValueError, match=r"torch.float32, got .* torch.float64"):
         cache.append(torch.ones(1, 2, 1, 4).double(), torch.ones(1, 2, 1, 4))
-    with pytest.raises(ValueError, match=r"not \(1, 2, 0, 5\)"):
+    with pytest.raises(ValueError, match=r"got \(1, 2, 0, 5\)"):
         cache.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 5))
     assert cache.length == 1
 
 
-def test_a_memory_is_projected_once_and_read_by_every_later_call():
+def test_cross_attention_keys_are_computed_once():
     attention = MultiHeadAttention(8, 2).double()
     memory, mask = (
         torch.randn(3, 5, 8).double(),
         padding(torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [0, 1, 1, 1, 1]])),
     )
     queries = torch.randn(3, 4, 8).double()
-    cache, calls = MemoryCache(), []
+    cache, calls = CrossAttentionCache(), []
     attention.k_proj.register_forward_hook(lambda *_: calls.append(1))
-    assert (cache.length, cache.complete) == (0, False)
+    assert (cache.length, cache.is_filled) == (0, False)
     for step in range(4):
         query = queries[:, step : step + 1]
         output = attention(query, memory, mask=mask, cache=cache)[0]
         torch.testing.assert_close(output, attention(query, memory, mask=mask)[0])
-        assert (cache.length, cache.complete) == (5, True)
+        assert (cache.length, cache.is_filled) == (5, True)
     assert len(calls) == 1 + 4
 
 
-def test_a_memory_follows_its_rows():
-    cache, k, v = MemoryCache(), torch.randn(2, 1, 3, 4), torch.randn(2, 1, 3, 4)
+def test_cross_attention_cache_selects_rows():
+    cache, k, v = CrossAttentionCache(), torch.randn(2, 1, 3, 4), torch.randn(2, 1, 3, 4)
     cache.select(torch.tensor([0]))  # nothing there yet, nothing to do
     cache.append(k, v)
     cache.select(torch.tensor([1, 1, 0]))
@@ -87,15 +87,15 @@ def test_a_memory_follows_its_rows():
     assert torch.equal(keys, k[[1, 1, 0]])
     assert torch.equal(values, v[[1, 1, 0]])
     cache.clear()
-    assert not cache.complete
+    assert not cache.is_filled
 
 
-def test_caches_say_what_is_wrong():
+def test_cache_error_messages():
     with pytest.raises(ValueError, match="empty"):
-        MemoryCache().read()
+        CrossAttentionCache().read()
     with pytest.raises(ValueError, match="empty"):
         KVCache(3).read()
-    cache = MemoryCache()
+    cache = CrossAttentionCache()
     cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
-    with pytest.raises(ValueError, match="read already"):
+    with pytest.raises(ValueError, match="already filled"):
         cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))

@@ -1,4 +1,4 @@
-"""MultiHeadAttention: what the paper's second formula promises, and what its users rely on."""
+"""Multi-head attention against its formula."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glassformer.attention import (
 from glassformer.positions import RotaryPositions
 
 
-def test_the_calls_of_the_paper():
+def test_the_documented_calls_work():
     x = torch.randn(2, 5, 512)
     mask = torch.ones(5, 5).tril().bool()
     output, weights = ScaledDotProductAttention(dropout=0.1)(x, x, x, mask=mask)
@@ -31,7 +31,7 @@ def test_the_calls_of_the_paper():
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 8, 5))
 
 
-def test_is_the_formula():
+def test_multi_head_attention_is_its_formula():
     mha, x = MultiHeadAttention(6, 2).double(), torch.randn(1, 4, 6, dtype=torch.float64)
     heads = []
     for i in range(2):
@@ -70,7 +70,7 @@ def test_cross_attention_reads_another_source_and_is_never_rotated():
 
 
 @given(cuts=st.lists(st.integers(1, 8), max_size=4, unique=True), rotary=st.booleans(), fused=st.booleans())
-def test_a_cache_changes_nothing(cuts, rotary, fused):
+def test_logits_are_the_same_with_a_cache(cuts, rotary, fused):
     mha = MultiHeadAttention(
         16,
         4,
@@ -95,7 +95,7 @@ def test_without_positions_permuted_tokens_give_permuted_outputs(kernel):
 
 
 @given(changed=st.integers(0, 5), fused=st.booleans(), rotary=st.booleans())
-def test_no_token_sees_the_future(changed, fused, rotary):
+def test_attention_is_causal(changed, fused, rotary):
     mha = MultiHeadAttention(
         8, 2, kernel=FusedAttention() if fused else None, rotary=RotaryPositions(4) if rotary else None
     )
@@ -107,7 +107,7 @@ def test_no_token_sees_the_future(changed, fused, rotary):
     assert not torch.allclose(a[:, changed], b[:, changed])
 
 
-def test_padding_hides_what_it_covers():
+def test_padding_does_not_affect_logits():
     mha, x = MultiHeadAttention(8, 2), torch.randn(1, 5, 8)
     padded = torch.cat([x, torch.full((1, 2, 8), 1e3)], dim=1)
     mask = padding(torch.tensor([[1, 1, 1, 1, 1, 0, 0]]))
@@ -133,12 +133,12 @@ def test_gradients_reach_every_parameter():
         ({"d_model": 8, "num_heads": 2, "d_head": 0}, "d_head must be positive, not 0"),
     ],
 )
-def test_refuses_sizes_that_do_not_fit(sizes, message):
+def test_sizes_that_do_not_fit_raise(sizes, message):
     with pytest.raises(ValueError, match=message):
         MultiHeadAttention(**sizes)
 
 
-def test_refuses_heads_that_cannot_be_shared():
+def test_numbers_of_heads_that_do_not_divide_raise():
     q, kv = torch.randn(1, 3, 4, 8), torch.randn(1, 2, 4, 8)
-    with pytest.raises(ValueError, match="3 query heads cannot share 2"):
+    with pytest.raises(ValueError, match="3 query heads are not a multiple of 2"):
         ScaledDotProductAttention()(q, kv, kv)

@@ -1,4 +1,4 @@
-"""Recording: exact weights of the chosen heads, the model as it was."""
+"""Recording of attention weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassformer.attention import record_activations, record_attention
-from glassformer.attention.maps import exact_weights
-from glassformer.attention.self_attention import attention_weights, share_heads
+from glassformer.attention import record_attention
+from glassformer.attention.recording.attention import exact_weights
+from glassformer.attention.self_attention import attention_weights, repeat_kv_heads
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 
 KINDS = ["learned", "rotary", "alibi", "relative_bias"]
@@ -56,7 +56,7 @@ def test_chosen_layers_and_heads_only(kind):
     torch.testing.assert_close(chosen[2], everything[2][:, [4, 1]])
 
 
-def test_heads_under_a_mask_of_their_own():
+def test_masks_with_one_entry_per_head():
     model = build("none")
     attention = model.blocks[0].attention
     x, mask = torch.randn(1, 4, 24), torch.rand(1, 6, 4, 4) < 0.7
@@ -65,7 +65,7 @@ def test_heads_under_a_mask_of_their_own():
     torch.testing.assert_close(recording[0], attention.get_attention_maps(x, mask=mask)[:, [5]])
 
 
-def test_nothing_stays_behind_also_after_an_exception():
+def test_hooks_are_removed_after_an_exception():
     model = build("learned")
     with pytest.raises(RuntimeError, match="stop"), record_attention(model):
         raise RuntimeError("stop")
@@ -82,7 +82,7 @@ def test_gradients_are_bit_equal():
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_refuses_what_does_not_exist():
+def test_layers_and_heads_out_of_range_raise():
     model = build("learned")
     with (
         pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"),
@@ -92,112 +92,11 @@ def test_refuses_what_does_not_exist():
     with pytest.raises(ValueError, match="head 6 does not exist in layer 1: heads are 0 to 5"):
         with record_attention(model, [1], [6]):
             pass
-    with pytest.raises(TypeError, match="Linear has no attentions"), record_attention(torch.nn.Linear(2, 2)):
+    with pytest.raises(TypeError, match="not a Linear"), record_attention(torch.nn.Linear(2, 2)):
         pass
 
 
-COMPILED = {
-    "model in place": lambda model: (model.compile(backend="eager"), model)[1],
-    "its blocks": lambda model: ([block.compile(backend="eager") for block in model.blocks], model)[1],
-    "its forward": lambda model: (
-        setattr(model, "forward", torch.compile(model.forward, backend="eager")),
-        model,
-    )[1],
-    "a model around it": lambda model: torch.compile(model, backend="eager"),
-    "a function that calls it": lambda model: torch.compile(lambda ids: model(ids), backend="eager"),
-    "without a break": lambda model: torch.compile(lambda x: model(x), backend="eager", fullgraph=True),
-}
-
-
-@pytest.mark.parametrize("how", COMPILED)
-@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
-def test_what_was_compiled_before_is_recorded_too(how):
-    torch.compiler.reset()
-    ids, model = torch.arange(5)[None], build("learned").eval()
-    with record_attention(model) as plain:
-        expected = model(ids)
-    run, maps = COMPILED[how](model), []
-    run(ids)
-    with (
-        record_attention(model, 1) as recording,
-        record_attention(model, [2], callback=maps.append),
-        record_activations(model, [0]) as activations,
-    ):
-        assert torch.equal(run(ids), expected)
-    assert torch.equal(recording[1], plain[1])
-    assert [part.layer for part in maps] == [2]
-    assert list(activations.heads) == [0]
-    torch.compiler.reset()
-
-
-def test_recording_leaves_the_compiler_as_it_was():
-    taken = []
-
-    def backend(graph, inputs):
-        taken.append(graph)
-        return graph.forward
-
-    torch.compiler.reset()
-    ids, model = torch.arange(5)[None], build("learned").eval()
-    run = torch.compile(lambda ids: model(ids) * 2, backend=backend)
-    with pytest.raises(RuntimeError, match="stop"), record_attention(model):
-        run(ids)
-        raise RuntimeError("stop")
-    assert not taken
-    run(ids)
-    assert taken
-    torch.compiler.reset()
-
-
-@pytest.mark.parametrize("before", ["default", "eager_on_recompile"])
-@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
-def test_blocks_may_end_in_another_order_than_they_began(before):
-    taken = []
-    torch.compiler.reset()
-    ids, model = torch.arange(5)[None], build("learned").eval()
-
-    @torch.compile(backend=lambda graph, inputs: taken.append(graph) or graph.forward)
-    def run(ids):
-        return model(ids) * 2
-
-    run(ids)
-    with torch.compiler.set_stance(before):
-        with ExitStack() as first, ExitStack() as second:
-            first.enter_context(record_attention(model, 0))
-            maps = []
-            second.enter_context(record_attention(model, 1, callback=maps.append))
-            first.close()
-            run(ids)
-            assert [part.layer for part in maps] == [1]
-        compiled_before = len(taken)
-        run(torch.arange(7)[None])  # another shape: compiled anew, where the stance lets it
-        assert (len(taken) > compiled_before) == (before == "default")
-    torch.compiler.reset()
-
-
-@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
-def test_a_block_within_what_is_compiled_says_to_open_it_outside():
-    torch.compiler.reset()
-    model = build("learned").eval()
-
-    @torch.compile(backend="eager")
-    def run(ids):
-        with record_attention(model) as recording:
-            model(ids)
-        return recording[0]
-
-    with pytest.raises(RuntimeError, match="open the block outside"):
-        run(torch.arange(5)[None])
-    assert not any(block.attention.kernel._forward_hooks for block in model.blocks)
-    torch.compiler.reset()
-
-
-def test_what_compile_returns_is_no_model():
-    with pytest.raises(TypeError, match="_orig_mod"), record_attention(torch.compile(build("learned"))):
-        pass
-
-
-def test_numbers_may_be_one_and_count_once():
+def test_layers_heads_and_queries_may_be_ints_or_lists():
     model, ids = build("learned"), torch.arange(5)[None]
     with record_attention(model) as every, record_attention(model, 1, 2, queries=3) as one:
         with record_attention(model, [1, 1], [2, 0, 2], queries=[3, 3]) as some:
@@ -206,13 +105,13 @@ def test_numbers_may_be_one_and_count_once():
     torch.testing.assert_close(some[1], every[1][:, [2, 0]][:, :, [3]], atol=1e-7, rtol=0)
     assert (list(some), some.map(1).heads, some.map(1).queries) == ([1], [2, 0], [3])
     for wrong, message in (
-        ({"layers": "1"}, "'1' names no layer: give a number such as 2"),
-        ({"heads": [0.5]}, r"\[0.5\] names no head"),
-        ({"queries": 1.5}, "1.5 names no query"),
+        ({"layers": "1"}, "layers must be an int or a list of ints, got '1'"),
+        ({"heads": [0.5]}, r"heads must be .* got \[0.5\]"),
+        ({"queries": 1.5}, "queries must be .* got 1.5"),
     ):
         with pytest.raises(TypeError, match=message), record_attention(model, **wrong):
             pass
-    with pytest.raises(ValueError, match="queries is empty: name at least one"):
+    with pytest.raises(ValueError, match="queries must not be empty"):
         with record_attention(model, queries=[]):
             pass
 
@@ -224,7 +123,7 @@ def test_weights_are_those_before_dropout():
     torch.testing.assert_close(recording[0].sum(-1), torch.ones(1, 6, 6))
 
 
-def test_a_text_that_outgrows_the_model_is_counted_from_where_it_is_read_anew():
+def test_slots_are_counted_from_the_start_of_the_window_after_overflow():
     model = build("learned").eval()
     length = model.max_seq_len
     with record_attention(model, 0) as recording:
@@ -283,7 +182,7 @@ def test_every_kind_of_every_family(name):
             torch.testing.assert_close(weights, expected[kind, layer], atol=1e-6, rtol=0)
 
 
-def test_says_what_may_be_attended_to():
+def test_the_mask_is_recorded():
     gpt = build("none", window=2)
     with record_attention(gpt, [0], [3]) as recording:
         gpt(torch.arange(4)[None])
@@ -301,7 +200,7 @@ def test_says_what_may_be_attended_to():
         assert recording.allowed[1] is allowed or torch.equal(recording.allowed[1], allowed)
 
 
-def test_of_several_kinds_one_must_be_named():
+def test_kind_is_required_if_there_are_several():
     model = T5Model(**TEXT)
     with pytest.raises(ValueError, match='T5Model .* give kind="encoder", "decoder" or "cross"'):
         with record_attention(model):
@@ -313,7 +212,7 @@ def test_of_several_kinds_one_must_be_named():
         pass
 
 
-def test_encoder_and_decoder_and_cross_are_kept_apart_when_nested():
+def test_nested_recordings_of_different_kinds():
     model = T5Model(**TEXT)
     with (
         record_attention(model, kind="encoder") as encoder,
@@ -349,7 +248,7 @@ def test_logits_and_gradients_of_every_family_are_bit_equal(name, training):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_chosen_queries(kind):
+def test_only_selected_queries_are_recorded(kind):
     model, ids = build(kind), torch.randint(0, 50, (2, 6))
     real = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
     with record_attention(model) as everything, record_attention(model, queries=[5, 2]) as some:
@@ -361,7 +260,7 @@ def test_rows_of_chosen_queries(kind):
     )
 
 
-def test_a_query_that_does_not_exist():
+def test_a_query_out_of_range_raises():
     model = build("learned")
     with pytest.raises(ValueError, match="query 9 does not exist: the pass has queries 0 to 4"):
         with record_attention(model, queries=[9]):
@@ -373,7 +272,7 @@ def test_a_query_that_does_not_exist():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("window", [None, 3])
-def test_rows_of_a_generation_with_cache_are_joined(kind, window):
+def test_rows_of_a_generation_with_cache_are_concatenated(kind, window):
     model = build(kind, window=window).eval()
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8]]  # the first is padded
     with record_attention(model) as recording:
@@ -393,7 +292,7 @@ def test_rows_of_a_generation_with_cache_are_joined(kind, window):
     torch.testing.assert_close(later[1], recording[1][:, :, [6], :7], atol=1e-7, rtol=0)
 
 
-def test_rows_follow_the_beams_that_a_search_keeps():
+def test_rows_follow_the_beams():
     torch.manual_seed(3)
     model = T5Model(**TEXT, num_decoder_layers=3).eval()
     sources = [[1, 2, 3], [4, 5, 6]]
@@ -418,7 +317,7 @@ def test_rows_follow_the_beams_that_a_search_keeps():
         )
 
 
-def test_a_new_pass_without_cache_begins_anew():
+def test_a_pass_without_cache_replaces_earlier_rows():
     model = build("rotary").eval()
     with record_attention(model) as recording:
         model.generate([1, 2, 3], max_new_tokens=3)
@@ -426,7 +325,7 @@ def test_a_new_pass_without_cache_begins_anew():
     assert recording[0].shape == (1, 6, 4, 4)
 
 
-def test_under_gradient_checkpointing_each_map_comes_once():
+def test_gradient_checkpointing_records_each_map_once():
     maps = []
     model = build("rotary", gradient_checkpointing=True).train()
     with record_attention(model, callback=maps.append):
@@ -434,7 +333,7 @@ def test_under_gradient_checkpointing_each_map_comes_once():
     assert [part.layer for part in maps] == [0, 1, 2]
 
 
-def test_a_callback_takes_the_maps_and_nothing_is_kept():
+def test_with_a_callback_no_map_is_stored():
     model, maps = build("learned"), []
     with record_attention(model, [0, 2], [5], callback=maps.append) as recording:
         model(torch.arange(5)[None])
@@ -446,21 +345,21 @@ def test_a_callback_takes_the_maps_and_nothing_is_kept():
         (2, [5], 4),
     ]
     assert len(recording) == 0
-    with pytest.raises(KeyError, match="a callback took"):
+    with pytest.raises(KeyError, match="no attention was recorded for layer 0: .* without a callback"):
         recording[0]
 
 
-def test_what_was_not_recorded_says_why():
+def test_the_error_for_missing_weights_gives_the_reason():
     with record_attention(build("learned"), [1]) as recording:
         pass
-    with pytest.raises(KeyError, match="no forward pass of the model itself has run"):
+    with pytest.raises(KeyError, match="no attention was recorded for layer 1: call the model inside"):
         recording[1]
-    with pytest.raises(KeyError, match="layer 0 is not watched: 1"):
+    with pytest.raises(KeyError, match="layer 0 is not recorded, only 1"):
         recording[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_model_in_half_precision_is_seen_in_float32(dtype):
+def test_weights_of_a_half_precision_model_are_float32(dtype):
     model, ids = build("rotary").to(dtype), torch.arange(5)[None]
     with record_attention(model) as recording, record_attention(model, dtype=dtype) as kept_small:
         model(ids)
@@ -477,14 +376,14 @@ def test_under_autocast_weights_are_still_exact():
     torch.testing.assert_close(recording[2].sum(-1), torch.ones(1, 6, 5), atol=1e-6, rtol=0)
 
 
-def test_kept_on_another_device():
+def test_weights_can_be_stored_on_another_device():
     model = build("rotary")
     with record_attention(model, device="meta") as recording:
         model(torch.arange(5)[None])
     assert recording[0].device.type == "meta"
 
 
-def test_rows_that_may_see_nothing_are_zero():
+def test_rows_without_allowed_keys_are_zero():
     model = build("none")
     x, mask = torch.randn(2, 4, 24), torch.ones(2, 4, 4, dtype=torch.bool)
     mask[1, 2] = False
@@ -513,5 +412,5 @@ def test_exact_weights_are_the_textbook_ones(batch, queries, keys, per_group, bi
     allowed = None if masked is None else torch.rand(*shape, queries, keys, generator=make) < 0.6
     expected = attention_weights(q, k, allowed, bias, None)
     torch.testing.assert_close(
-        exact_weights(q, share_heads(k, q), allowed, bias, None), expected, atol=1e-12, rtol=0
+        exact_weights(q, repeat_kv_heads(k, q), allowed, bias, None), expected, atol=1e-12, rtol=0
     )

@@ -1,4 +1,4 @@
-"""The benchmarks run, on tiny sizes, and say what they promise; the helpers they measure with are right."""
+"""Benchmarks at tiny sizes, and their reports."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory):
+def run_benchmark(tmp_path_factory):
     def run(script: str) -> tuple[dict, str]:
-        file = tmp_path_factory.mktemp("figures") / f"{script}.json"
+        file = tmp_path_factory.mktemp("benchmarks") / f"{script}.json"
         command = [
             sys.executable,
             BENCHMARKS / f"{script}.py",
@@ -36,44 +36,48 @@ def figures(tmp_path_factory):
     return run
 
 
-def test_training_step(figures):
-    found, shown = figures("training_step")
-    assert found["flops"] == 6 * (4 * 32 * 32 + 2 * 32 * 64 + 64 * 32 + 32 * 16) * 32
-    assert len(found["contenders"]) == 5
-    for name, row in found["contenders"].items():
+@pytest.mark.slow
+def test_training_step(run_benchmark):
+    figures, shown = run_benchmark("training_step")
+    assert figures["flops"] == 6 * (4 * 32 * 32 + 2 * 32 * 64 + 64 * 32 + 32 * 16) * 32
+    assert len(figures["contenders"]) == 5
+    for name, row in figures["contenders"].items():
         assert name.split()[0] in shown
         assert row["tokens_per_second"] > 0
-        assert row["bytes"]["tensors"] > 4 * 64 * 32  # at the least the gradient of the embedding
-    assert found["contenders"]["Hugging Face GPT-2"]["speed_relative_to_hugging_face"] == [1, 1, 1]
+        assert row["bytes"]["tensors"] > 4 * 64 * 32  # at least the gradient of the embedding
+    assert figures["contenders"]["Hugging Face GPT-2"]["speed_relative_to_hugging_face"] == [1, 1, 1]
 
 
-def test_decoding(figures):
-    found, shown = figures("decoding")
-    assert [row["batch_size"] for row in found["batches"]] == [1, 2]
-    for row in found["batches"]:
+@pytest.mark.slow
+def test_decoding(run_benchmark):
+    figures, shown = run_benchmark("decoding")
+    assert [row["batch_size"] for row in figures["batches"]] == [1, 2]
+    for row in figures["batches"]:
         low, middle, high = row["decoding_speed_relative_to_hugging_face"]
         assert 0 < low <= middle <= high
-    assert found["growth"]["last_over_first"][1] > 0
+    assert figures["growth"]["last_over_first"][1] > 0
     assert "decoding, ms/token" in shown
 
 
-def test_recording(figures):
-    found, shown = figures("recording")
+@pytest.mark.slow
+def test_recording(run_benchmark):
+    figures, shown = run_benchmark("recording")
     for kind in ("GPT-2", "BERT"):
-        assert found[kind]["map_bytes"] == 2 * 2 * 16 * 16 * 4
-        rows = found[kind]["rows"]
+        assert figures[kind]["map_bytes"] == 2 * 2 * 16 * 16 * 4
+        rows = figures[kind]["rows"]
         assert rows["glassformer, not recorded"]["added_over_maps"] == 0
-        assert rows["glassformer, all heads"]["added_over_maps"] >= 0.9  # the maps themselves are kept
+        assert rows["glassformer, all heads"]["added_over_maps"] >= 0.9  # the weights themselves
         assert all(name in shown for name in rows)
     assert len(re.findall(r"goal at most 1\.\d+: (NOT )?reached", shown)) == 6
 
 
-def test_explorer(figures):
+@pytest.mark.slow
+def test_explorer(run_benchmark):
     pytest.importorskip("playwright")
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("needs chromium")
-    found, shown = figures("explorer")
-    ours = found["tiny"]["rows"]["glassformer"]
+    figures, shown = run_benchmark("explorer")
+    ours = figures["tiny"]["rows"]["glassformer"]
     assert 0 < ours["megabytes"] < 1
     assert 0 < ours["drawn_seconds"] < 60
     for what in ("next_head_ms", "next_layer_ms"):
@@ -82,27 +86,27 @@ def test_explorer(figures):
     assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4
 
 
-def test_a_goal_is_reached_up_to_its_figure_and_not_above(monkeypatch):
+def test_a_goal_is_reached_at_its_value_but_not_above(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     recording = importlib.import_module("recording")
     one, every = {"times_plain": {"median": 1.051}}, {"times_plain": {"median": 1.25}, "added_over_maps": 1.2}
-    said = recording.verdicts({"rows": {recording.ONE_LAYER: one, recording.ALL_HEADS: every}})
-    assert [line.split(": ", 1)[1] for line in said] == [
+    lines = recording.check_goals({"rows": {recording.ONE_LAYER: one, recording.ALL_HEADS: every}})
+    assert [line.split(": ", 1)[1] for line in lines] == [
         "1.051, goal at most 1.05: NOT reached",
         "1.250, goal at most 1.25: reached",
         "1.200, goal at most 1.2: reached",
     ]
 
 
-def test_names_are_whole_however_wide_the_figures_are(monkeypatch, capsys):
+def test_names_are_not_truncated_in_wide_tables(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     training_step = importlib.import_module("training_step")
     row = {
         "milliseconds": [123456.0, 234567.0, 345678.0],
         "tokens_per_second": 1234567.0,
-        "speed_relative_to_hugging_face": training_step.spread([10.25, 11.25, 12.25]),
-        "utilisation_of_peak": 0.5,
-        "utilisation_of_products": 0.5,
+        "speed_relative_to_hugging_face": training_step.quartiles([10.25, 11.25, 12.25]),
+        "utilization_of_peak": 0.5,
+        "utilization_of_products": 0.5,
         "bytes": {"idle": 2**44, "tensors": 2**44, "process": 2**44},
     }
     rates = {"peak": 1e9, "products": 1e9}

@@ -1,4 +1,4 @@
-"""A run that was really made by the command line, small enough for a test."""
+"""A small run, trained by the command line."""
 
 from __future__ import annotations
 

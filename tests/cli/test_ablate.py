@@ -1,4 +1,4 @@
-"""``glassformer ablate``: tables, a picture, going on after an interruption, and what it refuses."""
+"""``glassformer ablate``: tables, figures, resuming, and errors."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from glassformer.analysis import ablation, capability
-from glassformer.analysis.importance import gate_slopes
-from glassformer.analysis.kept_parts import KeptParts
-from glassformer.analysis.marking import item_loss
-from glassformer.analysis.suites import build_suites
+from glassformer.analysis import ablation
+from glassformer.analysis.behaviors import evaluate
+from glassformer.analysis.behaviors.scoring import item_loss
+from glassformer.analysis.behaviors.tasks import build_behavior_tasks
+from glassformer.analysis.importance import head_mask_gradients
+from glassformer.analysis.partial_results import PartialResults
 from glassformer.cli import main
-from glassformer.cli.abilities import tokenizer_of
-from glassformer.cli.targets import model_name
+from glassformer.cli.resolve_model import model_name, require_tokenizer
 from glassformer.models import BERTModel, GPTModel
 from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
 
-SMALL = ["--items", "3", "--suites", "copying", "agreement", "control"]
+SMALL = ["--items", "3", "--tasks", "copying", "agreement", "control"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def report(tmp_path, target):
     return path
 
 
-def refused(capsys, *arguments):
+def error_of(capsys, *arguments):
     assert main(["ablate", *map(str, arguments)]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
@@ -63,7 +63,8 @@ def table(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_named_heads_against_random_ones_and_each_alone(target, report, tmp_path, capsys):
+@pytest.mark.slow
+def test_named_heads_are_compared_with_random_ones_and_each_alone(target, report, tmp_path, capsys):
     folder = tmp_path / "run"
     command = ["ablate", target, "--named", "induction,previous", "--report", str(report), *SMALL]
     assert main([*command, "--random-draws", "3", "--run-folder", str(folder)]) == 0
@@ -92,7 +93,8 @@ def test_named_heads_against_random_ones_and_each_alone(target, report, tmp_path
     assert (folder / "capabilities.png").stat().st_size > 10_000
 
 
-def test_every_head_alone_beside_its_gradient(target, tmp_path, capsys):
+@pytest.mark.slow
+def test_every_head_alone_is_compared_with_its_gradient(target, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["ablate", target, *SMALL, "--run-folder", str(folder)]) == 0
     rows = table(folder / "capabilities.csv")
@@ -102,33 +104,33 @@ def test_every_head_alone_beside_its_gradient(target, tmp_path, capsys):
     for signed, unsigned in (("drop", "abs_drop"), ("gradient", "abs_gradient")):
         assert all(abs(values[signed][key]) <= values[unsigned][key] + 1e-12 for key in values[signed])
         assert min(values[signed].values()) < 0
-    agreements = table(folder / "importance.csv")
-    suites = ["copying", "agreement", "control"]
-    expected = [(suite, comparison) for suite in suites for comparison in ("signed", "unsigned")]
-    assert [(row["suite"], row["comparison"]) for row in agreements] == expected
-    for row in agreements:
+    correlations = table(folder / "importance.csv")
+    tasks = ["copying", "agreement", "control"]
+    expected = [(task, comparison) for task in tasks for comparison in ("signed", "unsigned")]
+    assert [(row["suite"], row["comparison"]) for row in correlations] == expected
+    for row in correlations:
         assert -1 <= float(row["low"]) <= float(row["spearman"]) <= float(row["high"]) <= 1
         assert row["heads"] == "8"
         prefix = "abs_" if row["comparison"] == "unsigned" else ""
         sides = [
-            [v for (suite, _), v in values[f"{prefix}{column}"].items() if suite == row["suite"]]
+            [v for (task, _), v in values[f"{prefix}{column}"].items() if task == row["suite"]]
             for column in ("gradient", "drop")
         ]
         assert float(row["spearman"]) == pytest.approx(spearmanr(*sides).statistic)
     model = GPTModel.from_pretrained(target)
-    (suite,) = build_suites(model.tokenizer, ["copying"], 3)
-    slopes = gate_slopes(model, suite.items, item_loss)[1, 2]
-    assert values["gradient"]["copying", "1.2"] == pytest.approx(-slopes.mean(), rel=1e-4)
-    assert values["abs_gradient"]["copying", "1.2"] == pytest.approx(np.abs(slopes).mean(), rel=1e-4)
+    (task,) = build_behavior_tasks(model.tokenizer, ["copying"], 3)
+    gradients = head_mask_gradients(model, task.items, item_loss)[1, 2]
+    assert values["gradient"]["copying", "1.2"] == pytest.approx(-gradients.mean(), rel=1e-4)
+    assert values["abs_gradient"]["copying", "1.2"] == pytest.approx(np.abs(gradients).mean(), rel=1e-4)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "heads that hurt most" in printed
-    assert "95 % intervals over items, of this head and not of the worst of 8" in printed
+    assert "largest drops" in printed
+    assert "95 % intervals over items, for each head by itself and not for the largest of 8" in printed
     assert "95 % intervals over heads, on these items" in printed
     assert (folder / "capabilities.png").exists()
 
 
 @pytest.mark.parametrize("how", ["mean", "resample"])
-def test_other_ways_to_ablate(target, how, tmp_path, capsys):
+def test_mean_and_resample_ablation(target, how, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("A line of text.\n\nAnother one.\n")
     folder = tmp_path / "run"
@@ -139,7 +141,7 @@ def test_other_ways_to_ablate(target, how, tmp_path, capsys):
     assert (settings["data"], settings["texts"]) == (str(text), 2)
 
 
-def test_reading_the_texts_is_no_part_of_the_time_a_set_of_heads_takes(target, tmp_path, monkeypatch, capsys):
+def test_the_estimated_time_excludes_reference_outputs(target, tmp_path, monkeypatch, capsys):
     clock, gather = [0.0], ablation.reference_outputs
 
     def slow(*arguments, **options):
@@ -155,29 +157,30 @@ def test_reading_the_texts_is_no_part_of_the_time_a_set_of_heads_takes(target, t
     assert "about 0.0 minutes" in capsys.readouterr().out
 
 
-def test_other_texts_are_noticed_and_none_are_refused_before_the_folder_is_made(target, tmp_path, capsys):
+def test_changed_texts_raise_an_error_and_missing_texts_before_the_folder_is_made(target, tmp_path, capsys):
     text, folder = tmp_path / "text.txt", tmp_path / "run"
     options = ["--heads", "1.3", *SMALL, "--how", "mean", "--data", text, "--random-draws", "0"]
     text.write_text("\n\n")
-    assert "has no text: --how mean needs some" in refused(capsys, target, *options, "--run-folder", folder)
+    assert "has no text: --how mean needs some" in error_of(capsys, target, *options, "--run-folder", folder)
     assert not folder.exists()
     text.write_text("A line of text.\n")
     command = ["ablate", target, *map(str, options), "--run-folder", str(folder)]
     assert main(command) == 0
-    text.write_text("A line of text.\n\n   \n")  # nothing else to be read
+    text.write_text("A line of text.\n\n   \n")  # the same paragraphs
     assert main(command) == 0
     assert "0 sets of heads to measure" in capsys.readouterr().out
     text.write_text("A line of test.\n")
-    error = refused(capsys, *command[1:])
-    assert "begun with other settings: texts_sha256 was" in error
-    assert error.count(" was ") == 2  # "was begun", and what differs
+    error = error_of(capsys, *command[1:])
+    assert "started with other settings: texts_sha256 was" in error
+    assert error.count(" was ") == 2  # "was begun", and the setting that differs
 
 
-def test_goes_on_where_it_was_interrupted(target, tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_an_interrupted_run_is_resumed(target, tmp_path, capsys, monkeypatch):
     command = ["ablate", target, "--heads", "0.1,1.2", *SMALL, "--random-draws", "2"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*command, "--run-folder", str(whole)]) == 0
-    written, write = [], KeptParts.write
+    written, write = [], PartialResults.write
 
     def write_three(self, name, part):
         if len(written) == 3:
@@ -185,12 +188,12 @@ def test_goes_on_where_it_was_interrupted(target, tmp_path, capsys, monkeypatch)
         written.append(name)
         write(self, name, part)
 
-    monkeypatch.setattr(KeptParts, "write", write_three)
+    monkeypatch.setattr(PartialResults, "write", write_three)
     assert main([*command, "--run-folder", str(broken)]) == 2
     monkeypatch.undo()
     measured = []
-    ablate = capability.ablate
-    monkeypatch.setattr(capability, "ablate", lambda *a, **k: measured.append(a[1]) or ablate(*a, **k))
+    ablate = evaluate.ablate
+    monkeypatch.setattr(evaluate, "ablate", lambda *a, **k: measured.append(a[1]) or ablate(*a, **k))
     capsys.readouterr()
     assert main([*command, "--run-folder", str(broken)]) == 0
     assert "2 sets of heads to measure" in capsys.readouterr().out  # of 5
@@ -201,13 +204,33 @@ def test_goes_on_where_it_was_interrupted(target, tmp_path, capsys, monkeypatch)
     assert "0 sets of heads to measure" in capsys.readouterr().out
 
 
-def test_a_folder_of_another_analysis_is_refused(target, tmp_path, capsys):
+def test_run_folders_of_earlier_versions_are_resumed(target, tmp_path, capsys):
+    """Their settings have hashes of items with other field names, and their parts have other keys."""
+    folder = tmp_path / "run"
+    command = ["ablate", target, "--heads", "0.1", "--items", "3", "--tasks", "copying", "agreement"]
+    assert main([*command, "--random-draws", "0", "--run-folder", str(folder)]) == 0
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["suites"] == ["copying", "agreement"]
+    assert settings["items_sha256"] == "a698ee86b78ca5d0"
+    part = {name: {"copying": [-9.0] * 3, "agreement": [-1.0] * 3} for name in ("score", "correct")}
+    (folder / "parts" / "0.1.json").write_text(json.dumps({"heads": [[0, 1]], **part}))
+    capsys.readouterr()
+    assert main([*command, "--random-draws", "0", "--run-folder", str(folder)]) == 0
+    assert "0 sets of heads to measure" in capsys.readouterr().out
+    rows = table(folder / "capabilities.csv")
+    assert [(row["suite"], row["score_without"]) for row in rows] == [
+        ("copying", "-9.0"),
+        ("agreement", "-1.0"),
+    ]
+
+
+def test_a_folder_of_another_analysis_raises_an_error(target, tmp_path, capsys):
     folder = tmp_path / "run"
     command = [target, "--heads", "0.1", *SMALL, "--random-draws", "0", "--run-folder", str(folder)]
     assert main(["ablate", *command]) == 0
     capsys.readouterr()
-    error = refused(capsys, *command, "--seed", "1")
-    assert "begun with other settings: seed was 0, now 1; items_sha256 was" in error
+    error = error_of(capsys, *command, "--seed", "1")
+    assert "started with other settings: seed was 0, now 1; items_sha256 was" in error
     assert error.endswith("; name another --run-folder\n")
     other = GPTModel.from_pretrained(target)
     other.tokenizer = CharacterTokenizer(string.ascii_letters + " :.,?'\n")
@@ -216,70 +239,67 @@ def test_a_folder_of_another_analysis_is_refused(target, tmp_path, capsys):
     other.blocks[0].attention.q_proj.weight.data[0, 0] += 1e-4
     other.save_pretrained(tmp_path / "trained" / "tiny")
     for name, what in (("cut", "items_sha256"), ("trained", "model_sha256")):
-        error = refused(capsys, tmp_path / name / "tiny", *command[1:])
-        assert f"begun with other settings: {what} was" in error
-        assert error.count(" was ") == 2  # "was begun", and what differs
+        error = error_of(capsys, tmp_path / name / "tiny", *command[1:])
+        assert f"started with other settings: {what} was" in error
+        assert error.count(" was ") == 2  # "was begun", and the setting that differs
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    assert "holds files but no analysis" in refused(capsys, *command[:-1], tmp_path / "full")
-    assert "is a file" in refused(capsys, *command[:-1], tmp_path / "full" / "file")
+    assert "holds files but no analysis" in error_of(capsys, *command[:-1], tmp_path / "full")
+    assert "is a file" in error_of(capsys, *command[:-1], tmp_path / "full" / "file")
 
 
-def test_says_when_a_layer_is_left_without_heads(target, tmp_path, capsys):
+def test_a_note_says_that_every_head_of_a_layer_is_ablated(target, tmp_path, capsys):
     heads = "1.0,1.1,1.2,1.3"
     assert main(["ablate", target, "--heads", heads, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
-    assert "heads: every head of layer 1 is taken away; its attention adds its bias only" in printed
+    assert "heads: every head of layer 1 is ablated; its attention adds only the bias" in printed
     assert "heads: it has every head of its layers, so that there is no other set to compare" in printed
 
 
-def test_refuses_what_cannot_be_done(target, report, tmp_path, capsys):
+def test_invalid_options_raise_errors(target, report, tmp_path, capsys):
     folder = tmp_path / "never"
     at = ["--run-folder", folder]
-    assert "layer 2 does not exist: layers are 0 to 1" in refused(capsys, target, "--heads", "2.0", *at)
-    assert "heads are 0 to 3" in refused(capsys, target, "--heads", "1.4", *at)
-    assert "head 1.1 is named twice" in refused(capsys, target, "--heads", "1.1,1.1", *at)
-    assert "'1' names no head" in refused(capsys, target, "--heads", "1", *at)
-    assert "unknown ablation 'none'" in refused(capsys, target, "--heads", "1.1", "--how", "none", *at)
-    assert "unknown suite 'coping'" in refused(capsys, target, "--suites", "coping", *at)
-    assert "--random-draws must be at least 0" in refused(capsys, target, "--random-draws", "-1", *at)
-    assert "belong together" in refused(capsys, target, "--named", "induction", *at)
-    error = refused(capsys, target, "--named", "inductoin", "--report", report, *at)
-    assert "names no head 'inductoin', did you mean 'induction'? (it names 2 induction, 1 previous)" in error
+    assert "layer 2 does not exist: layers are 0 to 1" in error_of(capsys, target, "--heads", "2.0", *at)
+    assert "heads are 0 to 3" in error_of(capsys, target, "--heads", "1.4", *at)
+    assert "head 1.1 is given twice" in error_of(capsys, target, "--heads", "1.1,1.1", *at)
+    assert "heads must be LAYER.HEAD, such as" in error_of(capsys, target, "--heads", "1", *at)
+    assert "unknown ablation 'none'" in error_of(capsys, target, "--heads", "1.1", "--how", "none", *at)
+    assert "unknown task 'coping'" in error_of(capsys, target, "--tasks", "coping", *at)
+    assert "--random-draws must be at least 0" in error_of(capsys, target, "--random-draws", "-1", *at)
+    assert "give both --named and --report" in error_of(capsys, target, "--named", "induction", *at)
+    error = error_of(capsys, target, "--named", "inductoin", "--report", report, *at)
+    assert "no head named 'inductoin', did you mean 'induction'? (it has 2 induction, 1 previous)" in error
     missing = tmp_path / "none.json"
-    assert "none.json" in refused(capsys, target, "--named", "induction", "--report", missing, *at)
+    assert "none.json" in error_of(capsys, target, "--named", "induction", "--report", missing, *at)
     assert not folder.exists()
 
 
-def test_refuses_a_report_of_another_model(target, report, tmp_path, capsys):
+def test_a_report_of_another_model_raises_an_error(target, report, tmp_path, capsys):
     report.write_text(report.read_text().replace("/tiny", "/other"))
-    error = refused(capsys, target, "--named", "induction", "--report", report)
+    error = error_of(capsys, target, "--named", "induction", "--report", report)
     assert "/other, not of" in error
     assert "/tiny" in error
 
 
-def test_a_report_fits_however_the_target_is_spelled(target, monkeypatch):
+def test_a_report_fits_every_spelling_of_the_target(target, monkeypatch):
     name = model_name(target)
     monkeypatch.chdir(Path(target).parent)
     assert model_name("tiny") == model_name("./tiny/") == name
 
 
-def test_refuses_models_that_write_no_text(tmp_path, capsys):
+def test_models_that_are_not_causal_language_models_raise_errors(tmp_path, capsys):
     bert = BERTModel(257, 16, 1, 2)
     bert.tokenizer = ByteTokenizer()
     bert.save_pretrained(tmp_path / "bert")
-    error = refused(capsys, tmp_path / "bert")
-    assert "holds a BERTModel, which writes no text" in error
+    error = error_of(capsys, tmp_path / "bert")
+    assert "holds a BERTModel, which is not a causal language model" in error
     assert "analysis.ablation_importance" in error
     GPTModel(257, 16, 1, 2).save_pretrained(tmp_path / "bare")
-    error = refused(capsys, tmp_path / "bare")
-    assert (
-        f"bare has no tokenizer, so that its ids stand for no text: put its tokenizer.json into {tmp_path}"
-        in error
-    )
-    with pytest.raises(ValueError, match=r"name has no tokenizer.*: in Python, set model\.tokenizer, save"):
-        tokenizer_of(GPTModel(257, 16, 1, 2), "organization/name")
+    error = error_of(capsys, tmp_path / "bare")
+    assert f"bare has no tokenizer: put its tokenizer.json into {tmp_path}" in error
+    with pytest.raises(ValueError, match=r"name has no tokenizer: set model\.tokenizer in Python, save"):
+        require_tokenizer(GPTModel(257, 16, 1, 2), "organization/name")
     short = GPTModel(257, 16, 1, 2, max_seq_len=20)
     short.tokenizer = ByteTokenizer()
     short.save_pretrained(tmp_path / "short")
-    assert "the suite copying has an item of 32 tokens" in refused(capsys, tmp_path / "short")
+    assert "the task copying has an item of 32 tokens" in error_of(capsys, tmp_path / "short")

@@ -1,16 +1,18 @@
-"""``glassformer analyze`` as a user meets it."""
+"""The command ``glassformer analyze``."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
+import sys
 import weakref
 
 import pytest
 import torch
 
-from glassformer.analysis import HeadReport, head_study
+from glassformer.analysis import HeadReport, head_patterns
+from glassformer.analysis.head_patterns import analyze
 from glassformer.cli import main
 from glassformer.models import GPTModel, ViTModel
 from glassformer.tokenization import ByteTokenizer
@@ -35,14 +37,15 @@ def refused(capsys, *arguments):
     return line
 
 
+@pytest.mark.slow
 def test_results_are_in_the_run_folder(target, corpus, tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
     assert main(arguments) == 0
     shown = capsys.readouterr()
     assert "measuring the model: " in shown.err
-    for said in ("previous", "induction", "heads have a name", "none", str(folder)):
-        assert said in shown.out
+    for text in ("previous", "induction", "heads are labeled", "none", str(folder)):
+        assert text in shown.out
     content = json.loads((folder / "heads.json").read_text())
     assert content["format"] == "glassformer-heads-1"
     assert content["model"].endswith("tiny")
@@ -51,13 +54,16 @@ def test_results_are_in_the_run_folder(target, corpus, tmp_path, capsys):
         assert len(list(csv.DictReader(file))) == len(content["rows"])
     for picture in ("heads.png", "clusters.png"):
         assert (folder / picture).stat().st_size > 10_000
-    said = " ".join(shown.out.split())
-    assert "random weights: one model of the same shape, seed 0" in said
-    assert "clustered than a single cloud of the same spread" in said
-    assert "the clusters of one half of the sentences and of the other: adjusted Rand index" in said
+    output = " ".join(shown.out.split())
+    assert "random weights: one model of the same shape, seed 0" in output
+    assert "heads are not significantly clustered: " in output
+    assert "adjusted Rand index of the clusters on the two halves of the sentences: " in output
 
 
-def test_parts_are_there_until_the_results_are(target, corpus, tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_partial_results_are_deleted_after_the_results_are_written(
+    target, corpus, tmp_path, capsys, monkeypatch
+):
     folder = tmp_path / "run"
     arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
     save = HeadReport.save
@@ -67,18 +73,18 @@ def test_parts_are_there_until_the_results_are(target, corpus, tmp_path, capsys,
 
     monkeypatch.setattr(HeadReport, "save", full)
     assert main(arguments) == 2
-    most = int(re.search(r"takes at most ([\d,]+) MB", capsys.readouterr().out)[1])
+    most = int(re.search(r"take at most ([\d,]+) MB", capsys.readouterr().out)[1])
     assert 0 < sum(path.stat().st_size for path in (folder / "parts").iterdir()) < 1e6 * (most + 1)
     monkeypatch.setattr(HeadReport, "save", save)
     assert main(arguments) == 0
     assert not (folder / "parts").exists()
     first = (folder / "heads.json").read_bytes()
-    assert main([*arguments, "--keep-parts"]) == 0  # from the beginning
+    assert main([*arguments, "--keep-partial-results"]) == 0  # measured again
     assert (folder / "heads.json").read_bytes() == first
     assert (folder / "parts").exists()
 
 
-def test_of_one_sentence_there_is_a_report_and_no_clusters(target, tmp_path, capsys):
+def test_a_single_sentence_gives_a_report_without_clusters(target, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("There is but a single sentence.")
     folder = tmp_path / "run"
@@ -89,58 +95,61 @@ def test_of_one_sentence_there_is_a_report_and_no_clusters(target, tmp_path, cap
     assert not (folder / "clusters.png").exists()
 
 
-def test_an_analysis_that_was_interrupted_goes_on(target, corpus, tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_an_interrupted_analysis_is_resumed(target, corpus, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     arguments = ["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]
-    arguments.append("--keep-parts")
-    measure, parts = head_study.measure, []
+    arguments.append("--keep-partial-results")
+    collect_sums, parts = analyze.collect_sums, []
 
     def interrupted(*args, **kwargs):
         if len(parts) == 2:
             raise KeyboardInterrupt
         parts.append(args)
-        return measure(*args, **kwargs)
+        return collect_sums(*args, **kwargs)
 
-    monkeypatch.setattr(head_study, "measure", interrupted)
+    monkeypatch.setattr(analyze, "collect_sums", interrupted)
     assert main(arguments) == 130
-    monkeypatch.setattr(head_study, "measure", lambda *a, **k: parts.append(a) or measure(*a, **k))
+    monkeypatch.setattr(analyze, "collect_sums", lambda *a, **k: parts.append(a) or collect_sums(*a, **k))
     assert main(arguments) == 0
-    assert len(parts) == 4  # text and repeated tokens, of the model and of the control
+    assert len(parts) == 4  # text and repeated tokens, of the model and the baseline
     first = (folder / "heads.json").read_bytes()
     assert main([*arguments, "--margin", "0.3"]) == 0  # measured already
     assert len(parts) == 4
     assert main(arguments) == 0
     assert (folder / "heads.json").read_bytes() == first
     capsys.readouterr()
-    assert "begun with other settings: max_tokens was 256, now 9" in refused(
+    assert "started with other settings: max_tokens was 256, now 9" in refused(
         capsys, *arguments[1:], "--max-tokens", 9
     )
-    assert "begun with other settings: data was" in refused(
+    assert "started with other settings: data was" in refused(
         capsys, target, "--data", corpus, "--run-folder", folder, *QUICK[:3], "50"
     )
 
 
-def test_the_model_is_let_go_of_before_the_control_is_built(target, corpus, tmp_path, monkeypatch):
-    """Two models at once would take twice the memory."""
-    there = []
-    untrained = head_study.untrained
+@pytest.mark.slow
+def test_the_model_is_released_before_the_baseline_is_built(target, corpus, tmp_path, monkeypatch):
+    """Two models at once would need twice the memory."""
+    alive = []
+    builder = head_patterns.random_weights_builder
 
     def watched(model, seed):
-        kept, build = weakref.ref(model), untrained(model, seed)
+        reference, build = weakref.ref(model), builder(model, seed)
 
         def checked():
-            there.append(kept() is not None)
+            alive.append(reference() is not None)
             return build()
 
         return checked
 
-    monkeypatch.setattr(head_study, "untrained", watched)
+    monkeypatch.setattr(head_patterns, "random_weights_builder", watched)
     folder = str(tmp_path / "run")
     assert main(["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", folder]) == 0
-    assert there == [False, False]  # for its sums, and for its distances
+    assert alive == [False, False]  # for its sums, and for its distances
 
 
-def test_cut_sentences_are_said(target, tmp_path, capsys):
+@pytest.mark.slow
+def test_truncated_sentences_are_reported(target, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text(
         "This is a sentence of several words. " * 5 + "And another that is a little longer than it. " * 5
@@ -155,21 +164,23 @@ def test_cut_sentences_are_said(target, tmp_path, capsys):
         str(tmp_path / "run"),
     ]
     assert main(["analyze", *arguments, "--max-tokens", "36"]) == 0
-    assert "5 sentences were cut to 36 tokens" in " ".join(capsys.readouterr().out.split())
+    assert "5 sentences were truncated to 36 tokens" in " ".join(capsys.readouterr().out.split())
     text.write_text("This is a sentence of several words, far longer than all that the model reads at once.")
     arguments[-1] = str(tmp_path / "long")
     assert main(["analyze", *arguments]) == 0
-    assert "1 sentences were cut to 80 tokens" in " ".join(capsys.readouterr().out.split())
+    assert "1 sentences were truncated to 80 tokens" in " ".join(capsys.readouterr().out.split())
 
 
-def test_mistakes_are_one_line(target, corpus, tmp_path, capsys):
+def test_errors_are_one_line(target, corpus, tmp_path, capsys):
     on = ("--data", corpus, "--run-folder", tmp_path / "run")
     assert "unknown pattern 'frist', did you mean 'first'" in refused(
         capsys, target, *on, "--patterns", "frist"
     )
     assert "no patterns: choose from" in refused(capsys, target, *on, "--patterns", ",")
     assert "margin must be at least 0 and below 1" in refused(capsys, target, *on, "--margin", "1.5")
-    assert "number of texts of at least 1, not 0" in refused(capsys, target, *on, "--max-sentences", "0")
+    assert "the number of texts must be at least 1, not 0" in refused(
+        capsys, target, *on, "--max-sentences", "0"
+    )
     assert "no file or folder" in refused(capsys, target, "--data", tmp_path / "nowhere")
     (tmp_path / "empty.txt").write_text("\n\n too short\n")
     assert "no sentence of 4 to 64 words" in refused(capsys, target, "--data", tmp_path / "empty.txt")
@@ -179,13 +190,14 @@ def test_mistakes_are_one_line(target, corpus, tmp_path, capsys):
     assert "unknown kind of attention 'cross'" in refused(capsys, target, *on, "--kind", "cross")
     assert not (tmp_path / "run").exists()
     ViTModel(8, 4, 4, 2, 1).save_pretrained(tmp_path / "vit")
-    assert "a ViTModel reads no text" in refused(capsys, tmp_path / "vit", *on)
+    assert "a ViTModel takes no text" in refused(capsys, tmp_path / "vit", *on)
     GPTModel(9, 8, 1, 2).save_pretrained(tmp_path / "bare")
     assert "set model.tokenizer" in refused(capsys, tmp_path / "bare", *on, "--patterns", "first")
 
 
+@pytest.mark.slow
 def test_without_scikit_learn_there_are_no_clusters(target, corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "glassformer.analysis.clustering", None)
+    monkeypatch.setitem(sys.modules, "glassformer.experiments.head_clusters.study", None)
     folder = tmp_path / "run"
     assert main(["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]) == 0
     assert "no clusters: " in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it leaves behind, what it returns."""
+"""The commands end to end: output, files, errors, exit status."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import tokenizers
 import torch
 
 from glassformer.cli import COMMANDS, main
-from glassformer.cli.generate import pieces
+from glassformer.cli.generate import decode_stream
 from glassformer.models import GPTModel
 from glassformer.tokenization import BPETokenizer, ByteTokenizer, PretrainedTokenizer
 
 
 def refused(capsys, *arguments):
-    """The one line that a refusal prints, behind what progress there was."""
+    """The one line of an error, printed after any progress."""
     assert main(list(arguments)) == 2
     *progress, line = capsys.readouterr().err.splitlines()
-    assert all(": " in said and "MB" in said for said in progress)
+    assert all(": " in text and "MB" in text for text in progress)
     assert line.startswith("glassformer")
     return line
 
 
-def test_overview_names_every_command(capsys):
+def test_the_overview_lists_every_command(capsys):
     for arguments in ([], ["--help"], ["-h"]):
         assert main(arguments) == 0
         shown = capsys.readouterr().out
@@ -36,13 +36,14 @@ def test_overview_names_every_command(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_every_command(command, capsys):
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
     assert f"usage: glassformer {command}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_help_does_not_import_torch():
     for arguments in (
         [],
@@ -60,14 +61,15 @@ def test_help_does_not_import_torch():
         assert done.stderr.strip() == "[]", arguments
 
 
-def test_runs_as_a_module():
+@pytest.mark.slow
+def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "glassformer", "--version"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith("glassformer ")
 
 
-def test_mistakes_are_one_line(capsys, tmp_path):
-    assert "no command 'genrate', did you mean 'generate'" in refused(capsys, "genrate")
+def test_errors_are_one_line(capsys, tmp_path):
+    assert "unknown command 'genrate', did you mean 'generate'" in refused(capsys, "genrate")
     assert "--tempertaure, 3; did you mean --temperature" in refused(
         capsys, "generate", "x", "--tempertaure", "3"
     )
@@ -92,7 +94,8 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     )
 
 
-def test_train_leaves_a_run_that_can_be_used(run_folder, capsys):
+@pytest.mark.slow
+def test_train_writes_a_run_folder(run_folder, capsys):
     assert (run_folder / "config.toml").exists()
     rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
@@ -102,7 +105,7 @@ def test_train_leaves_a_run_that_can_be_used(run_folder, capsys):
     assert again.tokenizer.decode([72, 105]) == "Hi"
 
 
-def test_a_run_folder_that_exists_is_refused_and_kept(run_folder, small, capsys):
+def test_an_existing_run_folder_is_not_overwritten(run_folder, small, capsys):
     before = (run_folder / "metrics.jsonl").read_bytes()
     assert "(--resume), remove it (--overwrite)" in refused(
         capsys, "train", *small, "--run-folder", str(run_folder)
@@ -110,7 +113,8 @@ def test_a_run_folder_that_exists_is_refused_and_kept(run_folder, small, capsys)
     assert (run_folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_resume_takes_the_config_of_the_run(small, tmp_path, capsys):
+@pytest.mark.slow
+def test_resume_uses_the_config_of_the_run(small, tmp_path, capsys):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(["train", *small, "--run-folder", str(whole), "--steps", "6"]) == 0
     assert main(["train", *small, "--run-folder", str(cut), "--steps", "6", "--checkpoints.every", "3"]) == 0
@@ -129,7 +133,8 @@ def test_resume_takes_the_config_of_the_run(small, tmp_path, capsys):
     )
 
 
-def test_resume_finds_the_folder_that_the_config_names(small, tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_resume_uses_the_run_folder_of_the_config(small, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text('run_folder = "mine"\nsteps = 2\n')
     assert main(["train", "--config", "mine.toml", *small]) == 0
@@ -147,7 +152,7 @@ def test_resume_finds_the_folder_that_the_config_names(small, tmp_path, capsys, 
         ["--batch-size", "0"],
     ],
 )
-def test_overwriting_removes_nothing_before_all_is_in_order(mistake, small, tmp_path, capsys):
+def test_overwrite_deletes_nothing_if_the_options_are_invalid(mistake, small, tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["train", *small, "--run-folder", str(folder), "--steps", "1"]) == 0
     before = sorted(path.name for path in folder.rglob("*"))
@@ -155,7 +160,7 @@ def test_overwriting_removes_nothing_before_all_is_in_order(mistake, small, tmp_
     assert sorted(path.name for path in folder.rglob("*")) == before
 
 
-def test_resume_notices_another_text(tmp_path, capsys):
+def test_resume_refuses_another_text(tmp_path, capsys):
     text, folder = tmp_path / "text.txt", tmp_path / "run"
     text.write_text("one two three. " * 300)
     arguments = ["train", "--data.source", str(text), "--data.folder", str(tmp_path / "tokens")]
@@ -165,33 +170,32 @@ def test_resume_notices_another_text(tmp_path, capsys):
     text.write_text("one two threw. " * 300)
     capsys.readouterr()
     assert main(["train", "--resume", "--run-folder", str(folder)]) == 2
-    assert "its text or its tokenizer has changed" in capsys.readouterr().err
+    assert "the data or the tokenizer has changed" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_names_the_one_before(small, tmp_path, capsys):
+def test_the_error_of_a_damaged_checkpoint_names_the_previous_one(small, tmp_path, capsys):
     folder = tmp_path / "run"
     steps = ["--steps", "2", "--checkpoints.every", "1", "--run-folder", str(folder)]
     assert main(["train", *small, *steps]) == 0
     weights = folder / "checkpoints" / "step-000002" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     capsys.readouterr()
-    said = refused(capsys, "train", "--resume", "--run-folder", str(folder))
-    assert "step-000002 is damaged" in said
-    assert "goes on from" in said
-    assert "step-000001" in said
+    message = refused(capsys, "train", "--resume", "--run-folder", str(folder))
+    assert "step-000002 is damaged" in message
+    assert "step-000001" in message
 
 
-def test_a_damaged_tokenizer_of_ours_is_trained_again(tmp_path, corpus):
+def test_a_damaged_tokenizer_is_trained_again(tmp_path, corpus):
     arguments = ["tokenize", "--source", str(corpus), "--vocab-size", "280", "--folder", str(tmp_path)]
     assert main(arguments) == 0
-    kept = next(tmp_path.glob("bpe-*/tokenizer.json"))
-    good = kept.read_bytes()
-    kept.write_bytes(good[:500])
+    trained = next(tmp_path.glob("bpe-*/tokenizer.json"))
+    good = trained.read_bytes()
+    trained.write_bytes(good[:500])
     assert main(arguments) == 0
-    assert kept.read_bytes() == good
+    assert trained.read_bytes() == good
 
 
-def test_defaults_then_file_then_flags(small, tmp_path, capsys):
+def test_options_override_the_config_file_and_the_file_overrides_defaults(small, tmp_path, capsys):
     (tmp_path / "a.toml").write_text("steps = 2\nseed = 7\n[optimizer]\nlearning_rate = 0.5\n")
     flags = ["--config", str(tmp_path / "a.toml"), "--seed", "8", "--run-folder", str(tmp_path / "run")]
     assert main(["train", *flags, *small]) == 0
@@ -206,7 +210,7 @@ def test_defaults_then_file_then_flags(small, tmp_path, capsys):
     )
 
 
-def test_an_interrupted_run_says_how_to_go_on(small, tmp_path, capsys, monkeypatch):
+def test_an_interrupted_run_prints_the_command_that_resumes_it(small, tmp_path, capsys, monkeypatch):
     from glassformer.training import pipeline
     from glassformer.training.trainer import TrainingResult
 
@@ -216,7 +220,7 @@ def test_an_interrupted_run_says_how_to_go_on(small, tmp_path, capsys, monkeypat
     assert "glassformer train --resume --run-folder somewhere" in capsys.readouterr().out
 
 
-def test_generate_writes_the_prompt_and_what_follows(run_folder, capsys, monkeypatch):
+def test_generate_prints_the_prompt_and_its_continuation(run_folder, capsys, monkeypatch):
     options = ["--max-new-tokens", "12", "--seed", "1"]
     assert main(["generate", str(run_folder), "--prompt", "The cat", *options]) == 0
     first = capsys.readouterr().out
@@ -236,7 +240,7 @@ def test_generate_writes_the_prompt_and_what_follows(run_folder, capsys, monkeyp
     assert "below 2**63" in refused(capsys, "generate", str(run_folder), "--seed", "9" * 20)
 
 
-def test_generate_without_tokenizer_or_without_a_beginning(tmp_path, capsys):
+def test_generate_needs_a_tokenizer_and_a_prompt_or_start_token(tmp_path, capsys):
     from glassformer.tokenization import CharacterTokenizer
 
     model = GPTModel(3, 4, 1, 1, max_seq_len=8)
@@ -244,35 +248,36 @@ def test_generate_without_tokenizer_or_without_a_beginning(tmp_path, capsys):
     assert "has no tokenizer" in refused(capsys, "generate", str(tmp_path / "a"))
     model.tokenizer = CharacterTokenizer("abc")
     model.save_pretrained(tmp_path / "b")
-    assert "no mark that begins a document" in refused(capsys, "generate", str(tmp_path / "b"))
+    assert "no token that begins a document" in refused(capsys, "generate", str(tmp_path / "b"))
     assert (
         main(["generate", str(tmp_path / "b"), "--prompt", "ab", "--max-new-tokens", "3", "--samples", "2"])
         == 0
     )
 
 
-def test_text_comes_in_whole_characters():
+def test_streamed_text_has_whole_characters():
     tokenizer = ByteTokenizer()
-    assert list(pieces(tokenizer, iter("aé🙂".encode()))) == ["a", "é", "🙂"]
-    assert list(pieces(tokenizer, iter([97, 256, 98]))) == ["a"]
-    assert "".join(pieces(tokenizer, iter([0xF0, 0x9F]))) == "\ufffd"
-    assert "".join(pieces(tokenizer, iter([0x80] * 6 + [97]))).endswith("a")
+    assert list(decode_stream(tokenizer, iter("aé🙂".encode()))) == ["a", "é", "🙂"]
+    assert list(decode_stream(tokenizer, iter([97, 256, 98]))) == ["a"]
+    assert "".join(decode_stream(tokenizer, iter([0xF0, 0x9F]))) == "\ufffd"
+    assert "".join(decode_stream(tokenizer, iter([0x80] * 6 + [97]))).endswith("a")
     bpe = BPETokenizer.train(["naïve 🙂 " * 20], 270)
-    assert "".join(pieces(bpe, iter(bpe.encode("naïve 🙂 naïve")))) == "naïve 🙂 naïve"
-    assert "".join(pieces(bpe, iter(bpe.encode(" 🙂 naïve")), bpe.encode("e"))) == " 🙂 naïve"
+    assert "".join(decode_stream(bpe, iter(bpe.encode("naïve 🙂 naïve")))) == "naïve 🙂 naïve"
+    assert "".join(decode_stream(bpe, iter(bpe.encode(" 🙂 naïve")), bpe.encode("e"))) == " 🙂 naïve"
 
 
-def test_spaces_stay_where_a_tokenizer_drops_the_first():
+def test_streamed_text_keeps_spaces_that_a_tokenizer_drops_at_the_start():
     vocabulary = [("<unk>", -9.0), ("▁cat", -1.0), ("▁sat", -1.0), ("s", -1.0)]
     words = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=0))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
     words.decoder = tokenizers.decoders.Metaspace()
     tokenizer = PretrainedTokenizer(words)
     cat, *rest = tokenizer.encode("cats sat cat")
-    assert list(pieces(tokenizer, iter(rest), [cat])) == ["s", " sat", " cat"]
+    assert list(decode_stream(tokenizer, iter(rest), [cat])) == ["s", " sat", " cat"]
 
 
-def test_visualize_draws_every_layer_one_layer_or_one_head(run_folder, tmp_path, capsys):
+@pytest.mark.slow
+def test_visualize_draws_all_layers_or_one_layer_or_one_head(run_folder, tmp_path, capsys):
     target, out = str(run_folder), tmp_path / "new" / "a.png"
     assert main(["visualize", target, "--text", "The cat", "--output", str(out)]) == 0
     drawn = capsys.readouterr().out.split()
@@ -285,34 +290,35 @@ def test_visualize_draws_every_layer_one_layer_or_one_head(run_folder, tmp_path,
     assert capsys.readouterr().out.split() == [str(out), str(svg)]
     assert all(path.stat().st_size > 1000 for path in (out, svg))
     assert "max-texts must be at least 1" in refused(capsys, "visualize", target, "--max-texts", "0")
-    assert "needs the --layer" in refused(capsys, "visualize", target, "--head", "0")
+    assert "needs --layer" in refused(capsys, "visualize", target, "--head", "0")
     assert "layers are 0 to 2" in refused(capsys, "visualize", target, "--layer", "9", "--output", str(out))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "a.bmp"], ".png, .svg, .pdf, not '.bmp'"),
+        (["--output", "a.bmp"], ".png, .svg, .pdf, got '.bmp'"),
         (["--output", "file/a.png"], "file is a file: nothing can be written below it"),
-        (["--output", "."], ". is a folder: name the picture"),
+        (["--output", "."], ". is a folder: give the path of a file"),
         (["--image", "missing.png"], "missing.png"),
-        (["--image", "file", "--text", "hi"], "--image and --text do not go together"),
-        (["--image", "file", "--head", "0", "--layer", "1"], "--image and --head do not go together"),
-        (["--image", "file", "--logit-lens"], "--image and --logit-lens do not go together"),
-        (["--logit-lens", "--layer", "1"], "--logit-lens and --layer do not go together"),
-        (["--logit-lens", "--layer", "1", "--head", "0"], "--logit-lens and --layer do not go together"),
-        (["--rollout", "--kind", "cross"], "--rollout and --kind do not go together"),
-        (["--patterns", "sotu", "--text", "hi"], "--patterns and --text do not go together"),
+        (["--image", "file", "--text", "hi"], "--image and --text cannot be used together"),
+        (["--image", "file", "--head", "0", "--layer", "1"], "--image and --head cannot be used together"),
+        (["--image", "file", "--logit-lens"], "--image and --logit-lens cannot be used together"),
+        (["--logit-lens", "--layer", "1"], "--logit-lens and --layer cannot be used together"),
+        (["--logit-lens", "--layer", "1", "--head", "0"], "--logit-lens and --layer cannot be used together"),
+        (["--rollout", "--kind", "cross"], "--rollout and --kind cannot be used together"),
+        (["--patterns", "sotu", "--text", "hi"], "--patterns and --text cannot be used together"),
     ],
 )
-def test_visualize_refuses_before_the_model_is_loaded(tmp_path, capsys, monkeypatch, arguments, message):
+def test_visualize_checks_options_before_loading_the_model(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("glassformer.cli.targets.load_model", None)
+    monkeypatch.setattr("glassformer.cli.resolve_model.load_model", None)
     assert message in refused(capsys, "visualize", "model", *arguments)
 
 
-def test_visualize_measures_patterns(run_folder, corpus, tmp_path, capsys):
+@pytest.mark.slow
+def test_visualize_draws_patterns(run_folder, corpus, tmp_path, capsys):
     out = tmp_path / "heads.png"
     arguments = ["--patterns", str(corpus), "--max-texts", "3", "--output", str(out)]
     assert main(["visualize", str(run_folder), *arguments]) == 0
@@ -320,7 +326,7 @@ def test_visualize_measures_patterns(run_folder, corpus, tmp_path, capsys):
     assert out.exists()
 
 
-def test_tokenize_builds_files_and_shows_tokens(corpus, tmp_path, capsys):
+def test_tokenize_writes_files_or_shows_tokens(corpus, tmp_path, capsys):
     arguments = [
         "--source",
         str(corpus),
@@ -343,18 +349,19 @@ def test_tokenize_builds_files_and_shows_tokens(corpus, tmp_path, capsys):
     assert "0 tokens, 0 bytes" in capsys.readouterr().out
 
 
-def test_describe_prints_the_published_size(run_folder, capsys):
+def test_describe_prints_the_published_number_of_parameters(run_folder, capsys):
     assert main(["describe", "gpt2", "--seq-len", "1024"]) == 0
     shown = capsys.readouterr().out
     assert "124,439,808" in shown
     assert "291.6 G" in shown
     assert main(["describe", str(run_folder), "--seq-len", "8", "--batch-size", "2"]) == 0
     assert "n = 8, batch 2" in capsys.readouterr().out
-    assert "past the learned table" in refused(capsys, "describe", "gpt2", "--seq-len", "2000")
+    assert "exceeds the learned table" in refused(capsys, "describe", "gpt2", "--seq-len", "2000")
     assert "seq_len must be at least 1, not 0" in refused(capsys, "describe", "gpt2", "--seq-len", "0")
 
 
-def test_ctrl_c_and_closed_pipes_are_no_tracebacks(run_folder, monkeypatch):
+@pytest.mark.slow
+def test_ctrl_c_and_closed_pipes_print_no_traceback(run_folder, monkeypatch):
     from glassformer.cli.generate import Generate
 
     def interrupt(self):
@@ -370,7 +377,7 @@ def test_ctrl_c_and_closed_pipes_are_no_tracebacks(run_folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "expected"),
     [
         ("attention of several kinds: give kind='encoder'", "of several kinds: give --kind 'encoder'"),
         ("too short: give max_texts=", "too short: give --max-texts"),
@@ -378,11 +385,9 @@ def test_ctrl_c_and_closed_pipes_are_no_tracebacks(run_folder, monkeypatch):
         ("each token has a class of its own: give position=", "of its own: give position="),
     ],
 )
-def test_arguments_of_the_library_are_said_as_options_where_the_command_has_them(
-    monkeypatch, capsys, message, said
-):
+def test_messages_of_the_library_name_the_options_of_the_command(monkeypatch, capsys, message, expected):
     def run(self):
         raise ValueError(message)
 
     monkeypatch.setattr("glassformer.cli.prune.Prune.run", run)
-    assert refused(capsys, "prune", "model", "smaller").endswith(said)
+    assert refused(capsys, "prune", "model", "smaller").endswith(expected)

@@ -1,4 +1,4 @@
-"""The demo, end to end, on a small text and few steps."""
+"""The demo from end to end, on a small text with few steps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from glassformer.cli import demo, demo_report, main
 from glassformer.training.config import DataConfig
 from glassformer.visualization import AttentionVisualizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_demo(monkeypatch):
@@ -21,7 +23,7 @@ def small_demo(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_demo")
-def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys, monkeypatch):
+def test_the_demo_trains_analyzes_and_reports(corpus, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "demo"
     called = []
 
@@ -35,28 +37,28 @@ def test_demo_trains_looks_inside_and_reports(corpus, tmp_path, capsys, monkeypa
     shown = capsys.readouterr().out
     for said in ("unigram", "bigram", "validation loss", "bits/byte", "report.html", "My fellow citizens"):
         assert said in shown, said
-    assert set(called) == {demo_report.NAME}  # every picture says whose it is
+    assert set(called) == {demo_report.NAME}  # every title names the model
     page = (folder / "report.html").read_text("utf-8")
-    assert len(re.findall("<figure><div class=.wide.><img", page)) == 5
+    assert len(re.findall("<figure><div class=.wide.><img", page)) == 4
     assert page.count("<iframe") == 1
     explorer = (folder / "explorer.html").read_text("utf-8")
     assert explorer.replace("&", "&amp;").replace(chr(34), "&quot;") in page
     assert '<a class="page" href="explorer.html">' in page
-    assert json.loads((folder / "named-heads.json").read_text())["format"] == "glassformer-heads-1"
+    assert json.loads((folder / "heads.json").read_text())["format"] == "glassformer-heads-1"
     assert "before training" in page
-    assert "held-out paragraphs" in page
-    assert "after 3 updates" in page
+    assert "held-out sentences" in page
+    assert "after 3 steps" in page
     last = re.findall(r"step 3 .*validation loss [\d.]+ +([\d.]+) bits/byte", shown)
     assert f"<dd>{float(last[0]):.3f}</dd>" in page
     assert (folder / "heads.png").exists()
     assert len(list(folder.glob("attention-layer*.png"))) == 2
-    assert main(arguments) == 2  # a finished demo is not run over
+    assert main(arguments) == 2  # a finished demo is not overwritten
     assert "remove it (--overwrite)" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
 
 
 @pytest.mark.usefixtures("small_demo")
-def test_an_interrupted_demo_says_so(corpus, tmp_path, capsys, monkeypatch):
+def test_an_interrupted_demo_tells_how_to_resume(corpus, tmp_path, capsys, monkeypatch):
     from glassformer.training import pipeline
     from glassformer.training.trainer import TrainingResult
 
@@ -73,4 +75,4 @@ def test_a_second_demo_takes_the_next_folder(corpus, tmp_path, monkeypatch, caps
         assert main(["demo", "--steps", "1", "--source", str(corpus)]) == 0
         assert (tmp_path / folder / "report.html").exists()
     assert main(["demo", "--steps", "2", "--source", str(corpus), "--overwrite"]) == 0
-    assert "after 2 updates" in (tmp_path / "runs/demo/report.html").read_text("utf-8")
+    assert "after 2 steps" in (tmp_path / "runs/demo/report.html").read_text("utf-8")

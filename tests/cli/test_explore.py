@@ -1,4 +1,4 @@
-"""``glassformer explore``: one page, written and opened."""
+"""The ``glassformer explore`` command."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from glassformer.analysis.head_report import HeadReport
+from glassformer.analysis.head_patterns import HeadReport
 from glassformer.cli import main
-from glassformer.cli.explore import numbers, ranges
+from glassformer.cli.explore import layers_in, parse_ranges
 from glassformer.data import documents
 from glassformer.models import ViTModel
 
@@ -35,17 +35,17 @@ def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch)
     ("arguments", "message"),
     [
         (["--layers", "7"], "layer 7 does not exist"),
-        (["--layers", "x"], "layers are numbers and ranges such as 0-15,20, not 'x'"),
-        (["--output", "page.png"], "a page is saved as .html, not '.png'"),
+        (["--layers", "x"], "--layers must be numbers and ranges such as 0-15,20, got 'x'"),
+        (["--output", "page.png"], "must end in .html, got 'page.png'"),
         (["--text", ""], "the text is empty"),
-        (["--image", "picture.png"], "a GPTModel reads no images"),
+        (["--image", "picture.png"], "a GPTModel takes no images"),
         (["--layers", "0-99999999"], "layer 99999999 does not exist: layers are 0 to 2"),
-        (["--layers", "9" * 30], "layers are numbers and ranges"),
+        (["--layers", "9" * 30], "--layers must be numbers and ranges"),
         (["--heads-report", "missing.json"], "missing.json"),
-        (["--heads-report", "heads.json", "--names"], "choose one"),
+        (["--heads-report", "heads.json", "--names"], "exclude each other"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run_folder, tmp_path, capsys, monkeypatch, arguments, message):
+def test_errors_take_one_line(run_folder, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("picture.png")
     assert main(["explore", str(run_folder), "--no-open", "--no-analyses", *arguments]) == 2
@@ -62,56 +62,59 @@ def test_what_is_wrong_is_said_in_one_line(run_folder, tmp_path, capsys, monkeyp
         (["--heads-report", "other.json"], "is no JSON"),
         (["--image", "missing.png"], "missing.png"),
         (["--image", "other.json"], "cannot identify image file"),
-        (["--image", "picture.png", "--text", "hi"], "--image and --text do not go together"),
-        (["--image", "picture.png", "--target-text", "hi"], "--image and --target-text do not go together"),
-        (["--image", "picture.png", "--names"], "--image and --names do not go together"),
-        (["--names", "--kind", "cross"], "--names is of self-attention"),
+        (["--image", "picture.png", "--text", "hi"], "--image and --text cannot be used together"),
+        (
+            ["--image", "picture.png", "--target-text", "hi"],
+            "--image and --target-text cannot be used together",
+        ),
+        (["--image", "picture.png", "--names"], "--image and --names cannot be used together"),
+        (["--names", "--kind", "cross"], "--names needs self-attention"),
         (["--output", "other.json/deep/a.html"], "other.json is a file: nothing can be written below it"),
         (["--output", "."], ". is a folder: name the page"),
     ],
 )
-def test_what_can_be_known_before_is_said_before_the_model_is_loaded(
-    tmp_path, capsys, monkeypatch, arguments, message
-):
+def test_errors_that_are_found_before_the_model_is_loaded(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("picture.png")
     (tmp_path / "other.json").write_text("no report")
-    monkeypatch.setattr("glassformer.cli.targets.load_model", None)
+    monkeypatch.setattr("glassformer.cli.resolve_model.load_model", None)
     assert main(["explore", "model", "--no-open", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_names_are_not_measured_for_a_model_of_images(tmp_path, capsys, monkeypatch):
+def test_names_option_needs_a_language_model(tmp_path, capsys, monkeypatch):
     ViTModel(8, 4, 8, 1, 2).save_pretrained(tmp_path / "vit")
     monkeypatch.setattr("glassformer.data.documents", None)
     page = str(tmp_path / "page.html")
     assert main(["explore", str(tmp_path / "vit"), "--no-open", "--names", "--output", page]) == 2
-    assert "--names is over sentences, which a ViTModel does not read" in capsys.readouterr().err
+    assert "--names needs a language model, got a ViTModel" in capsys.readouterr().err
 
 
 @given(st.sets(st.integers(0, 40), min_size=1))
-def test_layers_are_read_from_numbers_and_ranges(layers):
-    assert numbers(ranges(",".join(map(str, layers))), 41) == sorted(layers)
-    assert numbers(ranges(f"{min(layers)}-{max(layers)}"), 41) == list(range(min(layers), max(layers) + 1))
+def test_layers_from_numbers_and_ranges(layers):
+    assert layers_in(parse_ranges(",".join(map(str, layers))), 41) == sorted(layers)
+    assert layers_in(parse_ranges(f"{min(layers)}-{max(layers)}"), 41) == list(
+        range(min(layers), max(layers) + 1)
+    )
 
 
 @pytest.mark.parametrize("text", ["", "3-1", "-1", "1-", "a", "1,,2", "1.5"])
-def test_other_words_are_no_layers(text):
+def test_invalid_layers(text):
     with pytest.raises(ValueError, match="numbers and ranges"):
-        ranges(text)
+        parse_ranges(text)
 
 
 def contents_of(page):
-    """What a page holds."""
+    """The contents of a page, as JSON values."""
     (found,) = re.findall(
         '<script type="application/json" id="contents">(.*?)</script>', page.read_text("utf-8")
     )
     return json.loads(found)
 
 
-def test_heads_are_measured_and_named_where_that_is_asked_for(run_folder, corpus, tmp_path, monkeypatch):
+def test_names_option_labels_the_heads(run_folder, corpus, tmp_path, monkeypatch):
     asked = []
 
     def analyze(model, texts, settings, progress):
@@ -121,14 +124,14 @@ def test_heads_are_measured_and_named_where_that_is_asked_for(run_folder, corpus
         return HeadReport("GPT", {}, [row])
 
     monkeypatch.setattr("glassformer.data.documents", lambda source: documents(str(corpus)))
-    monkeypatch.setattr("glassformer.analysis.head_study.analyze_heads", analyze)
+    monkeypatch.setattr("glassformer.analysis.head_patterns.analyze_heads", analyze)
     page = tmp_path / "page.html"
     arguments = ["explore", str(run_folder), "--no-open", "--no-analyses", "--output", str(page)]
     assert main(arguments) == 0
     assert asked == []
     assert contents_of(page)["name"].endswith("/run")
     assert main([*arguments, "--names"]) == 0
-    (name,) = contents_of(page)["names"]
-    assert (name["layer"], name["head"], name["name"]) == (0, 1, "first")
-    assert contents_of(page)["names_source"].endswith("/run over 60 sentences")
+    (label,) = contents_of(page)["head_labels"]
+    assert (label["layer"], label["head"], label["name"]) == (0, 1, "first")
+    assert contents_of(page)["head_labels_source"].endswith("/run over 60 sentences")
     assert [len(texts) for texts in asked] == [60]

@@ -1,4 +1,4 @@
-"""``glassformer prune``: heads go, the rest is saved; nothing is overwritten."""
+"""``glassformer prune`` saves a smaller model and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def saved(folder, family=GPTModel, **options):
     return model.eval()
 
 
-def test_named_heads_go(tmp_path, capsys):
+def test_given_heads_are_removed(tmp_path, capsys):
     model = saved(tmp_path / "whole")
     assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--heads", "0.1,1.3"]) == 0
     shown = capsys.readouterr().out
-    assert "2 heads are gone: 0.1, 1.3" in shown
+    assert "removed 2 heads: 0.1, 1.3" in shown
     smaller = TransformerModel.from_pretrained(tmp_path / "small")
     assert f"{model.num_parameters():,} parameters before, {smaller.num_parameters():,} after" in shown
     ids = torch.arange(6)[None]
@@ -34,15 +34,15 @@ def test_named_heads_go(tmp_path, capsys):
     assert smaller.tokenizer is not None
 
 
-def test_a_part_of_the_heads_by_importance(tmp_path, capsys):
+def test_a_fraction_of_the_heads_is_removed_by_importance(tmp_path, capsys):
     saved(tmp_path / "whole")
     (tmp_path / "text.txt").write_text("One line of words.\nx\nAnd another one here.\n")
     command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--fraction", "0.25"]
     assert main([*command, "--data", str(tmp_path / "text.txt")]) == 0
-    assert "2 heads are gone" in capsys.readouterr().out
+    assert "removed 2 heads" in capsys.readouterr().out
 
 
-def test_texts_of_one_token_say_nothing_of_importance(tmp_path, capsys):
+def test_texts_of_one_token_cannot_measure_importance(tmp_path, capsys):
     saved(tmp_path / "whole")
     (tmp_path / "text.txt").write_text("x\n\ny\n")
     command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--fraction", "0.25"]
@@ -50,13 +50,13 @@ def test_texts_of_one_token_say_nothing_of_importance(tmp_path, capsys):
     assert "has no text of two tokens or more to measure importance on" in capsys.readouterr().err
 
 
-def test_a_kind_of_an_encoder_decoder(tmp_path, capsys):
+def test_heads_of_a_kind_of_attention_are_removed_from_an_encoder_decoder(tmp_path, capsys):
     saved(tmp_path / "whole", T5Model)
     command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--heads", "1.0"]
     assert main(command) == 2
     assert 'give --kind "encoder", "decoder" or "cross"' in capsys.readouterr().err
     assert main([*command, "--kind", "cross"]) == 0
-    assert "1 heads of cross attention are gone: 1.0" in capsys.readouterr().out
+    assert "removed 1 heads of cross attention: 1.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_kind_of_an_encoder_decoder(tmp_path, capsys):
         (["--fraction", "0.5", "--max-texts", "0"], "--max-texts must be at least 1, not 0"),
     ],
 )
-def test_what_cannot_be(tmp_path, capsys, options, problem):
+def test_invalid_options_raise_errors(tmp_path, capsys, options, problem):
     saved(tmp_path / "whole")
     assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "small"), *options]) == 2
     error = capsys.readouterr().err
@@ -78,14 +78,14 @@ def test_what_cannot_be(tmp_path, capsys, options, problem):
     assert error.count("\n") == 1
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):
+def test_a_folder_that_is_not_empty_is_not_changed(tmp_path, capsys):
     saved(tmp_path / "whole")
     assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "whole"), "--heads", "0.1"]) == 2
-    assert "is not empty: name a new folder" in capsys.readouterr().err
+    assert "is not empty: give a new folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("there", [None, "a", "a/b"])
-def test_nothing_is_left_after_an_error_but_what_was_there(tmp_path, capsys, monkeypatch, there):
+def test_everything_new_is_removed_after_an_error(tmp_path, capsys, monkeypatch, there):
     def save_half(model, folder):
         (folder / "config.json").write_text("{}")
         (folder / "tokenizer").mkdir()
@@ -110,7 +110,7 @@ def test_nothing_is_left_after_an_error_but_what_was_there(tmp_path, capsys, mon
     assert (tmp_path / "a" / "b" / "config.json").exists()
 
 
-def test_importance_needs_a_next_token(tmp_path, capsys):
+def test_importance_needs_a_causal_language_model(tmp_path, capsys):
     saved(tmp_path / "whole", BERTModel)
     assert main(["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--fraction", "0.5"]) == 2
     assert "predicts no next token to measure importance by: give --heads" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``glassformer serve``: it listens, refuses what cannot be in one line, and Ctrl-C ends it at once."""
+"""``glassformer serve``: start, errors, and shutdown by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from glassformer.cli import main, serve
 
 SLOW = """
 import sys, time
-from glassformer.cli import main, targets
+from glassformer.cli import main, resolve_model
 
-load = targets.load_model
+load = resolve_model.load_model
 
 def load_slow(target):
     model = load(target)
@@ -31,35 +31,35 @@ def load_slow(target):
         module.register_forward_pre_hook(lambda *_: time.sleep({seconds}))
     return model
 
-targets.load_model = load_slow
+resolve_model.load_model = load_slow
 sys.exit(main(sys.argv[1:]))
 """
 
-LOADS_FOR_EVER = """
+LOADS_FOREVER = """
 import sys, time
-from glassformer.cli import main, targets
+from glassformer.cli import main, resolve_model
 
-def load_for_ever(target):
-    print("begun", flush=True)
+def load_forever(target):
+    print("started", flush=True)
     time.sleep(60)
 
-targets.load_model = load_for_ever
+resolve_model.load_model = load_forever
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def heed_interrupts():
-    """A process inherits that its parent ignores Ctrl-C, as what a shell starts in the background does."""
+def enable_interrupts():
+    """A process started in the background of a shell inherits that Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
 def started(program, target, *arguments):
-    """The process, and the port that it says it listens on."""
+    """The process and the port that it printed."""
     command = [sys.executable, *program, "serve", str(target), "--port", "0", "--no-open", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=heed_interrupts) as process:
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=enable_interrupts) as process:
         try:
             assert process.stdout.readline().startswith(f"loading {target} for http://127.0.0.1:")
             line = process.stdout.readline()
@@ -71,32 +71,32 @@ def started(program, target, *arguments):
 
 
 @contextmanager
-def asked(port, path, question=None):
-    """A connection on which a question was sent."""
+def requested(port, path, value=None):
+    """A connection on which a request was sent: GET, or POST with a value."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    body = None if question is None else json.dumps(question)
-    headers = {} if question is None else {"Content-Type": "application/json"}
-    connection.request("GET" if question is None else "POST", path, body, headers)
+    body = None if value is None else json.dumps(value)
+    headers = {} if value is None else {"Content-Type": "application/json"}
+    connection.request("GET" if value is None else "POST", path, body, headers)
     with closing(connection):
         yield connection
 
 
-def answer(connection):
+def receive(connection):
     with connection.getresponse() as response:
         return response.status, json.loads(response.read())
 
 
-def ask(port, path, question=None):
-    with asked(port, path, question) as connection:
-        return answer(connection)
+def send(port, path, value=None):
+    with requested(port, path, value) as connection:
+        return receive(connection)
 
 
-AT_ONCE = 1.0
-"""Seconds; where nothing else runs it takes a twentieth of one."""
+MAX_SHUTDOWN = 1.0
+"""Seconds; an idle machine needs 0.05."""
 
 
-def interrupted(process, within=AT_ONCE, again=()):
-    """Its status after Ctrl-C, pressed again after so many seconds, and what it said; it has so many."""
+def interrupted(process, within=MAX_SHUTDOWN, again=()):
+    """Exit status and output after Ctrl-C, pressed again after the given seconds."""
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     for seconds in again:
@@ -107,79 +107,83 @@ def interrupted(process, within=AT_ONCE, again=()):
     return process.returncode, out + error
 
 
-def test_it_answers_and_ctrl_c_ends_it(run_folder):
+@pytest.mark.slow
+def test_ctrl_c_ends_an_idle_server(run_folder):
     with started(["-m", "glassformer"], run_folder) as (process, port):
-        status, found = ask(port, "/api/look", {"text": "The cat"})
-        assert (status, found["tokens"]) == (200, ["T", "h", "e", "·", "c", "a", "t"])
-        with asked(port, "/health") as kept_open:
-            assert answer(kept_open)[0] == 200
+        status, response = send(port, "/api/predict", {"text": "The cat"})
+        assert (status, response["tokens"]) == (200, ["T", "h", "e", "·", "c", "a", "t"])
+        with requested(port, "/health") as kept_open:
+            assert receive(kept_open)[0] == 200
             assert interrupted(process) == (130, "")
 
 
 @pytest.mark.parametrize("again", [(), (0.0, 0.0), (0.02, 0.05)], ids=["once", "thrice at once", "thrice"])
-def test_ctrl_c_ends_it_while_questions_are_half_asked(run_folder, again):
-    half = "POST /api/look HTTP/1.1\r\nHost: localhost:{}\r\nContent-Type: application/json\r\n"
+@pytest.mark.slow
+def test_ctrl_c_ends_a_server_with_incomplete_requests(run_folder, again):
+    half = "POST /api/predict HTTP/1.1\r\nHost: localhost:{}\r\nContent-Type: application/json\r\n"
     with started(["-m", "glassformer"], run_folder) as (process, port), ExitStack() as stack:
         for _ in range(30):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))
             client.sendall(half.format(port).encode() + b"Content-Length: 50\r\n\r\n{")
-        assert ask(port, "/health")[0] == 200
+        assert send(port, "/health")[0] == 200
         assert interrupted(process, again=again) == (130, "")
 
 
-def test_ctrl_c_ends_it_while_it_loads(run_folder):
-    command = [sys.executable, "-c", LOADS_FOR_EVER, "serve", str(run_folder), "--port", "0", "--no-open"]
+@pytest.mark.slow
+def test_ctrl_c_ends_a_server_that_loads_its_model(run_folder):
+    command = [sys.executable, "-c", LOADS_FOREVER, "serve", str(run_folder), "--port", "0", "--no-open"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, preexec_fn=heed_interrupts) as process:
+    with subprocess.Popen(command, **pipes, preexec_fn=enable_interrupts) as process:
         assert process.stdout.readline().startswith("loading ")
-        assert process.stdout.readline() == "begun\n"
+        assert process.stdout.readline() == "started\n"
         assert interrupted(process) == (130, "")
 
 
 @pytest.mark.parametrize("seconds", [0.3, 60], ids=["between two modules", "inside one that takes a minute"])
-def test_ctrl_c_ends_it_while_it_computes(run_folder, seconds):
+@pytest.mark.slow
+def test_ctrl_c_ends_a_server_whose_model_is_running(run_folder, seconds):
     with (
         started(["-c", SLOW.format(seconds=seconds)], run_folder) as (process, port),
-        asked(port, "/api/explore", {"text": "The cat"}) as waiting,
+        requested(port, "/api/explore", {"text": "The cat"}) as waiting,
     ):
         until = time.monotonic() + 20
-        while not ask(port, "/health")[1]["computing"]:
+        while not send(port, "/health")[1]["computing"]:
             assert time.monotonic() < until
         assert interrupted(process) == (130, "")
-        assert answer(waiting) == (503, {"error": "the server is ending"})
+        assert receive(waiting) == (503, {"error": "the server is shutting down"})
 
 
-def test_a_port_in_use_is_said_before_the_model_is_looked_for(capsys):
+def test_a_port_in_use_is_an_error_before_the_model_is_loaded(capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert main(["serve", "no/such/model", "--port", str(port)]) == 2
     error = capsys.readouterr().err
     assert error == (
         f"glassformer serve: port {port} of 127.0.0.1 is in use: give another with --port, or --port 0 for "
-        "any that is free\n"
+        "any free one\n"
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "70000"], "a port is a number from 0 to 65535, not 70000"),
-        (["--port", "80x"], "--port is a number from 0 to 65535, not '80x'"),
-        (["--port=-1"], "--port is a number from 0 to 65535, not '-1'"),
-        (["--host", "no.such.host.invalid"], "'no.such.host.invalid' is no address of this machine"),
+        (["--port", "70000"], "port must be from 0 to 65535, got 70000"),
+        (["--port", "80x"], "--port must be a number from 0 to 65535, got '80x'"),
+        (["--port=-1"], "--port must be a number from 0 to 65535, got '-1'"),
+        (["--host", "no.such.host.invalid"], "'no.such.host.invalid' is not an address of this machine"),
         (["--max-tokens", "0"], "--max-texts and --max-tokens must be at least 1"),
         (["--data", "missing.txt"], "missing.txt"),
         (["--heads-report", "missing.json"], "missing.json"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run_folder, capsys, arguments, message):
+def test_errors_are_one_line(run_folder, capsys, arguments, message):
     assert main(["serve", str(run_folder), "--port", "0", "--no-open", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_without_the_extra_it_says_what_to_install(capsys, monkeypatch):
+def test_the_error_without_the_extra_says_what_to_install(capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("glassformer.visualization.server")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(visualization, "server", raising=False)
@@ -188,28 +192,31 @@ def test_without_the_extra_it_says_what_to_install(capsys, monkeypatch):
     assert "pip install 'glassformer[serve]'" in capsys.readouterr().err
 
 
-def test_it_opens_the_page_and_says_whom_it_lets_in(run_folder, corpus, capsys, monkeypatch):
+def test_the_page_is_opened_and_network_access_is_announced(run_folder, corpus, capsys, monkeypatch):
     from glassformer.visualization import server
 
     opened, served = [], []
 
-    def run(live, computing, listener, host):
-        served.append((live.texts, host))
+    def run(session, worker, listener, host):
+        served.append((session.mean_texts, host))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(webbrowser, "open", opened.append)
     monkeypatch.setattr(server, "run", run)
-    monkeypatch.setattr(serve, "leave", sys.exit)
+    monkeypatch.setattr(serve, "exit_process", sys.exit)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     arguments = ["serve", str(run_folder), "--port", "0", "--data", str(corpus), "--max-texts", "1"]
     with pytest.raises(SystemExit, match="130"):
         main(arguments)
     out = capsys.readouterr().out
     assert out == f"loading {run_folder} for {opened[0]} ...\n{opened[0]} (Ctrl-C ends it)\n"
-    assert "password" not in out
+    assert "listening" not in out
     with pytest.raises(SystemExit, match="130"):
         main([*arguments, "--host", "0.0.0.0", "--no-open"])
-    assert "listening on 0.0.0.0: whoever reaches this machine can use the model" in capsys.readouterr().out
+    assert (
+        "listening on 0.0.0.0: everyone who can reach this machine can use the model"
+        in capsys.readouterr().out
+    )
     assert len(opened) == 1
     assert [host for _, host in served] == ["127.0.0.1", "0.0.0.0"]
     assert len(served[0][0]) == 1

@@ -1,4 +1,4 @@
-"""fill-mask, translate, classify, and the other commands on models of every family."""
+"""fill-mask, translate, classify, and the other commands with models of every family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from glassformer.cli import main
-from glassformer.cli.train import continuation
+from glassformer.cli.train import sample_continuation
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
 
@@ -29,7 +29,7 @@ def saved(model, tokenizer, folder):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A small model for each task, as a user has them."""
+    """A folder with a small model for each task."""
     folder = tmp_path_factory.mktemp("models")
     words = WordPieceTokenizer.train([TEXT] * 9, 60)
     size = {"vocab_size": words.vocab_size, "d_model": 16, "num_layers": 2, "num_heads": 2, "max_seq_len": 16}
@@ -62,15 +62,15 @@ def refused(capsys, *arguments):
     return line
 
 
-def said(capsys, *arguments):
+def output(capsys, *arguments):
     assert main(list(arguments)) == 0
     return capsys.readouterr().out.splitlines()
 
 
 def test_fill_mask_prints_tokens_with_their_probabilities(folders, capsys):
-    lines = said(capsys, "fill-mask", folders["masked"], "--text", "the [MASK] sat", "--top-k", "4")
+    lines = output(capsys, "fill-mask", folders["masked"], "--text", "the [MASK] sat", "--top-k", "4")
     model = BERTModel.from_pretrained(folders["masked"])
-    ids = model.tokenizer.add_marks(
+    ids = model.tokenizer.add_special_tokens(
         [*model.tokenizer.encode("the"), model.tokenizer.mask_token, *model.tokenizer.encode("sat")]
     )
     best = model(torch.tensor([ids]))[0, 2].softmax(-1).topk(4)
@@ -79,7 +79,7 @@ def test_fill_mask_prints_tokens_with_their_probabilities(folders, capsys):
         for p, token in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
     assert lines == expected
-    lines = said(capsys, "fill-mask", folders["masked"], "--text", "[MASK] cat [MASK]", "--top-k", "1")
+    lines = output(capsys, "fill-mask", folders["masked"], "--text", "[MASK] cat [MASK]", "--top-k", "1")
     assert [line for line in lines if "mask" in line] == ["--- mask 1 of 2 ---", "--- mask 2 of 2 ---"]
     assert len(lines) == 4
 
@@ -89,65 +89,67 @@ def test_translate_prints_a_line_for_each_source(folders, capsys, monkeypatch):
     sources = ["a b", "cab", "hedge a cab"]
 
     def expected(source, **options):
-        ids = model.tokenizer.add_marks(model.tokenizer.encode(source))
+        ids = model.tokenizer.add_special_tokens(model.tokenizer.encode(source))
         rows = model.generate([ids], 9, **options)
         return [model.tokenizer.decode(row) for row in rows]
 
     arguments = ["translate", folders["sounds"], "--max-new-tokens", "9"]
-    assert said(capsys, *arguments, "--text", "cab") == expected("cab", num_beams=4)
-    greedy = said(capsys, *arguments, "--text", "cab", "--num-beams", "1")
+    assert output(capsys, *arguments, "--text", "cab") == expected("cab", num_beams=4)
+    greedy = output(capsys, *arguments, "--text", "cab", "--num-beams", "1")
     assert greedy == expected("cab", temperature=0)
     for size in ("1", "2", "16"):
         monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(sources) + "\n"))
-        lines = said(capsys, *arguments, "--text", "-", "--batch-size", size, "--length-penalty", "0.5")
+        lines = output(capsys, *arguments, "--text", "-", "--batch-size", size, "--length-penalty", "0.5")
         assert lines == [expected(source, num_beams=4, length_penalty=0.5)[0] for source in sources]
     monkeypatch.setattr(sys, "stdin", io.StringIO("a b\r\ncab\r\n"))
-    lines = said(capsys, *arguments, "--text", "-", "--n-best", "3", "--num-beams", "5")
+    lines = output(capsys, *arguments, "--text", "-", "--n-best", "3", "--num-beams", "5")
     best = [expected(source, num_beams=5, num_return_sequences=3) for source in sources[:2]]
     assert lines == [f"{rank}\t{row}" for rows in best for rank, row in enumerate(rows, start=1)]
 
 
 @pytest.mark.parametrize("options", [["--n-best", "1"], ["--n-best", "2"]])
-def test_a_line_without_a_source_has_a_line_without_a_target(options, folders, capsys, monkeypatch):
-    def written(text):
+def test_an_empty_source_has_an_empty_target(options, folders, capsys, monkeypatch):
+    def translated(text):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-        return said(capsys, "translate", folders["sounds"], "--max-new-tokens", "5", "--text", "-", *options)
+        return output(
+            capsys, "translate", folders["sounds"], "--max-new-tokens", "5", "--text", "-", *options
+        )
 
     n = int(options[1])
-    full, gaps = written("a b\ncab\nhedge\n"), written("a b\ncab\n  \nhedge\n\n")
+    full, gaps = translated("a b\ncab\nhedge\n"), translated("a b\ncab\n  \nhedge\n\n")
     gap = [""] if n == 1 else ["1\t", "2\t"]
     assert gaps == [*full[: 2 * n], *gap, *full[2 * n :], *gap]
-    assert written("\n") == gap
+    assert translated("\n") == gap
 
 
-def test_ids_that_only_the_model_knows_are_written_as_unknown(folders, capsys):
-    (line,) = said(capsys, "translate", folders["wide sounds"], "--text", "cab", "--max-new-tokens", "9")
+def test_ids_outside_the_tokenizer_are_printed_as_unknown(folders, capsys):
+    (line,) = output(capsys, "translate", folders["wide sounds"], "--text", "cab", "--max-new-tokens", "9")
     assert "\ufffd" in line
     hot = ["--max-new-tokens", "20", "--temperature", "2", "--seed", "0"]
     for samples in ("1", "2"):
-        lines = said(capsys, "generate", folders["wide text"], "--prompt", "a", *hot, "--samples", samples)
+        lines = output(capsys, "generate", folders["wide text"], "--prompt", "a", *hot, "--samples", samples)
         assert "\ufffd" in "".join(lines)
     model = GPTModel.from_pretrained(folders["wide text"])
-    assert "\ufffd" in continuation("a", 20)(model)
+    assert "\ufffd" in sample_continuation("a", 20)(model)
 
 
 def test_classify_prints_labels_with_their_probabilities(folders, picture, capsys, monkeypatch):
     model = BERTModel.from_pretrained(folders["classes"])
-    ids = model.tokenizer.add_marks(model.tokenizer.encode(TEXT))
+    ids = model.tokenizer.add_special_tokens(model.tokenizer.encode(TEXT))
     probabilities = model(torch.tensor([ids]))[0].softmax(-1)
     order = probabilities.argsort(descending=True).tolist()
     expected = [f"{probabilities[place].item():7.2%}  {['old', 'new', 'odd'][place]}" for place in order]
-    assert said(capsys, "classify", folders["classes"], "--text", TEXT) == expected
+    assert output(capsys, "classify", folders["classes"], "--text", TEXT) == expected
     monkeypatch.setattr(sys, "stdin", io.StringIO(TEXT))
-    assert said(capsys, "classify", folders["classes"], "--text", "-", "--top-k", "1") == expected[:1]
-    lines = said(capsys, "classify", folders["images"], "--image", picture)
+    assert output(capsys, "classify", folders["classes"], "--text", "-", "--top-k", "1") == expected[:1]
+    lines = output(capsys, "classify", folders["images"], "--image", picture)
     assert sorted(line.split()[1] for line in lines) == ["0", "1", "2", "3"]
     numbers = [float(line.split("%")[0]) for line in lines]
     assert numbers == sorted(numbers, reverse=True)
     assert sum(numbers) == pytest.approx(100, abs=0.05)
 
 
-def test_a_text_that_is_cut_is_said_beside_the_answer(folders, capsys):
+def test_truncation_is_reported_on_stderr(folders, capsys):
     assert main(["classify", folders["classes"], "--text", "the cat " * 20]) == 0
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 3
@@ -162,36 +164,39 @@ def test_a_text_that_is_cut_is_said_beside_the_answer(folders, capsys):
         (["generate", "images"], "holds a ViTModel that cannot generate: use classify"),
         (["translate", "text", "--text", "a"], "holds a GPTModel that cannot translate: use generate"),
         (["fill-mask", "classes", "--text", "a [MASK]"], "cannot fill-mask: use classify"),
-        (["classify", "bare", "--text", "a"], "cannot classify: its head gives only hidden states"),
-        (["classify", "tags", "--text", "a"], "its head gives only a class for each token"),
-        (["classify", "images", "--text", "a"], "a ViTModel reads no text: give it an image"),
-        (["classify", "classes", "--image", "PICTURE"], "a BERTModel reads no images: give it a text"),
-        (["classify", "classes"], "give either a --text or an --image"),
-        (["classify", "classes", "--text", "a", "--top-k", "0"], "--top-k must be at least 1, not 0"),
+        (["classify", "bare", "--text", "a"], "cannot classify: its output is hidden states"),
+        (["classify", "tags", "--text", "a"], "its output is a class for each token"),
+        (["classify", "images", "--text", "a"], "a ViTModel takes no text: give it an image"),
+        (["classify", "classes", "--image", "PICTURE"], "a BERTModel takes no images: give it a text"),
+        (["classify", "classes"], "give either --text or --image"),
+        (["classify", "classes", "--text", "a", "--top-k", "0"], "--top-k must be at least 1, got 0"),
         (["classify", "images", "--image", "nowhere.png"], "nowhere.png"),
         (["classify", "classes", "--text", ""], "the text is empty"),
-        (["fill-mask", "masked", "--text", "no hole"], "the text has no [MASK]"),
-        (["fill-mask", "masked", "--text", "[MASK] " * 20], "the text has 22 tokens, the model reads 16"),
+        (["fill-mask", "masked", "--text", "no mask"], "the text has no [MASK]"),
+        (["fill-mask", "masked", "--text", "[MASK] " * 20], "at most max_seq_len=16 tokens, got 22"),
         (["fill-mask", "masked", "--text", "[MASK]", "--top-k", "999"], "top_k must be between 1 and the"),
         (["translate", "sounds", "--text", " "], "the source is empty"),
         (
             ["translate", "sounds", "--text", "a", "--num-beams", "99"],
-            "num_beams must be between 1 and the 14",
+            "num_beams must be between 1 and the vocabulary size 14",
         ),
-        (["translate", "sounds", "--text", "a", "--n-best", "9"], "num_return_sequences=9 is more than"),
+        (
+            ["translate", "sounds", "--text", "a", "--n-best", "9"],
+            "num_return_sequences must be at most num_beams",
+        ),
         (["translate", "sounds", "--text", "a", "--batch-size", "0"], "--batch-size must be at least 1"),
-        (["visualize", "images"], "a ViTModel reads no text: give it an image"),
-        (["visualize", "text", "--image", "PICTURE"], "a GPTModel reads no images"),
-        (["visualize", "text", "--target-text", "a"], "reads one text, and no target beside it"),
+        (["visualize", "images"], "a ViTModel takes no text: give it an image"),
+        (["visualize", "text", "--image", "PICTURE"], "a GPTModel takes no images"),
+        (["visualize", "text", "--target-text", "a"], "takes no target text"),
         (
             ["visualize", "sounds", "--kind", "corss"],
             "unknown kind of attention 'corss', did you mean 'cross'",
         ),
-        (["describe", "images", "--seq-len", "9"], "an image is 5 tokens here, not 9"),
-        (["describe", "text", "--target-len", "9"], "a GPTModel reads one sequence"),
+        (["describe", "images", "--seq-len", "9"], "an image has 5 tokens, not 9"),
+        (["describe", "text", "--target-len", "9"], "a GPTModel has no target sequence"),
     ],
 )
-def test_what_a_model_cannot_do_is_one_line(arguments, message, folders, picture, tmp_path, capsys):
+def test_unsupported_commands_are_one_line_errors(arguments, message, folders, picture, tmp_path, capsys):
     command, name, *options = [picture if word == "PICTURE" else word for word in arguments]
     output = ["--output", str(tmp_path / "a.png")] if command == "visualize" else []
     line = refused(capsys, command, folders[name], *options, *output)
@@ -199,11 +204,12 @@ def test_what_a_model_cannot_do_is_one_line(arguments, message, folders, picture
     assert message in line
 
 
-def test_visualize_draws_every_kind_of_every_family(folders, picture, tmp_path, capsys):
+@pytest.mark.slow
+def test_visualize_draws_every_kind_of_attention_of_every_family(folders, picture, tmp_path, capsys):
     out = tmp_path / "a.svg"
 
     def drawn(name, *options):
-        lines = said(capsys, "visualize", folders[name], "--output", str(out), *options)
+        lines = output(capsys, "visualize", folders[name], "--output", str(out), *options)
         assert all((tmp_path / line).stat().st_size > 1000 for line in lines)
         return [line.removeprefix(f"{tmp_path}/") for line in lines]
 
@@ -217,23 +223,23 @@ def test_visualize_draws_every_kind_of_every_family(folders, picture, tmp_path, 
     assert drawn("images", "--image", picture, "--layer", "1") == ["a.svg"]
 
 
-def test_describe_knows_every_family(folders, capsys):
-    shown = "\n".join(said(capsys, "describe", folders["sounds"], "--seq-len", "7", "--target-len", "5"))
+def test_describe_supports_every_family(folders, capsys):
+    shown = "\n".join(output(capsys, "describe", folders["sounds"], "--seq-len", "7", "--target-len", "5"))
     assert "at n = 7, m = 5, batch 1" in shown
     assert "cross-attention" in shown
-    assert "class_token" in "\n".join(said(capsys, "describe", folders["images"]))
+    assert "class_token" in "\n".join(output(capsys, "describe", folders["images"]))
     for preset, size in (("bert-base-uncased", "109,482,240"), ("t5-small", "60,506,624")):
-        assert size in "\n".join(said(capsys, "describe", preset))
-    assert "86,567,656" in "\n".join(said(capsys, "describe", "vit-base"))
+        assert size in "\n".join(output(capsys, "describe", preset))
+    assert "86,567,656" in "\n".join(output(capsys, "describe", "vit-base"))
 
 
-def test_a_head_that_gives_one_number_has_no_classes(tmp_path, capsys):
+def test_a_regression_model_has_no_classes(tmp_path, capsys):
     model = BERTModel(257, 16, 1, 2, head="classification", labels=1)
     target = saved(model, ByteTokenizer(), tmp_path / "one")
-    assert "gives one number" in refused(capsys, "classify", target, "--text", "a b")
+    assert "is a regression model" in refused(capsys, "classify", target, "--text", "a b")
 
 
-def test_what_was_done_to_an_image_is_said_beside_the_answer(tmp_path, capsys):
+def test_changes_of_an_image_are_reported_on_stderr(tmp_path, capsys):
     model = ViTModel(8, 4, 16, 1, 2, num_channels=1, labels=2)
     target = saved(model, None, tmp_path / "vit")
     Image.fromarray(np.zeros((20, 13), np.uint8)).save(tmp_path / "tall.png")
@@ -241,7 +247,7 @@ def test_what_was_done_to_an_image_is_said_beside_the_answer(tmp_path, capsys):
     assert "(stretched from 20 x 13 to 8 x 8 pixels)" in capsys.readouterr().err
 
 
-def test_fill_mask_offers_no_file_format_whose_models_guess_no_masks(capsys):
+def test_the_help_of_fill_mask_mentions_no_gguf_files(capsys):
     with pytest.raises(SystemExit):
         main(["fill-mask", "--help"])
     assert "gguf" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a model of any family must do. A new family, or a new part of one, joins by its entry in ``MODELS``.
+"""Conformance of all model families. Add a family, or a new part of one, to ``MODELS``.
 
 Decoder-only models have a suite of their own besides, in ``test_models.py``.
 """
@@ -130,7 +130,7 @@ def test_fast_kernels_give_the_outputs_and_gradients_of_the_textbook(parts):
 
 
 @models
-def test_recomputing_in_the_backward_pass_changes_no_gradient(parts):
+def test_gradient_checkpointing_does_not_change_gradients(parts):
     gradients = []
     for recompute in (False, True):
         model = build(parts, gradient_checkpointing=recompute).train()
@@ -140,7 +140,7 @@ def test_recomputing_in_the_backward_pass_changes_no_gradient(parts):
 
 
 @models
-def test_saved_and_read_back_it_is_the_same_model(parts, tmp_path):
+def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
     model = build(parts)
     model.save_pretrained(tmp_path)
     for family in (type(model), TransformerModel):
@@ -164,7 +164,7 @@ def test_attentions_are_all_there_are(parts):
 
 
 @encoders
-def test_padding_of_each_row_is_its_own_affair(parts):
+def test_padding_of_a_row_does_not_affect_others(parts):
     model, ids = build(parts, head="none"), tokens(3, 7)
     mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]])
     output = model(ids, attention_mask=mask)
@@ -175,7 +175,7 @@ def test_padding_of_each_row_is_its_own_affair(parts):
 
 
 @encoders
-def test_every_token_of_an_encoder_sees_every_other(parts):
+def test_encoders_are_bidirectional(parts):
     model = build(parts, head="none")
     embedded = []
     model.token_embedding.register_forward_hook(lambda *args: embedded.append(args[2].requires_grad_()))
@@ -198,7 +198,7 @@ def test_source_and_target_may_be_padded(parts):
 
 
 @encoder_decoders
-def test_a_decoder_sees_all_of_its_source_and_nothing_of_its_future(parts):
+def test_a_decoder_attends_to_the_source_and_is_causal(parts):
     model, source, target = build(parts), tokens(2, 7), tokens(2, 9, seed=3)
     before = model(source, target)
     for changed in range(9):
@@ -228,7 +228,7 @@ def test_decoding_with_caches_gives_the_same_logits(parts, cuts):
 
 
 @encoder_decoders
-def test_several_targets_of_a_source_read_the_same_source(parts):
+def test_several_targets_share_a_source(parts):
     model, source, target = build(parts), tokens(2, 7), tokens(6, 4, seed=3)
     mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])
     rows = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -240,7 +240,7 @@ def test_several_targets_of_a_source_read_the_same_source(parts):
 
 
 @encoder_decoders
-def test_overfits_a_few_pairs_and_writes_their_targets(parts):
+def test_overfits_a_few_pairs_and_generates_their_targets(parts):
     family, sizes, keywords = MODELS[parts]
     torch.manual_seed(0)
     model = family(**{**sizes, **keywords})

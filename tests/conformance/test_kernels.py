@@ -1,4 +1,4 @@
-"""What every attention kernel must do. A new kernel joins by its entry in ``KERNELS``."""
+"""Conformance of attention kernels. Add a kernel to ``KERNELS``."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_low_precision_stays_close(kernel):
 
 @kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_a_bias_of_another_precision_is_taken(kernel, dtype):
+def test_a_bias_of_another_dtype_is_converted(kernel, dtype):
     q, k, v = (torch.randn(1, 2, 4, 8, dtype=dtype) for _ in range(3))
     bias = torch.randn(1, 2, 4, 4, dtype=torch.float64)
     output, _ = KERNELS[kernel](0.0, None)(q, k, v, causal(), bias)
@@ -219,7 +219,7 @@ def test_a_mask_over_keys_alone_broadcasts_over_queries(kernel):
 @pytest.mark.gpu
 @kernels
 @pytest.mark.parametrize("mask", [None, causal(), causal() & sliding_window(3)])
-def test_on_a_gpu_it_gives_what_it_gives_on_a_cpu(kernel, mask):
+def test_outputs_on_gpu_and_cpu_agree(kernel, mask):
     q, k, v = (torch.randn(2, heads, 9, 16, dtype=torch.float64) for heads in (4, 2, 2))
     attend = KERNELS[kernel](0.0, None)
     here, _ = attend(q, k, v, mask)
@@ -229,13 +229,13 @@ def test_on_a_gpu_it_gives_what_it_gives_on_a_cpu(kernel, mask):
 
 @kernels
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5])
-def test_refuses_a_dropout_that_is_no_probability(kernel, dropout):
+def test_an_invalid_dropout_raises(kernel, dropout):
     with pytest.raises(ValueError, match=f"dropout.*{dropout}"):
         KERNELS[kernel](dropout, None)
 
 
 @kernels
-def test_refuses_masks_that_are_not_boolean_or_do_not_fit(kernel):
+def test_masks_of_wrong_type_or_shape_raise(kernel):
     q = torch.randn(2, 2, 3, 4)
     attend = KERNELS[kernel](0.0, None)
     with pytest.raises(TypeError, match=r"boolean.*float32"):

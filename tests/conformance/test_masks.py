@@ -1,4 +1,4 @@
-"""What every mask must do: be the predicate it says, slot by slot, joined or not."""
+"""Conformance of masks: the dense mask equals the predicate."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_dense_is_the_predicate_over_the_last_slots(mask, q_len):
 
 
 @given(mask=joined(), slots=st.lists(st.integers(0, 5), min_size=1, max_size=8))
-def test_bound_to_slots_it_is_the_predicate_over_those(mask, slots):
+def test_a_mask_bound_to_slots_is_evaluated_there(mask, slots):
     mask, says = mask
     dense = mask.at(torch.tensor(slots)).dense(len(slots), 6)
     assert torch.equal(dense.expand(2, 1, len(slots), 6), table(says, slots, 6))
@@ -73,7 +73,7 @@ def test_a_bound_mask_keeps_its_slots_when_it_is_joined(a, b, slots):
         assert torch.equal(dense.expand(2, 1, len(slots), 6), table(sentence, slots, 6))
 
 
-def test_a_mask_is_a_value():
+def test_a_mask_does_not_change_with_the_tensor_it_was_made_of():
     real = torch.tensor([[True, True]])
     mask = padding(real)
     real[0, 1] = False
@@ -86,13 +86,13 @@ def test_de_morgan(a, b):
     assert torch.equal(*torch.broadcast_tensors((~(a & b)).dense(6, 6), ((~a) | (~b)).dense(6, 6)))
 
 
-def test_the_same_table_is_not_written_twice():
+def test_the_dense_mask_is_cached():
     mask = causal() & padding(REAL)
     assert mask.dense(3, 6) is mask.dense(3, 6)
     assert mask.dense(2, 6).shape[-2] == 2
 
 
-def test_refuses_what_makes_no_sense():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="7 queries"):
         causal().dense(7, 6)
     with pytest.raises(ValueError, match="bound to 2 queries, not 3"):
@@ -105,7 +105,7 @@ def test_refuses_what_makes_no_sense():
         prefix(-2)
     with pytest.raises(ValueError, match="negative"):
         prefix(torch.tensor([1, -2]))
-    with pytest.raises(ValueError, match="covers 6 slots, but there are 5"):
+    with pytest.raises(ValueError, match="has 6 slots, but there are 5 keys"):
         padding(REAL).dense(5, 5)
     with pytest.raises(TypeError):
         causal() & True
@@ -113,8 +113,8 @@ def test_refuses_what_makes_no_sense():
         causal() | "padding"
 
 
-def test_padding_takes_0_and_1_and_nothing_else():
-    assert torch.equal(padding(torch.tensor([[1, 0]])).real, torch.tensor([[True, False]]))
+def test_padding_masks_must_be_0_or_1():
+    assert torch.equal(padding(torch.tensor([[1, 0]])).attention_mask, torch.tensor([[True, False]]))
     with pytest.raises(ValueError, match="only 0 and 1.*not 2"):
         padding(torch.tensor([[1, 2]]))
     with pytest.raises(TypeError, match="float32"):
@@ -124,9 +124,9 @@ def test_padding_takes_0_and_1_and_nothing_else():
 
 
 @given(mask=joined(), extra=st.integers(1, 4))
-def test_more_queries_than_keys_only_where_the_query_does_not_matter(mask, extra):
+def test_more_queries_than_keys_raise_if_the_mask_depends_on_the_query(mask, extra):
     mask, says = mask
-    if mask.reads_query_slots:
+    if mask.depends_on_query:
         with pytest.raises(ValueError, match="cannot be the last of 6 key slots"):
             mask.dense(6 + extra, 6)
     else:

@@ -1,4 +1,4 @@
-"""What every model must do, whatever it is built from. A new family joins by its entry in ``MODELS``."""
+"""Conformance of language models. Add a model to ``MODELS``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassformer.attention import KERNELS
-from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS
+from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS
 from glassformer.models import GPTModel, TransformerModel
 from glassformer.positions.build import SCHEMES
 
@@ -20,7 +20,7 @@ MODELS = {
     **{f"positions={kind}": {"positions": kind} for kind in SCHEMES},
     **{f"norm={kind}": {"norm": kind} for kind in NORMS},
     **{f"activation={kind}": {"activation": kind} for kind in FEED_FORWARDS},
-    **{f"residual={kind}": {"residual": kind} for kind in RESIDUALS},
+    **{f"residual={kind}": {"residual": kind} for kind in BLOCKS},
     "textbook kernel": {"kernel": "textbook"},
     "grouped-query": {"num_kv_heads": 2},
     "multi-query, wide heads": {"num_kv_heads": 1, "d_head": 10},
@@ -37,10 +37,13 @@ MODELS = {
     "sliding window, grouped-query": {"window": 3, "num_kv_heads": 2, "positions": "rotary"},
     "biases of queries, keys and values alone": {"bias": False, "qkv_bias": True, "norm": "rms"},
     "rotary, scaled": {
-        "positions": {"kind": "rotary", "scaling": {"kind": "yarn", "factor": 4, "original_length": 8}}
+        "positions": {"kind": "rotary", "scaling": {"kind": "yarn", "factor": 4, "original_max_seq_len": 8}}
     },
     "rotary, scaled as the text grows": {
-        "positions": {"kind": "rotary", "scaling": {"kind": "dynamic", "factor": 2, "original_length": 64}}
+        "positions": {
+            "kind": "rotary",
+            "scaling": {"kind": "dynamic", "factor": 2, "original_max_seq_len": 64},
+        }
     },
     "NeoX's parts": {"positions": {"kind": "rotary", "d_rotary": 2}, "residual": "parallel"},
     "pruned, ALiBi": {"positions": "alibi", "pruned_heads": {"self": [[1, 4], [], [0, 1, 2, 3, 5]]}},
@@ -65,7 +68,7 @@ def tokens(*shape):
 @models
 @given(cuts=st.lists(st.integers(1, 8), max_size=3, unique=True), changed=st.integers(0, 8))
 @settings(max_examples=8)
-def test_no_logit_sees_the_future_whatever_the_state_of_the_cache(parts, cuts, changed):
+def test_logits_are_causal_for_any_state_of_the_cache(parts, cuts, changed):
     model, ids = build(parts), tokens(2, 9)
     other = ids.clone()
     other[:, changed] = (other[:, changed] + 1) % SIZES["vocab_size"]
@@ -103,7 +106,7 @@ def test_with_and_without_cache_and_padding_the_logits_agree(parts, cuts, left, 
 
 
 @models
-def test_padding_of_each_row_is_its_own_affair(parts):
+def test_padding_of_a_row_does_not_affect_others(parts):
     model, ids = build(parts), tokens(3, 7)
     mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]])
     for given_mask in (mask, mask.bool()):
@@ -148,7 +151,7 @@ def assert_same_tensors(again, model):
 
 
 @models
-def test_saved_and_read_back_it_is_the_same_model(parts, tmp_path):
+def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
     model = build(parts)
     model.save_pretrained(tmp_path / "new" / "folder")
     for family in (type(model), TransformerModel):
@@ -183,7 +186,7 @@ def test_overfits_a_small_batch(parts):
     assert loss.item() < 0.01
 
 
-def test_a_fresh_model_knows_nothing():
+def test_an_untrained_model_predicts_uniformly():
     torch.manual_seed(0)
     model = GPTModel(**SIZES)
     loss = F.cross_entropy(model(tokens(8, 16)).flatten(0, 1), tokens(8, 16).flip(0).flatten())

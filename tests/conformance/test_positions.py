@@ -1,4 +1,4 @@
-"""What every position scheme must do. A new scheme joins by its entry in ``SCHEMES``."""
+"""Conformance of position schemes. Add a scheme to ``SCHEMES``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_shapes_and_types(kind, scheme):
 
 
 @schemes
-def test_a_row_with_its_own_positions_is_treated_as_if_alone(kind, scheme):
+def test_positions_of_a_row_do_not_affect_others(kind, scheme):
     positions = torch.stack([torch.arange(5), torch.tensor([0, 0, 0, 1, 2])])
     x, q = torch.randn(2, 5, 24), torch.randn(2, 3, 5, 8)
     embedded, rotated, bias = (
@@ -88,18 +88,18 @@ def test_loads_from_the_meta_device(kind, scheme):
 
 
 @schemes
-def test_says_how_far_it_reaches(kind, scheme):
+def test_max_positions_and_extrapolates(kind, scheme):
     positions = torch.tensor([100_000])
     if scheme.max_positions is None:
         assert scheme.embed(torch.zeros(1, 1, 24), positions).isfinite().all()
         assert scheme.rotate(torch.ones(1, 3, 1, 8), positions).isfinite().all()
     else:
         assert not scheme.extrapolates
-        with pytest.raises(ValueError, match="position 100000 is past"):
+        with pytest.raises(ValueError, match="position 100000 is outside"):
             scheme.embed(torch.zeros(1, 1, 24), positions)
 
 
-def test_a_word_or_a_mapping_builds_a_scheme():
+def test_a_name_or_a_mapping_builds_a_scheme():
     rotary = build_positions({"kind": "rotary", "theta": 5e5, "d_rotary": 4}, **SIZES)
     assert (rotary.theta, rotary.d_rotary) == (5e5, 4)
     with pytest.raises(ValueError, match="'rotery', did you mean 'rotary'"):

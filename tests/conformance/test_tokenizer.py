@@ -1,4 +1,4 @@
-"""What every tokenizer must do. A new one joins by a line in ``CASES``."""
+"""The test suite of ``contracts.Tokenizer``. Add a new tokenizer to ``CASES``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AWKWARD = [
     "a\x00b",
     "cafe\u0301",  # a combining mark
     "\u0301",
-    "👩‍👩‍👧‍👦 🇩🇪",  # joined by U+200D; a pair of regional indicators
+    "👩‍👩‍👧‍👦 🇩🇪",  # zero-width joiners; two regional indicators
     "\ufeffmark",
     "\U0010ffff",
     "Don't we'll I'm 'tis",
@@ -57,7 +57,7 @@ def gpt2() -> Tokenizer:
 
 
 def unigram() -> Tokenizer:
-    """As T5's: spaces become signs, ``</s>`` is an entry of the model itself."""
+    """Like T5's: spaces are written ``▁``, and ``</s>`` is an entry of the model's vocabulary."""
     tokenizer = tokenizers.Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -73,7 +73,7 @@ def unigram() -> Tokenizer:
 
 
 def llama() -> Tokenizer:
-    """As Llama's: BPE over characters, and bytes for those that the vocabulary lacks."""
+    """Like Llama's: BPE over characters, with bytes for characters outside the vocabulary."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"ahst", "▁t", "at"]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     model = models.BPE(
@@ -93,14 +93,18 @@ def llama() -> Tokenizer:
 
 @dataclass(frozen=True)
 class Case:
-    """A tokenizer, the characters that it knows where it does not know all, and what it loses."""
+    """A tokenizer and the texts that it can encode.
+
+    ``alphabet`` has the characters that it knows, or is None if it knows all; ``decoded`` returns what
+    ``decode(encode(text))`` should be.
+    """
 
     make: Callable[[], Tokenizer]
     alphabet: str | None = None
-    kept: Callable[[str], str] = str
+    decoded: Callable[[str], str] = str
 
     def texts(self) -> st.SearchStrategy[str]:
-        """Texts that the tokenizer promises to encode."""
+        """Texts that the tokenizer can encode."""
         return st.text() if self.alphabet is None else st.text(alphabet=self.alphabet)
 
     def awkward(self) -> list[str]:
@@ -149,23 +153,23 @@ def tokenizer(case: Case) -> Tokenizer:
     return made(case)
 
 
-def test_it_keeps_the_protocol(tokenizer: Tokenizer) -> None:
+def test_it_implements_the_protocol(tokenizer: Tokenizer) -> None:
     assert isinstance(tokenizer, Tokenizer)
     assert tokenizer.vocab_size > 0
 
 
-def test_awkward_texts_come_back(case: Case, tokenizer: Tokenizer) -> None:
+def test_awkward_texts_are_decoded_unchanged(case: Case, tokenizer: Tokenizer) -> None:
     texts = case.awkward()
-    kept = [case.kept(text) for text in texts]
-    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == kept
+    expected = [case.decoded(text) for text in texts]
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == expected
 
 
 @given(st.data())
 @settings(deadline=None, max_examples=60)
-def test_any_text_comes_back_and_ids_are_in_range(case: Case, data: st.DataObject) -> None:
+def test_any_text_is_decoded_unchanged_from_ids_in_range(case: Case, data: st.DataObject) -> None:
     tokenizer, text = made(case), data.draw(case.texts())
     ids = tokenizer.encode(text)
-    assert tokenizer.decode(ids) == case.kept(text)
+    assert tokenizer.decode(ids) == case.decoded(text)
     assert all(type(token) is int and 0 <= token < tokenizer.vocab_size for token in ids)
 
 
@@ -176,24 +180,24 @@ def test_the_empty_text_has_no_ids(tokenizer: Tokenizer) -> None:
 
 @given(st.data())
 @settings(deadline=None, max_examples=30)
-def test_a_batch_is_encoded_as_its_texts(case: Case, data: st.DataObject) -> None:
+def test_a_batch_is_encoded_like_its_texts(case: Case, data: st.DataObject) -> None:
     tokenizer, texts = made(case), data.draw(st.lists(case.texts(), max_size=5))
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
 
 
 def check_spans(case: Case, text: str) -> None:
-    """What the ids up to any place in the text stand for is the text up to there."""
+    """Check that the ids up to any index of the text decode to the text up to that index."""
     tokenizer = made(case)
     ids, spans = tokenizer.encode(text), tokenizer.spans(text)
     assert len(spans) == len(ids)
     assert all(0 <= start <= end <= len(text) for start, end in spans)
     assert all(a <= c and b <= d for (a, b), (c, d) in pairwise(spans))
-    covered = {place for span in spans for place in range(*span)}
-    assert all(place in covered for place, character in enumerate(text) if not character.isspace())
-    for place in range(len(text) + 1):
-        if not any(start < place < end for start, end in spans):
-            before = [token for token, (_, end) in zip(ids, spans, strict=True) if end <= place]
-            assert tokenizer.decode(before) == case.kept(text[:place])
+    covered = {i for span in spans for i in range(*span)}
+    assert all(i in covered for i, character in enumerate(text) if not character.isspace())
+    for i in range(len(text) + 1):
+        if not any(start < i < end for start, end in spans):
+            before = [token for token, (_, end) in zip(ids, spans, strict=True) if end <= i]
+            assert tokenizer.decode(before) == case.decoded(text[:i])
 
 
 def test_spans_of_awkward_texts(case: Case) -> None:
@@ -207,12 +211,12 @@ def test_spans_of_any_text(case: Case, data: st.DataObject) -> None:
     check_spans(case, data.draw(case.texts()))
 
 
-def test_spans_of_a_lone_surrogate_are_an_error_of_value(tokenizer: Tokenizer) -> None:
+def test_spans_of_a_lone_surrogate_raise_value_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="ud800"):
         tokenizer.spans("a\ud800")
 
 
-def test_no_text_can_hold_the_end_of_text(tokenizer: Tokenizer) -> None:
+def test_no_text_contains_the_end_of_text_token(tokenizer: Tokenizer) -> None:
     if tokenizer.end_of_text is None:
         pytest.skip("no end-of-text id")
     spelled = tokenizer.decode([tokenizer.end_of_text])
@@ -220,7 +224,7 @@ def test_no_text_can_hold_the_end_of_text(tokenizer: Tokenizer) -> None:
     assert tokenizer.end_of_text not in tokenizer.encode(f"a{spelled}b {spelled}")
 
 
-def test_special_ids_are_in_the_vocabulary_and_come_from_no_text(tokenizer: Tokenizer) -> None:
+def test_special_tokens_are_in_the_vocabulary_and_never_come_from_a_text(tokenizer: Tokenizer) -> None:
     special = {tokenizer.end_of_text, tokenizer.pad_token, tokenizer.mask_token} - {None}
     for token in special:
         assert token in range(tokenizer.vocab_size)
@@ -231,23 +235,23 @@ def test_special_ids_are_in_the_vocabulary_and_come_from_no_text(tokenizer: Toke
 
 @given(st.data())
 @settings(deadline=None, max_examples=20)
-def test_marks_are_the_same_around_every_text(case: Case, data: st.DataObject) -> None:
+def test_the_same_special_tokens_are_added_around_every_text(case: Case, data: st.DataObject) -> None:
     tokenizer = made(case)
     ids = st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=4)
     first, second = data.draw(ids), data.draw(ids)
-    marked = tokenizer.add_marks(first)
-    before = tokenizer.add_marks([0] * 99).index(0)
-    assert type(marked) is list
-    assert marked == [*marked[:before], *first, *marked[before + len(first) :]]
-    assert len(marked) - len(first) == len(tokenizer.add_marks([]))
-    both, none = tokenizer.add_marks(first, second), tokenizer.add_marks([], [])
-    assert len(both) == len(first) + len(second) + len(none)
+    extended = tokenizer.add_special_tokens(first)
+    before = tokenizer.add_special_tokens([0] * 99).index(0)
+    assert type(extended) is list
+    assert extended == [*extended[:before], *first, *extended[before + len(first) :]]
+    assert len(extended) - len(first) == len(tokenizer.add_special_tokens([]))
+    both, neither = tokenizer.add_special_tokens(first, second), tokenizer.add_special_tokens([], [])
+    assert len(both) == len(first) + len(second) + len(neither)
     assert any(both[i : i + len(first)] == first for i in range(len(both) + 1))
     assert any(both[i : i + len(second)] == second for i in range(len(both) + 1))
     assert all(token in range(tokenizer.vocab_size) for token in both)
 
 
-def test_labels_can_be_seen(tokenizer: Tokenizer) -> None:
+def test_labels_are_printable(tokenizer: Tokenizer) -> None:
     for token in range(min(tokenizer.vocab_size, 3000)):
         label = tokenizer.label(token)
         assert label
@@ -257,7 +261,7 @@ def test_labels_can_be_seen(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("beyond", [-1, 0])
-def test_an_id_outside_the_vocabulary_is_named_with_its_position(tokenizer: Tokenizer, beyond: int) -> None:
+def test_an_id_outside_the_vocabulary_raises_with_its_position(tokenizer: Tokenizer, beyond: int) -> None:
     bad = -1 if beyond else tokenizer.vocab_size
     with pytest.raises(ValueError, match=rf"token id {bad} at position 2"):
         tokenizer.decode([0, 0, bad])
@@ -265,14 +269,14 @@ def test_an_id_outside_the_vocabulary_is_named_with_its_position(tokenizer: Toke
         tokenizer.label(bad)
 
 
-def test_a_lone_surrogate_is_an_error_of_value(tokenizer: Tokenizer) -> None:
+def test_a_lone_surrogate_raises_value_error(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="ud800"):
         tokenizer.encode("a\ud800")
 
 
 @given(st.data())
 @settings(deadline=None, max_examples=30)
-def test_saved_and_loaded_it_gives_identical_ids(
+def test_saving_and_loading_gives_identical_ids(
     case: Case, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     before, text = made(case), data.draw(case.texts())

@@ -1,4 +1,4 @@
-"""Batches are functions of (seed, step); windows cover a split exactly."""
+"""Batches of token windows, and padding of sequences."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassformer.data import Batches, SilentProgress, build_token_files, windows
+from glassformer.data.batches import batch_by_length
 from glassformer.tokenization import ByteTokenizer
+from glassformer.tokenization.base import pad_sequences, padding_mask
 
 TOKENS = np.arange(1000, dtype=np.uint16)
 
 
-def test_a_batch_is_runs_of_the_split() -> None:
+def test_a_batch_holds_windows_of_the_split() -> None:
     batch = Batches(TOKENS, batch_size=8, seq_len=16, seed=0).batch(0)
     assert batch.shape == (8, 17)
     assert batch.dtype == torch.int64
     assert torch.equal(batch, batch[:, :1] + torch.arange(17))
 
 
-def test_a_batch_depends_on_seed_and_step_alone() -> None:
+def test_a_batch_depends_only_on_seed_and_step() -> None:
     first, second = (Batches(TOKENS, 4, 16, seed=7) for _ in range(2))
     for step in range(5):
         second.batch(step)
@@ -32,8 +34,8 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(first.batch(3), Batches(TOKENS, 4, 16, seed=8).batch(3))
 
 
-def test_batches_are_the_same_for_ever() -> None:
-    # If this fails, a run that is resumed with this version sees other text than it would have seen.
+def test_batches_do_not_change_between_versions() -> None:
+    # If this fails, a run resumed with this version gets other batches than before.
     assert Batches(TOKENS, 4, 16, seed=1).batch(2)[:, 0].tolist() == [505, 346, 915, 794]
 
 
@@ -45,11 +47,11 @@ def test_all_windows_are_drawn_equally_often() -> None:
     assert (counts - 1000).abs().max() < 150  # five standard deviations
 
 
-def test_the_shortest_split_has_one_window() -> None:
+def test_the_shortest_possible_split_has_one_window() -> None:
     assert Batches(range(5), 2, 4, seed=0).batch(0).tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
-def test_a_split_shorter_than_the_context_is_an_error_with_both_numbers() -> None:
+def test_a_split_shorter_than_a_window_is_an_error() -> None:
     with pytest.raises(
         ValueError, match=r"the split has 1,024 tokens, but a context of 1,024 needs at least 1,025"
     ):
@@ -57,17 +59,17 @@ def test_a_split_shorter_than_the_context_is_an_error_with_both_numbers() -> Non
 
 
 @pytest.mark.parametrize(("batch_size", "seq_len"), [(0, 4), (2, 0)])
-def test_sizes_are_positive(batch_size: int, seq_len: int) -> None:
-    with pytest.raises(ValueError, match="is 0; it must be at least 1"):
+def test_sizes_must_be_positive(batch_size: int, seq_len: int) -> None:
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
         Batches(TOKENS, batch_size, seq_len, seed=0)
-    with pytest.raises(ValueError, match="is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
         windows(TOKENS, seq_len, batch_size)
 
 
-def test_seed_and_step_are_not_negative() -> None:
-    with pytest.raises(ValueError, match="seed is -1"):
+def test_seed_and_step_must_not_be_negative() -> None:
+    with pytest.raises(ValueError, match="seed must be in .*, got -1"):
         Batches(TOKENS, 1, 4, seed=-1)
-    with pytest.raises(ValueError, match="step is -1"):
+    with pytest.raises(ValueError, match="step must not be negative, got -1"):
         Batches(TOKENS, 1, 4, seed=0).batch(-1)
 
 
@@ -87,12 +89,12 @@ def test_windows_need_two_tokens() -> None:
         windows([3], 4, 1)
 
 
-def test_tokens_are_one_row() -> None:
-    with pytest.raises(ValueError, match=r"tokens have the shape \(2, 3\)"):
+def test_tokens_must_be_one_dimensional() -> None:
+    with pytest.raises(ValueError, match=r"tokens must be one-dimensional, got the shape \(2, 3\)"):
         Batches(torch.zeros(2, 3, dtype=torch.int64), 1, 1, seed=0)
 
 
-def test_every_kind_of_tokens_gives_the_same(tmp_path: Path) -> None:
+def test_every_type_of_tokens_gives_the_same_batches(tmp_path: Path) -> None:
     text = "to be or not to be " * 20
     files = build_token_files(
         [text], ByteTokenizer(), tmp_path, fractions=(1, 0, 0), progress=SilentProgress()
@@ -102,3 +104,28 @@ def test_every_kind_of_tokens_gives_the_same(tmp_path: Path) -> None:
     for tokens in (files.train, files.train.tokens, torch.tensor(ids), np.array(ids)):
         assert torch.equal(Batches(tokens, 3, 8, seed=0).batch(5), expected)
     assert sum(targets.numel() for _, targets in windows(files.train, 16, 4)) == len(ids) - 1
+
+
+def test_sequences_are_padded_on_the_right() -> None:
+    rows = [[1, 2, 3], [4], [5, 6]]
+    assert pad_sequences(rows, -1).tolist() == [[1, 2, 3], [4, -1, -1], [5, 6, -1]]
+    assert pad_sequences([[], [1]], 0, length=2).tolist() == [[0, 0], [1, 0]]
+    assert padding_mask(rows).tolist() == [[True, True, True], [True, False, False], [True, True, False]]
+
+
+def test_batches_by_length_have_sequences_of_similar_length() -> None:
+    lengths = [5, 30, 6, 5, 29, 4]
+    assert batch_by_length(lengths, 20) == [[5, 0, 3], [2], [4], [1]]
+    assert batch_by_length(lengths, 60, longest_first=True) == [[1, 4], [2, 0, 3, 5]]
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=60), st.booleans())
+def test_batches_by_length_contain_every_sequence_once_and_are_bounded(
+    lengths: list[int], longest_first: bool
+) -> None:
+    found = batch_by_length(lengths, 4096, 2**18, longest_first=longest_first)
+    assert sorted(number for batch in found for number in batch) == list(range(len(lengths)))
+    for batch in found:
+        longest = max(lengths[number] for number in batch)
+        assert len(batch) == 1 or len(batch) * longest <= 4096
+        assert len(batch) == 1 or len(batch) * longest**2 <= 2**18

@@ -19,7 +19,7 @@ def test_a_file_is_one_document_whatever_its_suffix(tmp_path: Path) -> None:
     assert texts(path) == texts(str(path)) == {"program.py": "print()\n"}
 
 
-def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_path_order(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "c.txt").write_text("c")
@@ -36,11 +36,27 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     ]
 
 
-def test_texts_in_memory() -> None:
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('["a"]', "line 2: expected an object with a field 'text', got list"),
+        ('{"body": "a", "id": 1}', "line 2 has no field 'text'; its fields are 'body', 'id'"),
+        ("{}", "line 2 has no field 'text'; its fields are none"),
+        ('{"text": 1}', "line 2: the field 'text' must be a string, got int"),
+    ],
+)
+def test_a_json_line_without_a_text_is_an_error(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(ValueError, match=rf"{path}, {problem}"):
+        texts(path)
+
+
+def test_texts_in_memory_are_documents() -> None:
     assert texts(["one", "two"]) == {"text 0": "one", "text 1": "two"}
 
 
-def test_a_file_is_read_when_its_text_is_asked_for(tmp_path: Path) -> None:
+def test_a_file_is_read_lazily(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("before")
     document = next(documents(tmp_path))
     (tmp_path / "a.txt").write_text("after")
@@ -48,19 +64,19 @@ def test_a_file_is_read_when_its_text_is_asked_for(tmp_path: Path) -> None:
     assert document.text == "after"
 
 
-def test_a_missing_path_is_an_error_that_names_the_default_corpus(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_path_mentions_the_default_corpus(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"no file or folder .*nothing.*; for the default corpus write 'sotu'"
+        FileNotFoundError, match=r"no file or folder .*nothing.*; use 'sotu' for the default corpus"
     ):
         texts(tmp_path / "nothing")
 
 
 def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"no text in the folder {tmp_path}: no \.txt, "):
+    with pytest.raises(ValueError, match=rf"no text in the folder {tmp_path}: it has no \.txt, "):
         texts(tmp_path)
 
 
-def test_the_default_corpus_has_its_speeches() -> None:
+def test_the_default_corpus_has_249_speeches() -> None:
     try:
         names = [document.name for document in documents("sotu")]
     except FileNotFoundError as error:
@@ -70,7 +86,7 @@ def test_the_default_corpus_has_its_speeches() -> None:
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_without_the_default_corpus_the_error_says_how_to_install_it(
+def test_the_error_for_a_missing_default_corpus_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: bool
 ) -> None:
     if installed:  # but without its speeches

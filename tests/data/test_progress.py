@@ -1,4 +1,4 @@
-"""What is seen of a long work."""
+"""Progress reports in a terminal and in plain lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from glassformer.data import ConsoleProgress, CountProgress, SilentProgress
 
 
 class Clock:
-    """Time that passes only when told."""
+    """A clock that is advanced by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -23,7 +23,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(clock: Clock) -> None:
+def test_without_a_terminal_lines_are_printed_every_ten_seconds(clock: Clock) -> None:
     output = io.StringIO()
     progress = ConsoleProgress(Console(file=output))
     for _ in range(100):
@@ -36,7 +36,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(clock: Clock) -> None:
     assert len(lines) == 10
 
 
-def test_an_end_that_is_not_known_is_left_out(clock: Clock) -> None:
+def test_an_unknown_total_is_omitted(clock: Clock) -> None:
     output = io.StringIO()
     progress = ConsoleProgress(Console(file=output))
     progress.update("reading", 0, None)
@@ -45,7 +45,7 @@ def test_an_end_that_is_not_known_is_left_out(clock: Clock) -> None:
     assert output.getvalue() == "reading: 5.0 MB, 0.2 MB/s\n"
 
 
-def test_what_was_done_before_does_not_count_as_speed(clock: Clock) -> None:
+def test_work_done_before_the_start_does_not_count_for_the_speed(clock: Clock) -> None:
     output = io.StringIO()
     progress = ConsoleProgress(Console(file=output))
     progress.update("tokenizing", 90_000_000, 100_000_000)
@@ -54,7 +54,7 @@ def test_what_was_done_before_does_not_count_as_speed(clock: Clock) -> None:
     assert output.getvalue() == "tokenizing: 100.0 MB, 2.0 MB/s\n"
 
 
-def test_in_a_terminal_there_is_a_bar(clock: Clock) -> None:
+def test_in_a_terminal_a_bar_is_shown(clock: Clock) -> None:
     output = io.StringIO()
     progress = ConsoleProgress(Console(file=output, force_terminal=True, width=100))
     progress.update("tokenizing", 0, 4_000_000)
@@ -77,7 +77,7 @@ def test_a_long_note_is_one_line() -> None:
     assert output.getvalue().count("\n") == 1
 
 
-def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
+def test_silent_progress_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     progress = SilentProgress()
     progress.update("tokenizing", 1, 2)
     progress.note("note")
@@ -85,7 +85,7 @@ def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_counted_says_how_long_it_takes(clock: Clock) -> None:
+def test_count_progress_shows_the_remaining_time(clock: Clock) -> None:
     output = io.StringIO()
     progress = CountProgress(Console(file=output))
     progress.update("measuring", 0, 1000)
@@ -99,7 +99,7 @@ def test_what_is_counted_says_how_long_it_takes(clock: Clock) -> None:
     ]
 
 
-def test_what_is_counted_has_a_bar_of_its_own(clock: Clock) -> None:
+def test_count_progress_has_a_bar_with_counts(clock: Clock) -> None:
     output = io.StringIO()
     progress = CountProgress(Console(file=output, force_terminal=True, width=100))
     progress.update("measuring", 0, 40)

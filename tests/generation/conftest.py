@@ -1,4 +1,4 @@
-"""A language model small enough to be right by looking at it."""
+"""A tiny language model whose logits depend on every token and its position."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Positions:
 
 
 class IdCache:
-    """Holds token ids where a real cache holds keys; refuses more than it was made for."""
+    """A cache of token ids instead of keys, which checks its capacity."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -41,9 +41,9 @@ class IdCache:
 
 
 class HashModel:
-    """Logits from a table, at a row that depends on every token in sight and on its position.
+    """Logits from a table, in a row that is a hash of all tokens in the window and their positions.
 
-    One token more or less in sight, another order, or a position that is off gives other logits altogether.
+    A wrong token, order or position gives other logits.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class HashModel:
         self.positions = positions or Positions()
         self.table = torch.randn(997, vocab_size, generator=torch.Generator().manual_seed(0))
         self.calls: list[tuple[int, int]] = []  # the shapes of input_ids
-        self.in_sight: list[int] = []  # the longest row of each call
+        self.window_lengths: list[int] = []  # of the longest row of each call
 
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[IdCache] | None = None
     ) -> Tensor:
         ids = input_ids if cache is None else cache[0].append(input_ids, input_ids)[0]
-        real = torch.ones_like(ids) if attention_mask is None else attention_mask.long()
-        assert real.shape == ids.shape
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask.long()
+        assert mask.shape == ids.shape
         assert ids.min() >= 0
         assert ids.max() < self.vocab_size
         self.calls.append(tuple(input_ids.shape))
-        self.in_sight.append(int(real.sum(1).max()))
-        return self.table[((ids + 1) * real.cumsum(1) ** 2 * real).sum(1) % 997]
+        self.window_lengths.append(int(mask.sum(1).max()))
+        return self.table[((ids + 1) * mask.cumsum(1) ** 2 * mask).sum(1) % 997]
 
     def make_cache(self, capacity: int) -> list[IdCache]:
         return [IdCache(capacity)]

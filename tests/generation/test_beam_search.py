@@ -1,4 +1,4 @@
-"""Beam search: the best of all continuations where it can keep them all, and else what transformers finds."""
+"""Beam search, compared with exhaustive search and with transformers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ options = st.fixed_dictionaries(
 )
 
 
-class Few:
-    """A model that practically says only three of its hundred words: few enough to try every text of them."""
+class ThreeTokenModel:
+    """A model that gives only three of its hundred tokens a probability, for exhaustive search."""
 
     def __init__(self, make_model):
         self.model = make_model(100, 50)
@@ -37,53 +37,57 @@ class Few:
         self.next_token_logits, self.make_cache = self.model.next_token_logits, self.model.make_cache
 
 
-def exhaustive(model, prompt, room, stop, penalty, repetition):
-    """Every text of the three words with its score, the best first."""
+def exhaustive_search(model, prompt, max_new_tokens, stop, penalty, repetition):
+    """Every sequence of the three tokens with its score, the best first."""
     found = []
-    for length in range(1, room + 1):
-        for text in product(range(3), repeat=length):
-            if stop in text[:-1] or (length < room and text[-1] != stop):
+    for length in range(1, max_new_tokens + 1):
+        for tokens in product(range(3), repeat=length):
+            if stop in tokens[:-1] or (length < max_new_tokens and tokens[-1] != stop):
                 continue
             total = 0.0
             for end in range(length):
-                seen = torch.tensor([[*prompt, *text[:end]]])
+                seen = torch.tensor([[*prompt, *tokens[:end]]])
                 log_p = model.next_token_logits(seen).log_softmax(-1)
                 if repetition is not None:
                     log_p = RepetitionPenalty(repetition)(log_p, seen)
-                total += float(log_p[0, text[end]])
-            found.append((total / length**penalty, [*prompt, *text]))
+                total += float(log_p[0, tokens[end]])
+            found.append((total / length**penalty, [*prompt, *tokens]))
     return sorted(found, reverse=True)
 
 
 @settings(max_examples=12)
 @given(
     prompts=st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=4), min_size=1, max_size=2),
-    room=st.integers(1, 3),
+    max_new_tokens=st.integers(1, 3),
     stop=st.sampled_from([None, 1]),
     penalty=st.sampled_from([-0.5, 0.0, 1.0, 3.0]),
     repetition=st.sampled_from([None, 1.3]),
 )
-def test_as_wide_as_there_are_texts_it_finds_the_best_of_all(
-    make_model, prompts, room, stop, penalty, repetition
+def test_with_enough_beams_it_finds_the_best_sequences_of_all(
+    make_model, prompts, max_new_tokens, stop, penalty, repetition
 ):
-    model = Few(make_model)
+    model = ThreeTokenModel(make_model)
     ids, scores = beam_search(
         model,
         prompts,
-        room,
+        max_new_tokens,
         num_beams=40,
         num_return_sequences=3,
         length_penalty=penalty,
         repetition_penalty=repetition,
         stop_tokens=[] if stop is None else [stop],
     )
-    expected = [row for p in prompts for row in exhaustive(model, p, room, stop, penalty, repetition)[:3]]
+    expected = [
+        row
+        for prompt in prompts
+        for row in exhaustive_search(model, prompt, max_new_tokens, stop, penalty, repetition)[:3]
+    ]
     assert ids == [row for _, row in expected]
     assert scores.tolist() == pytest.approx([score for score, _ in expected], rel=1e-5, abs=1e-5)
 
 
-class Peer(torch.nn.Module):
-    """A GPT-2 of transformers as generation sees a model."""
+class TransformersGPT2(torch.nn.Module):
+    """A GPT-2 of transformers as a ``LanguageModel``."""
 
     def __init__(self, positions):
         super().__init__()
@@ -95,30 +99,31 @@ class Peer(torch.nn.Module):
         self.vocab_size, self.max_seq_len, self.positions = VOCAB, 40, positions
 
     def next_token_logits(self, input_ids, attention_mask=None, cache=None):
-        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
-        positions = (real.cumsum(1) - 1).clamp(min=0)
-        return self.theirs(input_ids, attention_mask=real, position_ids=positions).logits[:, -1]
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return self.theirs(input_ids, attention_mask=mask, position_ids=positions).logits[:, -1]
 
     def make_cache(self, capacity):
         return []
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
-@given(options=options, room=st.integers(1, 14), left=st.integers(0, 3), data=st.data())
-def test_finds_what_transformers_finds(make_positions, options, room, left, data):
-    peer = Peer(make_positions())
+@given(options=options, max_new_tokens=st.integers(1, 14), left=st.integers(0, 3), data=st.data())
+def test_the_result_equals_that_of_transformers(make_positions, options, max_new_tokens, left, data):
+    peer = TransformersGPT2(make_positions())
     ids = torch.randint(
         0, VOCAB, (2, 4), generator=torch.Generator().manual_seed(data.draw(st.integers(0, 9)))
     )
     mask = torch.ones_like(ids)
     mask[0, :left] = 0
     best = data.draw(st.integers(1, options["num_beams"]))
-    if options["repetition_penalty"]:  # theirs counts padding as said; ours does not
+    if options["repetition_penalty"]:  # theirs counts padding as repetition
         ids[0, :left] = ids[0, left]
     theirs = peer.theirs.generate(
         ids,
         attention_mask=mask,
-        max_new_tokens=room,
+        max_new_tokens=max_new_tokens,
         do_sample=False,
         num_return_sequences=best,
         eos_token_id=options["stop_tokens"] or None,
@@ -130,7 +135,7 @@ def test_finds_what_transformers_finds(make_positions, options, room, left, data
     ours, scores = beam_search(
         peer,
         ids,
-        room,
+        max_new_tokens,
         attention_mask=mask,
         num_return_sequences=best,
         pad_id=VOCAB - 1,
@@ -142,23 +147,25 @@ def test_finds_what_transformers_finds(make_positions, options, room, left, data
 
 
 @settings(max_examples=40)
-@given(prompts=prompt_lists, room=st.integers(0, 12), max_len=st.integers(2, 9), options=options)
-def test_a_batch_finds_what_its_prompts_find_alone_with_and_without_a_cache(
-    make_model, prompts, room, max_len, options
+@given(prompts=prompt_lists, max_new_tokens=st.integers(0, 12), max_len=st.integers(2, 9), options=options)
+def test_a_batch_gives_the_results_of_its_prompts_with_and_without_a_cache(
+    make_model, prompts, max_new_tokens, max_len, options
 ):
-    """Also where windows slide."""
+    """Also with sliding windows."""
     model = make_model(VOCAB, max_len)
-    rows, scores = beam_search(model, prompts, room, num_return_sequences=2, **options)
-    alone = [beam_search(model, [prompt], room, num_return_sequences=2, **options) for prompt in prompts]
+    rows, scores = beam_search(model, prompts, max_new_tokens, num_return_sequences=2, **options)
+    alone = [
+        beam_search(model, [prompt], max_new_tokens, num_return_sequences=2, **options) for prompt in prompts
+    ]
     assert rows == [row for found, _ in alone for row in found]
     assert torch.equal(scores, torch.cat([found for _, found in alone]))
-    uncached = beam_search(model, prompts, room, num_return_sequences=2, use_cache=False, **options)
+    uncached = beam_search(model, prompts, max_new_tokens, num_return_sequences=2, use_cache=False, **options)
     assert uncached[0] == rows
     assert torch.equal(uncached[1], scores)
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary", "alibi", "relative_bias"])
-def test_beams_of_a_real_model_carry_their_keys_along(positions):
+def test_the_cache_follows_the_beams_of_a_real_model(positions):
     model = GPTModel(31, 16, 2, 2, max_seq_len=9, positions=positions)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
@@ -171,7 +178,7 @@ def test_beams_of_a_real_model_carry_their_keys_along(positions):
     assert len({tuple(row) for row in found}) == 8
 
 
-def test_an_encoder_decoder_searches_each_source_by_itself():
+def test_an_encoder_decoder_searches_each_source_independently():
     model = T5Model(31, 16, 2, 2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
@@ -195,7 +202,7 @@ def test_an_encoder_decoder_searches_each_source_by_itself():
     assert scores.item() == pytest.approx(total.item(), abs=1e-5)
 
 
-def test_what_comes_back_has_the_form_of_the_prompt_and_ends_where_the_row_does(make_model):
+def test_the_result_has_the_form_of_the_prompt_and_ends_with_its_row(make_model):
     model = make_model(VOCAB, 50)
     beams = {"num_beams": 3, "stop_tokens": [3]}
     rows, scores = beam_search(model, [[1, 2], [5]], 9, num_return_sequences=2, **beams)
@@ -217,7 +224,7 @@ def test_what_comes_back_has_the_form_of_the_prompt_and_ends_where_the_row_does(
     assert beam_search(model, [[1]], 0, num_beams=2)[1].tolist() == [0.0]
 
 
-def test_a_wider_search_is_not_worse_and_one_beam_without_ends_is_greedy(make_model):
+def test_more_beams_are_better_and_one_beam_is_greedy_decoding(make_model):
     model = make_model(VOCAB, 50)
     greedy = generate(model, [[4, 2]], 8, temperature=0)
     narrow = beam_search(model, [[4, 2]], 8, num_beams=1)
@@ -228,7 +235,7 @@ def test_a_wider_search_is_not_worse_and_one_beam_without_ends_is_greedy(make_mo
     )
 
 
-def test_the_search_reads_the_prompt_once_and_stops_when_it_is_over(make_model):
+def test_the_prompt_is_processed_once_and_the_search_stops_early(make_model):
     model = make_model(VOCAB, 50)
     generate(model, [[4, 2], [1]], 3, num_beams=4)
     assert model.calls == [(2, 2), (8, 1), (8, 1)]
@@ -237,7 +244,7 @@ def test_the_search_reads_the_prompt_once_and_stops_when_it_is_over(make_model):
     assert len(model.calls) < 10
 
 
-def test_an_end_is_found_even_if_every_likely_token_is_one(make_model):
+def test_sequences_end_even_if_every_token_is_a_stop_token(make_model):
     model = make_model(3, 50)
     rows, scores = beam_search(
         model, [[1]], 5, num_beams=3, num_return_sequences=3, stop_tokens=[0, 1, 2], length_penalty=0.0
@@ -249,34 +256,36 @@ def test_an_end_is_found_even_if_every_likely_token_is_one(make_model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_beams": 0}, "between 1 and the 11 tokens, got 0"),
-        ({"num_beams": 12}, "between 1 and the 11 tokens, got 12"),
-        ({"num_return_sequences": 3}, "num_return_sequences=3 is more than num_beams=2"),
-        ({"length_penalty": math.nan}, "length_penalty must be a finite number, got nan"),
-        ({"temperature": 0.8}, "temperature=0.8 is for sampling"),
-        ({"top_k": 5}, "top_k=5 is for sampling"),
-        ({"top_p": 0.5}, "top_p=0.5 is for sampling"),
-        ({"min_p": 0.5}, "min_p=0.5 is for sampling"),
-        ({"seed": 0}, "seed=0 is for sampling"),
+        ({"num_beams": 0}, "between 1 and the vocabulary size 11, got 0"),
+        ({"num_beams": 12}, "between 1 and the vocabulary size 11, got 12"),
+        ({"num_return_sequences": 3}, "num_return_sequences must be at most num_beams=2, got 3"),
+        ({"length_penalty": math.nan}, "length_penalty must be finite, got nan"),
+        ({"temperature": 0.8}, "temperature is an option of sampling .* got 0.8"),
+        ({"top_k": 5}, "top_k is an option of sampling"),
+        ({"top_p": 0.5}, "top_p is an option of sampling"),
+        ({"min_p": 0.5}, "min_p is an option of sampling"),
+        ({"seed": 0}, "seed is an option of sampling"),
         ({"repetition_penalty": -1}, "repetition_penalty must be above 0"),
-        ({"num_beams": 1, "length_penalty": 0.5}, "for beam search: give num_beams above 1"),
-        ({"num_beams": 1, "early_stopping": True}, "for beam search: give num_beams above 1"),
+        ({"num_beams": 1, "length_penalty": 0.5}, "need beam search: set num_beams above 1"),
+        ({"num_beams": 1, "early_stopping": True}, "need beam search: set num_beams above 1"),
     ],
 )
-def test_mistakes_are_named(make_model, options, message):
+def test_invalid_options_raise(make_model, options, message):
     with pytest.raises(ValueError, match=message):
         generate(make_model(VOCAB), [[1]], 3, **{"num_beams": 2, **options})
 
 
-def test_a_width_is_a_whole_number(make_model):
-    with pytest.raises(TypeError, match=r"num_beams must be a whole number, got 2\.0"):
+def test_num_beams_must_be_an_int(make_model):
+    with pytest.raises(TypeError, match=r"num_beams must be an int, got 2\.0"):
         generate(make_model(VOCAB), [[1]], 3, num_beams=2.0)
 
 
-def test_broken_weights_and_forbidden_tokens_are_said(make_model):
+def test_impossible_tokens_and_broken_weights_raise(make_model):
     model = make_model(VOCAB)
     model.table[:, 2:] = -math.inf
-    with pytest.raises(ValueError, match="only 2 continuations of prompt 0 .* num_return_sequences=3 asks"):
+    with pytest.raises(
+        ValueError, match="num_return_sequences is 3, but the model gives only 2 continuations of prompt 0"
+    ):
         generate(model, [[1]], 1, num_beams=4, num_return_sequences=3)
     model.table[:] = math.nan
     with pytest.raises(ValueError, match="NaN"):

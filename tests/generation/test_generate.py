@@ -1,10 +1,12 @@
+"""Generation of whole sequences."""
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassformer.generation import generate
-from glassformer.generation.context import window_start
+from glassformer.generation.decoding_state import window_start
 
 VOCAB = 11
 prompt_lists = st.lists(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=14), min_size=1, max_size=4)
@@ -13,35 +15,37 @@ counts = st.integers(0, 20)
 policies = st.sampled_from(["slide", "extend"])
 
 
-def greedy_by_hand(model, ids, count, max_len):
-    """The definition: read what is in the window, take the likeliest, again."""
+def greedy_reference(model, ids, count, max_len):
+    """Repeat: process the window and append the most likely token."""
     ids = list(ids)
     for _ in range(count):
-        seen = ids if max_len is None else ids[window_start(len(ids), max_len) :]
-        ids.append(int(model.next_token_logits(torch.tensor([seen])).argmax()))
+        window = ids if max_len is None else ids[window_start(len(ids), max_len) :]
+        ids.append(int(model.next_token_logits(torch.tensor([window])).argmax()))
     return ids
 
 
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, max_lens, policies, st.booleans())
-def test_greedy_is_what_its_definition_says(make_model, prompts, count, max_len, overflow, use_cache):
+def test_greedy_decoding_equals_a_simple_implementation(
+    make_model, prompts, count, max_len, overflow, use_cache
+):
     model = make_model(VOCAB, max_len)
     ids = generate(model, prompts, count, temperature=0, use_cache=use_cache, overflow=overflow)
     window = max_len if overflow == "slide" else None
-    assert ids == [greedy_by_hand(model, prompt, count, window) for prompt in prompts]
+    assert ids == [greedy_reference(model, prompt, count, window) for prompt in prompts]
 
 
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, max_lens)
-def test_a_sliding_window_never_shows_more_than_the_model_is_made_for(make_model, prompts, count, max_len):
+def test_a_sliding_window_never_exceeds_max_seq_len(make_model, prompts, count, max_len):
     model = make_model(VOCAB, max_len)
     generate(model, prompts, count, temperature=0)
-    assert all(seen <= max_len for seen in model.in_sight)
+    assert all(length <= max_len for length in model.window_lengths)
 
 
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, max_lens, st.integers(0, 99))
-def test_cached_sampling_draws_what_uncached_sampling_draws(make_model, prompts, count, max_len, seed):
+def test_sampling_is_the_same_with_and_without_a_cache(make_model, prompts, count, max_len, seed):
     model = make_model(VOCAB, max_len)
     options = {"temperature": 0.8, "top_p": 0.9, "seed": seed, "num_return_sequences": 2}
     assert generate(model, prompts, count, **options) == generate(
@@ -51,9 +55,7 @@ def test_cached_sampling_draws_what_uncached_sampling_draws(make_model, prompts,
 
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, counts, max_lens)
-def test_going_on_from_a_result_is_the_same_as_never_having_stopped(
-    make_model, prompts, first, more, max_len
-):
+def test_continuing_a_result_equals_one_longer_generation(make_model, prompts, first, more, max_len):
     model = make_model(VOCAB, max_len)
     halfway = generate(model, prompts, first, temperature=0)
     assert generate(model, halfway, more, temperature=0) == generate(
@@ -61,26 +63,26 @@ def test_going_on_from_a_result_is_the_same_as_never_having_stopped(
     )
 
 
-def test_with_a_cache_the_model_reads_every_token_once(make_model):
+def test_with_a_cache_every_token_is_processed_once(make_model):
     model = make_model(max_seq_len=50)
     generate(model, [[1, 2, 3]], 4, temperature=0)
     assert model.calls == [(1, 3), (1, 1), (1, 1), (1, 1)]
 
 
-def test_reading_afresh_is_rare(make_model):
+def test_windows_are_processed_again_only_when_full(make_model):
     model = make_model(max_seq_len=8)
     generate(model, [1, 2, 3], 30, temperature=0)
     assert model.calls[:7] == [(1, 3), *[(1, 1)] * 5, (1, 5)]
     assert sum(1 for _, new in model.calls if new > 1) == 1 + 24 // 4
 
 
-def test_without_a_cache_the_model_reads_the_window_each_time(make_model):
+def test_without_a_cache_the_window_is_processed_each_time(make_model):
     model = make_model(max_seq_len=4)
     generate(model, [1, 2, 3], 4, temperature=0, use_cache=False)
     assert model.calls == [(1, 3), (1, 4), (1, 3), (1, 4)]
 
 
-# What is put in is what comes out
+# Form of the prompt and of the result
 
 
 def test_the_result_has_the_form_of_the_prompt(make_model):
@@ -100,7 +102,7 @@ def test_the_result_has_the_form_of_the_prompt(make_model):
 @pytest.mark.parametrize(
     "prompt", [[1, 2], [[1], [2, 3]], torch.tensor([1, 2]), torch.tensor([[1, 2], [3, 4]])]
 )
-def test_no_new_tokens_gives_the_prompt_back_unread(make_model, prompt):
+def test_zero_new_tokens_return_a_copy_of_the_prompt(make_model, prompt):
     model = make_model()
     result = generate(model, prompt, 0)
     assert result.equal(prompt) if isinstance(prompt, torch.Tensor) else result == prompt
@@ -108,7 +110,7 @@ def test_no_new_tokens_gives_the_prompt_back_unread(make_model, prompt):
     assert model.calls == []
 
 
-def test_the_prompt_is_left_as_it_was(make_model):
+def test_the_prompt_is_not_modified(make_model):
     rows, ids = [[1], [2, 3]], torch.tensor([[9, 1], [2, 3]])
     mask = torch.tensor([[0, 1], [1, 1]])
     generate(make_model(), rows, 3)
@@ -119,7 +121,7 @@ def test_the_prompt_is_left_as_it_was(make_model):
 
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, st.sampled_from([-1, 0, VOCAB]))
-def test_a_masked_tensor_keeps_its_padding_and_goes_on_like_its_rows(make_model, prompts, count, pad):
+def test_a_padded_tensor_keeps_its_padding_and_continues_like_its_rows(make_model, prompts, count, pad):
     longest = max(map(len, prompts))
     padding = [[pad] * (longest - len(prompt)) for prompt in prompts]
     ids = torch.tensor([left + prompt for left, prompt in zip(padding, prompts, strict=True)])
@@ -129,7 +131,7 @@ def test_a_masked_tensor_keeps_its_padding_and_goes_on_like_its_rows(make_model,
     assert result == [left + row for left, row in zip(padding, rows, strict=True)]
 
 
-def test_padding_does_not_count_as_repetition(make_model):
+def test_padding_is_not_a_repetition(make_model):
     model = make_model(VOCAB)
     ids, mask = torch.tensor([[5, 5, 5, 1, 2], [3, 4, 5, 6, 7]]), torch.tensor([[0, 0, 0, 1, 1], [1] * 5])
     options = {"temperature": 0, "repetition_penalty": 50.0}
@@ -137,9 +139,9 @@ def test_padding_does_not_count_as_repetition(make_model):
     assert generate(model, ids, 6, attention_mask=mask, **options)[0, 3:].tolist() == alone
 
 
-def test_a_penalty_covers_the_prompt_and_what_was_generated(make_model):
+def test_the_repetition_penalty_covers_prompt_and_new_tokens(make_model):
     model = make_model(VOCAB, max_seq_len=50)
-    model.table = model.table.abs() + 1  # all positive: a huge penalty sends what has occurred to the end
+    model.table = model.table.abs() + 1  # positive, so that a huge penalty excludes tokens that have occurred
     ids = generate(model, [1, 2, 3], VOCAB - 3, temperature=0, repetition_penalty=1e6)
     assert sorted(ids) == list(range(VOCAB))
 
@@ -147,18 +149,18 @@ def test_a_penalty_covers_the_prompt_and_what_was_generated(make_model):
 # Stop tokens
 
 
-class Script:
-    """Row i says the words of script i, whatever it reads."""
+class ScriptedModel:
+    """A model that generates given tokens for each row, whatever the prompt."""
 
     def __init__(self, make_model, *rows):
         self.model = make_model(VOCAB, 50)
         self.rows = torch.tensor(rows)
         self.vocab_size, self.max_seq_len, self.positions = VOCAB, 50, self.model.positions
-        self.said = 0
+        self.steps = 0
 
     def next_token_logits(self, input_ids, attention_mask=None, cache=None):
-        self.said += 1
-        return torch.nn.functional.one_hot(self.rows[:, self.said - 1], VOCAB).float()
+        self.steps += 1
+        return torch.nn.functional.one_hot(self.rows[:, self.steps - 1], VOCAB).float()
 
     def make_cache(self, capacity):
         return []
@@ -166,34 +168,36 @@ class Script:
 
 def test_each_row_ends_with_its_stop_token(make_model):
     rows = ([7, 9, 5, 5], [8, 7, 6, 9])
-    lists = generate(Script(make_model, *rows), [[1], [2, 3]], 4, temperature=0, stop_tokens=[9])
+    lists = generate(ScriptedModel(make_model, *rows), [[1], [2, 3]], 4, temperature=0, stop_tokens=[9])
     assert lists == [[1, 7, 9], [2, 3, 8, 7, 6, 9]]
-    tensor = generate(Script(make_model, *rows), torch.tensor([[1], [2]]), 4, temperature=0, stop_tokens=[9])
+    tensor = generate(
+        ScriptedModel(make_model, *rows), torch.tensor([[1], [2]]), 4, temperature=0, stop_tokens=[9]
+    )
     assert tensor.tolist() == [[1, 7, 9, 9, 9], [2, 8, 7, 6, 9]]
 
 
-def test_padding_behind_a_stop_token_is_what_the_caller_wants(make_model):
-    model = Script(make_model, [7, 9, 5, 5], [8, 7, 6, 4])
+def test_pad_id_fills_a_row_after_its_stop_token(make_model):
+    model = ScriptedModel(make_model, [7, 9, 5, 5], [8, 7, 6, 4])
     ids = generate(model, torch.tensor([[1], [2]]), 4, temperature=0, stop_tokens=[3, 9], pad_id=-1)
     assert ids.tolist() == [[1, 7, 9, -1, -1], [2, 8, 7, 6, 4]]
 
 
 def test_generation_ends_with_the_last_row(make_model):
-    model = Script(make_model, [7, 9, 5, 5], [4, 7, 5, 5])
+    model = ScriptedModel(make_model, [7, 9, 5, 5], [4, 7, 5, 5])
     ids = generate(model, torch.tensor([[1], [2]]), 4, temperature=0, stop_tokens=[4, 9])
     assert ids.tolist() == [[1, 7, 9], [2, 4, 4]]
-    assert model.said == 2
+    assert model.steps == 2
 
 
-def test_a_stop_token_in_the_prompt_stops_nothing(make_model):
-    model = Script(make_model, [7, 8])
+def test_a_stop_token_in_the_prompt_is_ignored(make_model):
+    model = ScriptedModel(make_model, [7, 8])
     assert generate(model, [9, 9], 2, temperature=0, stop_tokens=[9]) == [9, 9, 7, 8]
 
 
 # Randomness and several sequences
 
 
-def test_a_seed_makes_it_reproducible_and_leaves_the_global_state_alone(make_model):
+def test_a_seed_is_reproducible_and_keeps_the_global_random_state(make_model):
     model = make_model()
     before = torch.get_rng_state()
     first = generate(model, [1, 2], 20, seed=3)
@@ -202,7 +206,7 @@ def test_a_seed_makes_it_reproducible_and_leaves_the_global_state_alone(make_mod
     assert torch.get_rng_state().equal(before)
 
 
-def test_without_a_seed_the_global_state_decides(make_model):
+def test_without_a_seed_the_global_random_state_is_used(make_model):
     model = make_model()
     torch.manual_seed(5)
     first = generate(model, [1, 2], 20)
@@ -211,7 +215,7 @@ def test_without_a_seed_the_global_state_decides(make_model):
     assert generate(model, [1, 2], 20) == first
 
 
-def test_several_sequences_share_one_reading_of_the_prompt(make_model):
+def test_several_sequences_process_the_prompt_once(make_model):
     model = make_model(max_seq_len=50)
     ids = generate(model, [[1, 2, 3], [4]], 9, num_return_sequences=3, seed=0)
     assert [row[:-9] for row in ids] == [[1, 2, 3]] * 3 + [[4]] * 3
@@ -230,7 +234,7 @@ def test_several_greedy_sequences_are_equal(make_model, prompts, count, max_len,
     assert twice == [row for row in once for _ in range(2)]
 
 
-# Bad input
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ def test_several_greedy_sequences_are_equal(make_model, prompts, count, max_len,
         ({"prompt": [[1, VOCAB]]}, f"id {VOCAB} in row 0, position 1"),
     ],
 )
-def test_bad_input_is_refused_before_the_model_is_asked(make_model, options, message):
+def test_invalid_arguments_raise_before_the_model_is_called(make_model, options, message):
     model = make_model()
     with pytest.raises(ValueError, match=message):
         generate(model, **{"prompt": [[1, 2]], "max_new_tokens": 3, **options})
@@ -257,16 +261,16 @@ def test_bad_input_is_refused_before_the_model_is_asked(make_model, options, mes
 
 
 @pytest.mark.parametrize("stop_tokens", [3, "end"])
-def test_stop_tokens_are_a_sequence_of_ids(make_model, stop_tokens):
+def test_stop_tokens_must_be_a_sequence_of_ids(make_model, stop_tokens):
     with pytest.raises(TypeError, match="stop_tokens"):
         generate(make_model(), [1], 3, stop_tokens=stop_tokens)
 
 
-def test_what_fits_exactly_is_no_overflow(make_model):
+def test_a_sequence_that_just_fits_does_not_overflow(make_model):
     assert len(generate(make_model(max_seq_len=8), [1, 2], 7, overflow="error")) == 9
 
 
-def test_a_broken_model_is_named_and_not_sampled_from(make_model):
+def test_a_model_with_nan_logits_raises(make_model):
     model = make_model()
     model.table[:] = torch.nan
     with pytest.raises(ValueError, match="NaN"):

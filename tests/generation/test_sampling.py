@@ -1,3 +1,5 @@
+"""Logits processors and the sampler."""
+
 import math
 
 import pytest
@@ -70,7 +72,7 @@ def test_min_p_equals_hugging_face(case, p):
 
 @settings(deadline=None)
 @given(logits_and_context(), st.floats(0.5, 2), st.floats(0.2, 3), st.integers(1, 40), fractions, fractions)
-def test_filters_compose_in_the_documented_order(case, penalty, temperature, k, p, least):
+def test_processors_apply_in_the_documented_order(case, penalty, temperature, k, p, least):
     logits, context = case
     theirs = logits
     for processor in (
@@ -105,14 +107,14 @@ def test_the_nucleus_is_the_smallest_set_that_holds_p(case, p):
     assert (mass - least_kept < p + 1e-5).all()
 
 
-def test_the_likeliest_token_is_in_every_nucleus():
+def test_the_most_likely_token_is_in_every_nucleus():
     logits, context = torch.randn(3, 20, generator=seeded(0)), torch.zeros(3, 1, dtype=torch.long)
     kept = TopP(1e-9)(logits, context).isfinite()
     assert kept.sum(-1).tolist() == [1, 1, 1]
     assert kept.int().argmax(-1).equal(logits.argmax(-1))
 
 
-def test_ties_at_the_kth_place_stay():
+def test_ties_with_the_kth_token_are_kept():
     logits = torch.tensor([[1.0, 2.0, 2.0, 3.0]])
     assert TopK(2)(logits, torch.zeros(1, 1, dtype=torch.long)).isfinite().tolist() == [
         [False, True, True, True]
@@ -120,8 +122,8 @@ def test_ties_at_the_kth_place_stay():
 
 
 @pytest.mark.parametrize("off", [{"top_k": 0}, {"top_p": 1.0}, {"min_p": 0.0}, {"repetition_penalty": 1.0}])
-def test_what_is_off_costs_nothing(off):
-    assert Sampler(**off).filters == []
+def test_options_that_are_off_add_no_processor(off):
+    assert Sampler(**off).processors == []
 
 
 class Operations(TorchDispatchMode):
@@ -134,7 +136,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_greedy_takes_the_maximum_and_does_nothing_else():
+def test_greedy_decoding_is_one_argmax():
     logits = torch.randn(3, 50, generator=seeded(0))
     sampler = Sampler(temperature=0, top_k=5, top_p=0.5, min_p=0.1)
     context = torch.zeros(3, 1, dtype=torch.long)
@@ -144,7 +146,7 @@ def test_greedy_takes_the_maximum_and_does_nothing_else():
     assert operations.names == {"argmax"}
 
 
-def test_greedy_heeds_the_repetition_penalty():
+def test_greedy_decoding_applies_the_repetition_penalty():
     logits = torch.tensor([[3.0, 2.0, -1.0]])
     assert Sampler(temperature=0, repetition_penalty=2.0)(logits, torch.tensor([[0]])).tolist() == [1]
 
@@ -176,7 +178,7 @@ def test_draws_follow_the_probabilities():
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 8))
-def test_what_has_no_probability_is_never_drawn(seed, vocab, batch):
+def test_tokens_without_probability_are_never_drawn(seed, vocab, batch):
     generator = seeded(seed)
     probabilities = torch.rand(batch, vocab, generator=generator)
     probabilities[torch.rand(batch, vocab, generator=generator) < 0.8] = 0
@@ -186,7 +188,7 @@ def test_what_has_no_probability_is_never_drawn(seed, vocab, batch):
 
 
 @pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
-def test_the_ends_of_the_interval_have_an_index(monkeypatch, number):
+def test_both_ends_of_the_unit_interval_give_a_token(monkeypatch, number):
     monkeypatch.setattr(torch, "rand", lambda *size, dtype, **_: torch.full(size, number, dtype=dtype))
     token = draw(torch.tensor([[0.0, 0.2, 0.8, 0.0]]))
     assert token.tolist() == ([2] if number == 0 else [1])
@@ -213,7 +215,7 @@ def test_equal_rows_are_sampled_independently():
         ({"temperature": 0, "top_k": -1}, "top_k .* -1"),
     ],
 )
-def test_numbers_out_of_range_are_refused(options, message):
+def test_options_out_of_range_raise(options, message):
     with pytest.raises(ValueError, match=message):
         Sampler(**options)
 

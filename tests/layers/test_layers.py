@@ -1,4 +1,4 @@
-"""Feed-forward networks, norms, residual schemes and the block that is built from them."""
+"""Feed-forward networks, norms and blocks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from torch import nn
 
 from glassformer.attention import MultiHeadAttention, causal, padding
 from glassformer.layers import (
+    BLOCKS,
     FEED_FORWARDS,
     NORMS,
-    RESIDUALS,
     FeedForward,
     LayerNorm,
     LayerScale,
-    Parallel,
-    PostNorm,
-    PreNorm,
+    PreNormBlock,
     RMSNorm,
-    TransformerBlock,
+    SharedNormParallelBlock,
 )
 
 X = torch.linspace(-3, 3, 12, dtype=torch.float64).view(1, 2, 6)
@@ -72,20 +70,9 @@ def test_rms_norm_is_its_formula():
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_norms_start_as_normalization_alone(kind):
+def test_initial_norms_only_normalize(kind):
     y = NORMS[kind](6, 1e-5, True)(torch.randn(4, 6) * 7)
     torch.testing.assert_close(y.square().mean(-1), torch.ones(4), atol=1e-3, rtol=0)
-
-
-def test_residual_schemes_are_their_lines_of_algebra():
-    f, g, n, m = (lambda x: 2 * x), (lambda x: x + 1), (lambda x: 10 * x), (lambda x: -x)
-    x = torch.tensor(3.0)
-    y = x + f(n(x))
-    assert PreNorm()(x, [f, g], [n, m]) == y + g(m(y))
-    y = n(x + f(x))
-    assert PostNorm()(x, [f, g], [n, m]) == m(y + g(y))
-    assert Parallel()(x, [f, g], [n, m]) == x + f(n(x)) + g(m(x))
-    assert Parallel(shared_norm=True)(x, [f, g], [n]) == x + f(n(x)) + g(n(x))
 
 
 class Scale(nn.Module):
@@ -106,12 +93,11 @@ def parts(cross=False, norms=2):
     }
 
 
-@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("residual", BLOCKS)
 @pytest.mark.parametrize("cross", [False, True])
 def test_a_block_of_any_residual_scheme_trains_every_parameter(residual, cross):
-    scheme = RESIDUALS[residual]()
-    block = TransformerBlock(**parts(cross, scheme.norms_needed(2 + cross)), residual=scheme)
-    x, memory = torch.randn(2, 5, 8), torch.randn(2, 3, 8) if cross else None
+    block = build(residual, cross)
+    x, memory = torch.randn(2, 5, 8).double(), torch.randn(2, 3, 8).double() if cross else None
     (block(x, causal(), memory=memory) * torch.randn(8)).sum().backward()
     for name, parameter in block.named_parameters():
         if not name.endswith("k_proj.bias"):
@@ -119,41 +105,58 @@ def test_a_block_of_any_residual_scheme_trains_every_parameter(residual, cross):
             assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_pre_norm_block_is_its_parts():
-    block, x, memory = (
-        TransformerBlock(**parts(cross=True, norms=3)),
-        torch.randn(1, 4, 8),
-        torch.randn(1, 3, 8),
-    )
+def build(residual, cross):
+    block_class = BLOCKS[residual]
+    block = block_class(**parts(cross, 1 if block_class.shares_norm else 2 + cross))
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+    return block.double()
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("residual", BLOCKS)
+def test_each_block_is_its_formula(residual, cross):
+    block = build(residual, cross)
+    x, memory = torch.randn(1, 4, 8).double(), torch.randn(1, 3, 8).double()
     mask, memory_mask = causal(), padding(torch.tensor([[1, 1, 0]]))
-    y = x + block.attention(block.norm1(x), mask=mask)[0]
-    y = y + block.cross_attention(block.norm2(y), memory, mask=memory_mask)[0]
-    y = y + block.feed_forward(block.norm3(y))
+    sublayers = [lambda h: block.attention(h, mask=mask)[0], block.feed_forward]
+    if cross:
+        sublayers.insert(1, lambda h: block.cross_attention(h, memory, mask=memory_mask)[0])
+    shared = residual == "parallel_shared"
+    norms = [block.norm1 if shared else getattr(block, f"norm{n}") for n in range(1, len(sublayers) + 1)]
+    y = x
+    for sublayer, norm in zip(sublayers, norms, strict=True):
+        if residual == "pre":
+            y = y + sublayer(norm(y))
+        elif residual == "post":
+            y = norm(y + sublayer(y))
+        else:
+            y = y + sublayer(norm(x))
     torch.testing.assert_close(block(x, mask, memory=memory, memory_mask=memory_mask), y)
 
 
 def test_scales_apply_to_the_output_of_each_sublayer():
-    block = TransformerBlock(**parts(), scales=[Scale(0.0), Scale(0.5)])
+    block = PreNormBlock(**parts(), scales=[Scale(0.0), Scale(0.5)])
     x = torch.randn(1, 4, 8)
     torch.testing.assert_close(block(x), x + 0.5 * block.feed_forward(block.norm2(x)))
 
 
 def test_dropout_acts_on_sublayers_in_training_only():
-    block, x = TransformerBlock(**parts(), dropout=0.5), torch.randn(1, 4, 8)
+    block, x = PreNormBlock(**parts(), dropout=0.5), torch.randn(1, 4, 8)
     assert torch.equal(block.eval()(x), block(x))
     torch.manual_seed(1)
     assert not torch.equal(block.train()(x), block(x))
 
 
-def test_refuses_parts_that_do_not_fit():
+def test_wrong_numbers_of_parts_raise():
     with pytest.raises(ValueError, match="2 sublayers need 2 norms here, not 3"):
-        TransformerBlock(**parts(norms=3))
+        PreNormBlock(**parts(norms=3))
     with pytest.raises(ValueError, match="2 sublayers need 1 norms here, not 2"):
-        TransformerBlock(**parts(norms=2), residual=Parallel(shared_norm=True))
+        SharedNormParallelBlock(**parts(norms=2))
     with pytest.raises(ValueError, match="2 sublayers need 2 scales, not 1"):
-        TransformerBlock(**parts(), scales=[Scale(1.0)])
+        PreNormBlock(**parts(), scales=[Scale(1.0)])
     with pytest.raises(ValueError, match=r"dropout.*2\.0"):
-        TransformerBlock(**parts(), dropout=2.0)
+        PreNormBlock(**parts(), dropout=2.0)
 
 
 def test_layer_scale_is_a_factor_for_each_dimension_of_a_sublayers_output():

@@ -1,4 +1,4 @@
-"""BERTModel: what each head returns, and clear refusals. Published layouts: ``tests/pretrained``."""
+"""BERTModel. Parity with Hugging Face: ``tests/pretrained``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = torch.randint(0, 31, (2, 5), generator=torch.Generator().manual_seed(0))
         ("token_classification", (2, 5, 3)),
     ],
 )
-def test_the_head_decides_what_comes_back(head, shape):
+def test_the_output_depends_on_the_head(head, shape):
     model = small(head=head, labels=["a", "b", "c"])
     assert (
         model(IDS, attention_mask=torch.ones_like(IDS), token_type_ids=torch.zeros_like(IDS)).shape == shape
@@ -34,24 +34,24 @@ def test_the_head_decides_what_comes_back(head, shape):
     assert model.labels == ["a", "b", "c"]
 
 
-def test_without_a_head_the_last_hidden_states_come_back():
+def test_without_a_head_the_output_is_the_last_hidden_states():
     model = small()
     assert torch.equal(model(IDS), model.hidden_states(IDS))
 
 
-def test_segments_matter():
+def test_token_types_change_the_output():
     model = small()
     assert torch.equal(model(IDS), model(IDS, token_type_ids=torch.zeros_like(IDS)))
     assert not torch.allclose(model(IDS), model(IDS, token_type_ids=torch.ones_like(IDS)))
 
 
-def test_the_head_for_masked_tokens_shares_the_embedding():
+def test_the_masked_lm_head_is_tied_to_the_embedding():
     model = small(head="masked_lm")
     assert model.head.decoder.weight is model.token_embedding.weight
     assert model.num_parameters() == small().num_parameters() + 16 * 16 + 16 + 2 * 16 + 31
 
 
-def test_fresh_weights_are_berts():
+def test_initial_weights_are_those_of_bert():
     torch.manual_seed(0)
     model = small(d_model=64, vocab_size=500)
     assert abs(model.token_embedding.weight.std().item() - 0.02) < 0.001
@@ -70,17 +70,17 @@ def test_fresh_weights_are_berts():
         (lambda: small()(IDS, token_type_ids=IDS * 0 + 2), ValueError, "ids are 0 to 1"),
         (lambda: small()(IDS, token_type_ids=IDS[:1] * 0), ValueError, r"token_type_ids must be .* \(2, 5\)"),
         (lambda: small()(IDS, attention_mask=IDS[:1] * 0), ValueError, r"attention_mask must be .* \(2, 5\)"),
-        (lambda: small()(torch.zeros(1, 9).long()), ValueError, "past the learned table of 8"),
+        (lambda: small()(torch.zeros(1, 9).long()), ValueError, "outside the learned table of 8"),
         (lambda: small(num_token_types=0), ValueError, "num_token_types must be positive"),
     ],
 )
-def test_mistakes_are_named(call, error, message):
+def test_errors_name_the_mistake(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
 @pytest.mark.parametrize("pooler", [False, True])
-def test_a_class_does_not_depend_on_where_padding_stands(pooler):
+def test_classification_does_not_depend_on_the_side_of_padding(pooler):
     model = small(head="classification", pooler=pooler).eval()
     ids = torch.arange(1, 6)[None]
     alone = model(ids)
@@ -88,5 +88,5 @@ def test_a_class_does_not_depend_on_where_padding_stands(pooler):
         padded = torch.nn.functional.pad(ids, (left, right))
         mask = torch.nn.functional.pad(torch.ones_like(ids), (left, right))
         torch.testing.assert_close(model(padded, mask), alone, atol=1e-6, rtol=0)
-    with pytest.raises(ValueError, match="a text without tokens has no first one"):
+    with pytest.raises(ValueError, match="the text is empty"):
         model(torch.zeros(2, 0, dtype=torch.long))

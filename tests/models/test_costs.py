@@ -1,4 +1,4 @@
-"""Costs: parameters, FLOPs and memory as formulas, against what PyTorch counts."""
+"""Costs against PyTorch's counters."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from glassformer.layers import FEED_FORWARDS, NORMS, RESIDUALS
+from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
 from glassformer.models.bert import HEADS
 from glassformer.models.costs import Size, cost_of, describe, total
 from glassformer.positions.build import SCHEMES
 
-yarn = {"kind": "yarn", "factor": 2.0, "original_length": 8}
+yarn = {"kind": "yarn", "factor": 2.0, "original_max_seq_len": 8}
 every_scheme = [*sorted(SCHEMES), {"kind": "rotary", "d_rotary": 2}, {"kind": "rotary", "scaling": yarn}]
 choices = st.fixed_dictionaries(
     {
@@ -29,7 +29,7 @@ choices = st.fixed_dictionaries(
         "positions": st.sampled_from(every_scheme),
         "norm": st.sampled_from(sorted(NORMS)),
         "activation": st.sampled_from(sorted(FEED_FORWARDS)),
-        "residual": st.sampled_from(sorted(RESIDUALS)),
+        "residual": st.sampled_from(sorted(BLOCKS)),
         "bias": st.booleans(),
         "tie_embeddings": st.booleans(),
         "window": st.sampled_from([None, 1, 4]),
@@ -57,7 +57,7 @@ def test_flops_are_those_that_pytorch_counts(options, n, batch):
 
 
 @given(options=choices, n=lengths, batch=batches, dtype=st.sampled_from([torch.float32, torch.float64]))
-def test_memory_is_what_autograd_keeps(options, n, batch, dtype):
+def test_memory_equals_what_autograd_stores(options, n, batch, dtype):
     model = build(options).to(dtype)
     assert kept_bytes(model, n, batch) == total(describe(model, n, batch)).memory
 
@@ -143,19 +143,19 @@ def test_attention_grows_with_the_square_of_the_text_and_the_rest_with_its_lengt
     assert long["feed-forward"] == 4 * short["feed-forward"]
 
 
-def test_refuses_what_makes_no_sense():
+def test_invalid_arguments_raise():
     model = GPTModel(50, 16, 1, 4, max_seq_len=12)
     with pytest.raises(ValueError, match="seq_len must be at least 1, not 0"):
         describe(model, 0)
     with pytest.raises(ValueError, match="batch_size must be at least 1, not -1"):
         describe(model, 3, -1)
-    with pytest.raises(ValueError, match="a sequence of 13 tokens is past the learned table of 12 positions"):
+    with pytest.raises(ValueError, match="a sequence of 13 tokens exceeds the learned table of 12 positions"):
         describe(model, 13)
-    with pytest.raises(TypeError, match="cost of a Conv1d is not described"):
+    with pytest.raises(TypeError, match="no cost is registered for Conv1d"):
         cost_of(torch.nn.Conv1d(1, 1, 1), None)
 
 
-def test_an_output_projection_with_a_bias_says_so():
+def test_the_formula_of_a_head_with_a_bias():
     (cost,) = cost_of(torch.nn.Linear(3, 5), Size(n=1, batch=1, width=4, layers=1))
     assert (cost.parameters, cost.parameter_formula) == (20, "V d + V")
 
@@ -168,7 +168,7 @@ common = {
     "d_ff": st.integers(1, 40),
     "norm": st.sampled_from(sorted(NORMS)),
     "activation": st.sampled_from(sorted(FEED_FORWARDS)),
-    "residual": st.sampled_from(sorted(RESIDUALS)),
+    "residual": st.sampled_from(sorted(BLOCKS)),
     "bias": st.booleans(),
 }
 text = {"vocab_size": st.integers(2, 60), "positions": st.sampled_from(every_scheme)}
@@ -260,16 +260,16 @@ PRESETS = [(family, name) for family in TransformerModel.families.values() for n
 
 
 @pytest.mark.parametrize(("family", "name"), PRESETS, ids=[name for _, name in PRESETS])
-def test_every_preset_is_described_without_its_memory(family, name):
+def test_presets_are_described_on_the_meta_device(family, name):
     with torch.device("meta"):
         model = family.from_preset(name)
     assert total(describe(model)).parameters == model.num_parameters()
 
 
-def test_a_decoder_reads_the_source_once_whatever_its_depth():
+def test_memory_of_the_encoder_output_does_not_depend_on_depth():
     model = T5Model(50, 16, 1, 4, num_decoder_layers=3)
     costs = {cost.component: cost for cost in describe(model, 10, 2, 7)}
-    assert costs["memory, read by every decoder layer"].memory == 4 * 2 * 10 * 16
+    assert costs["encoder output, read by every decoder layer"].memory == 4 * 2 * 10 * 16
     assert costs["decoder cross-attention: scores and mixing"].copies == 3
     assert costs["decoder cross-attention: scores and mixing"].flops == 3 * 4 * 2 * 7 * 10 * 16
     assert costs["decoder cross-attention: scores and mixing"].flop_formula == "4 h e m n"
@@ -278,12 +278,12 @@ def test_a_decoder_reads_the_source_once_whatever_its_depth():
     assert costs["decoder token_embedding"].parameter_formula == "tied"
 
 
-def test_refuses_lengths_that_a_model_does_not_have():
-    with pytest.raises(ValueError, match="a GPTModel reads one sequence: leave target_len out"):
+def test_invalid_lengths_raise():
+    with pytest.raises(ValueError, match="a GPTModel has no target sequence: omit target_len"):
         describe(GPTModel(50, 16, 1, 4), 3, 1, 3)
-    with pytest.raises(ValueError, match="an image is 5 tokens here, not 6: leave seq_len out"):
+    with pytest.raises(ValueError, match="an image has 5 tokens, not 6: omit seq_len"):
         describe(ViTModel(8, 4, 16, 1, 4), 6)
     with pytest.raises(ValueError, match="target_len must be at least 1, not 0"):
         describe(T5Model(50, 16, 1, 4), 3, 1, 0)
-    with pytest.raises(ValueError, match="a sequence of 13 tokens is past the learned table of 12"):
+    with pytest.raises(ValueError, match="a sequence of 13 tokens exceeds the learned table of 12"):
         describe(T5Model(50, 16, 1, 4, max_seq_len=12, positions="learned"), 3, 1, 13)

@@ -1,4 +1,4 @@
-"""GPTModel: published sizes, GPT-2's initialisation, and clear refusals."""
+"""GPTModel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def small(**options):
     return GPTModel(**{**sizes, **options})
 
 
-def test_the_calls_of_the_design():
+def test_the_documented_calls_work():
     model = GPTModel(
         vocab_size=211, d_model=48, num_layers=2, num_heads=12, d_ff=96, max_seq_len=32, dropout=0.1
     ).eval()
@@ -100,7 +100,7 @@ def test_gradient_checkpointing_changes_memory_not_gradients():
         torch.testing.assert_close(plain, checkpointed)
 
 
-def test_the_flag_can_be_set_on_a_built_model():
+def test_gradient_checkpointing_can_be_set_later():
     model = small().train()
     model.gradient_checkpointing = True
     model(torch.arange(8)[None]).sum().backward()
@@ -116,7 +116,7 @@ def test_compiles_into_one_graph(positions, mask):
     torch.testing.assert_close(compiled(ids, attention_mask=mask), model(ids, attention_mask=mask))
 
 
-def test_a_cache_is_filled_under_gradient_checkpointing_too():
+def test_a_cache_works_with_gradient_checkpointing():
     model = small(gradient_checkpointing=True).train()
     ids, cache = torch.arange(8)[None], model.make_cache(8)
     parts = [model(ids[:, :5], cache=cache), model(ids[:, 5:], cache=cache)]
@@ -145,20 +145,20 @@ def test_ids_out_of_range_are_named():
         model(torch.tensor([1, 2, 3]))
 
 
-def test_a_text_past_the_table_is_refused_and_others_go_on():
-    with pytest.raises(ValueError, match="position 8 is past the learned table of 8"):
+def test_a_text_longer_than_a_learned_table_raises():
+    with pytest.raises(ValueError, match="position 8 is outside the learned table of 8"):
         small()(torch.zeros(1, 9, dtype=torch.long))
     for kind in ("sinusoidal", "rotary", "alibi", "relative_bias", "none"):
         assert small(positions=kind)(torch.zeros(1, 9, dtype=torch.long)).isfinite().all()
 
 
-def test_attention_mask_must_cover_what_was_seen_too():
+def test_attention_mask_must_cover_cached_tokens():
     model, ids = small(), torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(ValueError, match=r"\(2, 3\), not \(2, 4\)"):
         model(ids, attention_mask=torch.ones(2, 4, dtype=torch.long))
     cache = model.make_cache(8)
     model(ids, cache=cache)
-    with pytest.raises(ValueError, match=r"\(2, 6\) with the 3 slots in the cache, not \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 6\) with the 3 cached tokens, not \(2, 3\)"):
         model(ids, attention_mask=torch.ones(2, 3, dtype=torch.long), cache=cache)
 
 
@@ -181,11 +181,11 @@ def test_attention_mask_must_cover_what_was_seen_too():
         ({"dropout": 1.0}, r"dropout.*1\.0"),
     ],
 )
-def test_refuses_choices_that_make_no_sense(options, message):
+def test_invalid_choices_raise(options, message):
     with pytest.raises(ValueError, match=message):
         small(**options)
 
 
-def test_an_unknown_preset_names_the_nearest():
+def test_an_unknown_preset_suggests_the_nearest():
     with pytest.raises(ValueError, match="unknown gpt preset 'gpt2-midium', did you mean 'gpt2-medium'"):
         GPTModel.from_preset("gpt2-midium")

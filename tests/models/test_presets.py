@@ -1,4 +1,4 @@
-"""Presets have the parameters of the published models."""
+"""Parameter counts of the presets."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_presets_have_the_published_number_of_parameters(family, name):
 
 
 @pytest.mark.parametrize("name", PAPER_OF_2017)
-def test_the_transformers_of_2017_are_near_the_papers_count(name):
+def test_the_transformer_presets_are_close_to_the_papers_parameter_counts(name):
     ours, paper = PAPER_OF_2017[name]
     with torch.device("meta"):
         assert T5Model.from_preset(name).num_parameters() == ours

@@ -1,4 +1,4 @@
-"""Models and attention layers from which heads are gone: their keyword, their biases, and what they cost."""
+"""Models with pruned heads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from glassformer.attention import FusedAttention, MultiHeadAttention, ScaledDotProductAttention
+from glassformer.attention import (
+    FusedAttention,
+    MultiHeadAttention,
+    PrunedMultiHeadAttention,
+    ScaledDotProductAttention,
+)
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
 from glassformer.models.costs import describe, total
 from glassformer.positions.build import SCHEMES
 from glassformer.training import ModelConfig, TrainingConfig
-from glassformer.training.building import continue_model
+from glassformer.training.model_setup import load_matching_weights
 
 SIZES = {"vocab_size": 20, "d_model": 16, "num_layers": 3, "num_heads": 4, "max_seq_len": 12}
 some_of_4 = st.lists(st.sampled_from(range(4)), max_size=3, unique=True)
@@ -25,7 +30,7 @@ layers = st.lists(some_of_4, min_size=3, max_size=3)
 def pruned_attention(kernel, gone, **options):
     """A layer without some heads, and the whole one with zeros in their place."""
     whole = MultiHeadAttention(8, 4, kernel=kernel, **options)
-    part = MultiHeadAttention(8, 4, kernel=kernel, pruned=gone, **options)
+    part = PrunedMultiHeadAttention(8, 4, kernel=kernel, pruned_heads=gone, **options)
     left = [row for head in part.head_numbers for row in (2 * head, 2 * head + 1)]
     with torch.no_grad():
         for name in ("q_proj", "k_proj", "v_proj"):
@@ -43,7 +48,7 @@ def pruned_attention(kernel, gone, **options):
 @pytest.mark.parametrize("kernel", [ScaledDotProductAttention(), FusedAttention()])
 @given(gone=some_of_4, rows=st.sampled_from([1, 2]))
 @settings(max_examples=10)
-def test_a_layer_takes_its_own_rows_of_masks_and_biases(kernel, gone, rows):
+def test_a_pruned_layer_selects_its_heads_of_masks_and_biases(kernel, gone, rows):
     part, whole = pruned_attention(kernel, gone)
     x, bias = torch.randn(2, 5, 8), torch.randn(rows, 4, 5, 5)
     mask = torch.rand(2, 4, 5, 5) > 0.3
@@ -58,13 +63,13 @@ def test_a_layer_takes_its_own_rows_of_masks_and_biases(kernel, gone, rows):
     torch.testing.assert_close(part(x, mask=shared[:, 0])[0], whole(x, mask=shared)[0])
 
 
-def test_a_mask_of_other_heads_is_refused():
-    part = MultiHeadAttention(8, 4, pruned=[1])
+def test_a_mask_with_another_number_of_heads_raises():
+    part = PrunedMultiHeadAttention(8, 4, pruned_heads=[1])
     with pytest.raises(ValueError, match="does not fit scores"):
         part(torch.randn(1, 5, 8), mask=torch.ones(1, 5, 5, 5, dtype=torch.bool))
 
 
-def test_a_layer_with_all_its_heads_hands_on_the_very_tables():
+def test_an_unpruned_layer_passes_masks_and_biases_unchanged():
     seen = []
 
     class Watched(ScaledDotProductAttention):
@@ -78,8 +83,8 @@ def test_a_layer_with_all_its_heads_hands_on_the_very_tables():
     assert seen[1] is bias
 
 
-def test_what_is_left_of_a_layer():
-    attention = MultiHeadAttention(24, 6, num_kv_heads=3, pruned=(5, 4))
+def test_sizes_of_a_pruned_layer():
+    attention = PrunedMultiHeadAttention(24, 6, num_kv_heads=3, pruned_heads=(5, 4))
     assert attention.head_numbers == [0, 1, 2, 3]
     assert (attention.num_heads, attention.num_kv_heads, attention.d_head) == (4, 2, 4)
     shapes = [tuple(p.weight.shape) for p in (attention.q_proj, attention.k_proj, attention.out_proj)]
@@ -89,16 +94,22 @@ def test_what_is_left_of_a_layer():
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"pruned": [4]}, "head 4 does not exist in the attention: heads are 0 to 3"),
-        ({"pruned": [-1]}, "head -1 does not exist in the attention: heads are 0 to 3"),
-        ({"pruned": range(4)}, "all 4 heads of the attention cannot be pruned: at least one must stay"),
-        ({"num_kv_heads": 2, "pruned": [3]}, "heads 2 and 3 .* share one key and .*: give 2 too, or none"),
-        ({"num_kv_heads": 1, "pruned": [0, 2]}, "heads 0, 1, 2 and 3 .* share one key .*: none can go"),
+        ({"pruned_heads": [4]}, "head 4 does not exist in the attention: heads are 0 to 3"),
+        ({"pruned_heads": [-1]}, "head -1 does not exist in the attention: heads are 0 to 3"),
+        ({"pruned_heads": range(4)}, "all 4 heads of the attention cannot be pruned: at least one must stay"),
+        (
+            {"num_kv_heads": 2, "pruned_heads": [3]},
+            "heads 2 and 3 .* share one .*: prune 2 too, or none",
+        ),
+        (
+            {"num_kv_heads": 1, "pruned_heads": [0, 2]},
+            "heads 0, 1, 2 and 3 .*: none can be pruned",
+        ),
     ],
 )
-def test_heads_that_cannot_go(keywords, message):
+def test_heads_that_cannot_be_pruned_raise(keywords, message):
     with pytest.raises(ValueError, match=message):
-        MultiHeadAttention(8, 4, **keywords)
+        PrunedMultiHeadAttention(8, 4, **keywords)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +119,10 @@ def test_heads_that_cannot_go(keywords, message):
         (T5Model, {"cross": [[], [9], []]}, "head 9 does not exist in layer 1 of 'cross': heads are 0 to 3"),
         (T5Model, {"corss": [[], [], []]}, "unknown kind of attention .* 'corss', did you mean 'cross'"),
         (BERTModel, {"encoder": [[], [], []]}, r"unknown kind of attention .* \(there are: self\)"),
-        (BERTModel, {"self": [[]]}, "pruned_heads of 'self' must be 3 lists, one a layer, not 1"),
+        (BERTModel, {"self": [[]]}, "pruned_heads of 'self' must be 3 lists, one for each layer, not 1"),
     ],
 )
-def test_a_keyword_that_fits_no_model(family, pruned, message):
+def test_invalid_pruned_heads_of_a_model_raise(family, pruned, message):
     with pytest.raises(ValueError, match=message):
         family(**SIZES, pruned_heads=pruned)
 
@@ -119,17 +130,17 @@ def test_a_keyword_that_fits_no_model(family, pruned, message):
 @pytest.mark.parametrize(
     "pruned", [3, [[0], [], []], {"self": 3}, {"self": "abc"}, {"self": [["a"], [], []]}]
 )
-def test_a_damaged_keyword_in_a_file_is_refused(tmp_path, pruned):
+def test_an_invalid_value_in_a_config_file_raises(tmp_path, pruned):
     GPTModel(**SIZES).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "pruned_heads": pruned}))
-    with pytest.raises(ValueError, match=r"config\.json describes no model"):
+    with pytest.raises(ValueError, match=r"config\.json does not describe a model"):
         TransformerModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["num_heads", "gradient_checkpointing", "kernel"])
 @pytest.mark.parametrize("family", [GPTModel, BERTModel, T5Model])
-def test_only_the_later_keyword_may_be_absent_from_a_file(tmp_path, family, missing):
+def test_only_later_keys_may_be_missing_in_a_config_file(tmp_path, family, missing):
     family(**SIZES).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config.pop("pruned_heads", 0) is None
@@ -161,7 +172,7 @@ def kept_bytes(model, *inputs):
 @pytest.mark.parametrize("positions", sorted(SCHEMES))
 @given(gone=layers, other=layers, n=st.integers(1, 6))
 @settings(max_examples=4)
-def test_it_costs_what_pytorch_counts(positions, dtype, gone, other, n):
+def test_costs_equal_pytorchs_counters(positions, dtype, gone, other, n):
     ids, target = torch.zeros(2, n, dtype=torch.long), torch.zeros(2, 3, dtype=torch.long)
     image = torch.zeros(2, 3, 8, 8, dtype=dtype)
     vit = {"image_size": 8, "patch_size": 4, "d_model": 16, "num_layers": 3, "num_heads": 4}
@@ -182,20 +193,20 @@ def test_it_costs_what_pytorch_counts(positions, dtype, gone, other, n):
         assert sums.flops == counter.get_total_flops()
 
 
-def test_layers_with_as_many_heads_are_one_entry_of_what_a_model_costs():
+def test_layers_with_equal_numbers_of_heads_are_one_entry():
     costs = describe(GPTModel(**SIZES, pruned_heads={"self": [[0], [3], []]}), 5)
     scores = [cost for cost in costs if cost.component == "attention: scores and mixing"]
     assert [cost.copies for cost in scores] == [2, 1]
     assert [cost.flops for cost in scores] == [2 * 4 * 3 * 4 * 25, 4 * 4 * 4 * 25]
 
 
-def test_a_pruned_model_goes_on_in_another_run_with_the_heads_it_has():
+def test_a_pruned_model_can_start_another_run():
     old = GPTModel(**SIZES, pruned_heads={"self": [[0], [1, 2], []]})
-    new = continue_model(old, TrainingConfig(model=ModelConfig(dropout=0.1)), {})
+    new = load_matching_weights(old, TrainingConfig(model=ModelConfig(dropout=0.1)), {})
     assert new.config == {**old.config, "dropout": 0.1}
     assert all(torch.equal(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
-    with pytest.raises(ValueError, match="pruned_heads of 'self' must be 2 lists, one a layer, not 3"):
-        continue_model(old, TrainingConfig(model=ModelConfig(num_layers=2)), {})
+    with pytest.raises(ValueError, match="pruned_heads of 'self' must be 2 lists, one for each layer, not 3"):
+        load_matching_weights(old, TrainingConfig(model=ModelConfig(num_layers=2)), {})
 
 
 def test_a_step_of_training_changes_every_parameter_and_lowers_the_loss():

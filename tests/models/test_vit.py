@@ -1,4 +1,4 @@
-"""ViTModel: images of any size, registers, and clear refusals. Parity: ``tests/pretrained``."""
+"""ViTModel. Parity with Hugging Face: ``tests/pretrained``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def small(**options):
 IMAGES = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_head_decides_what_comes_back():
+def test_the_output_depends_on_the_head():
     assert small()(IMAGES).shape == (2, 3)
     assert small(head="none")(IMAGES).shape == (2, 1 + 9, 16)
     assert small(head="none", num_registers=4)(IMAGES).shape == (2, 1 + 4 + 9, 16)
     assert small(labels=["cat", "dog"]).labels == ["cat", "dog"]
 
 
-def test_patches_are_read_row_by_row_with_their_positions():
+def test_patches_are_ordered_row_by_row():
     model = small(head="none", num_layers=1)
     seen = []
     model.blocks[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
@@ -84,11 +84,11 @@ def test_layer_scale_starts_close_to_the_identity():
         (
             lambda: small()(torch.randn(1, 1, 12, 10)),
             ValueError,
-            "12 x 10 pixels is not filled by patches of 4 x 4",
+            "12 x 10 pixels, no multiple of the patch size 4",
         ),
         (lambda: small()(torch.randn(1, 1, 0, 12)), ValueError, "0 x 12 pixels"),
         (lambda: small()(IMAGES.byte()), TypeError, "floating-point numbers, not torch.uint8"),
-        (lambda: small(patch_size=5), ValueError, "image_size=12 is no multiple of patch_size=5"),
+        (lambda: small(patch_size=5), ValueError, "image_size=12 is not a multiple of patch_size=5"),
         (lambda: small(num_registers=-1), ValueError, "num_registers must not be negative"),
         (lambda: small(head="masked_lm"), ValueError, "classification"),
         (
@@ -99,6 +99,6 @@ def test_layer_scale_starts_close_to_the_identity():
         (lambda: small(pixel_std=0.0), ValueError, "pixel_std must be positive"),
     ],
 )
-def test_mistakes_are_named(call, error, message):
+def test_errors_name_the_mistake(call, error, message):
     with pytest.raises(error, match=message):
         call()

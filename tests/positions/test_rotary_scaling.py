@@ -1,4 +1,4 @@
-"""Scaled rotary frequencies: the formulas of their papers, and what they promise."""
+"""Scaled rotary frequencies against Hugging Face and their papers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ OPTIONS = {
     "none": {},
     "linear": {"factor": 4.0},
     "ntk": {"factor": 4.0},
-    "dynamic": {"factor": 4.0, "original_length": ORIGINAL},
-    "yarn": {"factor": 4.0, "original_length": ORIGINAL},
-    "llama3": {"factor": 4.0, "original_length": ORIGINAL},
+    "dynamic": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
+    "yarn": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
+    "llama3": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
 }
 
 
@@ -41,7 +41,7 @@ def test_no_pair_turns_faster_than_before_and_no_slower_than_interpolated(kind):
     assert (frequencies >= PLAIN / 4 / slack * (1 - 1e-12)).all()
 
 
-def test_interpolation_reads_a_text_as_a_shorter_one():
+def test_linear_scaling_equals_shorter_positions():
     torch.testing.assert_close(scaled("linear"), PLAIN / 4)
     rotary = RotaryPositions(D, scaling={"kind": "linear", "factor": 4.0})
     x = torch.randn(1, 1, 5, D, dtype=torch.float64)
@@ -74,9 +74,9 @@ def test_under_dynamic_scaling_each_row_has_its_own_length():
 def test_yarn_and_llama3_leave_fast_pairs_and_interpolate_slow_ones():
     for kind in ("yarn", "llama3"):
         # waves that the original length holds many of, and waves that it holds less than one of
-        frequencies = scaled(kind, original_length=4096)
+        frequencies = scaled(kind, original_max_seq_len=4096)
         torch.testing.assert_close(frequencies[0], PLAIN[0])
-        torch.testing.assert_close(scaled(kind, original_length=8)[-1], PLAIN[-1] / 4)
+        torch.testing.assert_close(scaled(kind, original_max_seq_len=8)[-1], PLAIN[-1] / 4)
         assert (frequencies.diff() < 0).all()
 
 
@@ -85,18 +85,18 @@ def test_yarn_sharpens_the_scores():
     x = torch.randn(1, 1, 1, D, dtype=torch.float64)
     turned = rotary.rotate(x, torch.tensor([7]))
     torch.testing.assert_close(turned.norm(), x.norm() * (0.1 * math.log(4) + 1))
-    assert build_scaling({"kind": "yarn", **OPTIONS["yarn"], "amplitude": 0.5}).amplitude == 0.5
+    assert build_scaling({"kind": "yarn", **OPTIONS["yarn"], "attention_factor": 0.5}).attention_factor == 0.5
 
 
 @pytest.mark.parametrize("original", [8, 32, 512, 4096])
 @pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
 def test_frequencies_are_those_of_hugging_face(kind, original):
-    names = {"low_factor": "low_freq_factor", "high_factor": "high_freq_factor"}
+    names = {"low_freq_factor": "low_freq_factor", "high_freq_factor": "high_freq_factor"}
     options = {
         **OPTIONS[kind],
-        **({"original_length": original} if "original_length" in OPTIONS[kind] else {}),
+        **({"original_max_seq_len": original} if "original_max_seq_len" in OPTIONS[kind] else {}),
     }
-    extra = {"low_factor": 1.0, "high_factor": 4.0} if kind == "llama3" else {}
+    extra = {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if kind == "llama3" else {}
     theirs = {"rope_type": kind, "rope_theta": THETA, "factor": 4.0}
     theirs |= {"original_max_position_embeddings": original} if kind in ("yarn", "llama3") else {}
     theirs |= {names[name]: value for name, value in extra.items()}
@@ -108,10 +108,10 @@ def test_frequencies_are_those_of_hugging_face(kind, original):
         rope_parameters=theirs,
     )
     length = 3 * original
-    expected, amplitude = ROPE_INIT_FUNCTIONS[kind](config, "cpu", seq_len=length)
+    expected, attention_factor = ROPE_INIT_FUNCTIONS[kind](config, "cpu", seq_len=length)
     ours = build_scaling({"kind": kind, **options, **extra})
     torch.testing.assert_close(ours(PLAIN, THETA, torch.tensor([length])).float(), expected)
-    assert math.isclose(ours.amplitude, amplitude)
+    assert math.isclose(ours.attention_factor, attention_factor)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_frequencies_are_those_of_hugging_face(kind, original):
         ({"kind": "linear", "factr": 2.0}, "unknown option 'factr'"),
     ],
 )
-def test_mistakes_are_named(spec, message):
+def test_errors_name_the_mistake(spec, message):
     with pytest.raises(ValueError, match=message):
         RotaryPositions(D, scaling=spec)

@@ -1,4 +1,4 @@
-"""The property that defines each position scheme."""
+"""The defining property of each position scheme."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_two_pairings_are_one_permutation_apart():
     torch.testing.assert_close(half, interleaved[..., order])
 
 
-def test_rotary_remembers_angles_for_the_same_positions_only():
+def test_rotary_caches_angles_for_the_same_positions_only():
     scheme, x = RotaryPositions(8), torch.randn(1, 1, 3, 8)
     first, second = torch.arange(3), torch.arange(3) + 9
     a, b = scheme.rotate(x, first), scheme.rotate(x, second)
@@ -120,19 +120,19 @@ def test_relative_bias_is_its_table():
     torch.testing.assert_close(bias[0, :, 0], torch.stack([table[0], table[1], table[17]], dim=-1))
 
 
-def test_learned_refuses_a_position_past_its_table():
+def test_a_position_outside_a_learned_table_raises():
     scheme = LearnedPositions(4, 6)
     scheme.embed(torch.zeros(1, 4, 6), torch.arange(4))
-    with pytest.raises(ValueError, match=r"position 4 is past the learned table of 4 positions \(0 to 3\)"):
+    with pytest.raises(ValueError, match=r"position 4 is outside the .* table of 4 positions \(0 to 3\)"):
         scheme.embed(torch.zeros(1, 5, 6), torch.arange(5))
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SinusoidalPositions(7), "even, not 7"),
+        (lambda: SinusoidalPositions(7), "even for sinusoidal positions, not 7"),
         (lambda: SinusoidalPositions(8, theta=0), "theta must be positive, not 0"),
-        (lambda: LearnedPositions(0, 8), "at least one row, not 0"),
+        (lambda: LearnedPositions(0, 8), "max_positions must be positive, not 0"),
         (lambda: RotaryPositions(7), "must be even.*not 7"),
         (lambda: RotaryPositions(8, d_rotary=10), "at most d_head=8, not 10"),
         (lambda: RotaryPositions(8, d_rotary=0), "not 0"),
@@ -143,6 +143,6 @@ def test_learned_refuses_a_position_past_its_table():
         (lambda: RelativeBias(2, num_buckets=32, max_distance=16), "above the 16 exact distances, not 16"),
     ],
 )
-def test_refuses_sizes_that_make_no_sense(build, message):
+def test_invalid_sizes_raise(build, message):
     with pytest.raises(ValueError, match=message):
         build()

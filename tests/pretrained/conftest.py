@@ -1,4 +1,4 @@
-"""Peers that say nothing while they load and save, and GGUF files of them as llama.cpp writes those."""
+"""Quiet `transformers`, and GGUF files of its models as llama.cpp writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import nn
 
-from glassformer.pretrained.gguf_files import part_halves
+from glassformer.pretrained.gguf import deinterleave_rotary
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def write() -> Callable[..., Path]:
 
 @pytest.fixture
 def as_read() -> Callable[..., nn.Module]:
-    """``as_read(peer, type)``: the peer with the weights that such a file holds."""
+    """``as_read(peer, type)``: the peer with the dequantized weights of such a file."""
     return dequantized
 
 
@@ -54,12 +54,12 @@ NAMES = {
 
 
 def interleaved(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """The order that GGUF keeps queries and keys in."""
+    """Reorder queries and keys as in GGUF."""
     return rows.view(heads, 2, -1, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
 
 
 def write_gguf(model: nn.Module, path: Path, kind: str = "F32", **metadata: Any) -> Path:
-    """A GGUF file with the matrices of a peer in a type, as llama.cpp writes them."""
+    """Write a GGUF file of a peer, with matrices of a type, as llama.cpp does."""
     import gguf
 
     config, type_ = model.config, gguf.GGMLQuantizationType[kind]
@@ -96,7 +96,7 @@ def write_gguf(model: nn.Module, path: Path, kind: str = "F32", **metadata: Any)
 
 
 def quantized(data: np.ndarray, kind: Any) -> np.ndarray:
-    """The package quantises to most types; of the others any bytes with small scales are a tensor."""
+    """Quantize to a type; if the package cannot, return random blocks with small scales."""
     import gguf.quants
 
     try:
@@ -110,7 +110,7 @@ def quantized(data: np.ndarray, kind: Any) -> np.ndarray:
 
 
 def dequantized(model: nn.Module, kind: str) -> nn.Module:
-    """The peer with the weights that the file holds."""
+    """Return the peer with the dequantized weights of the file."""
     import gguf.quants
 
     type_ = gguf.GGMLQuantizationType[kind]
@@ -122,6 +122,6 @@ def dequantized(model: nn.Module, kind: str) -> nn.Module:
         count = next((count for part, count in heads.items() if part in name), None)
         rows = tensor if count is None else interleaved(tensor, count)
         values = torch.from_numpy(gguf.quants.dequantize(quantized(rows.contiguous().numpy(), type_), type_))
-        state[name] = values if count is None else part_halves(values, heads=count)[0]
+        state[name] = values if count is None else deinterleave_rotary(values, num_heads=count)[0]
     model.load_state_dict(state)
     return model

@@ -1,4 +1,4 @@
-"""GGUF files of the llama architecture, written by the package ``gguf`` itself."""
+"""GGUF files of the llama architecture, written with the package ``gguf``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 
 import glassformer
-from glassformer.pretrained.gguf_header import check_header
+from glassformer.pretrained.gguf import check_header
 from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
 
 gguf = pytest.importorskip("gguf")
@@ -48,11 +48,11 @@ KINDS = ["F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"]
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_logits_are_those_of_the_dequantised_peer(
+def test_logits_equal_those_of_the_dequantized_peer(
     kind: str, tied: bool, tmp_path: Path, write: Any, as_read: Any
 ) -> None:
     theirs = peer(tie_word_embeddings=tied)
-    with pytest.warns(UserWarning, match="read without its tokenizer: unknown tokenizer.ggml.model 'none'"):
+    with pytest.warns(UserWarning, match="loaded without its tokenizer: unknown tokenizer.ggml.model 'none'"):
         ours = glassformer.from_pretrained(write(theirs, tmp_path / "model.gguf", kind))
     assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
     ids = torch.randint(0, 61, (2, 17))
@@ -61,9 +61,9 @@ def test_logits_are_those_of_the_dequantised_peer(
     assert float(expected.std()) > 0.02
 
 
-@pytest.mark.filterwarnings("ignore:.*read without its tokenizer")
+@pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
 @torch.no_grad()
-def test_biases_a_scaled_position_and_another_width_of_heads(tmp_path: Path, write: Any) -> None:
+def test_biases_scaled_positions_and_another_head_width(tmp_path: Path, write: Any) -> None:
     theirs = peer(attention_bias=True, head_dim=32, rope_parameters={"rope_type": "linear", "factor": 2.0})
     for layer in theirs.model.layers:
         layer.self_attn.o_proj.bias = None
@@ -95,7 +95,7 @@ UINT, TEXT = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.STRING
         ({"llama__rope__dimension_count": (32, UINT)}, "llama.rope.dimension_count = 32 is not implemented"),
         (
             {"llama__attention__sliding_window": (9, UINT)},
-            "the key 'llama.attention.sliding_window' = 9 is not",
+            "unknown key 'llama.attention.sliding_window' = 9",
         ),
         ({"llama__vocab_size": (62, UINT)}, "llama.vocab_size = 62 is not implemented, only 61"),
         (
@@ -104,7 +104,7 @@ UINT, TEXT = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.STRING
         ),
     ],
 )
-def test_what_is_not_implemented_is_named(
+def test_metadata_that_are_not_implemented_are_errors(
     metadata: dict[str, Any], problem: str, tmp_path: Path, write: Any
 ) -> None:
     path = write(peer(), tmp_path / "model.gguf", **metadata)
@@ -113,21 +113,21 @@ def test_what_is_not_implemented_is_named(
     assert str(path) in str(error.value)
 
 
-@pytest.mark.filterwarnings("ignore:.*read without its tokenizer")
-def test_a_key_can_be_ignored_by_who_knows_it(tmp_path: Path, write: Any) -> None:
+@pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
+def test_an_unknown_key_can_be_ignored(tmp_path: Path, write: Any) -> None:
     path = write(peer(), tmp_path / "model.gguf", llama__attention__sliding_window=(9, UINT))
     model = glassformer.from_pretrained(path, ignore=["llama.attention.sliding_window"])
     assert model.config["window"] is None
 
 
-def test_a_file_that_does_not_say_its_architecture(tmp_path: Path, write: Any) -> None:
+def test_a_missing_architecture_is_an_error(tmp_path: Path, write: Any) -> None:
     path = write(peer(), tmp_path / "model.gguf")
     path.write_bytes(path.read_bytes().replace(b"general.architecture", b"general.architectura"))
     with pytest.raises(ValueError, match="model.gguf: the key 'general.architecture' is missing"):
         glassformer.from_pretrained(path)
 
 
-def test_frequencies_scaled_one_by_one_are_named(tmp_path: Path, write: Any) -> None:
+def test_factors_per_frequency_are_an_error(tmp_path: Path, write: Any) -> None:
     model = peer()
     model.register_buffer("rope_freqs.weight".replace(".", "_"), torch.ones(32))
     path = write(model, tmp_path / "model.gguf")
@@ -137,20 +137,20 @@ def test_frequencies_scaled_one_by_one_are_named(tmp_path: Path, write: Any) -> 
         glassformer.from_pretrained(path)
 
 
-def test_a_type_that_cannot_be_dequantised_is_named(tmp_path: Path, write: Any) -> None:
+def test_a_type_that_cannot_be_dequantized_is_an_error(tmp_path: Path, write: Any) -> None:
     path = tmp_path / "model.gguf"
     model = peer()
     write(model, path)
-    file = glassformer.pretrained.gguf_files.GGUFFile(path)
+    file = glassformer.pretrained.gguf.GGUFFile(path)
     file._tensors["output.weight"] = file._tensors["output.weight"]._replace(
         tensor_type=gguf.GGMLQuantizationType.Q8_K
     )
-    with pytest.raises(ValueError, match="output.weight is of the type Q8_K, which cannot be dequantised"):
+    with pytest.raises(ValueError, match="output.weight has the type Q8_K, which cannot be dequantized"):
         file.read("output.weight")
 
 
-@pytest.mark.filterwarnings("ignore:.*read without its tokenizer")
-def test_a_truncated_or_tampered_file_is_refused_in_no_time(tmp_path: Path, write: Any) -> None:
+@pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
+def test_a_truncated_or_tampered_file_is_rejected_quickly(tmp_path: Path, write: Any) -> None:
     path = write(peer(num_hidden_layers=1, hidden_size=64, intermediate_size=64), tmp_path / "model.gguf")
     data, begin = path.read_bytes(), time.perf_counter()
     names_end = data.rindex(b"ffn_down.weight") + 60
@@ -158,18 +158,18 @@ def test_a_truncated_or_tampered_file_is_refused_in_no_time(tmp_path: Path, writ
         path.write_bytes(data[:cut])
         with pytest.raises(ValueError, match=rf"{path}"):
             glassformer.from_pretrained(path)
-    refused = 0
+    rejected = 0
     for place in range(0, names_end, 61):
         path.write_bytes(data[:place] + b"\xff" * 8 + data[place + 8 :])
         try:
             glassformer.from_pretrained(path)
         except ValueError as error:
-            refused += str(path) in str(error)
-    assert refused > 10  # the others changed nothing that matters, such as a name
+            rejected += str(path) in str(error)
+    assert rejected > 10  # the others changed nothing that matters, such as a name
     assert time.perf_counter() - begin < 20
 
 
-def test_without_the_package_the_message_says_what_to_install(
+def test_without_the_package_the_error_says_what_to_install(
     tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(peer(), tmp_path / "model.gguf")
@@ -217,7 +217,7 @@ def sentencepiece() -> dict[str, Any]:
     }
 
 
-def test_a_sentencepiece_tokenizer(tmp_path: Path, write: Any) -> None:
+def test_a_sentencepiece_tokenizer_is_loaded(tmp_path: Path, write: Any) -> None:
     metadata = sentencepiece()
     model = peer(vocab_size=len(metadata["tokens"]))
     path = write(model, tmp_path / "model.gguf", **tokens(metadata))
@@ -229,14 +229,14 @@ def test_a_sentencepiece_tokenizer(tmp_path: Path, write: Any) -> None:
         ids = ours.encode(text)
         assert ours.decode(ids) == text
         assert {1, 2}.isdisjoint(ids)
-    assert ours.add_marks([9]) == [1, 9]
+    assert ours.add_special_tokens([9]) == [1, 9]
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
     for text in ["the cat sat", "thecatsat the cathe o"]:
-        assert theirs(text)["input_ids"] == ours.add_marks(ours.encode(text))
+        assert theirs(text)["input_ids"] == ours.add_special_tokens(ours.encode(text))
 
 
 @pytest.mark.parametrize("cut", ["gpt-2", "llama-bpe", "qwen2", "smollm"])
-def test_a_byte_level_tokenizer(cut: str, tmp_path: Path, write: Any) -> None:
+def test_a_byte_level_tokenizer_is_loaded(cut: str, tmp_path: Path, write: Any) -> None:
     trained = BPETokenizer.train(["the cat sat on the mat 123 123 " * 9], 275)
     trained.save(tmp_path)
     description = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
@@ -252,15 +252,15 @@ def test_a_byte_level_tokenizer(cut: str, tmp_path: Path, write: Any) -> None:
     }
     path = write(peer(vocab_size=len(listed)), tmp_path / "model.gguf", **tokens(metadata))
     ours = glassformer.from_pretrained(path).tokenizer
-    assert isinstance(ours, BPETokenizer) == (cut != "qwen2")  # which composes accents
+    assert isinstance(ours, BPETokenizer) == (cut != "qwen2")  # which normalizes accents
     assert ours.end_of_text == 0
     assert 0 not in ours.encode("<|endoftext|>")
-    assert ours.add_marks([9]) == ([0, 9] if cut == "llama-bpe" else [9])
+    assert ours.add_special_tokens([9]) == ([0, 9] if cut == "llama-bpe" else [9])
     text = "the cat  sat, on 123 1234\n\nmats it's"
     assert ours.decode(ours.encode(text)) == text
     if cut == "gpt-2":
         assert ours.encode(text) == trained.encode(text)
-    assert (len(ours.encode("123")) == 3) == (cut in ("qwen2", "smollm"))  # each digit for itself
+    assert (len(ours.encode("123")) == 3) == (cut in ("qwen2", "smollm"))  # each digit is a token
 
 
 @pytest.mark.parametrize(
@@ -268,18 +268,18 @@ def test_a_byte_level_tokenizer(cut: str, tmp_path: Path, write: Any) -> None:
     [
         ({"model": "t5"}, "unknown tokenizer.ggml.model 't5'"),
         ({"model": "gpt2", "pre": "smolm"}, "unknown tokenizer.ggml.pre 'smolm', did you mean 'smollm'"),
-        ({"model": "gpt2"}, "metadata of its tokenizer are damaged .KeyError.'tokenizer.ggml.merges'"),
-        ({"model": "gpt2", "merges": ["a zz"]}, "its merges do not fit its tokens"),
-        ({"token_type": [1, 2]}, "no list of different tokens"),
+        ({"model": "gpt2"}, "invalid tokenizer metadata: KeyError.'tokenizer.ggml.merges'"),
+        ({"model": "gpt2", "merges": ["a zz"]}, "the merges do not match the tokens"),
+        ({"token_type": [1, 2]}, "must be distinct and have one token_type each"),
         ({"scores": [1.0]}, "zip"),
     ],
 )
-def test_a_tokenizer_that_cannot_be_read_is_said(
+def test_an_invalid_tokenizer_gives_a_warning(
     change: dict[str, Any], problem: str, tmp_path: Path, write: Any
 ) -> None:
     metadata = sentencepiece() | change
     path = write(peer(vocab_size=275), tmp_path / "model.gguf", **tokens(metadata))
-    with pytest.warns(UserWarning, match=f"read without its tokenizer: .*{problem}"):
+    with pytest.warns(UserWarning, match=f"loaded without its tokenizer: .*{problem}"):
         assert glassformer.from_pretrained(path).tokenizer is None
 
 
@@ -294,34 +294,34 @@ def entry(kind: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"GGUF", "truncated: 4 bytes hold no GGUF header"),
-        (b"GGML" + bytes(60), "is no GGUF file: it begins with b'GGML'"),
-        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0) + bytes(9), "little-endian 2 and 3"),
-        (header(entry(9, struct.pack("<IQ", 4, 2**21))), "an array of 2097152 values of 8388608 bytes"),
+        (b"GGUF", "truncated: a GGUF header has 24 bytes, got 4"),
+        (b"GGML" + bytes(60), "is not a GGUF file: it begins with b'GGML'"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0) + bytes(9), "little-endian GGUF version 2 or 3"),
+        (header(entry(9, struct.pack("<IQ", 4, 2**21))), "array of 2097152 values has 8388608 bytes"),
         (
             header(entry(9, struct.pack("<IQ", 8, 2**60))),
-            "an array of .* texts .*is promised where 0 are left",
+            "array of .* strings has .* only 0 are left",
         ),
-        (header(entry(8, struct.pack("<Q", 2**62))), "a text of 4611686018427387904 bytes is promised"),
-        (header(entry(77, bytes(8))), "a value of the unknown type 77"),
-        (header(entry(9, struct.pack("<IQ", 9, 1) * 10_000)), "arrays inside arrays without end"),
-        (header(b"", count=2**40), "header of .* bytes is promised"),
-        (header(b"", count=0, tensors=2**40), "header of .* bytes is promised"),
-        (header(struct.pack("<QQ", 2**50, 0)), "a key of 1125899906842624 bytes is promised"),
+        (header(entry(8, struct.pack("<Q", 2**62))), "string has 4611686018427387904 bytes"),
+        (header(entry(77, bytes(8))), "unknown value type 77"),
+        (header(entry(9, struct.pack("<IQ", 9, 1) * 10_000)), "arrays are nested too deeply"),
+        (header(b"", count=2**40), "header has .* bytes"),
+        (header(b"", count=0, tensors=2**40), "header has .* bytes"),
+        (header(struct.pack("<QQ", 2**50, 0)), "key has 1125899906842624 bytes"),
     ],
 )
-def test_a_header_that_claims_more_than_the_file_holds(content: bytes, problem: str, tmp_path: Path) -> None:
+def test_a_header_that_exceeds_the_file_is_an_error(content: bytes, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=problem):
         glassformer.from_pretrained(path)
 
 
-def test_an_array_of_arrays_is_walked_through(tmp_path: Path) -> None:
+def test_nested_arrays_in_the_header_are_checked(tmp_path: Path) -> None:
     inner = struct.pack("<IQ", 4, 2) + bytes(8)
     path = tmp_path / "model.gguf"
     path.write_bytes(header(entry(9, struct.pack("<IQ", 9, 2) + inner + inner)))
     check_header(path)
     path.write_bytes(header(entry(9, struct.pack("<IQ", 9, 3) + inner + inner)))
-    with pytest.raises(ValueError, match="is promised where"):
+    with pytest.raises(ValueError, match="only . are left"):
         check_header(path)

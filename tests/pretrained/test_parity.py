@@ -1,4 +1,4 @@
-"""Models of `transformers` with random weights and uneven sizes: converted, compared, and written back."""
+"""Parity with `transformers`: random weights and uneven sizes, loaded, compared and written back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Outputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """A peer, and how both are called."""
+    """A model of `transformers`, and how to call it and ours."""
 
     peer: Callable[..., nn.Module]
     config: Callable[..., Any]
@@ -51,8 +51,8 @@ class Case:
         return model
 
 
-def padded(side: str) -> Inputs:
-    """Rows of different lengths, and the positions of their tokens."""
+def padded_inputs(side: str) -> Inputs:
+    """Return rows of different lengths, padded, with the positions of their tokens."""
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(2, VOCABULARY, (len(LENGTHS), max(LENGTHS)), generator=generator)
     columns, lengths = torch.arange(max(LENGTHS)), torch.tensor(LENGTHS)[:, None]
@@ -71,13 +71,13 @@ def causal_ours(model: Any, inputs: Inputs) -> Outputs:
     return {"logits": model(*arguments), "hidden": model.hidden_states(*arguments)}
 
 
-def padded_behind(side: str) -> Inputs:
-    """The same, padded on the right: of a row that is padded on the left the peer pools the padding."""
+def right_padded_segments(side: str) -> Inputs:
+    """Return inputs padded on the right, because the peer would pool padding on the left."""
     return segments("right")
 
 
 def segments(side: str) -> Inputs:
-    inputs = padded(side)
+    inputs = padded_inputs(side)
     return {**inputs, "token_type_ids": (torch.arange(max(LENGTHS)) > 3).long().expand(len(LENGTHS), -1)}
 
 
@@ -95,7 +95,7 @@ def bert_ours(model: Any, inputs: Inputs) -> Outputs:
 
 
 def source_and_target(side: str) -> Inputs:
-    inputs = padded(side)
+    inputs = padded_inputs(side)
     del inputs["position_ids"]
     target = torch.randint(2, VOCABULARY, (len(LENGTHS), 6), generator=torch.Generator().manual_seed(4))
     mask = torch.ones_like(target)
@@ -173,7 +173,7 @@ VIT = {
 
 
 def causal(peer: Any, config: Any, sizes: dict[str, Any], **more: Any) -> Case:
-    return Case(peer, config, {**sizes, **more}, padded, causal_peer, causal_ours)
+    return Case(peer, config, {**sizes, **more}, padded_inputs, causal_peer, causal_ours)
 
 
 def bert(peer: Any, **more: Any) -> Case:
@@ -246,7 +246,7 @@ CASES = {
     "bert": bert(transformers.BertModel),
     "bert_for_masked_lm": bert(transformers.BertForMaskedLM, hidden_act="gelu_new"),
     "bert_for_classes": replace(
-        bert(transformers.BertForSequenceClassification, num_labels=5), inputs=padded_behind
+        bert(transformers.BertForSequenceClassification, num_labels=5), inputs=right_padded_segments
     ),
     "bert_for_classes_of_tokens": bert(
         transformers.BertForTokenClassification, id2label=dict(enumerate("abcde"))
@@ -271,17 +271,17 @@ def convert(peer: nn.Module, folder: Path, **options: Any) -> TransformerModel:
 
 
 def compare(ours: Outputs, theirs: Outputs, inputs: Inputs, tolerance: float) -> float:
-    """The largest difference at real tokens."""
+    """Return the largest difference at tokens that are not padding."""
     masks = {n: inputs[n].bool() for n in ("attention_mask", "decoder_attention_mask") if n in inputs}
     largest = 0.0
     assert set(theirs) <= set(ours)
     for name, expected in theirs.items():
         got = ours[name]
         assert got.shape == expected.shape
-        real = next((m for m in masks.values() if got.dim() == 3 and m.shape == got.shape[:2]), ...)
-        difference = float((got - expected)[real].abs().max())
+        valid = next((m for m in masks.values() if got.dim() == 3 and m.shape == got.shape[:2]), ...)
+        difference = float((got - expected)[valid].abs().max())
         assert difference <= tolerance, (name, difference)
-        assert float(expected[real].std()) > 1e-2, name  # or the comparison would say little
+        assert float(expected[valid].std()) > 1e-2, name  # else the comparison would prove little
         largest = max(largest, difference)
     return largest
 
@@ -299,7 +299,7 @@ def test_logits_and_hidden_states_are_equal(name: str, side: str, tmp_path: Path
 
 @pytest.fixture
 def exact_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The functions in which peers round to float32 whatever they are given, in float64."""
+    """Replace the functions in which the peers round to float32 by functions in float64."""
 
     def norm(self: Any, x: Tensor) -> Tensor:
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
@@ -323,7 +323,7 @@ def exact_peers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
-def test_they_are_equal_to_the_tenth_digit_in_double_precision(
+def test_outputs_are_equal_to_ten_digits_in_double_precision(
     name: str, side: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if name not in EXACT:
@@ -344,11 +344,11 @@ def test_gradients_are_equal(name: str, tmp_path: Path) -> None:
     for model, call in ((peer, case.call_peer), (ours, case.call_ours)):
         outputs = call(model, inputs)  # type: ignore[operator]
         logits = outputs["logits"] if "logits" in outputs else outputs["hidden"]
-        real = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
-        if real is not None and logits.dim() == 3:
-            logits = logits[real.bool()]
+        mask = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
+        if mask is not None and logits.dim() == 3:
+            logits = logits[mask.bool()]
         F.cross_entropy(logits.flatten(0, -2), torch.arange(logits.flatten(0, -2).size(0)) % 5).backward()
-    # The gradients, read as weights, are written in the peer's layout and compared there.
+    # The gradients are saved as weights in the format of the peer and compared there.
     for model in (peer, ours):
         for parameter in model.parameters():
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -363,7 +363,7 @@ def test_gradients_are_equal(name: str, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_written_back_every_bit_is_the_same(name: str, tmp_path: Path) -> None:
+def test_written_weights_are_bit_equal(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     peer = case.make()
     ours = convert(peer, tmp_path / "theirs")
@@ -411,7 +411,7 @@ def test_generated_ids_are_equal(name: str, num_beams: int, tmp_path: Path) -> N
     assert own.tolist() == theirs.tolist()
 
 
-def test_the_config_that_is_written_says_what_it_is(tmp_path: Path) -> None:
+def test_the_written_config_has_the_architecture_and_the_labels(tmp_path: Path) -> None:
     ours = convert(CASES["bert_for_classes_of_tokens"].make(), tmp_path / "theirs")
     assert ours.config["labels"] == ["a", "b", "c", "d", "e"]
     glassformer.save_pretrained(ours, tmp_path / "ours", format="huggingface")
@@ -420,7 +420,7 @@ def test_the_config_that_is_written_says_what_it_is(tmp_path: Path) -> None:
     assert config["id2label"] == {"0": "a", "1": "b", "2": "c", "3": "d", "4": "e"}
 
 
-def test_a_pooler_that_the_classifier_of_a_vit_does_not_use_is_refused(tmp_path: Path) -> None:
+def test_an_unused_pooler_of_a_vit_classifier_is_an_error(tmp_path: Path) -> None:
     config = transformers.ViTConfig(
         hidden_size=24,
         num_hidden_layers=1,

@@ -1,4 +1,4 @@
-"""Configs as they were published: all their keys are known, and they describe our presets."""
+"""Published configs: all their keys are known, and they describe the presets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import pytest
 
 from glassformer.models import TransformerModel
-from glassformer.models.base import shapes_only
-from glassformer.pretrained import LAYOUTS
-from glassformer.pretrained.configs import ConfigReader
+from glassformer.models.base import on_meta
+from glassformer.pretrained import CHECKPOINT_FORMATS
+from glassformer.pretrained.config_reader import ConfigReader
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -256,24 +256,26 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 class NoTensors:
-    """The names of tensors are not known yet."""
+    """A checkpoint with the tensor name that configs are completed by."""
 
     source = "nowhere"
     shapes: ClassVar = {"bert.pooler.dense.weight": (768, 768)}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_config_describes_the_preset(name: str) -> None:
+def test_a_published_config_describes_its_preset(name: str) -> None:
     values = PUBLISHED[name]
     config = ConfigReader(values, "config.json")
-    layout = LAYOUTS[values["model_type"]]
-    keywords = layout.read_config(config, NoTensors())  # type: ignore[arg-type]
-    config.finish(layout.harmless)
-    with shapes_only():
-        described = layout.family(**{**keywords, "pooler": False} if name == "vit-base" else keywords)
+    checkpoint_format = CHECKPOINT_FORMATS[values["model_type"]]
+    keywords = checkpoint_format.read_config(config, NoTensors())  # type: ignore[arg-type]
+    config.check_unused_keys(checkpoint_format.ignored_keys)
+    with on_meta():
+        described = checkpoint_format.model_class(
+            **{**keywords, "pooler": False} if name == "vit-base" else keywords
+        )
         preset = next(f for f in TransformerModel.families.values() if name in f.presets).from_preset(name)
     if name.startswith("bert"):
-        preset = layout.family(**{**preset.config, "head": "masked_lm"})
+        preset = checkpoint_format.model_class(**{**preset.config, "head": "masked_lm"})
     assert described.num_parameters() == preset.num_parameters()
     for keyword in ("window", "activation", "residual", "max_seq_len", "num_kv_heads", "scale_logits"):
         assert described.config.get(keyword) == preset.config.get(keyword), keyword
@@ -282,7 +284,7 @@ def test_a_published_config_describes_the_preset(name: str) -> None:
         assert described.config["positions"] == theta | preset.config["positions"]
 
 
-def test_a_name_of_a_class_that_occurs_twice_gets_its_number() -> None:
-    labels = ConfigReader(PUBLISHED["vit-base"], "config.json").labels()
+def test_a_repeated_class_name_gets_its_index() -> None:
+    labels = ConfigReader(PUBLISHED["vit-base"], "config.json").get_labels()
     assert labels is not None
     assert (labels[134], labels[517], len(set(labels))) == ("crane", "crane (517)", 1000)

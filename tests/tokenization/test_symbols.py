@@ -1,4 +1,4 @@
-"""The tokenizer of symbols with spaces between them."""
+"""The symbol tokenizer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from glassformer.tokenization import SymbolTokenizer
 
 
-def test_known_symbols_are_one_token_and_other_words_their_letters() -> None:
+def test_symbols_are_one_token_and_other_words_are_split_into_letters() -> None:
     tokenizer = SymbolTokenizer(["AH0", "HH", "a", "h"])
     assert tokenizer.encode("HH AH0 ha\thx") == [4, 3, 6, 5, 6, 2]
     assert tokenizer.decode([4, 3, 0, 2, 1, 0]) == "HH AH0 <unk>"
@@ -15,14 +15,14 @@ def test_known_symbols_are_one_token_and_other_words_their_letters() -> None:
     assert (tokenizer.pad_token, tokenizer.end_of_text, tokenizer.mask_token) == (0, 1, None)
 
 
-def test_a_special_symbol_in_a_text_is_its_letters() -> None:
+def test_a_special_token_in_a_text_is_split_into_letters() -> None:
     assert SymbolTokenizer(["s", "/"]).encode("</s> <pad>") == [2, 4, 3, 2, 2, 2, 2, 2, 2]
 
 
-def test_marks_end_each_text() -> None:
+def test_an_end_token_is_added_to_each_text() -> None:
     tokenizer = SymbolTokenizer(["a"])
-    assert tokenizer.add_marks([3, 3]) == [3, 3, 1]
-    assert tokenizer.add_marks([3], [3, 3]) == [3, 1, 3, 3, 1]
+    assert tokenizer.add_special_tokens([3, 3]) == [3, 3, 1]
+    assert tokenizer.add_special_tokens([3], [3, 3]) == [3, 1, 3, 3, 1]
 
 
 def test_training_sorts_the_symbols_of_the_texts() -> None:
@@ -34,17 +34,17 @@ def test_training_sorts_the_symbols_of_the_texts() -> None:
 @pytest.mark.parametrize(
     ("symbols", "problem"),
     [
-        (["a b"], "'a b' is no symbol"),
-        ([""], "'' is no symbol"),
-        (["</s>"], "'</s>' is no symbol"),
-        (["a", "b", "a"], "the symbol 'a' occurs twice"),
+        (["a b"], "without white space .* got 'a b'"),
+        ([""], "nonempty string .* got ''"),
+        (["</s>"], "other than <pad>, </s>, <unk>, got '</s>'"),
+        (["a", "b", "a"], "symbols must be distinct, got 'a' twice"),
     ],
 )
-def test_what_is_no_list_of_symbols_is_named(symbols: list[str], problem: str) -> None:
+def test_invalid_symbols_raise(symbols: list[str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         SymbolTokenizer(symbols)
 
 
-def test_training_needs_a_symbol() -> None:
+def test_training_on_empty_texts_raises() -> None:
     with pytest.raises(ValueError, match="at least one symbol"):
         SymbolTokenizer.train([" ", ""])

@@ -1,4 +1,4 @@
-"""WordPiece: trained here, and BERT's own files."""
+"""WordPiece: training, and BERT's published files."""
 
 from __future__ import annotations
 
@@ -29,29 +29,31 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def test_published_ids(minilm: Path) -> None:
+def test_ids_of_a_published_tokenizer(minilm: Path) -> None:
     tokenizer = load_tokenizer(minilm)
     assert isinstance(tokenizer, WordPieceTokenizer)
     assert tokenizer.vocab_size == 30522
     assert (tokenizer.pad_token, tokenizer.mask_token, tokenizer.end_of_text) == (0, 103, 102)
     ids = tokenizer.encode("Hello, world!")
     assert ids == [7592, 1010, 2088, 999]
-    assert tokenizer.add_marks(ids) == [101, *ids, 102]
-    assert tokenizer.add_marks(ids, [7592]) == [101, *ids, 102, 7592, 102]
-    assert tokenizer.decode(tokenizer.add_marks(ids)) == "[CLS] hello, world! [SEP]"
+    assert tokenizer.add_special_tokens(ids) == [101, *ids, 102]
+    assert tokenizer.add_special_tokens(ids, [7592]) == [101, *ids, 102, 7592, 102]
+    assert tokenizer.decode(tokenizer.add_special_tokens(ids)) == "[CLS] hello, world! [SEP]"
     assert tokenizer.encode("a [MASK]", special_tokens=True) == [1037, 103]
     assert 103 not in tokenizer.encode("a [MASK]")
 
 
-def test_ids_are_those_of_transformers(minilm: Path) -> None:
+def test_ids_equal_those_of_transformers(minilm: Path) -> None:
     ours = load_tokenizer(minilm)
     theirs = transformers.AutoTokenizer.from_pretrained(minilm)
     for text in [*TEXTS, *AWKWARD]:
-        assert ours.add_marks(ours.encode(text)) == theirs(text, split_special_tokens=True)["input_ids"]
+        assert (
+            ours.add_special_tokens(ours.encode(text)) == theirs(text, split_special_tokens=True)["input_ids"]
+        )
 
 
 @pytest.mark.parametrize("settings", [{}, {"do_lower_case": False}, {"strip_accents": False}])
-def test_a_vocabulary_of_lines_gives_the_same_ids_as_the_file_of_the_library(
+def test_ids_of_vocab_txt_equal_those_of_transformers(
     minilm: Path, tmp_path: Path, settings: dict[str, bool]
 ) -> None:
     lines = (minilm / "vocab.txt").read_text("utf-8")
@@ -63,23 +65,23 @@ def test_a_vocabulary_of_lines_gives_the_same_ids_as_the_file_of_the_library(
     )
     for text in [*TEXTS, *AWKWARD]:
         expected = theirs(text, split_special_tokens=True)["input_ids"]
-        assert tokenizer.add_marks(tokenizer.encode(text)) == expected
+        assert tokenizer.add_special_tokens(tokenizer.encode(text)) == expected
 
 
-def test_training() -> None:
+def test_training_learns_pieces_with_and_without_case() -> None:
     tokenizer = WordPieceTokenizer.train(iter(TEXTS), 60)
     assert [tokenizer.label(i) for i in range(5)] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     assert tokenizer.vocab_size == 60
     assert tokenizer.decode(tokenizer.encode("The CAT, café")) == "the cat, cafe"
-    assert tokenizer.add_marks([9, 8], [7]) == [2, 9, 8, 3, 7, 3]
+    assert tokenizer.add_special_tokens([9, 8], [7]) == [2, 9, 8, 3, 7, 3]
     cased = WordPieceTokenizer.train(TEXTS, 70, lowercase=False)
     assert cased.decode(cased.encode("The cat, café")) == "The cat, café"
 
 
-def test_what_cannot_be_trained_is_an_error() -> None:
-    with pytest.raises(ValueError, match="vocab_size is 5; WordPiece needs more than 5 special tokens"):
+def test_invalid_training_arguments_raise() -> None:
+    with pytest.raises(ValueError, match="vocab_size must be above the 5 special tokens of WordPiece, got 5"):
         WordPieceTokenizer.train(TEXTS, 5)
-    with pytest.raises(ValueError, match="min_frequency is 0"):
+    with pytest.raises(ValueError, match="min_frequency must be at least 1, got 0"):
         WordPieceTokenizer.train(TEXTS, 50, min_frequency=0)
     with pytest.raises(ValueError, match="no text to train"):
         WordPieceTokenizer.train(["", ""], 50)
@@ -89,11 +91,11 @@ def test_what_cannot_be_trained_is_an_error() -> None:
     ("lines", "problem"),
     [
         (["[PAD]", "a", "a"], "the piece 'a' occurs twice"),
-        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], r"no special token \[MASK\] among its 4 pieces"),
-        ([], r"no special token \[PAD\]"),
+        (["[PAD]", "[UNK]", "[CLS]", "[SEP]"], r"the special token \[MASK\] is missing from the 4 pieces"),
+        ([], r"the special token \[PAD\] is missing"),
     ],
 )
-def test_a_vocabulary_that_is_none_is_named(tmp_path: Path, lines: list[str], problem: str) -> None:
+def test_an_invalid_vocabulary_raises(tmp_path: Path, lines: list[str], problem: str) -> None:
     (tmp_path / "vocab.txt").write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(ValueError, match=problem):
         load_tokenizer(tmp_path)

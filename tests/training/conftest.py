@@ -1,4 +1,4 @@
-"""A model small enough to train in milliseconds, batches of a text that can be learned, and a run folder."""
+"""Fixtures: a tiny model, learnable batches, run configs, and trainers."""
 
 import io
 import os
@@ -15,11 +15,14 @@ import glassformer.training.config as config_module
 from glassformer.models import GPTModel
 from glassformer.training import (
     CheckpointConfig,
+    DataConfig,
     EvaluationConfig,
-    LanguageModelling,
+    LanguageModeling,
+    ModelConfig,
     OptimizerConfig,
     RunFolder,
     Schedule,
+    TaskConfig,
     Trainer,
     TrainingConfig,
     evaluate,
@@ -30,7 +33,7 @@ VOCAB = 11
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """What is computed here is too small to share."""
+    """Use one thread, as the computations here are too small for more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +41,7 @@ def one_thread():
 
 
 class CountingRows:
-    """Rows that count up modulo VOCAB, from a start that depends on the batch's number alone."""
+    """Rows that count up modulo VOCAB, from a start that is a function of the batch's number."""
 
     def batch(self, step):
         start = torch.randint(0, VOCAB, (3, 1), generator=torch.Generator().manual_seed(step))
@@ -69,6 +72,42 @@ def config(tmp_path):
 
 
 @pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{n} and {n + 1} are {2 * n + 1}.\n" for n in range(300)))
+    return path
+
+
+@pytest.fixture
+def text_config(config, text, tmp_path):
+    """A run of a tiny GPT on ``text``."""
+    data = DataConfig(
+        str(text), "byte", seq_len=16, fractions=(0.8, 0.2, 0.0), folder=str(tmp_path / "tokens")
+    )
+    model = ModelConfig("gpt", "none", d_model=16, num_layers=1, num_heads=2)
+    return replace(config, data=data, model=model, batch_size=4)
+
+
+@pytest.fixture
+def classifier_config(config):
+    """Build the config of a classification run that is evaluated at the start and end only."""
+
+    def build(task, data, model, **changes):
+        return replace(
+            config,
+            task=TaskConfig(task),
+            data=data,
+            model=model,
+            batch_size=16,
+            optimizer=OptimizerConfig(learning_rate=3e-3),
+            evaluation=EvaluationConfig(every=0),
+            **changes,
+        )
+
+    return build
+
+
+@pytest.fixture
 def console():
     return Console(file=io.StringIO(), width=200)
 
@@ -81,7 +120,7 @@ def held_out():
 
 @pytest.fixture
 def trainer(tiny_model, config, console, held_out):
-    """Build a trainer; ``changes`` are fields of the config, ``resume`` goes on with what is there."""
+    """Build a trainer; ``changes`` are fields of the config."""
 
     def build(
         *, model=None, batches=None, resume=False, overwrite=False, sample=None, objective=None, **changes
@@ -90,7 +129,7 @@ def trainer(tiny_model, config, console, held_out):
         run = RunFolder.open(changed, resume=resume, overwrite=overwrite)
         return Trainer(
             model or tiny_model(dropout=0.2),
-            objective or LanguageModelling(),
+            objective or LanguageModeling(),
             batches or CountingRows(),
             changed,
             run,
@@ -104,7 +143,7 @@ def trainer(tiny_model, config, console, held_out):
 
 @pytest.fixture
 def run_python():
-    """Run code in a fresh interpreter; its output."""
+    """Run code in a new interpreter and return its output."""
 
     def run(code):
         source = Path(config_module.__file__).parents[2]

@@ -1,17 +1,20 @@
-"""Checkpoints come back to the bit, and what is damaged or foreign is named."""
+"""Checkpoints: exact restoration, atomic writes, and errors."""
 
 import errno
 import json
 import os
+import random
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from glassformer.models import GPTModel
-from glassformer.training import Checkpoints, LanguageModelling, OptimizerConfig, adamw
+from glassformer.training import Checkpoints, LanguageModeling, OptimizerConfig, adamw
 from glassformer.training import checkpoints as checkpoints_module
+from glassformer.training.checkpoints import preserved_random_state, random_state, set_random_state
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def trained(tiny_model):
         model = tiny_model(seed, **keywords)
         optimizer = adamw(model, OptimizerConfig())
         for _ in range(updates):
-            LanguageModelling()(model, torch.randint(11, (2, 9))).backward()
+            LanguageModeling()(model, torch.randint(11, (2, 9))).backward()
             optimizer.step()
             optimizer.zero_grad()
         return model, optimizer
@@ -43,7 +46,7 @@ def same_state(a, b):
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("updates", [0, 2])
-def test_everything_comes_back(tmp_path, trained, tied, updates):
+def test_save_and_restore_everything(tmp_path, trained, tied, updates):
     model, optimizer = trained(updates, tie_embeddings=tied)
     checkpoints = Checkpoints(tmp_path / "c")
     path = checkpoints.save(model, optimizer, {"step": 12, "tokens": 99})
@@ -60,18 +63,18 @@ def test_everything_comes_back(tmp_path, trained, tied, updates):
     assert all(same_state(old["state"][i], new["state"][i]) for i in old["state"])
 
 
-def test_the_model_can_be_loaded_by_itself(tmp_path, trained):
+def test_the_model_of_a_checkpoint_can_be_loaded_alone(tmp_path, trained):
     model, optimizer = trained()
     Checkpoints(tmp_path).save(model, optimizer, {"step": 1})
     assert same_state(GPTModel.from_pretrained(tmp_path / "latest").state_dict(), model.state_dict())
 
 
-def test_nothing_is_pickled(tmp_path, trained):
+def test_checkpoints_contain_no_pickle_files(tmp_path, trained):
     files = tree(Checkpoints(tmp_path).save(*trained(), {"step": 1}))
     assert {p.suffix for p in files} == {".json", ".safetensors"}
 
 
-def test_the_newest_and_the_best_stay(tmp_path, trained):
+def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path, trained):
     model, optimizer = trained(0)
     checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.latest() is None
@@ -84,7 +87,7 @@ def test_the_newest_and_the_best_stay(tmp_path, trained):
     assert checkpoints.best() == (tmp_path / "best").resolve() == tmp_path / "step-000002"
 
 
-def test_the_same_step_again_replaces_it(tmp_path, trained):
+def test_saving_the_same_step_again_replaces_the_checkpoint(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(*trained(0), {"step": 1, "tokens": 1})
     model, optimizer = trained()
@@ -94,7 +97,7 @@ def test_the_same_step_again_replaces_it(tmp_path, trained):
     assert same_state(model.state_dict(), other.state_dict())
 
 
-def test_a_file_system_without_links(tmp_path, trained, monkeypatch):
+def test_save_on_a_file_system_without_links(tmp_path, trained, monkeypatch):
     monkeypatch.setattr(
         "pathlib.Path.symlink_to", lambda *_, **__: (_ for _ in ()).throw(OSError("no links"))
     )
@@ -113,10 +116,12 @@ def test_a_file_system_without_links(tmp_path, trained, monkeypatch):
         ("glassformer.training.checkpoints", "sync", 1),
         ("glassformer.training.checkpoints", "sync", 4),
         ("os", "replace", 1),
-        ("os", "replace", 6),  # the folder's own name
+        ("os", "replace", 6),  # renames the folder
     ],
 )
-def test_disk_full_midway_leaves_what_was_there(tmp_path, trained, monkeypatch, module, name, call):
+def test_a_full_disk_leaves_existing_checkpoints_unchanged(
+    tmp_path, trained, monkeypatch, module, name, call
+):
     checkpoints = Checkpoints(tmp_path)
     model, optimizer = trained()
     checkpoints.save(model, optimizer, {"step": 1, "validation_loss": 1.0})
@@ -137,8 +142,9 @@ def test_disk_full_midway_leaves_what_was_there(tmp_path, trained, monkeypatch, 
     checkpoints.restore(checkpoints.latest(), *trained(0))
 
 
-def test_a_real_write_error_of_safetensors(tmp_path, run_python):
-    """With files limited to 20 kB the optimizer's state cannot be written; the old checkpoint stays."""
+@pytest.mark.slow
+def test_a_real_write_error_keeps_the_previous_checkpoint(tmp_path, run_python):
+    """Files are limited to 20 kB, so that the optimizer's state cannot be written."""
     message = run_python(
         f"""
 import resource, signal, torch
@@ -166,7 +172,7 @@ print(sorted(p.name for p in checkpoints.folder.iterdir()))
     assert "['latest', 'step-000001']" in message
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path, trained):
+def test_incomplete_checkpoints_of_killed_processes_are_removed(tmp_path, trained):
     left = tmp_path / ".step-000002.abc.partial"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
@@ -180,7 +186,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path, trained):
     "name", ["model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"]
 )
 @pytest.mark.parametrize("damage", ["truncated", "missing", "header"])
-def test_a_damaged_file_is_named_and_changes_nothing(tmp_path, trained, name, damage):
+def test_a_damaged_file_is_named_and_nothing_is_changed(tmp_path, trained, name, damage):
     checkpoints = Checkpoints(tmp_path)
     path = checkpoints.save(*trained(), {"step": 1})
     file = path / name
@@ -195,11 +201,11 @@ def test_a_damaged_file_is_named_and_changes_nothing(tmp_path, trained, name, da
     assert same_state(model.state_dict(), before)
 
 
-def test_a_checkpoint_of_another_version(tmp_path, trained):
+def test_a_checkpoint_with_an_unknown_format_is_rejected(tmp_path, trained):
     path = Checkpoints(tmp_path).save(*trained(), {"step": 1})
     state = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(state | {"format": 99}))
-    with pytest.raises(ValueError, match="has format 99; this version reads 1"):
+    with pytest.raises(ValueError, match="has format 99; this version reads format 1"):
         Checkpoints(tmp_path).restore(path, *trained())
 
 
@@ -212,32 +218,32 @@ def test_a_checkpoint_of_another_version(tmp_path, trained):
         ({"tie_embeddings": False}, "it has no tensor 'lm_head.weight'"),
     ],
 )
-def test_another_architecture_is_said_by_tensor(tmp_path, trained, keywords, message):
+def test_restoring_another_architecture_names_the_tensor(tmp_path, trained, keywords, message):
     checkpoints = Checkpoints(tmp_path)
     path = checkpoints.save(*trained(), {"step": 1})
     with pytest.raises(ValueError, match=f"another architecture: .*{message}"):
         checkpoints.restore(path, *trained(**keywords))
 
 
-def test_optimizer_state_of_another_model(tmp_path, trained):
+def test_restoring_optimizer_state_of_another_model_is_rejected(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     path = checkpoints.save(*trained(), {"step": 1})
     other = checkpoints.save(*trained(num_layers=3), {"step": 2})
     (path / "optimizer.safetensors").write_bytes((other / "optimizer.safetensors").read_bytes())
     with pytest.raises(
-        ValueError, match=r"optimizer.safetensors is of another architecture: 'exp_avg.*blocks.2"
+        ValueError, match=r"optimizer.safetensors has another architecture: 'exp_avg.*blocks.2"
     ):
         checkpoints.restore(path, *trained())
 
 
-def test_a_checkpoint_without_readable_loss_is_never_the_best(tmp_path, trained):
+def test_a_checkpoint_without_a_readable_loss_is_never_the_best(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     path = checkpoints.save(*trained(0), {"step": 1, "validation_loss": 0.5})
     (path / "state.json").write_text("{")
     assert checkpoints.best() is None
 
 
-def test_no_write_permission(tmp_path, trained, monkeypatch):
+def test_saving_without_write_permission_raises(tmp_path, trained, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -247,7 +253,7 @@ def test_no_write_permission(tmp_path, trained, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["torch.cpu", "numpy.key"])
-def test_a_random_state_without_a_generator_is_named_and_changes_no_weight(tmp_path, trained, name):
+def test_an_incomplete_random_state_is_named_and_no_weight_is_changed(tmp_path, trained, name):
     checkpoints = Checkpoints(tmp_path)
     path = checkpoints.save(*trained(), {"step": 1})
     tensors = load_file(path / "random.safetensors")
@@ -259,3 +265,46 @@ def test_a_random_state_without_a_generator_is_named_and_changes_no_weight(tmp_p
     with pytest.raises(ValueError, match=f"step-000001 is damaged: its random state lacks '{name}'"):
         checkpoints.restore(path, model, optimizer)
     assert same_state(model.state_dict(), before)
+
+
+def draw():
+    return (
+        torch.rand(3).tolist(),
+        torch.randn(3).tolist(),
+        np.random.standard_normal(3).tolist(),
+        random.gauss(0, 1),
+    )
+
+
+def test_random_state_is_restored_for_every_generator():
+    draw()  # so that some generators have a second Gaussian number cached
+    tensors, values = random_state()
+    values = json.loads(json.dumps(values))
+    expected = draw()
+    assert draw() != expected
+    set_random_state(tensors, values)
+    assert draw() == expected
+
+
+def test_preserved_random_state():
+    before = random_state()
+    expected = draw()
+    set_random_state(*before)
+    with preserved_random_state():
+        draw()
+    assert draw() == expected
+
+
+def test_random_state_includes_cuda_and_mps(monkeypatch):
+    states = {"cuda": [torch.tensor([1]), torch.tensor([2])], "mps": torch.tensor([3])}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states["cuda"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda s: states.update(cuda=s))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states["mps"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda s: states.update(mps=s))
+    saved = random_state()
+    states |= {"cuda": [], "mps": None}
+    set_random_state(*saved)
+    assert states == {"cuda": [torch.tensor([1]), torch.tensor([2])], "mps": torch.tensor([3])}

@@ -1,4 +1,4 @@
-"""The chunked loss is the plain loss: value, gradients, cost; only the memory differs."""
+"""Chunked cross-entropy against the plain one: values, gradients, cost, and memory."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def problem(tokens, vocab, d_model, ignored=(), seed=0, dtype=torch.float64):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that any operation makes."""
+    """Records the number of elements of the largest tensor that any operation returns."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class LargestTensor(TorchDispatchMode):
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_equals_the_plain_loss_and_gradients(data):
+def test_loss_and_gradients_equal_the_plain_ones(data):
     tokens = data.draw(st.integers(1, 13))
     ignored = data.draw(st.sets(st.integers(0, tokens - 1), max_size=tokens - 1))
     shape = (tokens, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 5)))
@@ -61,7 +61,7 @@ def test_gradcheck():
 
 
 @pytest.mark.parametrize("wanted", ["hidden", "weight"])
-def test_only_one_input_needs_a_gradient(wanted):
+def test_gradient_of_one_input_only(wanted):
     hidden, weight, targets = problem(7, 5, 3)
     (weight if wanted == "hidden" else hidden).requires_grad_(False)
     chosen = hidden if wanted == "hidden" else weight
@@ -84,13 +84,13 @@ def test_leading_dimensions_and_default_chunk():
     torch.testing.assert_close(loss, F.cross_entropy(hidden @ weight.T, targets))
 
 
-def test_another_ignored_index_is_left_out():
+def test_custom_ignore_index():
     hidden, weight, targets = problem(12, 5, 3)
     expected = F.cross_entropy(hidden @ weight.T, targets, ignore_index=3)
     torch.testing.assert_close(chunked_cross_entropy(hidden, weight, targets, ignore_index=3), expected)
 
 
-def test_all_ignored_is_zero_with_zero_gradients():
+def test_loss_and_gradients_are_zero_if_all_targets_are_ignored():
     hidden, weight, targets = problem(4, 5, 3, ignored=range(4))
     loss = chunked_cross_entropy(hidden, weight, targets)
     loss.backward()
@@ -100,7 +100,7 @@ def test_all_ignored_is_zero_with_zero_gradients():
     assert not weight.grad.any()
 
 
-def test_without_gradients_there_is_only_the_loss():
+def test_no_grad_computes_the_loss_alone():
     hidden, weight, targets = problem(9, 5, 3)
     with torch.no_grad():
         loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=4)
@@ -115,7 +115,7 @@ def test_huge_logits_stay_finite():
 
 
 def test_low_precision_accumulates_in_float32():
-    """512 chunks of bfloat16: summed in bfloat16 the gradient of the weight would lose its small parts."""
+    """The gradient of 512 chunks would lose its small terms if it were summed in bfloat16."""
     hidden, weight, targets = problem(512, 6, 4, dtype=torch.bfloat16)
     loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=1)
     loss.backward()
@@ -128,7 +128,7 @@ def test_low_precision_accumulates_in_float32():
     torch.testing.assert_close(weight.grad.double(), exact_weight.grad, rtol=2e-2, atol=2e-4)
 
 
-def test_under_autocast_as_the_plain_version_under_autocast():
+def test_autocast_matches_the_plain_version():
     hidden, weight, targets = problem(64, 32, 16, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = chunked_cross_entropy(hidden, weight, targets, chunk_tokens=10)
@@ -139,10 +139,10 @@ def test_under_autocast_as_the_plain_version_under_autocast():
     assert all(gradient.dtype == torch.float32 for gradient in got)
     torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-3)
-    assert loss != F.cross_entropy(F.linear(hidden, weight), targets)  # it did compute in bfloat16
+    assert loss != F.cross_entropy(F.linear(hidden, weight), targets)  # bfloat16 was used
 
 
-def test_never_holds_all_the_logits():
+def test_the_full_logits_are_never_in_memory():
     tokens, vocab, d_model, chunk = 512, 128, 8, 32
     hidden, weight, targets = problem(tokens, vocab, d_model, dtype=torch.float32)
     with LargestTensor() as largest:
@@ -150,10 +150,10 @@ def test_never_holds_all_the_logits():
     assert largest.elements == max(chunk * vocab, tokens * d_model)
     with LargestTensor() as largest:
         F.cross_entropy(hidden @ weight.T, targets).backward()
-    assert largest.elements == tokens * vocab  # the watcher sees what it should
+    assert largest.elements == tokens * vocab  # the measurement works
 
 
-def test_costs_three_products_like_the_plain_version():
+def test_flops_equal_the_plain_version():
     from torch.utils.flop_counter import FlopCounterMode
 
     hidden, weight, targets = problem(64, 32, 8, dtype=torch.float32)
@@ -167,15 +167,15 @@ def test_costs_three_products_like_the_plain_version():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"targets": torch.zeros(7)}, TypeError, "int64 ids, not torch.float32"),
-        ({"targets": torch.zeros(6, dtype=torch.int64)}, ValueError, r"needs targets \(7,\), not \(6,\)"),
-        ({"weight": torch.zeros(5, 4)}, ValueError, r"needs a weight \(vocab_size, 3\), not \(5, 4\)"),
-        ({"targets": torch.full((7,), 5)}, ValueError, "target 5 is not an id of the vocabulary, 0 to 4"),
-        ({"targets": torch.full((7,), -1)}, ValueError, "target -1 is not"),
-        ({"chunk_tokens": 0}, ValueError, "at least 1, not 0"),
+        ({"targets": torch.zeros(7)}, TypeError, "int64 ids, got torch.float32"),
+        ({"targets": torch.zeros(6, dtype=torch.int64)}, ValueError, r"targets must be \(7,\) .* got \(6,\)"),
+        ({"weight": torch.zeros(5, 4)}, ValueError, r"weight must be \(vocab_size, 3\) .* got \(5, 4\)"),
+        ({"targets": torch.full((7,), 5)}, ValueError, "ids from 0 to 4 or ignore_index, got 5"),
+        ({"targets": torch.full((7,), -1)}, ValueError, "got -1"),
+        ({"chunk_tokens": 0}, ValueError, "at least 1, got 0"),
     ],
 )
-def test_bad_input(change, error, message):
+def test_invalid_inputs_are_rejected(change, error, message):
     hidden, weight, targets = problem(7, 5, 3)
     inputs = {"hidden": hidden.float(), "weight": weight.float(), "targets": targets} | change
     with pytest.raises(error, match=message):

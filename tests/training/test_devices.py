@@ -1,4 +1,4 @@
-"""The device and the number format that a machine offers."""
+"""Device, precision, and deterministic kernels."""
 
 import os
 
@@ -21,20 +21,20 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("there", "expected"), [({"cuda": True, "mps": True}, "cuda"), ({"mps": True}, "mps"), ({}, "cpu")]
 )
-def test_auto_takes_the_first_there_is(machine, there, expected):
+def test_auto_is_the_first_available_device(machine, there, expected):
     machine(**there)
     assert choose_device("auto").type == expected
 
 
-def test_a_named_device(machine):
+def test_named_devices_must_be_available(machine):
     machine(mps=True)
     assert choose_device("mps").type == "mps"
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(ValueError, match="'cuda' is not available here; there is: auto, mps, cpu"):
+    with pytest.raises(ValueError, match="one of auto, mps, cpu on this machine, got 'cuda'"):
         choose_device("cuda")
 
 
-def test_precision(machine):
+def test_autocast_dtype(machine):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     machine(cuda=True)
     assert autocast_dtype("auto", cuda) is torch.bfloat16
@@ -45,7 +45,7 @@ def test_precision(machine):
     assert autocast_dtype("auto", cuda) is None
 
 
-def test_autocast_only_with_a_type():
+def test_autocast_without_dtype_has_no_effect():
     a = torch.ones(2, 2)
     with autocast(torch.bfloat16, torch.device("cpu")):
         assert (a @ a).dtype is torch.bfloat16
@@ -53,7 +53,7 @@ def test_autocast_only_with_a_type():
         assert (a @ a).dtype is torch.float32
 
 
-def test_deterministic_on_cuda_and_as_before_afterwards(monkeypatch):
+def test_deterministic_kernels_are_used_on_cuda_and_restored(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with deterministic_kernels(torch.device("cpu")):
         assert not torch.are_deterministic_algorithms_enabled()

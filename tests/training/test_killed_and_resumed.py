@@ -1,4 +1,4 @@
-"""A run that SIGKILL ends anywhere, and that is resumed, is to the bit an undisturbed one."""
+"""Runs killed by SIGKILL and resumed, compared with an uninterrupted one."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from glassformer.training import CheckpointConfig, DataConfig, EvaluationConfig,
 
 @pytest.fixture(scope="module")
 def processes():
-    """Processes of one thread that start in an instant, from one that has imported everything already."""
+    """Single-threaded processes, forked from one that has imported everything, so that they start fast."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["glassformer.training.pipeline"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         for name in [name for name in os.environ if name.startswith("COV")]:
-            patch.delenv(name)  # a killed process would leave a torn record of its coverage
+            patch.delenv(name)  # a killed process would leave an incomplete coverage file
         yield context
 
 
@@ -36,8 +36,9 @@ def weights(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_killed_anywhere(processes, config, tmp_path, accumulation):
+def test_a_killed_run_gives_the_same_results_after_resuming(processes, config, tmp_path, accumulation):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"{n} and {n + 1} are {2 * n + 1}.\n" for n in range(300)))
     undisturbed = replace(
@@ -61,17 +62,17 @@ def test_killed_anywhere(processes, config, tmp_path, accumulation):
 
     kills = 0
     generator = random.Random(accumulation)
-    begun = tmp_path / "killed" / "environment.json"  # written when a run begins, and when it goes on
+    started = tmp_path / "killed" / "environment.json"  # written when a run starts or resumes
     for attempt in range(8):
         resume = (tmp_path / "killed" / "config.toml").exists()
-        before = _time_of(begun)
+        before = _time_of(started)
         process = processes.Process(target=train, args=(killed,), kwargs={"resume": resume})
         process.start()
-        if attempt > 0:  # the first may be killed while it is still making the folder
+        if attempt > 0:  # the first may be killed before the folder exists
             _wait_for(
-                lambda before=before, process=process: not process.is_alive() or _time_of(begun) != before
+                lambda before=before, process=process: not process.is_alive() or _time_of(started) != before
             )
-        if attempt < 7:  # the last may finish
+        if attempt < 7:  # the last is not killed
             process.join(generator.uniform(0, 0.4))
             process.kill()
         process.join(60)

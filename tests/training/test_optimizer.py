@@ -1,9 +1,9 @@
-"""AdamW as published, with decay where it belongs."""
+"""AdamW as published, with weight decay on matrices only."""
 
 import pytest
 import torch
 
-from glassformer.training import LanguageModelling, OptimizerConfig, adamw
+from glassformer.training import LanguageModeling, OptimizerConfig, adamw
 from glassformer.training.optimizer import decay_groups
 
 
@@ -21,14 +21,14 @@ def test_matrices_and_embeddings_decay_and_vectors_do_not(tiny_model):
     }
 
 
-def test_every_parameter_is_there_once_also_a_shared_one(tiny_model):
+def test_every_parameter_is_included_once(tiny_model):
     model = tiny_model(tie_embeddings=True)
     grouped = [p for group in decay_groups(model, 0.1) for p in group["params"]]
     assert len(grouped) == len(set(grouped)) == len(list(model.parameters()))
     assert sum(p is model.lm_head.weight for p in grouped) == 1
 
 
-def test_frozen_parameters_are_left_out(tiny_model):
+def test_frozen_parameters_are_excluded(tiny_model):
     model = tiny_model()
     model.requires_grad_(False)
     model.norm.weight.requires_grad_(True)
@@ -49,7 +49,7 @@ def test_fused_steps_equal_the_formula(tiny_model):
     v = {name: torch.zeros_like(p) for name, p in expected.items()}
     for t in (1, 2, 3):
         optimizer.zero_grad()
-        LanguageModelling()(model, torch.randint(11, (2, 9))).backward()
+        LanguageModeling()(model, torch.randint(11, (2, 9))).backward()
         for name, p in model.named_parameters():
             m[name] = 0.8 * m[name] + 0.2 * p.grad
             v[name] = 0.9 * v[name] + 0.1 * p.grad**2

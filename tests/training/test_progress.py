@@ -1,4 +1,4 @@
-"""A bar in a terminal, lines elsewhere."""
+"""Progress bar and progress lines."""
 
 import io
 
@@ -10,7 +10,7 @@ ROW = {"step": 5, "loss": 1.5, "tokens_per_second": 12345.6}
 EVALUATED = ROW | {"validation_loss": 1.25, "validation_bits_per_byte": 0.75}
 
 
-def test_lines_where_there_is_no_terminal():
+def test_lines_without_a_terminal():
     console = Console(file=io.StringIO(), width=40)
     display = progress_display(10, console)
     assert isinstance(display, ProgressLines)
@@ -18,7 +18,7 @@ def test_lines_where_there_is_no_terminal():
     display.update(ROW)  # too soon after the start for a line
     display.update(EVALUATED)
     display.update(ROW | {"step": 10})
-    display.say("a [text] as it is")
+    display.print("a [text] as it is")
     display.stop()
     assert console.file.getvalue().splitlines() == [
         "step 5  validation loss 1.2500  0.7500 bits/byte",
@@ -27,13 +27,13 @@ def test_lines_where_there_is_no_terminal():
     ]
 
 
-def test_what_is_counted_is_named():
+def test_the_unit_of_the_speed_is_shown():
     console = Console(file=io.StringIO())
     ProgressLines(5, console).update({"step": 5, "loss": 1.5, "examples": 99, "examples_per_second": 20.0})
     assert "20 examples/s" in console.file.getvalue()
 
 
-def test_a_line_when_it_is_time(monkeypatch):
+def test_lines_appear_at_the_given_interval(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     console = Console(file=io.StringIO(), width=200)
@@ -45,7 +45,7 @@ def test_a_line_when_it_is_time(monkeypatch):
     assert console.file.getvalue() == "step 700/2000  loss 1.5000  12,346 tokens/s  0:01:18 left\n"
 
 
-def test_the_row_before_training_has_no_loss():
+def test_a_row_without_training_loss():
     console = Console(file=io.StringIO())
     ProgressLines(10, console).update({"step": 0, "validation_loss": 4.0})
     assert console.file.getvalue() == "step 0  validation loss 4.0000\n"
@@ -59,7 +59,7 @@ def test_a_bar_in_a_terminal():
     display.start(0)
     display.update(ROW)
     display.update(EVALUATED)
-    display.say("a sample")
+    display.print("a sample")
     display.stop()
     shown = console.file.getvalue()
     for part in (
@@ -72,7 +72,7 @@ def test_a_bar_in_a_terminal():
         assert part in shown
 
 
-def test_the_speed_shown_is_a_mean_that_forgets():
+def test_the_speed_is_a_moving_average():
     console = Console(file=io.StringIO(), width=200)
     display = ProgressLines(3, console, seconds=0)
     display.start(0)

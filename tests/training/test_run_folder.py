@@ -1,34 +1,37 @@
-"""A run folder is never mixed up, and never lost by mistake."""
+"""Run folders: creation, overwriting, resuming, metrics, and environment."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from glassformer.training import CheckpointConfig, OptimizerConfig, RunFolder, load_config
 from glassformer.training import run_folder as run_folder_module
+from glassformer.training.run_folder import JsonLines, TensorBoardLog
 
 
-def test_a_new_folder_holds_the_resolved_config(config):
+def test_a_new_folder_contains_the_config(config):
     run = RunFolder.open(config)
     assert load_config(run.path / "config.toml", replace(config, steps=1)) == config
 
 
-def test_an_empty_folder_will_do(config):
+def test_an_empty_folder_is_accepted(config):
     Path(config.run_folder).mkdir()
     (Path(config.run_folder) / ".config.toml.x1.partial").touch()  # left by a killed process
     RunFolder.open(config)
 
 
-def test_a_run_that_exists_is_refused(config):
+def test_an_existing_run_is_rejected(config):
     RunFolder.open(config)
     with pytest.raises(ValueError, match="exists: resume the run"):
         RunFolder.open(config)
 
 
-def test_overwriting_removes_the_run_and_nothing_else(config):
+def test_overwriting_removes_only_the_files_of_the_run(config):
     run = RunFolder.open(config)
     run.metrics.append({"step": 1})
     (run.path / "checkpoints" / "step-000001").mkdir(parents=True)
@@ -39,15 +42,15 @@ def test_overwriting_removes_the_run_and_nothing_else(config):
     assert load_config(run.path / "config.toml", config) == changed
 
 
-def test_a_folder_that_is_no_run_is_never_overwritten(config):
+def test_a_folder_without_a_run_is_never_overwritten(config):
     folder = Path(config.run_folder)
     folder.mkdir()
     (folder / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds files but no run"):
+    with pytest.raises(ValueError, match="contains files but no run"):
         RunFolder.open(config, overwrite=True)
 
 
-def test_a_link_to_a_folder_is_unlinked_not_emptied(config, tmp_path):
+def test_overwriting_unlinks_links_without_emptying_their_targets(config, tmp_path):
     run = RunFolder.open(config)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -73,7 +76,7 @@ def test_resume_with_another_config_names_the_keys(config):
         RunFolder.open(other, resume=True)
 
 
-def test_resume_with_keys_that_change_no_loss(config):
+def test_resume_with_changeable_keys(config):
     RunFolder.open(config)
     other = replace(config, log_every=5, checkpoints=CheckpointConfig(every=1, keep=7))
     run = RunFolder.open(other, resume=True)
@@ -82,11 +85,11 @@ def test_resume_with_keys_that_change_no_loss(config):
 
 
 def test_resume_and_overwrite_exclude_each_other(config):
-    with pytest.raises(ValueError, match="choose one"):
+    with pytest.raises(ValueError, match="cannot both be set"):
         RunFolder.open(config, resume=True, overwrite=True)
 
 
-def test_a_file_is_no_run_folder(config):
+def test_the_run_folder_may_not_be_a_file(config):
     Path(config.run_folder).touch()
     with pytest.raises(ValueError, match="is a file"):
         RunFolder.open(config)
@@ -119,7 +122,53 @@ def test_versions():
     assert run_folder_module._version("no-such-package-here") is None
 
 
-def test_a_place_that_cannot_be_written_is_named(config, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(config, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot write the run folder .*file.run: Not a directory"):
         RunFolder.open(replace(config, run_folder=str(tmp_path / "file" / "run")))
+
+
+def test_json_lines_are_appended_and_dropped(tmp_path):
+    rows = JsonLines(tmp_path / "m.jsonl")
+    assert rows.rows() == []
+    rows.sync()
+    for step in range(4):
+        rows.append({"step": step, "loss": step / 3})
+    rows.sync()
+    rows.drop_after(2)
+    assert rows.rows() == [{"step": s, "loss": s / 3} for s in range(3)]
+
+
+def test_an_incomplete_last_line_is_ignored(tmp_path):
+    rows = JsonLines(tmp_path / "m.jsonl")
+    rows.append({"step": 1})
+    with rows.path.open("ab") as file:
+        file.write(b'{"step": 2, "lo\xc3')
+    assert rows.rows() == [{"step": 1}]
+    rows.drop_after(5)
+    rows.append({"step": 2})
+    assert rows.path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_missing_tensorboard_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"pip install 'glassformer\[tensorboard\]'"):
+        TensorBoardLog(tmp_path)
+
+
+def test_every_metric_is_a_tensorboard_scalar(tmp_path, monkeypatch):
+    calls = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            calls.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            calls.append((name, value, step))
+
+        def flush(self):
+            calls.append("flush")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    TensorBoardLog(tmp_path, first_step=3).append({"step": 4, "loss": 1.5})
+    assert calls == [(str(tmp_path), 3), ("loss", 1.5, 4), "flush"]

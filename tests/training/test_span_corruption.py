@@ -1,4 +1,4 @@
-"""Span corruption: nothing is lost, shapes are fixed, and everything depends on the key alone."""
+"""Span corruption: completeness, lengths, and determinism."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from glassformer.data import Batches
 from glassformer.models import T5Model
 from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
-from glassformer.training.span_corruption import CorruptedBatches, SpanCorruption
+from glassformer.training.span_corruption import SpanCorruption, SpanCorruptionBatches
 
 FIRST = 1000
 corruptions = {
     "length": st.integers(2, 200),
-    "fraction": st.floats(0.0, 0.99),
-    "mean_span": st.floats(1.0, 9.0),
+    "rate": st.floats(0.0, 0.99),
+    "mean_span_length": st.floats(1.0, 9.0),
     "seed": st.integers(0, 50),
 }
 
 
-def restored(source, target):
-    """The row that source and target were made of: each sentinel of the source replaced by its span."""
+def restore(source, target):
+    """The original row: each sentinel of the source replaced by its span of the target."""
     spans, current = {}, None
     for token in target:
         if token >= FIRST:
@@ -37,12 +37,12 @@ def restored(source, target):
 
 
 @given(**corruptions)
-def test_source_and_target_hold_the_row_between_them(length, fraction, mean_span, seed):
-    corruption = SpanCorruption(fraction, mean_span, FIRST)
+def test_source_and_target_together_contain_the_row(length, rate, mean_span_length, seed):
+    corruption = SpanCorruption(rate, mean_span_length, FIRST)
     row = np.arange(length)
     source, target = corruption(row, seed, 7)
-    assert restored(source, target) == row.tolist()
-    hidden, spans = corruption.num_hidden(length), corruption.num_spans(length)
+    assert restore(source, target) == row.tolist()
+    hidden, spans = corruption.num_removed(length), corruption.num_spans(length)
     assert len(source) == length - hidden + spans
     assert len(target) == hidden + spans + 1
     assert [token for token in source if token >= FIRST] == [FIRST + n for n in range(spans)]
@@ -50,9 +50,9 @@ def test_source_and_target_hold_the_row_between_them(length, fraction, mean_span
     assert corruption(row, seed, 7) == (source, target)
 
 
-def test_shares_are_those_of_the_paper():
+def test_rates_and_lengths_match_the_paper():
     corruption = SpanCorruption(0.15, 3.0, FIRST)
-    assert corruption.num_hidden(512) == 77
+    assert corruption.num_removed(512) == 77
     assert corruption.num_spans(512) == 26
     lengths, first = [], []
     for seed in range(300):
@@ -64,14 +64,16 @@ def test_shares_are_those_of_the_paper():
     assert len({tuple(corruption(np.arange(60), seed, 0)[0]) for seed in range(50)}) == 50
 
 
-def test_a_row_too_short():
-    with pytest.raises(ValueError, match="a row of 1 tokens"):
+def test_a_row_that_is_too_short_raises():
+    with pytest.raises(ValueError, match="at least 2 tokens, got 1"):
         SpanCorruption(0.15, 3.0, FIRST)(np.arange(1), 0, 0)
 
 
-def test_batches_depend_on_their_number_alone():
+def test_span_corruption_batches_are_functions_of_their_number():
     batches = [
-        CorruptedBatches(Batches(np.arange(500), 6, 40, seed), SpanCorruption(0.15, 3.0, FIRST), end=999)
+        SpanCorruptionBatches(
+            Batches(np.arange(500), 6, 40, seed), SpanCorruption(0.15, 3.0, FIRST), end_token=999
+        )
         for seed in (0, 0, 1)
     ]
     first, again, other = (b.batch(3).tensors for b in batches)
@@ -81,10 +83,11 @@ def test_batches_depend_on_their_number_alone():
     assert (first["source"][:, -1] == 999).all()
     assert (first["target"][:, -1] == 999).all()
     spans = {tuple((row >= FIRST).tolist()) for row in first["source"]}
-    assert len(spans) > 1  # rows of a batch are not all cut alike
+    assert len(spans) > 1  # the rows of a batch have different spans
 
 
-def test_a_run_learns_to_write_the_spans(config, console, tmp_path):
+@pytest.mark.slow
+def test_a_run_learns_to_generate_the_spans(config, console, tmp_path):
     (tmp_path / "text.txt").write_text("abcdefghij" * 400, encoding="utf-8")
     run = replace(
         config,
@@ -102,7 +105,7 @@ def test_a_run_learns_to_write_the_spans(config, console, tmp_path):
     assert rows[-1]["validation_loss"] < 0.6 * rows[0]["validation_loss"]
     assert set(result.results) == {"checkpoint", "test_loss"}
     model = T5Model.from_pretrained(result.checkpoint)
-    assert model.vocab_size == model.tokenizer.vocab_size + 2  # one span, and the sentinel behind it
+    assert model.vocab_size == model.tokenizer.vocab_size + 2  # one span and the final sentinel
     letters = replace(run, data=replace(run.data, tokenizer="character"), run_folder=str(tmp_path / "other"))
     with pytest.raises(ValueError, match="needs a tokenizer with an end-of-text token"):
         train(letters, console=console)

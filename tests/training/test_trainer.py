@@ -1,4 +1,4 @@
-"""The loop: what it learns, keeps, refuses, and takes up again."""
+"""The training loop: learning, resuming, interruption, and errors."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ import glassformer.training.trainer as trainer_module
 from glassformer.training import (
     CheckpointConfig,
     EvaluationConfig,
-    LanguageModelling,
+    LanguageModeling,
     NonFiniteError,
     OptimizerConfig,
 )
@@ -32,7 +32,7 @@ def same(a, b):
 
 
 class SignalAt:
-    """Batches that send this process a signal while they draw batch ``number``."""
+    """Batches that send this process a signal when batch ``number`` is drawn."""
 
     def __init__(self, batches, number, sent):
         self.batches, self.number, self.sent = batches, number, sent
@@ -43,7 +43,8 @@ class SignalAt:
         return self.batches.batch(number)
 
 
-def test_learns_and_leaves_everything_in_the_folder(trainer):
+@pytest.mark.slow
+def test_a_run_learns_and_stores_its_files(trainer):
     built = trainer(steps=60, sample=lambda model: f"training: {model.training}")
     result = built.run()
     rows = built.run_folder.metrics.rows()
@@ -58,7 +59,8 @@ def test_learns_and_leaves_everything_in_the_folder(trainer):
     assert json.loads((result.run_folder / "environment.json").read_text())["device"] == "cpu"
 
 
-def test_overfits_one_batch(trainer, tiny_model):
+@pytest.mark.slow
+def test_one_batch_can_be_overfitted(trainer, tiny_model):
     class OneBatch:
         def batch(self, number):
             return torch.randint(11, (4, 9), generator=torch.Generator().manual_seed(0))
@@ -72,26 +74,26 @@ def test_overfits_one_batch(trainer, tiny_model):
         checkpoints=CheckpointConfig(every=0),
     )
 
-    class OwnFirstToken(LanguageModelling):
-        """The first token of a row has nothing before it, so each row begins with a token of its own."""
+    class DistinctFirstToken(LanguageModeling):
+        """Each row starts with a different token, so that all of its targets can be predicted."""
 
         def __call__(self, model, batch):
             return super().__call__(model, torch.cat([torch.arange(4)[:, None], batch[:, 1:]], 1))
 
-    built.objective = OwnFirstToken()
+    built.objective = DistinctFirstToken()
     assert built.run().metrics["loss"] < 0.01
 
 
-def test_one_update_follows_the_schedule_and_the_clip(trainer):
+def test_updates_follow_the_schedule_and_report_the_unclipped_norm(trainer):
     built = trainer(steps=10, clip_norm=0.01)
     built.run()
     rows = built.run_folder.metrics.rows()
     assert [row["learning_rate"] for row in rows[1:3]] == pytest.approx([0.005, 0.01])
     assert rows[-1]["learning_rate"] == pytest.approx(0.001)
-    assert all(row["gradient_norm"] > 0.01 for row in rows[1:])  # as it was before clipping
+    assert all(row["gradient_norm"] > 0.01 for row in rows[1:])  # the norm before clipping
 
 
-def test_clipping_changes_the_update_and_zero_does_not_clip(trainer, tiny_model):
+def test_clip_norm_limits_the_gradient_and_zero_disables_it(trainer, tiny_model):
     norms = {}
     for clip in (0.0, 0.01):
         model = tiny_model()
@@ -110,7 +112,7 @@ def test_clipping_changes_the_update_and_zero_does_not_clip(trainer, tiny_model)
 
 def test_accumulation_is_the_mean_over_the_batches(trainer, tiny_model):
     class Parts:
-        """What batches of one row are to a batch of many."""
+        """Each batch split into ``parts`` batches of one row."""
 
         def __init__(self, source, parts):
             self.source, self.parts = source, parts
@@ -132,7 +134,7 @@ def test_accumulation_is_the_mean_over_the_batches(trainer, tiny_model):
     assert all(b - a == 24 for a, b in pairwise(tokens))
 
 
-def test_evaluation_and_samples_change_nothing(trainer):
+def test_evaluation_and_samples_do_not_affect_training(trainer):
     def draw(model):
         model.eval()
         return str(torch.rand(3))
@@ -146,7 +148,7 @@ def test_evaluation_and_samples_change_nothing(trainer):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_interrupted_and_resumed_equals_undisturbed(trainer, sent, accumulation):
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(trainer, sent, accumulation):
     undisturbed = trainer(accumulation=accumulation)
     undisturbed.run()
     expected = losses(undisturbed.run_folder.metrics.rows())
@@ -188,7 +190,7 @@ def test_resume_drops_rows_after_the_checkpoint(trainer):
     assert [row["step"] for row in second.run_folder.metrics.rows()] == list(range(11))
 
 
-def test_resume_without_a_checkpoint_starts_again(trainer):
+def test_resume_without_a_checkpoint_starts_over(trainer):
     first = trainer()
     first.run_folder.metrics.append({"step": 3, "loss": 1.0})
     second = trainer(resume=True)
@@ -223,33 +225,33 @@ def test_a_signal_before_the_first_step_saves_the_start(trainer):
     assert trainer(resume=True).run().status == "finished"
 
 
-class Poisoned:
-    """The usual loss, but at the given call something that is not finite."""
+class ModifiedLoss:
+    """The usual loss, changed by ``modify`` at the given call."""
 
-    def __init__(self, call, poison):
-        self.calls, self.call, self.poison = 0, call, poison
-        self.count, self.unit = LanguageModelling().count, LanguageModelling.unit
+    def __init__(self, call, modify):
+        self.calls, self.call, self.modify = 0, call, modify
+        self.count, self.unit = LanguageModeling().count, LanguageModeling.unit
 
     def __call__(self, model, batch):
         self.calls += 1
-        loss = LanguageModelling()(model, batch)
-        return self.poison(loss, model) if self.calls == self.call else loss
+        loss = LanguageModeling()(model, batch)
+        return self.modify(loss, model) if self.calls == self.call else loss
 
 
 @pytest.mark.parametrize(
-    ("poison", "what"),
+    ("modify", "what"),
     [
         (lambda loss, model: loss * float("nan"), "the loss is nan"),
         (lambda loss, model: loss / 0, "the loss is inf"),
-        # finite itself, with a gradient that is not: the slope of a root at zero
+        # a finite loss with an infinite gradient: sqrt at zero
         (
             lambda loss, model: loss + (model.norm.bias - model.norm.bias.detach()).sum().sqrt(),
             "Gradients that are not finite: norm.bias. The weights were not changed",
         ),
     ],
 )
-def test_a_loss_that_is_not_finite_stops_with_what_where_and_the_last_good_checkpoint(trainer, poison, what):
-    built = trainer(objective=Poisoned(7, poison))
+def test_a_non_finite_loss_or_gradient_stops_and_names_the_last_checkpoint(trainer, modify, what):
+    built = trainer(objective=ModifiedLoss(7, modify))
     with pytest.raises(NonFiniteError) as caught:
         built.run()
     message = str(caught.value)
@@ -259,13 +261,13 @@ def test_a_loss_that_is_not_finite_stops_with_what_where_and_the_last_good_check
     assert all(bool(torch.isfinite(p).all()) for p in built.model.parameters())
 
 
-def test_not_finite_before_the_first_checkpoint(trainer):
-    built = trainer(objective=Poisoned(1, lambda loss, model: loss * float("inf")))
+def test_non_finite_loss_before_the_first_checkpoint(trainer):
+    built = trainer(objective=ModifiedLoss(1, lambda loss, model: loss * float("inf")))
     with pytest.raises(NonFiniteError, match="there is no checkpoint yet"):
         built.run()
 
 
-def test_weights_that_are_not_finite_are_never_saved(trainer):
+def test_non_finite_weights_are_never_saved(trainer):
     built = trainer()
     step = built.optimizer.step
 
@@ -282,7 +284,7 @@ def test_weights_that_are_not_finite_are_never_saved(trainer):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_disk_full_names_the_checkpoint_that_stays(trainer, monkeypatch, first):
+def test_a_full_disk_names_the_last_checkpoint(trainer, monkeypatch, first):
     built = trainer()
     save = built.run_folder.checkpoints.save
 
@@ -292,16 +294,17 @@ def test_disk_full_names_the_checkpoint_that_stays(trainer, monkeypatch, first):
         return save(model, optimizer, progress)
 
     monkeypatch.setattr(built.run_folder.checkpoints, "save", full)
-    left = "there is no checkpoint yet" if first else "the last good checkpoint is .*step-000004"
+    left = "there is no checkpoint yet" if first else "the last checkpoint is .*step-000004"
     with pytest.raises(OSError, match=f"No space left on device; {left}") as caught:
         built.run()
     assert caught.value.errno == errno.ENOSPC
 
 
+@pytest.mark.slow
 def test_bfloat16_autocast(trainer):
     seen = set()
 
-    class Watching(LanguageModelling):
+    class Watching(LanguageModeling):
         def loss(self, model, inputs, targets):
             seen.add((model.training, torch.is_autocast_enabled("cpu")))
             return super().loss(model, inputs, targets)
@@ -329,7 +332,7 @@ def test_no_evaluation(trainer):
     assert built.run_folder.checkpoints.best() is None
 
 
-def test_the_best_checkpoint_stays(trainer):
+def test_the_best_checkpoint_is_kept(trainer):
     figures = iter([9.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     built = trainer(steps=20, checkpoints=CheckpointConfig(every=4, keep=1))
     built.evaluate = lambda model: {"loss": next(figures)}
@@ -338,7 +341,7 @@ def test_the_best_checkpoint_stays(trainer):
     assert built.run_folder.checkpoints.best().name == "step-000004"
 
 
-def test_compile_wraps_each_block_and_renames_nothing(trainer, tiny_model, monkeypatch):
+def test_compile_compiles_each_block(trainer, tiny_model, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
     model = tiny_model()

@@ -1,4 +1,4 @@
-"""The index page of the demo of published models: what stands there of each, and of one that is missing."""
+"""Pages of the demo of published models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import sys
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ import torch
 
 from glassformer.models import GPTModel, ViTModel
 from glassformer.tokenization import ByteTokenizer
+
+pytestmark = pytest.mark.slow
 
 DEMOS = Path(__file__).parents[2] / "demos"
 
@@ -28,14 +31,16 @@ def words(path):
     return unescape(re.sub("<[^>]+>", " ", path.read_text("utf-8")))
 
 
-def test_the_index_shows_each_model_and_says_what_is_missing(pretrained, tmp_path, monkeypatch, capsys):
+def test_the_index_shows_each_model_and_how_to_train_a_missing_one(pretrained, tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     model = GPTModel(257, 16, 2, 2, max_seq_len=64)
     model.tokenizer = ByteTokenizer()
-    monkeypatch.setattr(pretrained, "opening", lambda: "The people have the right to vote.")
+    text = " ".join(f"The {number} people have the right to vote today." for number in range(20))
+    monkeypatch.setattr(pretrained, "documents", lambda name: [SimpleNamespace(text=text)])
+    monkeypatch.setattr(pretrained, "first_words", lambda: "The people have the right to vote.")
 
     def make(path):
-        return pretrained.named(model, "mine", 4, path, "glassformer serve mine")
+        return pretrained.labeled_demo(model, "mine", 4, path, "glassformer serve mine")
 
     pages = [pretrained.Page("mine.html", "Mine", "2 layers of 2 heads.", make)]
     monkeypatch.setattr(pretrained, "pages", lambda g2p: pages)
@@ -44,7 +49,11 @@ def test_the_index_shows_each_model_and_says_what_is_missing(pretrained, tmp_pat
     pretrained.main()
     index = tmp_path / "pages" / "index.html"
     shown, html = words(index), index.read_text("utf-8")
-    for said in ("The people have the right to vote.", "glassformer serve mine", "What each head does"):
+    for said in (
+        "The people have the right to vote.",
+        "glassformer serve mine",
+        "Attention pattern of each head",
+    ):
         assert said in shown
     assert "no run in" in shown
     assert "glassformer train --config g2p --run-folder" in shown
@@ -54,7 +63,7 @@ def test_the_index_shows_each_model_and_says_what_is_missing(pretrained, tmp_pat
     assert "no run in" in capsys.readouterr().out
 
 
-def test_a_vision_transformer_is_given_a_photograph_and_its_page_says_what_was_done(
+def test_the_page_of_the_vision_transformer_tells_how_the_photograph_was_prepared(
     pretrained, tmp_path, monkeypatch
 ):
     torch.manual_seed(0)
@@ -62,10 +71,10 @@ def test_a_vision_transformer_is_given_a_photograph_and_its_page_says_what_was_d
     monkeypatch.setattr(pretrained.onnx_vit, "load", lambda file: vit)
     monkeypatch.setattr(pretrained, "package_file", lambda *names: Path("vit.onnx"))
     monkeypatch.setattr(pretrained, "SIDE", 56)
-    made = pretrained.dinov2(tmp_path / "vit.html")
-    notes = made.explorer.contents.notes
+    demo = pretrained.dinov2(tmp_path / "vit.html")
+    notes = demo.explorer.contents.notes
     assert notes[0].startswith("the upper 512 x 512 pixels of a photograph of 600 x 512")
     assert notes[1] == "resized from 512 x 512 to 56 x 56 pixels"
     assert "resized from 512 x 512" in (tmp_path / "vit.html").read_text("utf-8")
-    assert np.isfinite(made.figure.get_size_inches()).all()
-    assert "onnx_vit.load" in made.commands
+    assert np.isfinite(demo.figure.get_size_inches()).all()
+    assert "onnx_vit.load" in demo.commands

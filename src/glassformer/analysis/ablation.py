@@ -1,21 +1,23 @@
-"""Take heads away and see what the model does without them.
+"""Ablation of attention heads during forward passes.
 
-with ablate(model, [(4, 7), (5, 1)]):
-    model(input_ids)
+    with ablate(model, [(4, 7), (5, 1)]):
+        model(input_ids)
 
-Heads are named (layer, head). What is replaced is the output of a head, its columns of what ``out_proj``
-mixes:
+Heads are pairs (layer, head). The output of a head, before ``out_proj``, is replaced by
 
-    zero      by nothing: the head writes nothing into the stream
-    mean      by its mean over a data set: it still says what it always says
-    resample  by what it gave at another place of the data set: it says what would fit another text
+    zero      zeros: the head adds nothing to the residual stream
+    mean      its mean over a data set: only what depends on the input is removed
+    resample  its output at another position of the data set: what it adds belongs to another text
 
-Zeros are something that a model may never have met, so that their damage can be more than the head was worth;
-a mean or a resampled output is what the later layers are used to.
+Zeros may be unlike anything that later layers have seen in training, so that the damage is more than the head
+contributed. Mean and resampled outputs are in distribution.
 """
 
 from __future__ import annotations
 
+import math
+import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,15 +26,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from glassformer.analysis.examples import inputs_of
-from glassformer.attention import choose_kind, choose_layers, hooks, record_activations
-from glassformer.attention.heads import check_heads_exist, holder_of
+from glassformer.analysis.inputs import model_inputs
+from glassformer.attention import choose_kind, choose_layers, record_activations
+from glassformer.attention.recording import hooks
+from glassformer.attention.recording.selection import check_heads_exist, parent_of
 from glassformer.choices import choose
-from glassformer.generation.streaming import evaluating
+from glassformer.deprecation import renamed_arguments
+from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 
 Head: TypeAlias = tuple[int, int]
-"""(layer, head), both from zero."""
+"""(layer, head), both numbered from zero."""
 
 
 def head_name(head: Head) -> str:
@@ -44,79 +48,82 @@ def parse_heads(text: str) -> list[Head]:
     """The heads of ``"4.7,5.1"``.
 
     Raises:
-        ValueError: something that is not LAYER.HEAD.
+        ValueError: an entry that is not LAYER.HEAD.
     """
     heads = []
     for word in (word.strip() for word in text.split(",")):
         layer, dot, head = word.partition(".")
         if not (dot and layer.isdecimal() and head.isdecimal()):
-            raise ValueError(f"{word!r} names no head: write LAYER.HEAD, such as 4.7, and commas between")
+            raise ValueError(f"heads must be LAYER.HEAD, such as 4.7 or 4.7,5.1, got {word!r}")
         heads.append((int(layer), int(head)))
     return heads
 
 
 @dataclass(frozen=True)
 class ReferenceOutputs:
-    """What the heads of a model give on a data set."""
+    """Outputs of the heads of a model over a data set."""
 
     kind: str
     mean: list[Tensor]
-    """Of each layer, ``(head, d_head)``: the mean over all places of all examples."""
-    places: list[Tensor]
-    """Of each layer, ``(place, head, d_head)``: the outputs at places drawn evenly from all, the same places
-    in every layer."""
-    num_places: int
-    """Places that the mean is over."""
+    """For each layer ``(head, d_head)``: the mean over all positions of all examples."""
+    samples: list[Tensor]
+    """For each layer ``(sample, head, d_head)``: outputs at uniformly sampled positions, the same in every
+    layer."""
+    num_positions: int
+    """Number of positions in the data set."""
 
 
+@renamed_arguments(places="num_samples")
 @torch.no_grad()
 def reference_outputs(
     model: TransformerModel,
     dataset: Iterable[Any],
     kind: str | None = None,
     *,
-    places: int = 1024,
+    num_samples: int = 1024,
     seed: int = 0,
 ) -> ReferenceOutputs:
-    """Gather what ``ablate`` puts in the place of a head, for ``how="mean"`` and ``how="resample"``.
+    """Collect the outputs that ``ablate`` needs for ``how="mean"`` and ``how="resample"``.
 
-    Examples are read one at a time, so there is no padding among the places, and the memory is that of one
-    example and of the result.
+    Examples are processed one at a time, without padding; the memory is that of one example and the result.
 
     Args:
-        model: of any family, in evaluation mode while it reads.
-        dataset: examples as ``inputs_of`` takes them; any number, read once.
-        kind: of attention; may be left out where the model has only one.
-        places: how many are kept for resampling; a uniform sample of all (Vitter 1985, algorithm R).
+        model: of any family; it runs in evaluation mode.
+        dataset: examples as in ``model_inputs``, iterated once.
+        kind: of attention; optional where the model has only one.
+        num_samples: positions to keep for resampling (reservoir sampling: Vitter 1985, algorithm R).
         seed: of that sample.
 
     Raises:
-        ValueError: an empty data set or example, ``places`` below 1, or a kind that does not exist.
+        ValueError: an empty data set or example, ``num_samples`` below 1, or a kind that does not exist.
     """
-    if places < 1:
-        raise ValueError(f"places must be at least 1, not {places}")
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, not {num_samples}")
     kind, attentions = choose_kind(model, kind)
     sums = [torch.zeros(a.num_heads, a.d_head, dtype=torch.float64) for a in attentions]
-    kept = [torch.zeros(places, a.num_heads, a.d_head) for a in attentions]
+    samples = [torch.zeros(num_samples, a.num_heads, a.d_head) for a in attentions]
     generator = torch.Generator().manual_seed(seed)
     count = 0
-    with evaluating(model):
+    with eval_mode(model):
         for example in dataset:
             with record_activations(model, kind=kind, device="cpu", dtype=torch.float32) as activations:
-                model(*inputs_of(model, example))
-            outputs = [activations.heads[layer].transpose(1, 2).flatten(0, 1) for layer in range(len(sums))]
-            new = torch.arange(count, count + len(outputs[0]))  # numbers of the places of this example
-            drawn = (torch.rand(len(new), generator=generator, dtype=torch.float64) * (new + 1)).long()
-            slots = torch.where(new < places, new, drawn)
-            for layer, output in enumerate(outputs):  # (place, head, d_head)
+                model(*model_inputs(model, example))
+            outputs = [
+                activations.head_outputs[layer].transpose(1, 2).flatten(0, 1) for layer in range(len(sums))
+            ]
+            numbers = torch.arange(count, count + len(outputs[0]))  # of the positions of this example
+            uniform = torch.rand(len(numbers), generator=generator, dtype=torch.float64)
+            drawn = (uniform * (numbers + 1)).long()
+            slots = torch.where(numbers < num_samples, numbers, drawn)
+            for layer, output in enumerate(outputs):  # (position, head, d_head)
                 sums[layer] += output.double().sum(0)
-                for place in torch.nonzero(slots < places).flatten().tolist():
-                    kept[layer][slots[place]] = output[place]
-            count += len(new)
+                for position in torch.nonzero(slots < num_samples).flatten().tolist():
+                    samples[layer][slots[position]] = output[position]
+            count += len(numbers)
     if count == 0:
         raise ValueError("the data set is empty: give at least one example")
     mean = [(total / count).float() for total in sums]
-    return ReferenceOutputs(kind, mean, [part[:count] for part in kept], count)
+    return ReferenceOutputs(kind, mean, [part[:count] for part in samples], count)
 
 
 @contextmanager
@@ -131,77 +138,77 @@ def ablate(
 ) -> Iterator[None]:
     """Replace the outputs of heads in every forward pass inside the block.
 
-    Works in evaluation and in training (no gradient flows through what was replaced), in generation with a
-    cache, and under gradient checkpointing. Afterwards the model is bit-equal to what it was, also after an
-    exception. Blocks may be nested: of an encoder-decoder, ``with ablate(..., kind="encoder"),
-    ablate(..., kind="cross")``. All heads of a layer may go: attention then adds the bias of ``out_proj``
-    alone.
+    This works in evaluation and training (without gradients through the replaced outputs), in generation with
+    a cache, and with gradient checkpointing. Afterwards the model gives bit-equal outputs again, also after
+    an exception. Blocks can be nested, for example for an encoder-decoder ``with ablate(..., kind="encoder"),
+    ablate(..., kind="cross")``. If all heads of a layer are ablated, attention adds only the bias of
+    ``out_proj``.
 
     Args:
-        model: one whose ``attentions()`` names the attention modules of each layer, by kind.
+        model: one whose ``attentions()`` gives the attention modules of each layer, by kind.
         heads: pairs (layer, head).
         how: ``"zero"``, ``"mean"`` or ``"resample"``.
         reference: from ``reference_outputs``; for mean and resample.
-        kind: of attention; may be left out where the model has only one.
-        seed: of resampling. Which place stands in for an output depends on the seed, the row of the batch and
-            the token's position alone: cached and uncached passes agree, and so do both passes of gradient
-            checkpointing. All heads and layers take theirs from the same place.
+        kind: of attention; optional where the model has only one.
+        seed: of resampling. The sample that replaces an output depends on the seed, the row of the batch and
+            the position of the token alone: passes with and without a cache agree, and so do both passes of
+            gradient checkpointing. All heads and layers use the same sample.
 
     Raises:
-        ValueError: a layer or head that does not exist (names the range) or is named twice, an unknown
-            ``how``, a kind that does not exist, or a reference that is missing or of another model.
-        TypeError: a model without attentions, or what ``torch.compile`` made of one.
+        ValueError: a layer or head that does not exist or is given twice, an unknown ``how``, a kind that
+            does not exist, or a reference that is missing or of another model.
+        TypeError: a model without attentions, or the result of ``torch.compile``.
     """
     kind, attentions = choose_kind(model, kind)
     by_layer = _by_layer(heads)
     choose_layers(attentions, list(by_layer))
     for layer, numbers in by_layer.items():
         check_heads_exist(attentions, [layer], numbers)
-    stand_ins = choose(STAND_INS, how, "ablation")
-    if stand_ins is not _nothing:
+    replacement_for = choose(REPLACEMENTS, how, "ablation")
+    if replacement_for is not _zero:
         _check_reference(reference, how, kind, [(a.num_heads, a.d_head) for a in attentions])
     with hooks() as handles:
         for layer, numbers in by_layer.items():
             attention = attentions[layer]
             sizes = (attention.num_heads, attention.d_head)
-            replacement = _Replacement(sizes, numbers, stand_ins(reference, layer, seed))
-            block = holder_of(model, attention)
-            handles.append(block.register_forward_pre_hook(replacement.begin, with_kwargs=True))
-            handles.append(attention.out_proj.register_forward_pre_hook(replacement.replace))
+            layer_hooks = _LayerHooks(sizes, numbers, replacement_for(reference, layer, seed))
+            block = parent_of(model, attention)
+            handles.append(block.register_forward_pre_hook(layer_hooks.begin, with_kwargs=True))
+            handles.append(attention.out_proj.register_forward_pre_hook(layer_hooks.replace))
         yield
 
 
-StandIn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From rows ``(batch, 1)`` and positions ``(1 or batch, query)`` to what broadcasts to ``(batch, query, head,
-d_head)``."""
+Replacement: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From rows ``(batch, 1)`` and positions ``(1 or batch, query)`` to a tensor that broadcasts to ``(batch,
+query, head, d_head)``."""
 
 
-def _nothing(reference: ReferenceOutputs | None, layer: int, seed: int) -> StandIn:
+def _zero(reference: ReferenceOutputs | None, layer: int, seed: int) -> Replacement:
     return lambda rows, positions: torch.zeros(())
 
 
-def _mean(reference: ReferenceOutputs, layer: int, seed: int) -> StandIn:
+def _mean(reference: ReferenceOutputs, layer: int, seed: int) -> Replacement:
     return lambda rows, positions: reference.mean[layer]
 
 
-def _resampled(reference: ReferenceOutputs, layer: int, seed: int) -> StandIn:
-    """Each row walks through all places in a shuffled order, from a beginning of its own."""
-    places = reference.places[layer]
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
-    return lambda rows, positions: places[order[(rows * 9973 + positions) % len(places)]]
+def _resample(reference: ReferenceOutputs, layer: int, seed: int) -> Replacement:
+    """Each row iterates over all samples in one shuffled order, with an offset for the row."""
+    samples = reference.samples[layer]
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    return lambda rows, positions: samples[order[(rows * 9973 + positions) % len(samples)]]
 
 
-STAND_INS: dict[str, Callable[..., StandIn]] = {"zero": _nothing, "mean": _mean, "resample": _resampled}
-"""What is put in the place of a head, by the word for it."""
+REPLACEMENTS: dict[str, Callable[..., Replacement]] = {"zero": _zero, "mean": _mean, "resample": _resample}
+"""Functions (reference, layer, seed) -> replacement, for the ``how`` of ``ablate``."""
 
 
 @dataclass
-class _Replacement:
-    """The hooks of one layer: ``begin`` as its block starts, ``replace`` before its heads are mixed."""
+class _LayerHooks:
+    """The hooks of one layer: ``begin`` at its block, ``replace`` at ``out_proj``."""
 
-    sizes: tuple[int, int]  # heads, d_head
+    sizes: tuple[int, int]  # num_heads, d_head
     heads: Sequence[int]
-    stand_in: StandIn
+    replacement: Replacement
     positions: Tensor | None = None
 
     def begin(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -213,8 +220,43 @@ class _Replacement:
         positions = torch.arange(outputs.size(1)) if self.positions is None else self.positions.cpu()
         ablated = torch.zeros(self.sizes[0], 1, dtype=torch.bool)
         ablated[list(self.heads)] = True
-        stand_in = self.stand_in(rows, positions).to(outputs)
-        return torch.where(ablated.to(outputs.device), stand_in, outputs).flatten(-2)
+        replacement = self.replacement(rows, positions).to(outputs)
+        return torch.where(ablated.to(outputs.device), replacement, outputs).flatten(-2)
+
+
+def random_heads(
+    heads: Sequence[Head], heads_in_layer: Sequence[int], draws: int, seed: int = 0
+) -> list[tuple[Head, ...]]:
+    """Different random sets of as many heads in each of the same layers, except ``heads`` itself.
+
+    All other sets are equally probable, also those that share heads with the group. If the group is a set
+    like any other, it is then as likely as each draw to have the largest effect, which the p-value of
+    ``compare_group`` relies on.
+
+    Args:
+        heads: the group.
+        heads_in_layer: number of heads of each layer.
+        draws: number of sets; fewer are returned where there are no more.
+        seed: of the draws.
+
+    Raises:
+        ValueError: there is no other set, because the group has every head of its layers.
+    """
+    wanted = sorted(Counter(layer for layer, _ in heads).items())
+    num_others = math.prod(math.comb(heads_in_layer[layer], number) for layer, number in wanted) - 1
+    if not num_others:
+        raise ValueError("it has every head of its layers, so that there is no other set to compare with")
+    group, draw = tuple(sorted(heads)), random.Random(seed)
+    drawn = dict[tuple[Head, ...], None]()  # a dictionary keeps the order
+    while len(drawn) < min(draws, num_others):
+        chosen = tuple(
+            (layer, head)
+            for layer, number in wanted
+            for head in sorted(draw.sample(range(heads_in_layer[layer]), number))
+        )
+        if chosen != group:
+            drawn[chosen] = None
+    return list(drawn)
 
 
 def _by_layer(heads: Iterable[Head]) -> dict[int, list[int]]:
@@ -222,7 +264,7 @@ def _by_layer(heads: Iterable[Head]) -> dict[int, list[int]]:
     for layer, head in heads:
         numbers = by_layer.setdefault(layer, [])
         if head in numbers:
-            raise ValueError(f"head {head_name((layer, head))} is named twice")
+            raise ValueError(f"head {head_name((layer, head))} is given twice")
         numbers.append(head)
     return by_layer
 
@@ -235,5 +277,5 @@ def _check_reference(
     if reference.kind != kind or [tuple(mean.shape) for mean in reference.mean] != sizes:
         raise ValueError(
             f"the reference is of {len(reference.mean)} layers of {reference.kind} attention and does not "
-            f"fit the {kind} attention of this model: gather it again with reference_outputs"
+            f"fit the {kind} attention of this model: collect it again with reference_outputs"
         )

@@ -1,39 +1,42 @@
-"""Why a head looks there: each attention score as a sum of what tokens are, where they stand, and biases.
+"""Decomposition of attention scores into content, position and bias.
 
     score_ij = scale * rotate(W_q h_i + b_q) . rotate(W_k h_j + b_k) + additive bias
              = content_ij + position_ij + bias_ij
 
-    h        = c + p: what attention reads, less the direct path of the position embedding, and that path
+    h        = c + p: the input of attention is the direct path p of the position embedding, and the rest c
     content  = scale * (W_q c_i) . (W_k c_j), not rotated
-    position = every other product without a projection's bias, what rotation changes, and the additive bias
-    bias     = every product that b_q or b_k takes part in
+    position = all other products without a bias of a projection, the effect of rotation, the additive bias
+    bias     = all products with b_q or b_k
 
-The direct path leads from the embedding of a position through residual connections and norms alone. A norm is
-linear once its statistics (mean and variance of what it was given) are held, so the path is exact at every
-depth. It is not all that a deep layer knows about positions: what earlier layers have read off them, and
-written into the stream, counts as content there. The bias of a norm is the same for all tokens and counts as
-content too.
+The direct path of the position embedding leads through residual connections and norms alone. A norm is
+linear once its statistics (mean and variance of its input) are held, norm(x + y) = held(x) + held(y) + bias,
+so the path is exact at every depth. It is not all that a deep layer knows about positions: what earlier
+layers have computed from them counts as content, and so does the bias of a norm.
 
-Scores are those before the mask, scaled. (Dai et al. 2019, section 3.3, and Ke et al. 2021, section 3.1,
-split the scores of a first layer like this; Elhage et al. 2021 follow direct paths through the stream.)
+Scores are scaled, before the mask. (Dai et al. 2019, section 3.3, and Ke et al. 2021, section 3.1, decompose
+the scores of a first layer like this; Elhage et al. 2021 follow direct paths through the residual stream.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import singledispatch
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassformer.analysis.examples import inputs_of
-from glassformer.analysis.position_paths import Seen, path_into_attention
-from glassformer.attention import choose_kind, choose_layers
-from glassformer.attention.self_attention import MultiHeadAttention, share_heads
-from glassformer.generation.streaming import evaluating
+from glassformer.analysis.inputs import model_inputs
+from glassformer.attention import MultiHeadAttention, attentions_of, choose_kind, choose_layers
+from glassformer.attention.recording import hooks
+from glassformer.attention.recording.selection import parent_of
+from glassformer.attention.self_attention import repeat_kv_heads
+from glassformer.eval_mode import eval_mode
+from glassformer.layers import LayerNorm, PostNormBlock, RMSNorm, TransformerBlock
 from glassformer.models import TransformerModel
 
 
@@ -45,26 +48,26 @@ class ScoreParts:
     position: Tensor
     bias: Tensor
     score: Tensor
-    """From the very queries and keys that the model's kernel was given."""
+    """From the queries and keys that the model's kernel was given."""
 
     @property
-    def residue(self) -> float:
-        """The largest difference between a score and the sum of its parts: the rounding of the model."""
+    def max_error(self) -> float:
+        """The largest difference between a score and the sum of its parts, caused by rounding."""
         return float((self.content + self.position + self.bias - self.score).abs().max())
 
 
 def score_parts(model: TransformerModel, example: Any, layer: int, kind: str | None = None) -> ScoreParts:
-    """Split the attention scores of a layer into content, position and bias.
+    """Decompose the attention scores of a layer into content, position and bias.
 
     Args:
-        model: of any family, in evaluation mode while it reads.
-        example: as ``inputs_of`` takes it.
+        model: of any family; it runs in evaluation mode.
+        example: as in ``model_inputs``.
         layer: its number.
-        kind: of attention; may be left out where the model has only one.
+        kind: of attention; optional where the model has only one.
 
     Raises:
-        ValueError: a layer or kind that does not exist; as ``inputs_of``.
-        TypeError: a model without attentions, or what ``torch.compile`` made of one.
+        ValueError: a layer or kind that does not exist; as ``model_inputs``.
+        TypeError: a model without attentions, or the result of ``torch.compile``.
     """
     return next(each_score_parts(model, example, [layer], kind))
 
@@ -73,65 +76,80 @@ def score_parts(model: TransformerModel, example: Any, layer: int, kind: str | N
 def each_score_parts(
     model: TransformerModel, example: Any, layers: Sequence[int] | None = None, kind: str | None = None
 ) -> Iterator[ScoreParts]:
-    """The parts of one layer after the other, from one reading.
-
-    Args:
-        model: as in ``score_parts``.
-        example: as in ``score_parts``.
-        layers: their numbers. Default: all.
-        kind: as in ``score_parts``.
-
-    Raises:
-        ValueError: as ``score_parts``.
-        TypeError: as ``score_parts``.
-    """
+    """Yield the ``score_parts`` of several layers (default: all) from one forward pass."""
     kind, attentions = choose_kind(model, kind)
     chosen = [attentions[layer] for layer in choose_layers(attentions, layers)]
-    inputs = inputs_of(model, example)
-    with evaluating(model), Seen.inside(model) as seen:
+    inputs = model_inputs(model, example)
+    with eval_mode(model), _ModuleInputs.recorded(model) as module_inputs:
         model(*inputs)
     for attention in chosen:
-        yield _parts(model, attention, seen, inputs)
+        yield _decompose(model, attention, module_inputs, inputs)
 
 
-def _parts(
-    model: TransformerModel, attention: MultiHeadAttention, seen: Seen, inputs: tuple[Tensor, ...]
-) -> ScoreParts:
-    q, k, _, _, additive = seen[attention.kernel].args  # (1, head, seq, d_head)
-    scale = 1 / math.sqrt(q.size(-1)) if attention.kernel.scale is None else attention.kernel.scale
-    extra = (
-        torch.zeros((), dtype=torch.float64, device=q.device) if additive is None else additive[0].double()
-    )
+class _Arguments(NamedTuple):
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
-    def product(queries: Tensor, keys: Tensor) -> Tensor:
-        queries, keys = queries.double(), keys.double()
-        return (queries @ share_heads(keys, queries).transpose(-2, -1) * scale)[0]
 
-    read, positions = seen[attention].args, seen[attention].kwargs.get("positions")
-    hidden = (
-        read[0].double(),
-        read[-1].double(),
-    )  # read by queries, and by keys: the memory in cross-attention
-    paths = path_into_attention(model, attention, seen, inputs)
-    contents = [h - path for h, path in zip(hidden, paths, strict=True)]
-    plain = _projected(attention, *hidden)
-    biased = _projected(attention, *hidden, biases=True)
-    content = product(*_projected(attention, *contents))
-    unbiased = product(*_rotated(attention, plain, positions))
-    return ScoreParts(
-        content=content,
-        position=unbiased - content + extra,
-        bias=product(*_rotated(attention, biased, positions)) - unbiased,
-        score=product(q, k) + extra,
-    )
+class _ModuleInputs(dict[Any, _Arguments]):
+    """The last arguments of each block, norm, attention module and kernel."""
+
+    @classmethod
+    @contextmanager
+    def recorded(cls, model: nn.Module) -> Iterator[_ModuleInputs]:
+        """Record references to the arguments inside the block."""
+        attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
+        types = (TransformerBlock, LayerNorm, RMSNorm, nn.Identity)
+        modules: list[Any] = [module for module in model.modules() if isinstance(module, types)]
+        modules += [*attentions, *(attention.kernel for attention in attentions)]
+        module_inputs = cls()
+        with hooks() as handles:
+            handles += [
+                module.register_forward_pre_hook(module_inputs.record, with_kwargs=True) for module in modules
+            ]
+            yield module_inputs
+
+    def record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The hook."""
+        self[module] = _Arguments(args, kwargs)
 
 
 QueriesKeys: TypeAlias = tuple[Tensor, Tensor]
 
 
-def _projected(
-    attention: MultiHeadAttention, query: Tensor, key: Tensor, biases: bool = False
-) -> QueriesKeys:
+def _decompose(
+    model: TransformerModel,
+    attention: MultiHeadAttention,
+    module_inputs: _ModuleInputs,
+    inputs: tuple[Tensor, ...],
+) -> ScoreParts:
+    q, k, _, _, additive = module_inputs[attention.kernel].args  # (1, head, seq, d_head)
+    scale = 1 / math.sqrt(q.size(-1)) if attention.kernel.scale is None else attention.kernel.scale
+    extra = torch.zeros((), dtype=torch.float64, device=q.device)
+    if additive is not None:
+        extra = additive[0].double()
+
+    def product(queries: Tensor, keys: Tensor) -> Tensor:
+        queries, keys = queries.double(), keys.double()
+        return (queries @ repeat_kv_heads(keys, queries).transpose(-2, -1) * scale)[0]
+
+    args, kwargs = module_inputs[attention]
+    positions = kwargs.get("positions")
+    hidden = args[0].double(), args[-1].double()  # of queries, and of keys: differs in cross-attention
+    paths = _position_paths(model, attention, module_inputs, inputs)
+    contents = [h - path for h, path in zip(hidden, paths, strict=True)]
+    content = product(*_project(attention, *contents))
+    without_biases = product(*_rotate(attention, _project(attention, *hidden), positions))
+    with_biases = product(*_rotate(attention, _project(attention, *hidden, biases=True), positions))
+    return ScoreParts(
+        content=content,
+        position=without_biases - content + extra,
+        bias=with_biases - without_biases,
+        score=product(q, k) + extra,
+    )
+
+
+def _project(attention: MultiHeadAttention, query: Tensor, key: Tensor, biases: bool = False) -> QueriesKeys:
     """W_q query and W_k key, ``(1, head, seq, d_head)``, float64, with or without biases."""
 
     def project(linear: nn.Linear, x: Tensor) -> Tensor:
@@ -142,9 +160,96 @@ def _projected(
     return project(attention.q_proj, query), project(attention.k_proj, key)
 
 
-def _rotated(attention: MultiHeadAttention, pair: QueriesKeys, positions: Tensor | None) -> QueriesKeys:
-    """Both as the layer's position scheme turns them."""
+def _rotate(attention: MultiHeadAttention, pair: QueriesKeys, positions: Tensor | None) -> QueriesKeys:
+    """Both as the position scheme of the layer rotates them."""
     if attention.rotate is None or positions is None:
         return pair
     q, k = (attention.rotate(x, positions) for x in pair)
     return q, k
+
+
+def _position_paths(
+    model: nn.Module, attention: MultiHeadAttention, module_inputs: _ModuleInputs, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """The direct path in the input of queries, and in that of keys: ``(1, seq, d_model)``, float64."""
+    block = parent_of(model, attention)
+    stack = _stack_of(model, block)
+    path = _path_into_first_block(stack, module_inputs, inputs)
+    for each in stack.blocks:
+        sublayer_paths, after = _through_block(each, path, module_inputs)
+        if each is block:
+            break
+        path = after
+    if attention is block.attention:
+        return sublayer_paths[0], sublayer_paths[0]
+    encoder = _stack_of(model, parent_of(model, attentions_of(model)["encoder"][0]))
+    memory = _path_into_first_block(encoder, module_inputs, inputs)
+    for each in encoder.blocks:
+        _, memory = _through_block(each, memory, module_inputs)
+    return sublayer_paths[1], _held(encoder.norm, module_inputs)(memory)
+
+
+def _stack_of(model: nn.Module, block: nn.Module) -> Any:
+    """The module with the list of blocks: the model, or the encoder or decoder of an encoder-decoder."""
+    return parent_of(model, parent_of(model, block))
+
+
+def _through_block(
+    block: TransformerBlock, path: Tensor, module_inputs: _ModuleInputs
+) -> tuple[list[Tensor], Tensor]:
+    """The path at the input of each sublayer of a block, in order, and after the block.
+
+    The sublayers add nothing to the path, and the statistics of the norms are held.
+    """
+    norms = [_held(norm, module_inputs) for name, norm in block.named_children() if name.startswith("norm")]
+    if isinstance(block, PostNormBlock):
+        sublayer_paths = []
+        for norm in norms:
+            sublayer_paths.append(path)
+            path = norm(path)
+        return sublayer_paths, path
+    num_sublayers = 2 if block.cross_attention is None else 3
+    norms = norms * num_sublayers if block.shares_norm else norms
+    return [norm(path) for norm in norms], path
+
+
+def _path_into_first_block(stack: Any, module_inputs: _ModuleInputs, inputs: tuple[Tensor, ...]) -> Tensor:
+    """The position embedding at the input of the first block, ``(1, seq, d_model)``, float64."""
+    if not hasattr(stack, "positions"):
+        raise TypeError(f"a {type(stack).__name__} has no position scheme")
+    if hasattr(stack, "grid"):  # a ViT: its table has a row for the class token and for each patch
+        table = stack.positions(stack.grid(inputs[0])).double()
+        registers = table.new_zeros(0 if stack.registers is None else stack.registers.size(1), table.size(1))
+        return torch.cat((table[:1], registers, table[1:]))[None]
+    args, kwargs = module_inputs[stack.blocks[0]]
+    path = stack.positions.embed(torch.zeros_like(args[0]), kwargs["positions"]).double()
+    norm = getattr(stack, "embedding_norm", None)
+    return path if norm is None else _held(norm, module_inputs)(path)
+
+
+def _held(norm: nn.Module, module_inputs: _ModuleInputs) -> Callable[[Tensor], Tensor]:
+    """The linear part of a norm with the statistics of its last input held."""
+    return _linear_part(norm, module_inputs[norm].args[0].double())
+
+
+@singledispatch
+def _linear_part(norm: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """A norm without its bias, with the statistics of x held."""
+    raise TypeError(f"a {type(norm).__name__} is not known to be linear when its statistics are held")
+
+
+@_linear_part.register
+def _(norm: nn.Identity, x: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda path: path
+
+
+@_linear_part.register
+def _(norm: LayerNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
+    deviation = (x.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+    return lambda path: (path - path.mean(-1, keepdim=True)) / deviation * norm.weight.double()
+
+
+@_linear_part.register
+def _(norm: RMSNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
+    size = (x.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+    return lambda path: path / size * norm.weight.double()

@@ -1,12 +1,12 @@
-"""How much each head matters: by one backward pass, and by taking it away.
+"""Importance of attention heads, estimated by gradients or measured by ablation.
 
-    gradient     I_h = E_x | sum over positions of output_h . dL/d output_h | = E_x | dL/d gate_h |  at gate 1
-    brute force  E_x [ L(without h) - L ]
+    gradient   I_h = E_x | sum over positions of output_h . dL/d output_h | = E_x | dL/d mask_h |  at mask 1
+    ablation   E_x [ L(without h) - L ]
 
-The gate multiplies a head's output (Michel, Levy & Neubig 2019, equations 2 and 3). The gradient is a first
-guess from where the model stands, for all heads at the price of one backward pass; brute force is the truth
-about each head alone, at the price of a forward pass a head. ``rank_correlation`` says how far they agree:
-slopes as they are, times -1, with rises (a gate that closes goes from 1 to 0), or both without their signs.
+The head mask multiplies a head's output (Michel, Levy & Neubig 2019, equations 2 and 3). The gradient is a
+first-order estimate for all heads at the cost of one backward pass; ablation costs one forward pass for each
+head. ``rank_correlation`` compares them: negated gradients with loss deltas, since an ablation changes the
+mask from 1 to 0, or the absolute values of both.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate
-from glassformer.analysis.examples import inputs_of
-from glassformer.analysis.marking import Numbers
-from glassformer.attention import choose_kind, hooks
-from glassformer.generation.streaming import evaluating
+from glassformer.analysis.bootstrap import REPLICATES, Numbers
+from glassformer.analysis.inputs import model_inputs
+from glassformer.attention import choose_kind
+from glassformer.attention.recording import hooks
+from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
@@ -34,7 +35,7 @@ Loss: TypeAlias = Callable[[Any, Any], Tensor]
 
 
 def next_token_loss(model: Any, example: Any) -> Tensor:
-    """Mean over the tokens of a text of -log p(token | those before it), in nats.
+    """Mean cross-entropy of the next tokens of a text, in nats.
 
     Args:
         model: a causal language model.
@@ -42,69 +43,72 @@ def next_token_loss(model: Any, example: Any) -> Tensor:
 
     Raises:
         ValueError: a text of a single token.
-        TypeError: a model that predicts no next token.
+        TypeError: not a causal language model.
     """
-    if not hasattr(model, "next_token_logits"):
+    if model.task != "causal_lm":
         raise TypeError(
             f"a {type(model).__name__} predicts no next token: give loss=, a function of (model, example)"
         )
-    (ids,) = inputs_of(model, example)
+    (ids,) = model_inputs(model, example)
     if ids.size(1) < 2:
         raise ValueError("a text of one token has no next token: give at least two")
     return F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:])
 
 
 @contextmanager
-def gates(model: nn.Module, kind: str | None = None) -> Iterator[list[Tensor]]:
-    """Multiply each head's output by a gate of one; the gates, ``(head,)`` a layer, want gradients.
+def head_masks(model: nn.Module, kind: str | None = None) -> Iterator[list[Tensor]]:
+    """Multiply each head's output by a mask of one inside the block.
 
     Args:
-        model: one whose ``attentions()`` names the attention modules of each layer, by kind.
-        kind: of attention; may be left out where the model has only one.
+        model: one whose ``attentions()`` gives the attention modules of each layer, by kind.
+        kind: of attention; optional where the model has only one.
+
+    Yields:
+        The mask of each layer, ``(head,)``, which requires a gradient.
 
     Raises:
         ValueError: a kind that does not exist, or none given where the model has several.
-        TypeError: a model without attentions, or what ``torch.compile`` made of one.
+        TypeError: a model without attentions, or the result of ``torch.compile``.
     """
     _, attentions = choose_kind(model, kind)
     like = next(model.parameters())
-    ones = [torch.ones(a.num_heads, dtype=like.dtype, device=like.device) for a in attentions]
+    masks = [torch.ones(a.num_heads, dtype=like.dtype, device=like.device) for a in attentions]
     with hooks() as handles:
-        for gate, attention in zip(ones, attentions, strict=True):
-            hook = _gated(gate.requires_grad_(), attention.d_head)
+        for mask, attention in zip(masks, attentions, strict=True):
+            hook = _multiply_heads(mask.requires_grad_(), attention.d_head)
             handles.append(attention.out_proj.register_forward_pre_hook(hook))
-        yield ones
+        yield masks
 
 
-def _gated(gate: Tensor, d_head: int) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
-    return lambda out_proj, args: args[0] * gate.repeat_interleave(d_head)
+def _multiply_heads(mask: Tensor, d_head: int) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+    return lambda out_proj, args: args[0] * mask.repeat_interleave(d_head)
 
 
-def gate_slopes(
+def head_mask_gradients(
     model: TransformerModel, dataset: Iterable[Any], loss: Loss = next_token_loss, *, kind: str | None = None
 ) -> dict[Head, Numbers]:
-    """dL(x)/d gate_h of every head for each example, ``(example,)``.
+    """dL(x)/d mask_h of every head for each example, ``(example,)``.
 
     Args:
-        model: of any family, in evaluation mode while it reads; its parameters get no gradients.
-        dataset: examples as ``loss`` takes them, any number, read once.
+        model: of any family; it runs in evaluation mode, and its parameters get no gradients.
+        dataset: examples as ``loss`` takes them, iterated once.
         loss: of the model and one example, a scalar. Default: next-token cross-entropy, for causal language
             models.
-        kind: of attention; may be left out where the model has only one.
+        kind: of attention; optional where the model has only one.
 
     Raises:
         ValueError: an empty data set, or a kind that does not exist.
-        TypeError: a model without a next token and no other loss.
+        TypeError: the default loss with a model that is not a causal language model.
     """
-    found: list[Numbers] = []
-    with torch.enable_grad(), evaluating(model), gates(model, kind) as ones:
-        heads = [(layer, head) for layer, gate in enumerate(ones) for head in range(len(gate))]
+    by_example: list[Numbers] = []
+    with torch.enable_grad(), eval_mode(model), head_masks(model, kind) as masks:
+        heads = [(layer, head) for layer, mask in enumerate(masks) for head in range(len(mask))]
         for example in dataset:
-            slopes = torch.autograd.grad(
-                loss(model, example), ones, allow_unused=True, materialize_grads=True
+            gradients = torch.autograd.grad(
+                loss(model, example), masks, allow_unused=True, materialize_grads=True
             )
-            found.append(torch.cat(slopes).double().cpu().numpy())
-    return _by_head(heads, found)
+            by_example.append(torch.cat(gradients).double().cpu().numpy())
+    return _by_head(heads, by_example)
 
 
 def gradient_importance(
@@ -115,21 +119,21 @@ def gradient_importance(
     kind: str | None = None,
     normalize: bool = False,
 ) -> dict[Head, float]:
-    """I_h = E_x |dL(x)/d gate_h| of every head (Michel, Levy & Neubig 2019, equation 3).
+    """I_h = E_x |dL(x)/d mask_h| of every head (Michel, Levy & Neubig 2019, equation 3).
 
     Args:
-        model: as in ``gate_slopes``.
-        dataset: as in ``gate_slopes``.
-        loss: as in ``gate_slopes``.
-        kind: as in ``gate_slopes``.
+        model: as in ``head_mask_gradients``.
+        dataset: as in ``head_mask_gradients``.
+        loss: as in ``head_mask_gradients``.
+        kind: as in ``head_mask_gradients``.
         normalize: divide by the Euclidean norm over the heads of the layer, as the paper does.
 
     Raises:
-        ValueError: as ``gate_slopes``.
-        TypeError: as ``gate_slopes``.
+        ValueError: as ``head_mask_gradients``.
+        TypeError: as ``head_mask_gradients``.
     """
-    slopes = gate_slopes(model, dataset, loss, kind=kind)
-    importance = {head: float(np.abs(values).mean()) for head, values in slopes.items()}
+    gradients = head_mask_gradients(model, dataset, loss, kind=kind)
+    importance = {head: float(np.abs(values).mean()) for head, values in gradients.items()}
     if not normalize:
         return importance
     squares = dict.fromkeys((layer for layer, _ in importance), 0.0)
@@ -139,7 +143,7 @@ def gradient_importance(
 
 
 @torch.no_grad()
-def loss_rises(
+def ablation_loss_delta(
     model: TransformerModel,
     dataset: Iterable[Any],
     loss: Loss = next_token_loss,
@@ -149,73 +153,73 @@ def loss_rises(
     reference: ReferenceOutputs | None = None,
     kind: str | None = None,
 ) -> dict[Head, Numbers]:
-    """L(x) without the head - L(x) of each head alone for each example, ``(example,)``.
+    """L(x) without a head - L(x), for each head alone and each example, ``(example,)``.
 
     Args:
-        model: as in ``gate_slopes``.
-        dataset: as in ``gate_slopes``.
-        loss: as in ``gate_slopes``.
-        heads: which; default every head.
+        model: as in ``head_mask_gradients``.
+        dataset: as in ``head_mask_gradients``.
+        loss: as in ``head_mask_gradients``.
+        heads: the heads to measure. Default: all.
         how: as in ``ablate``.
         reference: as in ``ablate``.
-        kind: of attention; may be left out where the model has only one.
+        kind: of attention; optional where the model has only one.
 
     Raises:
-        ValueError: an empty data set, or what ``ablate`` refuses.
-        TypeError: as in ``gate_slopes``.
+        ValueError: an empty data set, or as ``ablate``.
+        TypeError: as ``head_mask_gradients``.
     """
     kind, attentions = choose_kind(model, kind)
     if heads is None:
         heads = [(layer, head) for layer, a in enumerate(attentions) for head in range(a.num_heads)]
-    found: list[Numbers] = []
-    with evaluating(model):
+    by_example: list[Numbers] = []
+    with eval_mode(model):
         for example in dataset:
-            intact, without = float(loss(model, example)), []
+            with_all_heads, without = float(loss(model, example)), []
             for head in heads:
                 with ablate(model, [head], how, reference=reference, kind=kind):
                     without.append(float(loss(model, example)))
-            found.append(np.array(without) - intact)
-    return _by_head(heads, found)
+            by_example.append(np.array(without) - with_all_heads)
+    return _by_head(heads, by_example)
 
 
 def ablation_importance(
     model: TransformerModel, dataset: Iterable[Any], loss: Loss = next_token_loss, **options: Any
 ) -> dict[Head, float]:
-    """E_x [L(x) without the head - L(x)] of each head alone, by brute force: a forward pass a head.
+    """E_x [L(x) without the head - L(x)] of each head alone.
 
     Args:
-        model: as in ``gate_slopes``.
-        dataset: as in ``gate_slopes``.
-        loss: as in ``gate_slopes``.
-        options: of ``loss_rises``.
+        model: as in ``head_mask_gradients``.
+        dataset: as in ``head_mask_gradients``.
+        loss: as in ``head_mask_gradients``.
+        options: further arguments of ``ablation_loss_delta``.
 
     Raises:
-        ValueError: as ``loss_rises``.
-        TypeError: as ``loss_rises``.
+        ValueError: as ``ablation_loss_delta``.
+        TypeError: as ``ablation_loss_delta``.
     """
-    rises = loss_rises(model, dataset, loss, **options)
-    return {head: float(values.mean()) for head, values in rises.items()}
+    deltas = ablation_loss_delta(model, dataset, loss, **options)
+    return {head: float(values.mean()) for head, values in deltas.items()}
 
 
-def _by_head(heads: Sequence[Head], examples: Sequence[Numbers]) -> dict[Head, Numbers]:
-    """From values of all heads, example by example, to values of all examples, head by head."""
-    if not examples:
+def _by_head(heads: Sequence[Head], by_example: Sequence[Numbers]) -> dict[Head, Numbers]:
+    """From values ``(head,)`` of each example to values ``(example,)`` of each head."""
+    if not by_example:
         raise ValueError("the data set is empty: give at least one example")
-    return dict(zip(heads, np.stack(examples, axis=1), strict=True))
+    return dict(zip(heads, np.stack(by_example, axis=1), strict=True))
 
 
 def rank_correlation(a: Mapping[Head, float], b: Mapping[Head, float]) -> float:
-    """Spearman's rho: the correlation of ranks, equal values sharing their mean rank (Spearman 1904).
+    """Spearman's rho: the correlation of ranks, with mean ranks for ties (Spearman 1904).
 
     Args:
         a: a value for each head.
-        b: another for each of the same heads.
+        b: another value for each of the same heads.
 
     Returns:
-        From -1 to 1; NaN where all values of a side are equal.
+        From -1 to 1; NaN if all values of a side are equal.
 
     Raises:
-        ValueError: other heads in ``a`` than in ``b``, or fewer than two.
+        ValueError: different heads, or fewer than two.
     """
     x, y = _paired(a, b)
     return float(_correlations(x, y, np.ones((1, len(x))))[0])
@@ -224,20 +228,19 @@ def rank_correlation(a: Mapping[Head, float], b: Mapping[Head, float]) -> float:
 def rank_interval(
     a: Mapping[Head, float], b: Mapping[Head, float], level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Between which values rho lies in ``level`` of all draws of as many heads anew (percentile bootstrap).
+    """Percentile bootstrap interval of ``rank_correlation`` over heads.
 
-    The interval is over heads, on the items that the values are means of. It does not say what other items
-    would give: where they are few and the values noisy, the noise blurs the ranks and pulls rho itself, and
-    the interval with it, towards zero. Drawing items anew would add noise to noise, and lie lower still.
+    The values are taken as given: the interval does not cover other items. If the values are means of few
+    items, their noise moves rho, and the interval with it, towards zero.
 
     Args:
         a: as in ``rank_correlation``.
         b: as in ``rank_correlation``.
         level: of the interval.
-        seed: of the draws.
+        seed: of the resampling.
 
     Returns:
-        Its lower and its upper end; NaN where rho is.
+        Its lower and upper end; NaN where rho is.
 
     Raises:
         ValueError: as ``rank_correlation``.
@@ -245,7 +248,7 @@ def rank_interval(
     x, y = _paired(a, b)
     if math.isnan(rank_correlation(a, b)):
         return math.nan, math.nan
-    counts = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), 2000)
+    counts = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), REPLICATES)
     low, high = np.nanquantile(_correlations(x, y, counts), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -253,24 +256,22 @@ def rank_interval(
 def _paired(a: Mapping[Head, float], b: Mapping[Head, float]) -> tuple[Numbers, Numbers]:
     """The values of both sides, ``(head,)``."""
     if a.keys() != b.keys() or len(a) < 2:
-        raise ValueError(f"the values are of {len(a)} and {len(b)} heads: give two or more, the same in both")
+        raise ValueError(f"the values are of {len(a)} and {len(b)} heads: give the same two or more heads")
     return np.array([a[head] for head in sorted(a)]), np.array([b[head] for head in sorted(a)])
 
 
 def _correlations(a: Numbers, b: Numbers, counts: npt.NDArray[Any]) -> Numbers:
-    """Spearman's rho where each head comes as often as ``counts`` says, ``(draw, head) -> (draw,)``."""
+    """Spearman's rho with each head repeated ``counts`` times, ``(draw, head) -> (draw,)``."""
     total = counts.sum(1, keepdims=True)
     x, y = (r - (counts * r).sum(1, keepdims=True) / total for r in (_ranks(a, counts), _ranks(b, counts)))
-    spread = np.sqrt((counts * x * x).sum(1) * (counts * y * y).sum(1))
-    rho: Numbers = np.divide(
-        (counts * x * y).sum(1), spread, out=np.full(len(counts), np.nan), where=spread > 0
-    )
+    norm = np.sqrt((counts * x * x).sum(1) * (counts * y * y).sum(1))
+    rho: Numbers = np.divide((counts * x * y).sum(1), norm, out=np.full(len(counts), np.nan), where=norm > 0)
     return rho
 
 
 def _ranks(values: Numbers, counts: npt.NDArray[Any]) -> Numbers:
-    """Ranks among heads that come so often, equal values sharing their mean, ``(draw, head)``."""
-    _, places = np.unique(values, return_inverse=True)
-    equal = counts @ np.eye(places.max() + 1)[places]  # (draw, value): how many have it
-    ranks: Numbers = (equal.cumsum(1) - equal / 2)[:, places]
+    """Ranks with each head repeated ``counts`` times and mean ranks for ties, ``(draw, head)``."""
+    _, groups = np.unique(values, return_inverse=True)
+    ties = counts @ np.eye(groups.max() + 1)[groups]  # (draw, value)
+    ranks: Numbers = (ties.cumsum(1) - ties / 2)[:, groups]
     return ranks

@@ -1,117 +1,102 @@
-"""What a model would say if it stopped after each layer.
+"""The logit lens: next-token predictions from the residual stream after each layer.
 
     p_l = softmax(lm_head(norm(stream_l)))
 
-``norm`` and ``lm_head`` are those that the model itself puts behind its last layer (nostalgebraist 2020,
-"interpreting GPT: the logit lens"). Early streams were never trained to be read like this; the distance to
-the last distribution says how far a layer is from the answer in the words of the head, not what it knows.
+``norm`` and ``lm_head`` are the model's own final norm and head (nostalgebraist 2020, "interpreting GPT: the
+logit lens"). Early streams were not trained to be decoded like this: the divergence from the final
+distribution measures how far a layer is from the prediction in the basis of the head, not what it knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from glassformer.analysis.examples import inputs_of
+from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import record_activations
-from glassformer.generation.streaming import evaluating
-from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel
-from glassformer.models.heads import MaskedLMHead
+from glassformer.eval_mode import eval_mode
+from glassformer.models import TransformerModel
 
 
 @dataclass(frozen=True)
 class LogitLens:
-    """The likeliest tokens as seen from each stream."""
+    """The most probable tokens according to each stream."""
 
     layers: list[int]
-    """Numbers of the streams: what enters block l; the number of layers is what leaves the last block."""
+    """Numbers of the streams: stream l is the input of block l, the last one the output of the last block."""
     tokens: Tensor
-    """Ids of the likeliest, the likeliest first, ``(layer, position, k)``."""
+    """Ids of the most probable tokens, in descending order, ``(layer, position, k)``."""
     log_probabilities: Tensor
-    """Theirs in nats, ``(layer, position, k)``."""
+    """Their log-probabilities in nats, ``(layer, position, k)``."""
     divergence: Tensor
-    """KL(last distribution || p_l) in nats, ``(layer, position)``; zero at the end."""
+    """KL(final distribution || p_l) in nats, ``(layer, position)``; zero for the last stream."""
 
 
 @torch.no_grad()
 def logit_lens(
     model: TransformerModel, example: Any, top_k: int = 5, layers: Sequence[int] | None = None
 ) -> LogitLens:
-    """Read each stream with the model's own final norm and head.
+    """Decode each stream with the model's own final norm and head.
 
     Args:
-        model: a decoder, an encoder-decoder (its decoder is looked into), or an encoder with a head for
-            masked tokens; in evaluation mode while it reads.
-        example: a text or ids, or a pair, as ``inputs_of`` takes it.
+        model: a decoder, an encoder-decoder (the streams are its decoder's), or an encoder with a head for
+            masked tokens; it runs in evaluation mode.
+        example: a text or ids, or a pair, as in ``model_inputs``.
         top_k: tokens to keep for each position.
         layers: numbers of streams, from 0 to the number of layers. Default: all.
 
     Raises:
-        ValueError: a stream that does not exist, or ``top_k`` outside the vocabulary; as ``inputs_of``.
+        ValueError: a stream that does not exist, or ``top_k`` outside the vocabulary; as ``model_inputs``.
         TypeError: a model without a head over a vocabulary.
     """
-    kind, read_out = readout(model)
-    inputs = inputs_of(model, example)
-    with evaluating(model), record_activations(model, kind=kind) as activations:
+    kind, logits_from = readout(model)
+    inputs = model_inputs(model, example)
+    with eval_mode(model), record_activations(model, kind=kind) as activations:
         final = model(*inputs)[0].float().log_softmax(-1)  # (position, vocab_size)
-        chosen = _choose(sorted(activations.streams), layers)
+        chosen = _choose(sorted(activations.resid_pre), layers)
         if not 1 <= top_k <= final.size(-1):
             raise ValueError(f"top_k must be between 1 and the {final.size(-1)} tokens, not {top_k}")
         tokens, values, divergence = [], [], []
         for layer in chosen:
-            seen = read_out(activations.streams[layer])[0].float().log_softmax(-1)
-            best = seen.topk(top_k)
+            log_probs = logits_from(activations.resid_pre[layer])[0].float().log_softmax(-1)
+            best = log_probs.topk(top_k)
             tokens.append(best.indices)
             values.append(best.values)
-            divergence.append((final.exp() * (final - seen)).sum(-1))
+            divergence.append((final.exp() * (final - log_probs)).sum(-1))
     return LogitLens(chosen, *map(torch.stack, (tokens, values, divergence)))
 
 
 class Readout(NamedTuple):
-    """How a model turns the stream behind its last block into logits."""
+    """The function from the stream after the last block to logits."""
 
     kind: str
-    """Of attention, by which the stack is known."""
+    """Of the attention in these blocks."""
     logits: Callable[[Tensor], Tensor]
     """``(batch, seq, d_model) -> (batch, seq, vocab_size)``."""
 
 
-@singledispatch
 def readout(model: Any) -> Readout:
-    """What stands behind the last block of a model.
+    """The final norm and head of a model.
 
     Raises:
         TypeError: a model without a head over a vocabulary.
     """
-    raise TypeError(
-        f"a {type(model).__name__} has no head over a vocabulary to read its streams with: give a GPTModel, "
-        'a T5Model, or a BERTModel with head="masked_lm"'
-    )
-
-
-@readout.register
-def _(model: GPTModel) -> Readout:
-    return Readout("self", lambda stream: model.lm_head(model.norm(stream)))
-
-
-@readout.register
-def _(model: T5Model) -> Readout:
-    return Readout("decoder", lambda stream: model.lm_head(model.decoder.norm(stream) * model.logit_scale))
-
-
-@readout.register
-def _(model: BERTModel) -> Readout:
-    if not isinstance(model.head, MaskedLMHead):
-        raise TypeError(
-            f"this BERTModel's head is {type(model.head).__name__}, with no vocabulary to read its streams "
-            'with: give one with head="masked_lm"'
+    if model.task == "causal_lm":
+        return Readout("self", lambda stream: model.lm_head(model.norm(stream)))
+    if model.task == "seq2seq_lm":
+        return Readout(
+            "decoder", lambda stream: model.lm_head(model.decoder.norm(stream) * model.logit_scale)
         )
-    return Readout("self", lambda stream: model.head(model.norm(stream), model.pooler))
+    if model.task == "masked_lm":
+        return Readout("self", lambda stream: model.head(model.norm(stream), model.pooler))
+    raise TypeError(
+        f"a {type(model).__name__} for the task {model.task!r} has no head over a vocabulary: give a "
+        'GPTModel, a T5Model, or a BERTModel with head="masked_lm"'
+    )
 
 
 def _choose(streams: list[int], layers: Sequence[int] | None) -> list[int]:

@@ -1,13 +1,15 @@
-"""From which inputs a token's vector was mixed: attention followed through all layers.
+"""Attention rollout, gradient rollout and attention flow: attention followed through all layers.
 
-    rollout    R = A~_L ... A~_1,  A~ = (mean over heads of A + I) / 2, rows summing to one
+    rollout    R = A~_L ... A~_1,  A~ = (mean over heads of A + I) / 2, with rows that sum to one
                (Abnar & Zuidema 2020, section 3)
     gradient   R <- R + E_h[(A * dy/dA)^+] R, layer by layer from R = I
                (Chefer, Gur & Wolf 2021, equations 5 and 6)
+    flow       the maximum flow from an output to an input in a graph whose edges have the entries of A~ as
+               capacities (Abnar & Zuidema 2020, section 3)
 
-I stands for the residual connection. Rollout knows nothing of what the model says; the gradient counts only
-what speaks for an outcome y. Both are followed through one stack of self-attention: of an encoder-decoder
-the encoder, from the source to what the decoder reads of it.
+I is the residual connection. Rollout and flow do not depend on the prediction; gradient rollout keeps only
+the attention that increases a target y. All three follow one stack of self-attention; in an encoder-decoder
+it is the encoder.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from glassformer.analysis.examples import inputs_of
-from glassformer.analysis.outcomes import Outcome, outcome_of
+from glassformer.analysis.attribution_targets import AttributionTarget, default_target
+from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import (
     AttentionMap,
     MultiHeadAttention,
@@ -29,15 +32,18 @@ from glassformer.attention import (
     choose_kind,
     record_attention,
 )
-from glassformer.attention.heads import holder_of
-from glassformer.generation.streaming import evaluating
+from glassformer.attention.recording.selection import parent_of
+from glassformer.deprecation import renamed_arguments
+from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 
+CAPACITY_SCALE = 2**30
+"""Capacities are rounded to multiples of 1 / CAPACITY_SCALE. The error of a flow is at most half of that for
+each edge of the minimum cut: at most layers * seq^2 / 2^31, or 2.5e-6 for 6 layers of 30 tokens."""
 
-def mixing(weights: Tensor) -> Tensor:
-    """A~ = (mean over heads of A + I) / 2, its rows summing to one.
 
-    A token that attends to nothing keeps itself.
+def add_residual(weights: Tensor) -> Tensor:
+    """A~ = (mean over heads of A + I) / 2, with rows that sum to one also where a row of A is zero.
 
     Args:
         weights: ``(..., head, seq, seq)``.
@@ -46,10 +52,10 @@ def mixing(weights: Tensor) -> Tensor:
         ``(..., seq, seq)``.
 
     Raises:
-        ValueError: queries that are not the keys.
+        ValueError: the weights are not square.
     """
     if weights.dim() < 3 or weights.size(-1) != weights.size(-2):
-        raise ValueError(f"weights of self-attention are (head, seq, seq), not {tuple(weights.shape)}")
+        raise ValueError(f"weights of self-attention must be (head, seq, seq), not {tuple(weights.shape)}")
     mixed = weights.mean(-3) + torch.eye(weights.size(-1), dtype=weights.dtype, device=weights.device)
     return mixed / mixed.sum(-1, keepdim=True)
 
@@ -64,137 +70,209 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
         ``(..., query, key)``: the part of input ``key`` in output ``query``; rows sum to one.
 
     Raises:
-        ValueError: no layer, or weights of another shape.
+        ValueError: no layers, or weights of another shape.
     """
     if not len(layers):
         raise ValueError("there are no layers: give the weights of at least one")
-    rolled = mixing(layers[0])
+    rolled = add_residual(layers[0])
     for weights in layers[1:]:
-        rolled = mixing(weights) @ rolled
+        rolled = add_residual(weights) @ rolled
     return rolled
 
 
 def attention_rollout(model: TransformerModel, example: Any, kind: str | None = None) -> Tensor:
-    """Rollout of what a model attends to.
+    """Rollout of the attention of a model.
 
     Args:
         model: of any family.
-        example: a text, ids or an image, as ``inputs_of`` takes it.
-        kind: of attention. Default: that of the stack which reads nothing but its own tokens.
+        example: as in ``model_inputs``.
+        kind: of attention. Default: the stack that attends to no other sequence.
 
     Returns:
-        ``(query, key)``, float64: row i says from which inputs the vector of token i was mixed.
+        ``(query, key)``, float64: row i is the part of each input in the vector of token i.
 
     Raises:
-        ValueError: attention on another sequence, or a kind that does not exist; as ``inputs_of``.
-        TypeError: as ``inputs_of``; what ``torch.compile`` made of a model.
+        ValueError: attention over another sequence, or a kind that does not exist; as ``model_inputs``.
+        TypeError: as ``model_inputs``; the result of ``torch.compile``.
     """
     rolled: list[Tensor] = []
 
     def multiply(mean: Tensor) -> None:
-        mixed = mixing(mean)
+        mixed = add_residual(mean)
         rolled[:] = [mixed @ rolled[0] if rolled else mixed]
 
-    follow_attention(model, example, multiply, kind)
+    visit_mean_attention(model, example, multiply, kind)
     return rolled[0]
 
 
 @torch.no_grad()
-def follow_attention(
-    model: TransformerModel, example: Any, take: Callable[[Tensor], None], kind: str | None = None
+def visit_mean_attention(
+    model: TransformerModel, example: Any, callback: Callable[[Tensor], None], kind: str | None = None
 ) -> None:
-    """Hand over what each layer attends to, as soon as it is there, so that memory is that of one map.
+    """Call a function with the mean attention of each layer while the model runs, one layer in memory.
 
     Args:
         model: as in ``attention_rollout``.
         example: as in ``attention_rollout``.
-        take: called with the mean over the heads of each layer, ``(1, seq, seq)``, float64, on the CPU.
+        callback: called with the mean over the heads of each layer, ``(1, seq, seq)``, float64, on the CPU.
         kind: as in ``attention_rollout``.
     """
-    kind, _ = choose_stack(model, kind)
-    inputs = inputs_of(model, example)
+    kind, _ = self_attention_stack(model, kind)
+    inputs = model_inputs(model, example)
 
-    def average(seen: AttentionMap) -> None:
-        take(seen.weights[0].mean(0, keepdim=True, dtype=torch.float64))
+    def average(attention_map: AttentionMap) -> None:
+        callback(attention_map.weights[0].mean(0, keepdim=True, dtype=torch.float64))
 
-    with evaluating(model), record_attention(model, kind=kind, device="cpu", callback=average):
+    with eval_mode(model), record_attention(model, kind=kind, device="cpu", callback=average):
         model(*inputs)
 
 
+@renamed_arguments(outcome="target")
 def gradient_rollout(
-    model: TransformerModel, example: Any, outcome: Outcome | None = None, kind: str | None = None
+    model: TransformerModel,
+    example: Any,
+    target: AttributionTarget | None = None,
+    kind: str | None = None,
 ) -> Tensor:
-    """Rollout of the attention that speaks for an outcome (Chefer, Gur & Wolf 2021, equations 5 and 6).
+    """Rollout of the attention that increases a target (Chefer, Gur & Wolf 2021, equations 5 and 6).
 
     Args:
         model: of any family; its parameters get no gradients.
         example: as in ``attention_rollout``.
-        outcome: what is explained. Default: ``outcome_of``, the model's likeliest answer.
+        target: the scalar to be explained. Default: ``default_target``.
         kind: as in ``attention_rollout``.
 
     Returns:
-        ``(query, key)``, float64: row i says how much each input speaks for the outcome by way of token i.
-        Each token has the one it begins with, on the diagonal; rows have no fixed sum.
+        ``(query, key)``, float64: row i is how much each input increases the target by way of token i. The
+        initial R = I contributes 1 to the diagonal; the sum of a row is not fixed.
 
     Raises:
-        ValueError: as ``attention_rollout``; or an outcome that has no slope.
+        ValueError: as ``attention_rollout``; or a target that is not differentiable.
         TypeError: as ``attention_rollout``.
     """
-    _, attentions = choose_stack(model, kind)
-    inputs = inputs_of(model, example)
-    with torch.enable_grad(), evaluating(model), weights_in_graph(attentions) as kernels:
+    _, attentions = self_attention_stack(model, kind)
+    inputs = model_inputs(model, example)
+    with torch.enable_grad(), eval_mode(model), retain_attention_weights(attentions) as kernels:
         output = model(*inputs)
-        outcome = outcome_of(model, inputs, output) if outcome is None else outcome
-        if not outcome.has_slope:
+        target = default_target(model, inputs, output) if target is None else target
+        if not target.differentiable:
             raise ValueError(
-                f"what a {type(model).__name__} without a head makes of an input is most like itself: no "
-                "slope leads up. Give outcome=Similarity(vector), the mean hidden state of another input"
+                f"a {type(model).__name__} without a head has no target with a gradient: give "
+                "target=Similarity(vector), with the mean hidden state of another input"
             )
         weights = [kernel.weights for kernel in kernels]  # (1, head, seq, seq)
-        (value,) = outcome(output, torch.arange(weights[0].size(-1), device=output.device)[None])
-        slopes = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
+        (value,) = target(output, torch.arange(weights[0].size(-1), device=output.device)[None])
+        gradients = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
     rolled = torch.eye(weights[0].size(-1), dtype=torch.float64)
-    for layer, slope in zip(weights, slopes, strict=True):
-        speaking = (layer.detach()[0] * slope[0]).clamp(min=0).mean(0)  # (seq, seq)
-        rolled = rolled + speaking.cpu().double() @ rolled
+    for layer, gradient in zip(weights, gradients, strict=True):
+        positive = (layer.detach()[0] * gradient[0]).clamp(min=0).mean(0)  # (seq, seq)
+        rolled = rolled + positive.cpu().double() @ rolled
     return rolled
 
 
-def relevance_for(outcome: Outcome, rolled: Tensor) -> Tensor:
-    """What each input is worth for an outcome, ``(key,)``.
-
-    It is the row of the token that the outcome is read from; the mean of the rows where it is read from all.
+def max_flow(layers: Sequence[Tensor], position: int) -> Tensor:
+    """The maximum flow from one output to each input (Abnar & Zuidema 2020, section 3).
 
     Args:
-        outcome: from ``outcome_of``.
-        rolled: ``(query, key)``.
+        layers: weights of each layer from the first to the last, ``(head, seq, seq)``.
+        position: the output.
+
+    Returns:
+        ``(key,)``, float64, from 0 to 1, with the error of ``CAPACITY_SCALE``. Unlike rollout they do not
+        sum to one, because each is a maximum of its own.
+
+    Raises:
+        ValueError: no layers, weights of another shape, or a position that does not exist.
+        ImportError: scipy is not installed.
     """
-    return rolled.mean(0) if outcome.position is None else rolled[outcome.position]
+    try:
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import maximum_flow
+    except ImportError as error:
+        raise ImportError(
+            f"attention flow needs scipy: pip install 'glassformer[analysis]' ({error})"
+        ) from error
+    if not len(layers):
+        raise ValueError("there are no layers: give the weights of at least one")
+    length = layers[0].size(-1)
+    if not 0 <= position < length:
+        raise ValueError(f"position {position} does not exist: positions are 0 to {length - 1}")
+    # Node l * length + j is token j before layer l; the last nodes are the outputs of the last layer.
+    num_nodes = (len(layers) + 1) * length
+    rows, columns, capacities = [], [], []
+    for layer, weights in enumerate(layers):
+        scaled = np.rint(add_residual(weights).cpu().double().numpy() * CAPACITY_SCALE).astype(np.int32)
+        queries, keys = scaled.nonzero()
+        rows.append((layer + 1) * length + queries)
+        columns.append(layer * length + keys)
+        capacities.append(scaled[queries, keys])
+    graph = csr_array(
+        (np.concatenate(capacities), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(num_nodes, num_nodes),
+    )
+    output = len(layers) * length + position
+    flows = [maximum_flow(graph, output, key).flow_value for key in range(length)]
+    return torch.tensor(flows, dtype=torch.float64) / CAPACITY_SCALE
 
 
-def choose_stack(model: TransformerModel, kind: str | None) -> tuple[str, list[MultiHeadAttention]]:
-    """The self-attention of a stack that reads nothing but its own tokens, one module a layer.
+def attention_flow(
+    model: TransformerModel, example: Any, position: int = -1, kind: str | None = None
+) -> Tensor:
+    """Flow through the attention of a model, from one of its tokens to each input.
+
+    Args:
+        model: as in ``attention_rollout``.
+        example: as in ``attention_rollout``.
+        position: the output token; a negative one counts from the end.
+        kind: as in ``attention_rollout``.
+
+    Returns:
+        ``(key,)``, as ``max_flow``.
+
+    Raises:
+        ValueError: a position that does not exist; as ``attention_rollout``.
+        TypeError: as ``attention_rollout``.
+        ImportError: scipy is not installed.
+    """
+    layers: list[Tensor] = []
+    visit_mean_attention(model, example, layers.append, kind)
+    length = layers[0].size(-1)
+    if not -length <= position < length:
+        raise ValueError(f"position {position} does not exist: positions are 0 to {length - 1}")
+    return max_flow(layers, position % length)
+
+
+def attribution_for(target: AttributionTarget, rolled: Tensor) -> Tensor:
+    """The attribution of a target to each input, ``(key,)``, from a rollout ``(query, key)``.
+
+    It is the row at the target's position, or the mean of all rows where the target has no position.
+    """
+    return rolled.mean(0) if target.position is None else rolled[target.position]
+
+
+def self_attention_stack(model: TransformerModel, kind: str | None) -> tuple[str, list[MultiHeadAttention]]:
+    """The kind and the attention modules of a stack that attends to no other sequence, one for each layer.
 
     Raises:
         ValueError: attention of another kind.
-        TypeError: a model without attentions, or what ``torch.compile`` made of one.
+        TypeError: a model without attentions, or the result of ``torch.compile``.
     """
-    alone = [
+    kinds = [
         name
         for name, attentions in attentions_of(model).items()
-        if all(getattr(holder_of(model, a), "cross_attention", None) is None for a in attentions)
+        if all(getattr(parent_of(model, a), "cross_attention", None) is None for a in attentions)
     ]
-    kind, attentions = choose_kind(model, alone[0] if kind is None and len(alone) == 1 else kind)
-    if kind not in alone:
+    kind, attentions = choose_kind(model, kinds[0] if kind is None and len(kinds) == 1 else kind)
+    if kind not in kinds:
         raise ValueError(
-            f"layers of {kind!r} attention also read another sequence, which one stack does not show: "
-            f"give kind={' or '.join(repr(name) for name in alone)}"
+            f"the blocks of {kind!r} attention also attend to another sequence, which one stack does not "
+            f"show: give kind={' or '.join(repr(name) for name in kinds)}"
         )
     return kind, attentions
 
 
-class _Keeping(ScaledDotProductAttention):
-    """The textbook kernel, which keeps its weights in the graph."""
+class _RetainingAttention(ScaledDotProductAttention):
+    """The textbook kernel, with its last weights kept as a part of the autograd graph."""
 
     weights: Tensor
 
@@ -207,24 +285,21 @@ class _Keeping(ScaledDotProductAttention):
 
 
 @contextmanager
-def weights_in_graph(attentions: Sequence[MultiHeadAttention]) -> Iterator[list[_Keeping]]:
-    """Put kernels that keep their weights, for a gradient, in the place of a model's own.
+def retain_attention_weights(attentions: Sequence[MultiHeadAttention]) -> Iterator[list[_RetainingAttention]]:
+    """Replace kernels, inside the block, by ones whose weights can be differentiated.
 
-    Inside, the model's output is the same up to rounding. Afterwards each module has its kernel back, also
-    after an exception.
-
-    Args:
-        attentions: modules whose weights are asked for.
+    The model's output stays the same up to rounding.
 
     Yields:
-        A kernel for each; ``weights`` is there after a forward pass, ``(batch, head, query, key)``.
+        A kernel for each attention module; after a forward pass its ``weights`` are
+        ``(batch, head, query, key)``.
     """
-    own = [attention.kernel for attention in attentions]
-    kernels = [_Keeping(scale=kernel.scale) for kernel in own]
+    originals = [attention.kernel for attention in attentions]
+    kernels = [_RetainingAttention(scale=kernel.scale) for kernel in originals]
     try:
-        for attention, keeping in zip(attentions, kernels, strict=True):
-            attention.kernel = keeping
+        for attention, retaining in zip(attentions, kernels, strict=True):
+            attention.kernel = retaining
         yield kernels
     finally:
-        for attention, kernel in zip(attentions, own, strict=True):
+        for attention, kernel in zip(attentions, originals, strict=True):
             attention.kernel = kernel

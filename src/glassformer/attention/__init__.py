@@ -1,24 +1,36 @@
-"""Who looks at whom. Start with ``self_attention.py``: the paper's two formulas."""
+"""Attention, masks, the key and value cache, and recording. Start with ``self_attention.py``."""
 
-from glassformer.attention.activations import Activations, record_activations
-from glassformer.attention.cache import KVCache, MemoryCache
-from glassformer.attention.heads import attentions_of, check_heads_exist, choose_kind, choose_layers
-from glassformer.attention.hooks import hooks
+from typing import TYPE_CHECKING
+
+from glassformer.attention.cache import CrossAttentionCache, KVCache
 from glassformer.attention.kernels import KERNELS, FusedAttention
-from glassformer.attention.maps import AttentionMap
 from glassformer.attention.masks import Mask, causal, global_tokens, padding, prefix, sliding_window
-from glassformer.attention.recording import Recording, record_attention
+from glassformer.attention.pruned_attention import PrunedMultiHeadAttention
+from glassformer.attention.recording import (
+    Activations,
+    AttentionMap,
+    Recording,
+    attentions_of,
+    check_heads_exist,
+    choose_kind,
+    choose_layers,
+    hooks,
+    record_activations,
+    record_attention,
+)
 from glassformer.attention.self_attention import MultiHeadAttention, ScaledDotProductAttention
+from glassformer.deprecation import renamed_attributes
 
 __all__ = [
     "KERNELS",
     "Activations",
     "AttentionMap",
+    "CrossAttentionCache",
     "FusedAttention",
     "KVCache",
     "Mask",
-    "MemoryCache",
     "MultiHeadAttention",
+    "PrunedMultiHeadAttention",
     "Recording",
     "ScaledDotProductAttention",
     "attentions_of",
@@ -34,3 +46,6 @@ __all__ = [
     "record_attention",
     "sliding_window",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(__name__, {"MemoryCache": "CrossAttentionCache"})

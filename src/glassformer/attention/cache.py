@@ -1,4 +1,4 @@
-"""What an attention layer has already read: KVCache grows by a row a token, MemoryCache is read once."""
+"""Key and value caches of attention layers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from torch import Tensor
 
 
 class KVCache:
-    """The keys and values of one layer, in memory that is allocated once.
+    """Keys and values of one layer of self-attention, in memory that is allocated once.
 
-    A new token writes one row and reads the rest in place: nothing is copied, so the time for a token
-    grows only with the attention itself. Meant for inference; the stored tensors carry no gradients.
+    A new token writes one row and copies nothing else. For inference: the stored tensors have no gradients.
 
     Args:
-        capacity: slots to allocate at the first ``append``, at least 1.
+        capacity: slots to allocate at the first ``append``.
 
     Raises:
-        ValueError: a capacity below 1.
+        ValueError: if capacity is below 1.
 
     """
 
@@ -24,13 +23,13 @@ class KVCache:
             raise ValueError(f"capacity must be at least 1 slot, not {capacity}")
         self.capacity = capacity
         self.length = 0
-        self.complete = False
-        self.origin: Tensor | None = None
+        self.is_filled = False
+        self.selected_rows: Tensor | None = None
         self._keys: Tensor | None = None  # (batch, kv_head, capacity, d_head)
         self._values: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in new keys and values and return all of them.
+        """Append new keys and values and return all of them.
 
         Args:
             k: ``(batch, kv_head, new, d_head)``.
@@ -41,31 +40,31 @@ class KVCache:
             ``clear`` or a further ``append``.
 
         Raises:
-            ValueError: more slots than the capacity, or another batch, head count, width or type than before.
+            ValueError: if the capacity is exceeded, or batch, heads, width or dtype differ from before.
 
         """
         end = self.length + k.size(-2)
         if end > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} slots, {end} are needed: make it larger")
+            raise ValueError(f"the cache has {self.capacity} slots, but needs {end}: increase the capacity")
         if self._keys is None or self._values is None:
             self._keys = k.new_empty(*k.shape[:-2], self.capacity, k.size(-1))
             self._values = v.new_empty(*v.shape[:-2], self.capacity, v.size(-1))
-        for held, given in ((self._keys, k), (self._values, v)):
-            if held[..., :0, :].shape != given[..., :0, :].shape or held.dtype != given.dtype:
+        for cached, new in ((self._keys, k), (self._values, v)):
+            if cached[..., :0, :].shape != new[..., :0, :].shape or cached.dtype != new.dtype:
                 raise ValueError(
-                    f"the cache holds (batch, kv_head, -, d_head) = {tuple(held[..., :0, :].shape)} of "
-                    f"{held.dtype}, not {tuple(given[..., :0, :].shape)} of {given.dtype}: make a new one"
+                    f"the cache has (batch, kv_head, -, d_head) = {tuple(cached[..., :0, :].shape)} of "
+                    f"{cached.dtype}, got {tuple(new[..., :0, :].shape)} of {new.dtype}: create a new cache"
                 )
         self._keys[..., self.length : end, :] = k.detach()
         self._values[..., self.length : end, :] = v.detach()
-        self.length, self.origin = end, None
+        self.length, self.selected_rows = end, None
         return self.read()
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and values so far, views as from ``append``.
 
         Raises:
-            ValueError: nothing was taken in yet.
+            ValueError: if the cache is empty.
 
         """
         if self._keys is None or self._values is None:
@@ -82,66 +81,66 @@ class KVCache:
         if self._keys is not None and self._values is not None:
             self._keys = self._keys.index_select(0, rows)
             self._values = self._values.index_select(0, rows)
-            self.origin = rows if self.origin is None else self.origin[rows]
+            self.selected_rows = rows if self.selected_rows is None else self.selected_rows[rows]
 
     def clear(self) -> None:
-        """Forget everything but keep the memory for a batch of the same size."""
-        self.length, self.origin = 0, None
+        """Empty the cache but keep its memory for a batch of the same size."""
+        self.length, self.selected_rows = 0, None
 
     def __repr__(self) -> str:
         return f"KVCache(length={self.length}, capacity={self.capacity})"
 
 
-class MemoryCache:
-    """Keys and values of what cross-attention reads: projected by the first call, used by all that follow."""
+class CrossAttentionCache:
+    """Keys and values of one layer of cross-attention: computed by the first call, reused by later ones."""
 
     def __init__(self) -> None:
-        self._held: tuple[Tensor, Tensor] | None = None  # (batch, kv_head, memory seq, d_head) each
-        self.origin: Tensor | None = None
+        self._cached: tuple[Tensor, Tensor] | None = None  # (batch, kv_head, memory seq, d_head) each
+        self.selected_rows: Tensor | None = None
 
     @property
     def length(self) -> int:
         """Slots in use."""
-        return 0 if self._held is None else self._held[0].size(-2)
+        return 0 if self._cached is None else self._cached[0].size(-2)
 
     @property
-    def complete(self) -> bool:
-        """Whether the memory was read: it does not change any more."""
-        return self._held is not None
+    def is_filled(self) -> bool:
+        """Whether the keys and values were appended; they do not change afterwards."""
+        return self._cached is not None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in the keys and values ``(batch, kv_head, memory seq, d_head)`` and return them.
+        """Store the keys and values ``(batch, kv_head, memory seq, d_head)`` and return them.
 
         Raises:
-            ValueError: there are some already.
+            ValueError: if the cache is already filled.
 
         """
-        if self._held is not None:
-            raise ValueError("the memory was read already: clear the cache, or make a new one")
-        self._held = k, v
+        if self._cached is not None:
+            raise ValueError("the cache is already filled: clear it or create a new one")
+        self._cached = k, v
         return k, v
 
     def read(self) -> tuple[Tensor, Tensor]:
         """The keys and values.
 
         Raises:
-            ValueError: the memory was not read yet.
+            ValueError: if the cache is empty.
 
         """
-        if self._held is None:
+        if self._cached is None:
             raise ValueError("the cache is empty: append keys and values first")
-        return self._held
+        return self._cached
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch, ``(new_batch,)``, in the given order; a row may be repeated."""
-        if self._held is not None:
-            k, v = self._held
-            self._held = k.index_select(0, rows), v.index_select(0, rows)
-            self.origin = rows if self.origin is None else self.origin[rows]
+        if self._cached is not None:
+            k, v = self._cached
+            self._cached = k.index_select(0, rows), v.index_select(0, rows)
+            self.selected_rows = rows if self.selected_rows is None else self.selected_rows[rows]
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._held = self.origin = None
+        """Empty the cache."""
+        self._cached = self.selected_rows = None
 
     def __repr__(self) -> str:
-        return f"MemoryCache(length={self.length})"
+        return f"CrossAttentionCache(length={self.length})"

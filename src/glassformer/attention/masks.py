@@ -1,11 +1,11 @@
-"""Who may look at whom: masks as predicates over slots, joined by ``&``, ``|`` and ``~``.
+"""Composable attention masks.
 
     mask = causal() & padding(attention_mask)
     mask = (causal() & sliding_window(128)) | global_tokens([0])
 
-A slot is a place in the sequence of keys, padding included. A mask stays a predicate until a kernel
-asks for it written out, so a kernel may use what it knows (that it is causal, that it is a band)
-instead of a table of query x key entries. True = may attend, everywhere.
+Masks are predicates over slots and are joined by ``&``, ``|`` and ``~``. A slot is an index into the
+sequence of keys, padding included. A mask stays symbolic until a kernel needs the dense tensor, so that a
+kernel can use its structure (causal, a band) instead. True = may attend, in every mask.
 """
 
 from __future__ import annotations
@@ -27,63 +27,63 @@ class Mask(ABC):
     """A predicate ``allows(query slot, key slot)``; ``&``, ``|`` and ``~`` make new ones."""
 
     @property
-    def reads_query_slots(self) -> bool:
-        """Whether the answer depends on the query's slot; if not, queries may come from elsewhere."""
+    def depends_on_query(self) -> bool:
+        """Whether the predicate depends on the query slot. If not, queries may be of another sequence."""
         return True
 
     @abstractmethod
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        """The predicate itself, elementwise.
+        """Evaluate the predicate elementwise.
 
         Args:
             query: slots of queries, integers ``(query, 1)``.
             key: slots of keys, integers ``(1, key)``.
 
         Returns:
-            Boolean, ``(query, key)``, or ``(batch, 1, query, key)`` where rows of the batch differ; any
-            of these sizes may be 1 and broadcast.
+            Boolean ``(query, key)``, or ``(batch, 1, query, key)`` if rows of the batch differ; any of
+            these sizes may be 1 and broadcast.
 
         """
 
     def dense(self, q_len: int, k_len: int, device: torch.device | None = None) -> Tensor:
-        """The predicate written out for the last ``q_len`` of ``k_len`` slots, True = may attend.
+        """The dense mask for the last ``q_len`` of ``k_len`` slots as queries.
 
-        The last result is kept: the layers of a model share one mask and ask for the same table.
+        The last result is cached, because the layers of a model share one mask.
 
         Returns:
             Boolean ``(q_len, k_len)`` or ``(batch, 1, q_len, k_len)``.
 
         Raises:
-            ValueError: more queries than keys, so that the queries cannot be the last slots.
+            ValueError: if there are more queries than keys, so that the queries cannot be the last slots.
 
         """
-        if q_len > k_len and self.reads_query_slots:
+        if q_len > k_len and self.depends_on_query:
             raise ValueError(
                 f"{q_len} queries cannot be the last of {k_len} key slots; "
                 "bind the mask to the slots of the queries: mask.at(query_slots)"
             )
-        return self._written_out(torch.arange(k_len - q_len, k_len, device=device), k_len)
+        return self._evaluate(torch.arange(k_len - q_len, k_len, device=device), k_len)
 
     def at(self, query_slots: Tensor) -> Mask:
-        """The same predicate for queries in the given slots ``(query,)`` instead of the last ones."""
+        """The same mask for queries in the given slots ``(query,)`` instead of the last ones."""
         return _Bound(self, query_slots)
 
-    def _written_out(self, query_slots: Tensor, k_len: int) -> Tensor:
-        asked = (query_slots.device, len(query_slots), k_len)
-        kept: tuple[tuple[torch.device, int, int], Tensor] | None = getattr(self, "_kept", None)
-        if kept is not None and kept[0] == asked:
-            return kept[1]
+    def _evaluate(self, query_slots: Tensor, k_len: int) -> Tensor:
+        request = (query_slots.device, len(query_slots), k_len)
+        cached: tuple[tuple[torch.device, int, int], Tensor] | None = getattr(self, "_cached", None)
+        if cached is not None and cached[0] == request:
+            return cached[1]
         key_slots = torch.arange(k_len, device=query_slots.device)
-        table = self.allows(query_slots[:, None], key_slots[None, :])
-        table = table.expand(*table.shape[:-2], len(query_slots), k_len)
-        object.__setattr__(self, "_kept", (asked, table))
-        return table
+        dense = self.allows(query_slots[:, None], key_slots[None, :])
+        dense = dense.expand(*dense.shape[:-2], len(query_slots), k_len)
+        object.__setattr__(self, "_cached", (request, dense))
+        return dense
 
     def __and__(self, other: Mask) -> Mask:
-        return _Joined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented
+        return _Combined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented
 
     def __or__(self, other: Mask) -> Mask:
-        return _Joined(operator.or_, self, other) if isinstance(other, Mask) else NotImplemented
+        return _Combined(operator.or_, self, other) if isinstance(other, Mask) else NotImplemented
 
     def __invert__(self) -> Mask:
         return _Not(self)
@@ -91,7 +91,7 @@ class Mask(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Causal(Mask):
-    """key <= query: nobody sees the future."""
+    """key <= query."""
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
         return key <= query
@@ -99,7 +99,7 @@ class Causal(Mask):
 
 @dataclass(frozen=True, eq=False)
 class SlidingWindow(Mask):
-    """|query - key| < window: itself and ``window - 1`` neighbours to each side."""
+    """|query - key| < window."""
 
     window: int
 
@@ -109,24 +109,26 @@ class SlidingWindow(Mask):
 
 @dataclass(frozen=True, eq=False)
 class Padding(Mask):
-    """real[batch, key]: padding is seen by nobody."""
+    """attention_mask[batch, key]."""
 
-    real: Tensor
-    reads_query_slots = False
+    attention_mask: Tensor
+    """Boolean ``(batch, key)``, True for a real token."""
+    depends_on_query = False
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
-        if key.size(-1) != self.real.size(-1):
-            raise ValueError(f"padding covers {self.real.size(-1)} slots, but there are {key.size(-1)} keys")
-        return self.real.to(key.device)[:, None, None, :]
+        slots = self.attention_mask.size(-1)
+        if key.size(-1) != slots:
+            raise ValueError(f"the padding mask has {slots} slots, but there are {key.size(-1)} keys")
+        return self.attention_mask.to(key.device)[:, None, None, :]
 
     def select(self, rows: Tensor) -> Padding:
-        """The mask of other rows of the batch, ``(new_batch,)``, in the given order."""
-        return Padding(self.real[rows])
+        """The mask of the given rows of the batch, ``(new_batch,)``."""
+        return Padding(self.attention_mask[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class GlobalTokens(Mask):
-    """query in slots or key in slots: these see all and are seen by all (Longformer)."""
+    """query in slots or key in slots."""
 
     slots: tuple[int, ...]
 
@@ -137,10 +139,10 @@ class GlobalTokens(Mask):
 
 @dataclass(frozen=True, eq=False)
 class Prefix(Mask):
-    """key < length: the first ``length`` slots are seen by all."""
+    """key < length."""
 
     length: int | Tensor
-    reads_query_slots = False
+    depends_on_query = False
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
         length = self.length
@@ -148,16 +150,16 @@ class Prefix(Mask):
 
 
 @dataclass(frozen=True, eq=False)
-class _Joined(Mask):
-    """Two masks under a logical operator."""
+class _Combined(Mask):
+    """Two masks joined by a logical operator."""
 
     operator: Callable[[Tensor, Tensor], Tensor]
     left: Mask
     right: Mask
 
     @property
-    def reads_query_slots(self) -> bool:
-        return self.left.reads_query_slots or self.right.reads_query_slots
+    def depends_on_query(self) -> bool:
+        return self.left.depends_on_query or self.right.depends_on_query
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return self.operator(self.left.allows(query, key), self.right.allows(query, key))
@@ -168,8 +170,8 @@ class _Not(Mask):
     mask: Mask
 
     @property
-    def reads_query_slots(self) -> bool:
-        return self.mask.reads_query_slots
+    def depends_on_query(self) -> bool:
+        return self.mask.depends_on_query
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         return ~self.mask.allows(query, key)
@@ -177,11 +179,11 @@ class _Not(Mask):
 
 @dataclass(frozen=True, eq=False)
 class _Bound(Mask):
-    """A mask for queries in other slots than the last; it keeps them when it is joined with others."""
+    """A mask for queries in given slots, also when it is joined with other masks."""
 
     mask: Mask
     query_slots: Tensor
-    reads_query_slots = False  # it knows them
+    depends_on_query = False  # the slots are fixed
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         if query.size(-2) != len(self.query_slots):
@@ -190,18 +192,18 @@ class _Bound(Mask):
 
 
 def causal() -> Causal:
-    """Each token sees itself and what came before it (Vaswani et al. 2017, section 3.2.3)."""
+    """Allow each query to attend to itself and to earlier keys (Vaswani et al. 2017, section 3.2.3)."""
     return Causal()
 
 
 def sliding_window(window: int) -> SlidingWindow:
-    """Each token sees itself and ``window - 1`` neighbours to each side.
+    """Allow each query to attend to itself and to ``window - 1`` keys on each side.
 
-    With ``causal() &`` before it this is the window of Mistral (Jiang et al. 2023): the last ``window``
-    tokens, itself included.
+    ``causal() & sliding_window(window)`` is the window of Mistral (Jiang et al. 2023): the last ``window``
+    tokens, including the query's own.
 
     Raises:
-        ValueError: a window below 1.
+        ValueError: if window is below 1.
 
     """
     if window < 1:
@@ -210,50 +212,53 @@ def sliding_window(window: int) -> SlidingWindow:
 
 
 def padding(attention_mask: Tensor) -> Padding:
-    """Nobody sees padding.
+    """Allow no query to attend to padding.
 
     Args:
-        attention_mask: ``(batch, key)``, boolean or 0/1, True or 1 for a real token.
+        attention_mask: ``(batch, key)``, boolean or 0/1 integers, True or 1 for a real token.
 
     Raises:
-        ValueError: not two-dimensional, or integers other than 0 and 1.
-        TypeError: floating-point values, which other libraries read as something to add to scores.
+        ValueError: if the mask is not two-dimensional, or has integers other than 0 and 1.
+        TypeError: if the mask has floating-point values, which other libraries add to the scores.
 
     """
     if attention_mask.dim() != 2:
         raise ValueError(f"attention_mask must be (batch, key), not of shape {tuple(attention_mask.shape)}")
     if attention_mask.is_floating_point() or attention_mask.is_complex():
         raise TypeError(f"attention_mask must be boolean or 0/1 integers, not {attention_mask.dtype}")
-    real = attention_mask.bool()
+    allowed = attention_mask.bool()
     if attention_mask.dtype == torch.bool:
-        return Padding(real.clone())  # masks are values: what happens to the tensor later is not theirs
-    if not torch.compiler.is_compiling() and not torch.equal(real.to(attention_mask.dtype), attention_mask):
-        wrong = attention_mask[real.to(attention_mask.dtype) != attention_mask][0].item()
+        return Padding(allowed.clone())  # later changes of the caller's tensor must not change the mask
+    as_ints = allowed.to(attention_mask.dtype)
+    if not torch.compiler.is_compiling() and not torch.equal(as_ints, attention_mask):
+        wrong = attention_mask[as_ints != attention_mask][0].item()
         raise ValueError(f"attention_mask must hold only 0 and 1 (1 = a real token), not {wrong}")
-    return Padding(real)
+    return Padding(allowed)
 
 
 def global_tokens(slots: Sequence[int]) -> GlobalTokens:
-    """Tokens in these slots see all and are seen by all (Beltagy et al. 2020, section 3.1).
+    """Let tokens in the given slots attend to all, and all to them (Beltagy et al. 2020, section 3.1).
 
     Raises:
-        ValueError: a negative slot.
+        ValueError: if a slot is negative.
 
     """
     for slot in slots:
         if slot < 0:
-            raise ValueError(f"slots are numbered from zero, not {slot}")
+            raise ValueError(f"slots must not be negative, not {slot}")
     return GlobalTokens(tuple(slots))
 
 
 def prefix(length: int | Tensor) -> Prefix:
-    """Show the first slots to all; with ``causal() |`` before it, a prefix language model.
+    """Allow every query to attend to the first ``length`` slots.
+
+    ``causal() | prefix(length)`` is the mask of a prefix language model (Raffel et al. 2020, section 3.2.1).
 
     Args:
-        length: one number, or one for each row, ``(batch,)`` (Raffel et al. 2020, section 3.2.1).
+        length: one int, or one for each row, ``(batch,)``.
 
     Raises:
-        ValueError: a negative length.
+        ValueError: if a length is negative.
 
     """
     if (length < 0) if isinstance(length, int) else bool((length < 0).any()):
@@ -262,10 +267,10 @@ def prefix(length: int | Tensor) -> Prefix:
 
 
 def as_dense(mask: contracts.Mask | Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """The boolean tensor that a kernel lays over scores of ``q`` and ``k``.
+    """The dense mask for the scores of ``q`` and ``k``.
 
     Args:
-        mask: a predicate, or a boolean tensor ``(query, key)``, ``(batch, query, key)`` or
+        mask: a ``Mask``, or a boolean tensor ``(query, key)``, ``(batch, query, key)`` or
             ``(..., 1 or head, query, key)``.
         q: ``(..., head, query, d_head)``.
         k: ``(..., kv_head, key, d_head)``.
@@ -274,8 +279,8 @@ def as_dense(mask: contracts.Mask | Tensor, q: Tensor, k: Tensor) -> Tensor:
         Boolean, broadcasts to ``(..., head, query, key)``.
 
     Raises:
-        TypeError: a tensor that is not boolean, or neither a tensor nor a mask.
-        ValueError: a tensor whose shape does not fit.
+        TypeError: if the mask is a tensor that is not boolean, or neither a tensor nor a ``Mask``.
+        ValueError: if the shape does not broadcast to the scores.
 
     """
     scores_shape = (*q.shape[:-1], k.size(-2))

@@ -1,4 +1,4 @@
-"""The ``glassformer`` command: each subcommand is a small class in its own file, loaded when it is called."""
+"""The ``glassformer`` command. Each subcommand is a dataclass in its own file, imported when it is run."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from typing import Any
 from glassformer.choices import suggestion
 
 COMMANDS = {
-    "demo": ("Demo", "train a small GPT on real text in a few minutes and open it up in a report"),
-    "train": ("Train", "train a model for any of six tasks, with checkpoints that resume to the bit"),
-    "generate": ("Generate", "let a model continue a text"),
-    "fill-mask": ("FillMask", "let a model guess what [MASK] hides in a text"),
-    "translate": ("Translate", "let an encoder-decoder write a target for a source, by beam search"),
-    "classify": ("Classify", "say which class a text or an image belongs to"),
-    "visualize": ("Visualize", "draw what each attention head looks at, in a text or an image"),
-    "analyze": ("Analyze", "measure what every attention head looks at, beside controls, and name them"),
-    "ablate": ("Ablate", "take heads away and measure which capabilities of a language model that hurts"),
-    "prune": ("Prune", "take heads out of a model for good and save the smaller one"),
-    "explore": ("Explore", "write every head of a model into one page that opens offline, and open it"),
-    "serve": ("Serve", "try a model out in the browser: type, step through tokens, switch heads off"),
-    "tokenize": ("Tokenize", "turn text into token files, or show how a text is cut into tokens"),
-    "describe": ("Describe", "what a model costs: parameters, FLOPs and memory of each part, with formulas"),
+    "demo": ("Demo", "train a small GPT on real text in a few minutes and write a report about its heads"),
+    "train": ("Train", "train a model for one of six tasks, with checkpoints that resume exactly"),
+    "generate": ("Generate", "generate a continuation of a text"),
+    "fill-mask": ("FillMask", "predict the [MASK] tokens of a text"),
+    "translate": ("Translate", "generate a target for a source with an encoder-decoder, by beam search"),
+    "classify": ("Classify", "classify a text or an image"),
+    "visualize": ("Visualize", "draw the attention of each head for a text or an image"),
+    "analyze": ("Analyze", "measure the attention patterns of every head, against baselines"),
+    "ablate": ("Ablate", "ablate heads and measure the effect on a language model's behaviors"),
+    "prune": ("Prune", "remove heads from a model and save the smaller model"),
+    "explore": ("Explore", "write an interactive HTML page with the attention of every head"),
+    "serve": ("Serve", "serve an interactive page: generate token by token, ablate heads"),
+    "tokenize": ("Tokenize", "tokenize text into token files, or show the tokens of a text"),
+    "describe": ("Describe", "show parameters, FLOPs and memory of each part of a model, with formulas"),
 }
-"""Each command's class, in the file of the command's name (with _ for -), and what it does."""
+"""Class and summary of each command; its file has the command's name, with _ for -."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it worked, 2 for what the user can mend, 130 after Ctrl-C.
+    """Run a command.
 
     Args:
-        arguments: as typed; by default those of the process.
+        arguments: the command line; by default that of the process.
+
+    Returns:
+        The exit status: 0 for success, 2 for an error of the user, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -48,14 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        return _refuse(
-            "glassformer", f"there is no command {name!r}{suggestion(name, COMMANDS)} (see --help)"
+        return _print_error(
+            "glassformer", f"unknown command {name!r}{suggestion(name, COMMANDS)} (see --help)"
         )
     return _run(name, rest)
 
 
 def overview() -> str:
-    """What ``glassformer --help`` prints."""
+    """Text of ``glassformer --help``."""
     lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         [
@@ -65,7 +68,7 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "glassformer COMMAND --help shows a command's options; glassformer --version the version.",
+            "glassformer COMMAND --help shows the options of a command, glassformer --version the version.",
         ]
     )
 
@@ -79,24 +82,24 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         status: int = command.parse(arguments).run() or 0
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # stdout was closed, for example by `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
     except (UsageError, ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
-        return _refuse(f"glassformer {name}", _as_options(str(error), command))
+        return _print_error(f"glassformer {name}", _with_option_names(str(error), command))
 
 
-def _as_options(message: str, command: Any) -> str:
-    """What a message says of the library's arguments, said of the command's options: ``give --kind``."""
+def _with_option_names(message: str, command: Any) -> str:
+    """Replace ``give kind=`` in a message of the library by ``give --kind`` if that is an option."""
     names = {field.name for field in fields(command)} if command else set()
     return re.sub(
         r"\bgive (\w+)=", lambda m: f"give --{m[1].replace('_', '-')} " if m[1] in names else m[0], message
     )
 
 
-def _refuse(program: str, message: str) -> int:
-    """One line on the error stream."""
+def _print_error(program: str, message: str) -> int:
+    """Print one line to stderr."""
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return 2

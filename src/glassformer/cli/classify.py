@@ -1,4 +1,4 @@
-"""``glassformer classify``: which class a text or an image belongs to."""
+"""``glassformer classify``: classify a text or an image."""
 
 from __future__ import annotations
 
@@ -14,44 +14,41 @@ from glassformer.cli.arguments import Command
 
 @dataclass
 class Classify(Command):
-    """Say which class a text or an image belongs to, with probabilities."""
+    """Print the most probable classes of a text or an image."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), or a name on the hub."""
+    """A model folder, a run folder (its best checkpoint is used), or a name on the hub."""
     text: str | None = None
-    """What the model reads; - reads standard input."""
+    """The text; - reads standard input."""
     image: Path | None = None
-    """What a model of images looks at: a file."""
+    """An image file, for a vision model."""
     top_k: int = 5
-    """Classes to print, the likeliest first."""
+    """Number of classes to print."""
 
     def run(self) -> None:
-        """Print the classes."""
+        """Print the classes, the most probable first."""
         import torch
 
-        from glassformer.analysis import read, read_image
-        from glassformer.cli.abilities import require
-        from glassformer.cli.targets import load_model
-        from glassformer.generation.streaming import evaluating
+        from glassformer.analysis import encode_text, preprocess_image
+        from glassformer.cli.resolve_model import load_model, require_capability
+        from glassformer.eval_mode import eval_mode
 
         if (self.text is None) == (self.image is None):
-            raise ValueError("give either a --text or an --image")
+            raise ValueError("give either --text or --image")
         if self.top_k < 1:
-            raise ValueError(f"--top-k must be at least 1, not {self.top_k}")
+            raise ValueError(f"--top-k must be at least 1, got {self.top_k}")
         model: Any = load_model(self.target)
-        require(model, "classify", self.target)
+        require_capability(model, "classify", self.target)
         if len(model.labels) < 2:
-            raise ValueError(
-                f"{self.target} gives one number ({model.labels[0]}), and no classes to choose from"
-            )
+            raise ValueError(f"{self.target} is a regression model with the one output {model.labels[0]!r}")
         if self.image is not None:
-            picture = read_image(model, self.image)
-            inputs, notes = picture.pixel_values, picture.notes
+            image = preprocess_image(model, self.image)
+            inputs, notes = image.pixel_values, image.notes
         else:
-            reading = read(model, sys.stdin.read() if self.text == "-" else self.text or "")
-            inputs, notes = torch.tensor([reading.ids], device=model.device), reading.notes
+            encoded = encode_text(model, sys.stdin.read() if self.text == "-" else self.text or "")
+            inputs, notes = torch.tensor([encoded.ids], device=model.device), encoded.notes
         print(*(f"({note})\n" for note in notes), sep="", end="", file=sys.stderr)
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), eval_mode(model):
             probabilities = model(inputs)[0].float().softmax(-1)
         best = probabilities.topk(min(self.top_k, len(model.labels)))
         for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):

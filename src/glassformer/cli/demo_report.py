@@ -1,4 +1,4 @@
-"""The report of the demo: how the model learned, what it writes, what its heads look at."""
+"""The report of ``glassformer demo``: learning curve, samples and attention heads of the trained model."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from glassformer.analysis import Settings, analyze_heads, head_patterns
-from glassformer.analysis.sentences import draw, sentences
-from glassformer.cli.visualize import opening_paragraphs
+from glassformer.analysis import HeadAnalysisSettings, HeadReport, analyze_heads
+from glassformer.analysis.head_patterns import sample_texts, sentences
 from glassformer.data import Corpus
 from glassformer.models import TransformerModel
 from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.config_files import to_toml
-from glassformer.training.evaluation import Evaluation
+from glassformer.training.metrics import Evaluation
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.trainer import TrainingResult
-from glassformer.visualization import AttentionVisualizer, draw_loss_curve, draw_patterns, save_picture
+from glassformer.visualization import AttentionVisualizer, draw_loss_curve
 from glassformer.visualization.report import Section, write_report
 
-SENTENCE = "The people of the United States have the right to vote, and the people will vote."
-PARAGRAPHS = 100
-SENTENCES = 400
-"""Over which heads are named."""
+TEXT = "The people of the United States have the right to vote, and the people will vote."
+NUM_SENTENCES = 400
+"""Held-out sentences on which head patterns are measured."""
 NAME = "the demo's GPT"
 
 
@@ -37,129 +35,127 @@ def write_demo_report(
     num_tokens: int,
     began: float,
 ) -> Path:
-    """Draw the heads of a finished run and write ``report.html`` into its folder.
+    """Analyze the heads of a finished run and write ``report.html`` into its folder.
 
     Args:
-        config: of the run.
-        result: of the run.
-        baselines: counting models on the held-out text.
-        num_tokens: that the model learned from.
-        began: when the demo began, by ``time.monotonic``.
+        config: The configuration of the run.
+        result: The result of the run.
+        baselines: Evaluations of n-gram models on the held-out text, by name.
+        num_tokens: Number of training tokens.
+        began: The value of ``time.monotonic`` at the start of the demo.
     """
     run = RunFolder(config.run_folder)
     model = TransformerModel.from_pretrained(result.checkpoint)
     bits = {name: float(value.bits_per_byte or 0) for name, value in baselines.items()}
     final = float(result.metrics["validation_bits_per_byte"])
+    visualizer = AttentionVisualizer(model, NAME)
+    report = _analyze(model, config.data)
+    report.save(run.path / "heads.json")
     sections = [
         _learning(run.metrics.rows(), bits, final),
-        _writing(run.samples.rows(), result.step),
-        _heads(model, config.data, run.path),
-        _explorer(model, config.data, run.path),
-        _following(run.path, config),
+        _samples(run.samples.rows(), result.step),
+        _heads(visualizer, report, run.path),
+        _explorer(visualizer, report, run.path),
+        _next_steps(run.path, config),
         _environment(run.path, config),
     ]
     return write_report(
         run.path / "report.html",
         "A small GPT, seen through",
-        f"{model.num_parameters():,} parameters, trained from nothing on {num_tokens:,} tokens of text.",
+        f"{model.num_parameters():,} parameters, trained from scratch on {num_tokens:,} tokens of text.",
         {
             "held-out bits per byte": f"{final:.3f}",
-            "best counting model": f"{min(bits.values()):.3f}",
-            "updates": f"{result.step:,}",
+            "best n-gram model": f"{min(bits.values()):.3f}",
+            "steps": f"{result.step:,}",
             "from start to report": f"{(time.monotonic() - began) / 60:.1f} min",
         },
         sections,
     )
 
 
+def _analyze(model: TransformerModel, data: DataConfig) -> HeadReport:
+    """Measure head patterns on held-out sentences."""
+    held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
+    texts = sample_texts(sentences(held_out), NUM_SENTENCES, 0) or [TEXT]
+    report = analyze_heads(model, texts, HeadAnalysisSettings(patterns=("tokens", "offsets", "copying")))
+    return replace(report, model=f"{NAME} over {len(texts):,} sentences")
+
+
 def _learning(metrics: list[dict[str, Any]], bits: Mapping[str, float], final: float) -> Section:
-    rows = [(f"{name} model: counts", f"{value:.3f}") for name, value in bits.items()]
+    rows = [(f"{name} model", f"{value:.3f}") for name, value in bits.items()]
     return (
         Section("How it learned")
         .text(
-            "Bits per byte: how many bits the model needs, on average, for each byte of text that it has "
-            "never seen. The dashed lines are models that only count: how often each token occurs (unigram), "
-            "and how often it follows the one before (bigram). What lies below them takes a longer look back."
+            "Bits per byte: how many bits the model needs, on average, for each byte of text that it was not "
+            "trained on. The dashed lines are n-gram models, which only count how often each token occurs "
+            "(unigram), and how often it follows the token before it (bigram). To be better, a model has to "
+            "use more of the text before a token."
         )
         .figure(
             draw_loss_curve(metrics, bits),
-            "Bits per byte over updates: training batches, held-out text, and the counting models",
+            "Bits per byte over training steps: training batches, held-out text, and n-gram models",
         )
         .table(("model", "bits per byte of held-out text"), [*rows, ("this GPT", f"{final:.3f}")])
     )
 
 
-def _writing(samples: list[dict[str, Any]], steps: int) -> Section:
+def _samples(samples: list[dict[str, Any]], steps: int) -> Section:
     return (
-        Section("What it writes")
-        .text("The same beginning, continued by the model with random weights and by the trained one.")
+        Section("What it generates")
+        .text("The same prompt, continued by the model with random weights and by the trained one.")
         .sample("before training", samples[0]["text"])
-        .sample(f"after {steps:,} updates", samples[-1]["text"])
+        .sample(f"after {steps:,} steps", samples[-1]["text"])
     )
 
 
-def _heads(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
-    visualizer = AttentionVisualizer(model, NAME)
-    held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
-    patterns = head_patterns(model, opening_paragraphs(held_out, PARAGRAPHS))
-    strongest = max(patterns.rows(), key=lambda row: row["previous"])
+def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) -> Section:
+    rows = [row for row in report.rows if (row["pattern"], row["measure"]) == ("previous", "rate")]
+    strongest = max(rows, key=lambda row: row["score"])
     layer, head = int(strongest["layer"]), int(strongest["head"])
-    scope = f"{patterns.num_queries:,} queries of {patterns.num_texts} held-out paragraphs"
-    maps = draw_patterns(patterns, title="What each head looks at", caption=f"means over {scope}")
-    save_picture(maps, folder / "heads.png")
+    num_sentences = int(strongest["num_items"])  # the half that is scored
     return (
-        Section("What its heads look at")
+        Section("What its heads attend to")
         .text(
-            "Each row of a map is a token that looks, each column one that is looked at. Darker is more "
-            f"attention. Layer {layer} is shown because its head {head} looks at the previous token more "
-            f"than any other: with {strongest['previous']:.0%} of its attention, on average."
+            "In these heat maps a row is a token that attends (the query), and a column a token that it "
+            f"attends to (the key). Darker is more attention. Layer {layer} is shown for its head {head}. "
+            f"Over {num_sentences:,} held-out sentences, no other head has its largest weight on the "
+            f"previous token as often: for {strongest['score']:.0%} of the tokens."
         )
         .figure(
-            visualizer.plot_attention_heads(SENTENCE, layer, folder / f"attention-layer{layer}.png"),
+            visualizer.plot_attention_heads(TEXT, layer, folder / f"attention-layer{layer}.png"),
             f"All heads of layer {layer} on one sentence",
         )
         .figure(
-            visualizer.plot_head(SENTENCE, layer, head, folder / f"attention-layer{layer}-head{head}.png"),
-            f"Head {head} of layer {layer}, large",
+            visualizer.plot_head(TEXT, layer, head, folder / f"attention-layer{layer}-head{head}.png"),
+            f"Head {head} of layer {layer}",
         )
         .text(
-            "Over many passages, six numbers for each head. They say where a head looks, not what it is for. "
-            "None of the passages was trained on."
+            "The map shows the attention pattern of each head, measured on the same sentences. A head is "
+            "labeled if it exceeds every baseline: the best head of a model with random weights, a fixed "
+            "offset, and shuffled labels. A label says where a head attends, not what it is for."
         )
         .figure(
-            maps,
-            f"Six patterns of attention for every layer and head: means over {scope}",
+            visualizer.plot_head_map(report, folder / "heads.png"),
+            f"The attention pattern of each head over {num_sentences:,} held-out sentences",
         )
     )
 
 
-def _explorer(model: TransformerModel, data: DataConfig, folder: Path) -> Section:
-    held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
-    chosen = draw(sentences(held_out), SENTENCES, 0) or [SENTENCE]
-    settings = Settings(patterns=("tokens", "offsets", "copying"))
-    report = replace(analyze_heads(model, chosen, settings), model=f"{NAME} over {len(chosen):,} sentences")
-    report.save(folder / "named-heads.json")
-    visualizer = AttentionVisualizer(model, NAME)
+def _explorer(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) -> Section:
+    explorer = visualizer.explore(TEXT, folder / "explorer.html", heads_report=report)
     return (
-        Section("Look around yourself")
-        .text(
-            f"A head has a name where it beats controls over {len(chosen):,} sentences that were not trained "
-            "on: the best head of a model with random weights, a fixed offset, and shuffled labels."
-        )
-        .figure(
-            visualizer.plot_head_map(report, folder / "named-heads.png"), "The heads that have earned a name"
-        )
-        .link("explorer.html", "The explorer", "Every head, on one sentence; here in a frame, there alone.")
-        .page(visualizer.explore(SENTENCE, folder / "explorer.html", heads_report=report))
+        Section("Explore every head")
+        .link("explorer.html", "The explorer", "Every head on one sentence, below and on a page of its own.")
+        .page(explorer)
     )
 
 
-def _following(folder: Path, config: TrainingConfig) -> Section:
+def _next_steps(folder: Path, config: TrainingConfig) -> Section:
     run = shlex.quote(str(folder))
     train = f"glassformer train --config {run}/config.toml"
     return (
         Section("What to try next")
-        .text("Let it write, look at another layer, or change one thing and train again:")
+        .text("Generate text, draw another layer, or change one hyperparameter and train again:")
         .code(
             f"glassformer generate {run} --prompt 'Our economy'\n"
             f"glassformer visualize {run} --text 'We the people' --layer 0\n"
@@ -175,7 +171,7 @@ def _environment(folder: Path, config: TrainingConfig) -> Section:
     rows = [(name, "-" if value is None else str(value)) for name, value in environment.items()]
     return (
         Section("The run")
-        .table(("made with", ""), rows)
-        .text("Every choice of this run; glassformer train --config takes this file.")
+        .table(("environment", ""), rows)
+        .text("The configuration of this run, for glassformer train --config.")
         .code(to_toml(config))
     )

@@ -1,4 +1,4 @@
-"""``glassformer describe``: what a model costs, and why."""
+"""``glassformer describe``: parameters, FLOPs and memory of a model."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from glassformer.cli.arguments import Command
 
 @dataclass
 class Describe(Command):
-    """Parameters, FLOPs and activation memory of each part of a model, with their formulas."""
+    """Show parameters, FLOPs and activation memory of each part of a model, with their formulas."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Name of a preset (gpt2, bert-base-uncased, t5-small, vit-base, ...), or folder of a model or run."""
+    """A preset (gpt2, bert-base-uncased, t5-small, vit-base, ...), a model folder, or a run folder."""
     seq_len: int | None = None
-    """Tokens in a sequence (or source), n. Default: the model's max_seq_len, or those of an image."""
+    """Length n of a sequence or source, in tokens. Default: max_seq_len, or the number of patches."""
     target_len: int | None = None
-    """Tokens in a target, m, of an encoder-decoder. Default: as in the source."""
+    """Length m of the target of an encoder-decoder, in tokens. Default: that of the source."""
     batch_size: int = 1
-    """Sequences, or images."""
+    """Number of sequences or images."""
 
     def run(self) -> None:
         """Print the table."""
         from rich.console import Console
         from rich.table import Table
 
-        from glassformer.cli.targets import preset_or_model
+        from glassformer.cli.resolve_model import load_preset_or_model
         from glassformer.models.costs import default_length, describe, total
 
-        model = preset_or_model(self.model)
+        model = load_preset_or_model(self.model)
         seq_len = default_length(model) if self.seq_len is None else self.seq_len
         costs = describe(model, seq_len, self.batch_size, self.target_len)
         sums = total(costs)
         sizes = ", ".join(f"{name}={value}" for name, value in model.config.items() if type(value) is int)
-        decodes = any(cost.component.startswith("decoder") for cost in costs)
-        lengths = f"n = {seq_len}" + (f", m = {self.target_len or seq_len}" if decodes else "")
-        table = Table(title=f"{self.model} at {lengths}, batch {self.batch_size}", title_justify="left")
+        target = f", m = {self.target_len or seq_len}" if model.is_encoder_decoder else ""
+        table = Table(
+            title=f"{self.model} at n = {seq_len}{target}, batch {self.batch_size}", title_justify="left"
+        )
         table.add_column("component")
         table.add_column("copies", justify="right")
         for quantity in ("parameters", "FLOPs", "memory"):
@@ -64,18 +65,19 @@ class Describe(Command):
         console.print(table)
         console.print(
             f"{sizes}\n"
-            "n tokens, m those of a target, P patches, d d_model, f d_ff, h heads, g key-value heads,\n"
-            "e d_head, V vocab_size, L layers.\n"
-            "FLOPs of a forward pass; a training step takes three times as many. Attention scores are\n"
-            "O(n^2 d), the other layers O(n d^2), the head O(n d V). Memory: what a training step keeps for\n"
-            "its backward pass, loss left out; the fused kernel keeps no n x n table but of a learned bias.",
+            "n: sequence length, m: target length, P: patches, d: d_model, f: d_ff, h: heads,\n"
+            "g: key-value heads, e: d_head, V: vocab_size, L: layers.\n"
+            "FLOPs are those of a forward pass; a training step takes three times as many. Attention scores\n"
+            "are O(n^2 d), the other layers O(n d^2), the output layer O(n d V). Memory is that of the\n"
+            "activations saved for the backward pass, without the loss; the fused kernel saves no n x n\n"
+            "matrix except that of a learned bias.",
             highlight=False,
             markup=False,
         )
 
 
 def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
-    """12,345,678 as 12.3 M."""
+    """Format a number with a unit prefix: 12,345,678 as 12.3 M."""
     for unit in units[:-1]:
         if abs(number) < base:
             return f"{number:,.0f} {unit}" if unit in units[:1] else f"{number:,.1f} {unit}"

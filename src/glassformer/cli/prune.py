@@ -1,4 +1,4 @@
-"""``glassformer prune``: a smaller model without some of its heads."""
+"""``glassformer prune``: remove attention heads from a model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prune(Command):
-    """Take heads out of a model for good, and save the smaller one.
+    """Remove attention heads from a model and save the smaller model.
 
-    Its outputs are those of the model with these heads silenced.
+    Its outputs are those of the model with these heads ablated.
     """
 
     target: Annotated[str, tyro.conf.Positional]
@@ -28,22 +28,22 @@ class Prune(Command):
     output: Annotated[Path, tyro.conf.Positional]
     """Folder for the smaller model; new, or empty."""
     heads: str | None = None
-    """The heads to go: LAYER.HEAD, such as 4.7,5.1."""
+    """Heads to remove: LAYER.HEAD, such as 4.7,5.1."""
     kind: str | None = None
-    """Of an encoder-decoder: whose heads they are, encoder, decoder or cross."""
+    """Kind of attention of --heads in an encoder-decoder: encoder, decoder or cross."""
     fraction: float | None = None
-    """Instead: at most this part of all heads, the least important by gradient (Michel et al. 2019) over
-    --data; one of each layer stays."""
+    """Instead of --heads: remove at most this fraction of all heads, the least important by gradient (Michel
+    et al. 2019) over --data; at least one head of each layer is kept."""
     data: str = "sotu"
     """Text to measure importance on: a file, a folder, a .jsonl file, or sotu."""
     max_texts: int = 100
-    """Paragraphs of it to read at most."""
+    """Maximum number of paragraphs of it."""
 
     def run(self) -> None:
-        """Prune, save, and say what is left."""
+        """Prune, save, and print the result."""
         from glassformer.analysis.ablation import head_name
         from glassformer.analysis.pruning import prune_heads
-        from glassformer.cli.targets import load_model
+        from glassformer.cli.resolve_model import load_model
 
         if (self.heads is None) == (self.fraction is None):
             raise ValueError("give --heads, or --fraction of the least important ones")
@@ -58,20 +58,20 @@ class Prune(Command):
             smaller.save_pretrained(self.output)
         for kind, heads in chosen.items():
             which = f" of {kind} attention" if len(chosen) > 1 or self.kind else ""
-            print(f"{len(heads)} heads{which} are gone: {', '.join(map(head_name, heads))}")
+            print(f"removed {len(heads)} heads{which}: {', '.join(map(head_name, heads))}")
         before, after = model.num_parameters(), smaller.num_parameters()
         print(f"{before:,} parameters before, {after:,} after ({1 - after / before:.1%} fewer)")
         print(self.output)
 
     def choose(self, model: Any) -> Mapping[str, list[Head]]:
-        """The heads to go, by kind of attention."""
+        """The heads to remove, by kind of attention."""
         from glassformer.analysis.ablation import parse_heads
         from glassformer.analysis.importance import gradient_importance
+        from glassformer.analysis.inputs import encode_text
         from glassformer.analysis.pruning import least_important
-        from glassformer.analysis.reading import read
         from glassformer.attention import choose_kind
-        from glassformer.cli.abilities import can_generate
-        from glassformer.cli.visualize import opening_paragraphs
+        from glassformer.cli.resolve_model import can_generate
+        from glassformer.cli.visualize import first_paragraphs
         from glassformer.data import documents
 
         if self.heads is not None:
@@ -81,12 +81,12 @@ class Prune(Command):
         if not can_generate(model):
             raise ValueError(
                 f"{self.target} holds a {type(model).__name__}, which predicts no next token to measure "
-                "importance by: give --heads, or in Python a loss of your own to "
-                "analysis.gradient_importance, and what it says to analysis.least_important"
+                "importance by: give --heads, or in Python pass a loss of your own to "
+                "analysis.gradient_importance and its result to analysis.least_important"
             )
-        least_important(model, _alike(model), self.fraction)  # refuses a fraction before the work
-        texts = opening_paragraphs((document.text for document in documents(self.data)), self.max_texts)
-        texts = [text for text in texts if len(read(model, text).ids) > 1]  # one token has no next one
+        least_important(model, _uniform(model), self.fraction)  # checks the fraction before the work
+        texts = first_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+        texts = [text for text in texts if len(encode_text(model, text).ids) > 1]  # one token has no next one
         if not texts:
             raise ValueError(f"{self.data} has no text of two tokens or more to measure importance on")
         importance = gradient_importance(model, texts, normalize=True)
@@ -95,20 +95,20 @@ class Prune(Command):
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder, for what is written inside the block; after an error nothing is left of it.
+    """Make a folder for the files that are written inside the block, and remove it again after an error.
 
-    Folders that had to be made above it go too, and what was there before stays.
+    Parent folders that had to be made are removed too; everything that was there before stays.
 
     Raises:
-        ValueError: there is something in the folder.
+        ValueError: the folder is not empty.
         OSError: it cannot be made or written to.
     """
     import shutil
     import tempfile
 
     if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: name a new folder, so that nothing there is lost")
-    made = [path for path in (folder, *folder.parents) if not path.exists()]  # from the inside out
+        raise ValueError(f"{folder} is not empty: give a new folder")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -123,8 +123,8 @@ def new_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _alike(model: Any) -> dict[str, dict[Head, float]]:
-    """Heads that are all as important as each other."""
+def _uniform(model: Any) -> dict[str, dict[Head, float]]:
+    """The same importance for all heads."""
     return {
         kind: {(layer, head): 1.0 for layer, part in enumerate(parts) for head in range(part.num_heads)}
         for kind, parts in model.attentions().items()

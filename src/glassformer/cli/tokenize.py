@@ -1,4 +1,4 @@
-"""``glassformer tokenize``: token files for training, or a look at how a text is cut."""
+"""``glassformer tokenize``: write token files for training, or show the tokens of a text."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tokenize(Command):
-    """Turn text into token files, as training does first, and say what came out."""
+    """Tokenize text into token files, as training does, and print their sizes."""
 
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
     text: str | None = None
-    """Instead of writing files, show how this text is cut into tokens."""
+    """Show the tokens of this text instead of writing files."""
 
     def run(self) -> None:
-        """Build the files, or show the tokens."""
+        """Write the files or print the tokens."""
         from rich.console import Console
         from rich.table import Table
 
-        from glassformer.training.language_modelling import prepare_data
+        from glassformer.training.language_modeling import prepare_data
         from glassformer.training.tokenizers import make_tokenizer
 
         console = Console()
         if self.text is not None:
             tokenizer = make_tokenizer(self.data)
-            console.print(_cut(tokenizer, self.text), markup=False, highlight=False, soft_wrap=True)
+            console.print(token_list(tokenizer, self.text), markup=False, highlight=False, soft_wrap=True)
             return
         _, files = prepare_data(self.data)
         table = Table(title=f"{files.folder}  (vocabulary: {files.vocab_size:,})", title_justify="left")
@@ -46,11 +46,10 @@ class Tokenize(Command):
         console.print(table)
 
 
-def _cut(tokenizer: Tokenizer, text: str) -> str:
-    """Each token and its id, and how many there are."""
+def token_list(tokenizer: Tokenizer, text: str) -> str:
+    """Each token with its id, and the counts of tokens and bytes."""
     ids = tokenizer.encode(text)
-    shown = "  ".join(f"{tokenizer.label(token)}[{token}]" for token in ids)
+    tokens = "  ".join(f"{tokenizer.label(token)}[{token}]" for token in ids)
     size = len(text.encode())
-    return f"{shown}\n{len(ids):,} tokens, {size:,} bytes" + (
-        f", {size / len(ids):.2f} bytes / token" if ids else ""
-    )
+    ratio = f", {size / len(ids):.2f} bytes / token" if ids else ""
+    return f"{tokens}\n{len(ids):,} tokens, {size:,} bytes{ratio}"

@@ -1,4 +1,4 @@
-"""``glassformer train``: a run from a config file, flags, or both."""
+"""``glassformer train``: train a model from a config file, options, or both."""
 
 from __future__ import annotations
 
@@ -10,69 +10,73 @@ from typing import Annotated, Any, Self
 
 import tyro
 
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, replace_renamed
 from glassformer.training.config import TrainingConfig
 from glassformer.training.config_files import config_path, load_config
 
 
 @dataclass
 class Train(Command):
-    """Train a model. Values come from the defaults, then --config, then the other flags."""
+    """Train a model. Other options override --config, which overrides the defaults."""
 
     config: str | None = None
-    """A TOML file with any of the values below (unknown keys are errors), or the name of one that is in the
-    library: classify-minilm, classify-mlm, digits, g2p, g2p-2017, g2p-published, mlm, mnist, spans."""
+    """A TOML file with any of the values below, or the name of a config of the library: classify-minilm,
+    classify-mlm, digits, g2p, g2p-2017, g2p-published, mlm, mnist, spans. Unknown keys are errors."""
     resume: bool = False
-    """Go on with the run in --run-folder, with its own config, to the bit as if it had never stopped."""
+    """Resume the run in --run-folder with its own config; the result is bit-equal to an uninterrupted run."""
     overwrite: bool = False
-    """Remove the run in --run-folder and start anew."""
+    """Delete the run in --run-folder and start again."""
     prompt: str | None = None
-    """Let the model continue this text at each evaluation."""
+    """Generate a continuation of this text at each evaluation."""
     settings: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
 
     @classmethod
     def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
-        """Read the flags; where they name a file, or a run to resume, read them once more on top of that."""
+        """Parse the options; parse them again on top of a config file or of the config of a resumed run."""
+        arguments = replace_renamed("train", arguments)  # once, so that warnings are printed once
         command = super().parse(arguments, default)
         if command.config is not None:
             settings = load_config(config_path(command.config), TrainingConfig())
             command = super().parse(arguments, cls(settings=settings))
-        kept = Path(command.settings.run_folder) / "config.toml"
-        if not command.resume or not kept.exists():
+        run_config = Path(command.settings.run_folder) / "config.toml"
+        if not command.resume or not run_config.exists():
             return command
-        settings = load_config(kept, TrainingConfig())
+        settings = load_config(run_config, TrainingConfig())
         if command.config is not None:
             settings = load_config(config_path(command.config), settings)
         return super().parse(arguments, cls(settings=settings))
 
     def run(self) -> int:
-        """Train; say where the result is, and how to go on."""
+        """Train, then print where the result is or how to resume."""
         from glassformer.training.pipeline import train
 
-        sample = None if self.prompt is None else continuation(self.prompt)
+        sample = None if self.prompt is None else sample_continuation(self.prompt)
         result = train(self.settings, resume=self.resume, overwrite=self.overwrite, sample=sample)
         folder = self.settings.run_folder
         if result.status == "interrupted":
             print(f"interrupted at step {result.step}; saved in {result.checkpoint}")
-            print(f"go on with: glassformer train --resume --run-folder {shlex.quote(folder)}")
+            print(f"resume with: glassformer train --resume --run-folder {shlex.quote(folder)}")
             return 130
         loss = result.metrics.get("validation_loss")
-        said = "" if loss is None else f", held-out loss {loss:.4f} nats"
-        print(f"finished {result.step} steps{said}; the model is in {result.checkpoint}")
+        validation = "" if loss is None else f", validation loss {loss:.4f} nats"
+        print(f"finished {result.step} steps{validation}; the model is in {result.checkpoint}")
         for name, value in (result.results or {}).items():
             print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
         return 0
 
 
-def continuation(prompt: str, tokens: int = 60) -> Any:
-    """What a model makes of a prompt: a function of the model, always the same for the same weights."""
+def sample_continuation(prompt: str, max_new_tokens: int = 60) -> Any:
+    """A function that generates a continuation of the prompt with a model, always with the same seed."""
 
     def sample(model: Any) -> str:
-        from glassformer.generation import generate, text_of
+        from glassformer.generation import generate
+        from glassformer.tokenization import safe_decode
 
         if not prompt:
             raise ValueError("the prompt is empty: give at least one character")
         ids = model.tokenizer.encode(prompt)
-        return text_of(model.tokenizer, generate(model, ids, tokens, temperature=0.8, top_k=50, seed=0))
+        return safe_decode(
+            model.tokenizer, generate(model, ids, max_new_tokens, temperature=0.8, top_k=50, seed=0)
+        )
 
     return sample

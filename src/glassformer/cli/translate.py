@@ -1,4 +1,4 @@
-"""``glassformer translate``: an encoder-decoder writes a target for each source."""
+"""``glassformer translate``: generate a target for each source with an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -15,44 +15,43 @@ from glassformer.cli.arguments import Command
 
 @dataclass
 class Translate(Command):
-    """Let an encoder-decoder write what it makes of a text: a translation, a summary, a pronunciation."""
+    """Generate a target for a text with an encoder-decoder: a translation, a summary, a pronunciation."""
 
     target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), or a name on the hub."""
+    """A model folder, a run folder (its best checkpoint is used), or a name on the hub."""
     text: str
-    """The source; - reads standard input, a source a line. An empty line stays one."""
+    """The source; - reads standard input, one source per line. Empty lines stay empty."""
     num_beams: int = 4
-    """Continuations looked for side by side; 1 takes the likeliest token each time."""
+    """Number of beams; 1 is greedy decoding."""
     length_penalty: float = 1.0
-    """Above 0 longer targets gain, below 0 shorter ones."""
+    """Above 0 favors longer targets, below 0 shorter ones."""
     n_best: int = 1
-    """Targets to print for each source, the best first; with several, each behind its rank and a tab."""
+    """Number of targets per source, the best first; if several, each follows its rank and a tab."""
     max_new_tokens: int = 128
-    """Tokens to write at most."""
+    """Maximum number of tokens of a target."""
     batch_size: int = 16
-    """Sources to read at a time."""
+    """Number of sources per batch."""
 
     def run(self) -> None:
-        """Print a line for each target, in the order of the sources."""
-        from glassformer.cli.abilities import require, tokenizer_of
-        from glassformer.cli.targets import load_model
-        from glassformer.generation import text_of
+        """Print one line per target, in the order of the sources."""
+        from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
+        from glassformer.tokenization import safe_decode
 
         if self.batch_size < 1:
-            raise ValueError(f"--batch-size must be at least 1, not {self.batch_size}")
+            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
         model: Any = load_model(self.target)
-        require(model, "translate", self.target)
-        tokenizer = tokenizer_of(model, self.target)
-        for sources in batches(lines(self.text), self.batch_size):
+        require_capability(model, "translate", self.target)
+        tokenizer = require_tokenizer(model, self.target)
+        for sources in batched(read_sources(self.text), self.batch_size):
             ids = [[*row, model.end_token] for row in tokenizer.encode_batch([*filter(None, sources)])]
-            targets = iter(model.generate(ids, self.max_new_tokens, **self.options()) if ids else ())
+            targets = iter(model.generate(ids, self.max_new_tokens, **self.decoding_options()) if ids else ())
             for source, rank in product(sources, range(1, self.n_best + 1)):
                 target = without_end(next(targets), model.end_token) if source else []
-                print(f"{rank}\t" if self.n_best > 1 else "", text_of(tokenizer, target), sep="")
+                print(f"{rank}\t" if self.n_best > 1 else "", safe_decode(tokenizer, target), sep="")
             sys.stdout.flush()
 
-    def options(self) -> dict[str, Any]:
-        """Beam search where there are beams, else the likeliest token each time."""
+    def decoding_options(self) -> dict[str, Any]:
+        """Options of ``generate`` for beam search or greedy decoding."""
         if self.num_beams == 1 and self.n_best == 1:
             return {"temperature": 0}
         return {
@@ -62,11 +61,11 @@ class Translate(Command):
         }
 
 
-def lines(text: str) -> Iterator[str]:
-    """The text itself, or the lines of standard input, of which those of white space alone become empty.
+def read_sources(text: str) -> Iterator[str]:
+    """The text itself, or the lines of standard input; blank lines become empty.
 
     Raises:
-        ValueError: a text of white space alone.
+        ValueError: a blank text.
     """
     if not text.strip():
         raise ValueError("the source is empty: give at least one character")
@@ -74,12 +73,12 @@ def lines(text: str) -> Iterator[str]:
         yield line.rstrip("\r\n") if line.strip() else ""
 
 
-def batches(items: Iterator[str], size: int) -> Iterator[list[str]]:
-    """The items, ``size`` at a time."""
+def batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Lists of ``size`` items; the last one may be shorter."""
     while batch := list(islice(items, size)):
         yield batch
 
 
 def without_end(ids: list[int], end_token: int) -> list[int]:
-    """A target without the token that ends it."""
+    """Remove the end token."""
     return ids[:-1] if ids and ids[-1] == end_token else ids

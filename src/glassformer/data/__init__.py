@@ -1,4 +1,4 @@
-"""From texts to batches: corpora, their splits, token files on disk, and what is drawn from them.
+"""Corpora, their splits, token files on disk, and batches drawn from them.
 
 files = build_token_files("sotu", tokenizer, "cache")
 batches = Batches(files.train, batch_size=8, seq_len=256, seed=0)
@@ -6,24 +6,27 @@ batches.batch(step=0)                                      # (8, 257)
 for inputs, targets in windows(files.validation, seq_len=256, batch_size=8): ...
 """
 
+from typing import TYPE_CHECKING
+
 from glassformer.data.batches import Batches, windows
-from glassformer.data.build import build_token_files
+from glassformer.data.chunking import chunk_text
 from glassformer.data.corpora import DEFAULT_CORPUS, Document, Source, documents
-from glassformer.data.pieces import pieces
 from glassformer.data.progress import ConsoleProgress, CountProgress, Progress, SilentProgress
-from glassformer.data.splits import DEFAULT_FRACTIONS, SPLITS, Corpus, Piece
-from glassformer.data.token_file import TokenFile, TokenFileError, TokenFiles
+from glassformer.data.splits import DEFAULT_FRACTIONS, SPLITS, Chunk, Corpus
+from glassformer.data.token_file_builder import build_token_files
+from glassformer.data.token_files import TokenFile, TokenFileError, TokenFiles
+from glassformer.deprecation import renamed_attributes
 
 __all__ = [
     "DEFAULT_CORPUS",
     "DEFAULT_FRACTIONS",
     "SPLITS",
     "Batches",
+    "Chunk",
     "ConsoleProgress",
     "Corpus",
     "CountProgress",
     "Document",
-    "Piece",
     "Progress",
     "SilentProgress",
     "Source",
@@ -31,7 +34,10 @@ __all__ = [
     "TokenFileError",
     "TokenFiles",
     "build_token_files",
+    "chunk_text",
     "documents",
-    "pieces",
     "windows",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(__name__, {"Piece": "Chunk", "pieces": "chunk_text"})

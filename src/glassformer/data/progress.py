@@ -1,4 +1,4 @@
-"""Saying how far a long work is: a bar in a terminal, a plain line now and then elsewhere."""
+"""Progress reports of long tasks: a bar in a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -16,88 +16,92 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.progress import Progress as Bars
+from rich.progress import Progress as RichProgress
 
 LINE_SECONDS = 10.0
 BAR_SECONDS = 0.05
 
 
 class Progress(Protocol):
-    """What a long work reports to. Amounts are bytes of text, or things that the work counts."""
+    """Receiver of progress reports. Amounts are bytes of text, or counts."""
 
     def update(self, task: str, done: int, total: int | None) -> None:
-        """``done`` of ``total`` (None: unknown so far) of a task are done; equal means finished."""
+        """Report that ``done`` of ``total`` (None: unknown) are done; if equal, the task is finished."""
         ...
 
     def note(self, line: str) -> None:
-        """Something that a user should know, in one line."""
+        """Show a message of one line."""
         ...
 
     def close(self) -> None:
-        """The work ended, well or not."""
+        """Clean up after the task ended or failed."""
         ...
 
 
 class SilentProgress:
-    """Says nothing."""
+    """Progress that shows nothing."""
 
     def update(self, task: str, done: int, total: int | None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, line: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 class ConsoleProgress:
-    """A bar on the error stream if that is a terminal, else a line every ten seconds and at the end."""
+    """Progress on the error stream: a bar in a terminal, otherwise a line every ten seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Report to a console, by default the error stream."""
         self._console = console or Console(stderr=True)
-        self._bars: Bars | None = None
+        self._bars: RichProgress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, tuple[float, int]] = {}
-        self._shown: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+        self._updated: dict[str, float] = {}
 
     def update(self, task: str, done: int, total: int | None) -> None:
-        """Move the bar, or print a line, if it is time or the task is finished."""
+        """Update the bar or print a line, if enough time has passed or the task is finished."""
         now = time.monotonic()
-        began, done_before = self._began.setdefault(task, (now, done))
-        wait = BAR_SECONDS if self._console.is_terminal else LINE_SECONDS
-        if done != total and now - self._shown.setdefault(task, now) < wait:
+        started, done_before = self._started.setdefault(task, (now, done))
+        interval = BAR_SECONDS if self._console.is_terminal else LINE_SECONDS
+        if done != total and now - self._updated.setdefault(task, now) < interval:
             return
-        self._shown[task] = now
+        self._updated[task] = now
         if self._console.is_terminal:
-            self._move_bar(task, done, total)
+            self._update_bar(task, done, total)
         else:
-            self.note(f"{task}: {self.said(done, total, (done - done_before) / max(now - began, 1e-3))}")
+            speed = (done - done_before) / max(now - started, 1e-3)
+            self.note(f"{task}: {self.format_line(done, total, speed)}")
 
     def note(self, line: str) -> None:
         """Print one line."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar off the terminal's live area."""
+        """Stop the bar."""
         if self._bars:
             self._bars.stop()
             self._bars = None
-        for noted in (self._tasks, self._began, self._shown):
-            noted.clear()
+        for state in (self._tasks, self._started, self._updated):
+            state.clear()
 
     def columns(self) -> list[ProgressColumn]:
-        """What stands beside a bar."""
+        """Return the columns beside a bar."""
         return [DownloadColumn(), TransferSpeedColumn()]
 
-    def said(self, done: int, total: int | None, speed: float) -> str:
-        """What a line says."""
-        return f"{_amount(done, total)}, {speed / 1e6:,.1f} MB/s"
+    def format_line(self, done: int, total: int | None, speed: float) -> str:
+        """Return the text of a line, such as ``12.0 MB of 48.0 MB (25%), 1.0 MB/s``."""
+        amount = f"{done / 1e6:,.1f} MB"
+        if total is not None and done != total:
+            amount += f" of {total / 1e6:,.1f} MB ({done / total:.0%})"
+        return f"{amount}, {speed / 1e6:,.1f} MB/s"
 
-    def _move_bar(self, task: str, done: int, total: int | None) -> None:
+    def _update_bar(self, task: str, done: int, total: int | None) -> None:
         if self._bars is None:
-            self._bars = Bars(
+            self._bars = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 *self.columns(),
@@ -111,22 +115,15 @@ class ConsoleProgress:
 
 
 class CountProgress(ConsoleProgress):
-    """The same for what is counted: sentences, examples, ..."""
+    """Progress of counted items, such as sentences or examples."""
 
     def columns(self) -> list[ProgressColumn]:
-        """Done and total."""
+        """Return the columns beside a bar."""
         return [MofNCompleteColumn()]
 
-    def said(self, done: int, total: int | None, speed: float) -> str:
-        """Done, total and the time that is left."""
+    def format_line(self, done: int, total: int | None, speed: float) -> str:
+        """Return the text of a line, such as ``250 of 1,000 (25%), 25.0/s, 30 s left``."""
         if total is None or done == total:
             return f"{done:,}, {speed:,.1f}/s"
         left = f", {(total - done) / speed:,.0f} s left" if speed else ""
         return f"{done:,} of {total:,} ({done / total:.0%}), {speed:,.1f}/s{left}"
-
-
-def _amount(done: int, total: int | None) -> str:
-    """12.0 MB of 48.0 MB (25%), or 48.0 MB where that is all or the end is not known."""
-    if total is None or done == total:
-        return f"{done / 1e6:,.1f} MB"
-    return f"{done / 1e6:,.1f} MB of {total / 1e6:,.1f} MB ({done / total:.0%})"

@@ -1,12 +1,15 @@
-"""Text from a language model: ``generate``, ``stream``, beam search, ``fill_mask``."""
+"""Text generation: sampling, streaming, beam search, and masked-token prediction."""
 
+from typing import TYPE_CHECKING
+
+from glassformer.deprecation import renamed_attributes
 from glassformer.generation.beam_search import beam_search
-from glassformer.generation.context import Overflow
-from glassformer.generation.fill_mask import Guess, MaskedLanguageModel, fill_mask
-from glassformer.generation.generate import GenerateOptions, generate
+from glassformer.generation.fill_mask import MaskedLanguageModel, MaskPrediction, fill_mask
+from glassformer.generation.generate import generate, stream
+from glassformer.generation.options import GenerationConfig, GenerationOptions, OverflowPolicy
 from glassformer.generation.prompts import Prompt
 from glassformer.generation.sampling import (
-    Filter,
+    LogitsProcessor,
     MinP,
     RepetitionPenalty,
     Sampler,
@@ -14,17 +17,16 @@ from glassformer.generation.sampling import (
     TopK,
     TopP,
 )
-from glassformer.generation.streaming import GenerationOptions, stream
-from glassformer.generation.text import text_of
+from glassformer.tokenization import safe_decode as safe_decode
 
 __all__ = [
-    "Filter",
-    "GenerateOptions",
+    "GenerationConfig",
     "GenerationOptions",
-    "Guess",
+    "LogitsProcessor",
+    "MaskPrediction",
     "MaskedLanguageModel",
     "MinP",
-    "Overflow",
+    "OverflowPolicy",
     "Prompt",
     "RepetitionPenalty",
     "Sampler",
@@ -35,5 +37,15 @@ __all__ = [
     "fill_mask",
     "generate",
     "stream",
-    "text_of",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(
+        __name__,
+        {
+            "Filter": "LogitsProcessor",
+            "GenerateOptions": "GenerationOptions",
+            "Guess": "MaskPrediction",
+            "Overflow": "OverflowPolicy",
+        },
+    )

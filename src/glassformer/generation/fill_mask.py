@@ -1,25 +1,19 @@
-"""fill_mask: what a hole in a text hides, guessed from both sides."""
+"""Masked-token prediction."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from glassformer.contracts import Tokenizer
-from glassformer.generation.streaming import evaluating
-from glassformer.generation.text import text_of
-
-MASK = "[MASK]"
-"""What stands for a hole in a text, whatever the tokenizer's own mark is."""
+from glassformer.eval_mode import eval_mode
+from glassformer.tokenization import MASK, encode_with_masks, safe_decode
 
 
 class MaskedLanguageModel(Protocol):
-    """A model that gives logits for each token, seeing all of them."""
+    """What ``fill_mask`` needs of a model: logits for every token."""
 
     vocab_size: int
     max_seq_len: int
@@ -27,7 +21,7 @@ class MaskedLanguageModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         ...
 
     def __call__(self, input_ids: Tensor) -> Tensor:
@@ -35,59 +29,56 @@ class MaskedLanguageModel(Protocol):
         ...
 
 
-class Guess(NamedTuple):
-    """A token that a hole may hide."""
+class MaskPrediction(NamedTuple):
+    """A token predicted for a mask."""
 
     token: str
     probability: float
     token_id: int
 
 
-def fill_mask(model: MaskedLanguageModel, text: str, top_k: int = 5) -> list[list[Guess]]:
-    """For each ``[MASK]`` of a text the ``top_k`` tokens x with the largest p(x | the rest of the text).
+def fill_mask(model: MaskedLanguageModel, text: str, top_k: int = 5) -> list[list[MaskPrediction]]:
+    """Predict for each mask of a text the tokens x with the largest p(x | the rest of the text).
 
-    Several masks are guessed independently: each sees the others as masks (Devlin et al. 2019, section 3.1).
+    Several masks are predicted independently: for each one the others are masked (Devlin et al. 2019, section
+    3.1).
 
     Args:
-        model: with a head for masked tokens, and a tokenizer that has a mask.
-        text: with ``[MASK]``, or the tokenizer's own mark, once or several times.
-        top_k: guesses for each, the likeliest first.
+        model: a model with a masked-LM head and a tokenizer with a mask token.
+        text: a text with one or more ``[MASK]``, or the tokenizer's own mask token.
+        top_k: number of predictions for each mask.
+
+    Returns:
+        For each mask, ``top_k`` predictions, the most likely first.
 
     Raises:
-        ValueError: a text without a mask or too long, a ``top_k`` outside the vocabulary, or a model without
-            tokenizer, mask or head.
+        ValueError: a text without a mask or longer than the model allows, a ``top_k`` outside the vocabulary,
+            or a model without tokenizer, mask token or masked-LM head.
     """
     if not 1 <= top_k <= model.vocab_size:
-        raise ValueError(f"top_k must be between 1 and the {model.vocab_size} tokens, got {top_k}")
-    if model.tokenizer is None:
+        raise ValueError(f"top_k must be between 1 and the vocabulary size {model.vocab_size}, got {top_k}")
+    tokenizer = model.tokenizer
+    if tokenizer is None:
         raise ValueError(
             "the model has no tokenizer: set model.tokenizer, or put its tokenizer.json into the model's "
             "folder"
         )
-    ids, mask = _ids(model.tokenizer, text)
+    ids = encode_with_masks(tokenizer, text)
+    if tokenizer.mask_token not in ids:
+        raise ValueError(f"the text has no {MASK}: put one where a token is to be predicted")
+    ids = tokenizer.add_special_tokens(ids)
     if len(ids) > model.max_seq_len:
-        raise ValueError(f"the text has {len(ids)} tokens, the model reads {model.max_seq_len}: shorten it")
-    with torch.no_grad(), evaluating(model):
+        raise ValueError(f"the text must have at most max_seq_len={model.max_seq_len} tokens, got {len(ids)}")
+    with torch.no_grad(), eval_mode(model):
         logits = model(torch.tensor([ids], device=model.device))[0]
     if logits.dim() != 2 or logits.shape[1] != model.vocab_size:
-        raise ValueError("the model carries no head for masked tokens, so that it has no guesses to give")
-    holes = [place for place, token in enumerate(ids) if token == mask]
-    best = logits[holes].float().softmax(-1).topk(top_k)
+        raise ValueError("the model has no masked-LM head, so it cannot predict masked tokens")
+    masked = [position for position, token in enumerate(ids) if token == tokenizer.mask_token]
+    best = logits[masked].float().softmax(-1).topk(top_k)
     return [
-        [Guess(text_of(model.tokenizer, [token]).strip(), p, token) for p, token in zip(*row, strict=True)]
+        [
+            MaskPrediction(safe_decode(tokenizer, [token]).strip(), p, token)
+            for p, token in zip(*row, strict=True)
+        ]
         for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
-
-
-def _ids(tokenizer: Tokenizer, text: str) -> tuple[list[int], int]:
-    """The ids of a text with holes, marks around it, and the id of a hole."""
-    mask = tokenizer.mask_token
-    if mask is None:
-        raise ValueError("the model's tokenizer has no token for a mask: the model was not made to fill any")
-    pieces = re.split("|".join(map(re.escape, (MASK, tokenizer.label(mask)))), text)
-    if len(pieces) == 1:
-        raise ValueError(f"the text has no {MASK}: put one where a token is to be guessed")
-    parts: list[Sequence[int]] = [tokenizer.encode(pieces[0])]
-    for piece in pieces[1:]:
-        parts += [[mask], tokenizer.encode(piece)]
-    return tokenizer.add_marks(list(chain.from_iterable(parts))), mask

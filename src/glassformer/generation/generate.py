@@ -1,36 +1,31 @@
-"""generate: continue prompts, all at once; ``streaming.stream`` does the same token by token."""
+"""Text generation: ``generate`` returns whole sequences, ``stream`` yields one token at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Unpack, overload
 
+import torch
 from torch import Tensor
 
 from glassformer.contracts import LanguageModel
+from glassformer.eval_mode import eval_mode
 from glassformer.generation.beam_search import beam_search
-from glassformer.generation.context import Overflow
-from glassformer.generation.prompts import Prompt, continued
-from glassformer.generation.streaming import CommonOptions, GenerationOptions, SamplingOptions, stream
-
-
-class GenerateOptions(GenerationOptions, total=False):
-    """The keywords of ``generate``, for functions that only pass them on."""
-
-    num_beams: int
-    length_penalty: float
-    early_stopping: bool
+from glassformer.generation.decoding_state import DecodingState, StopTokens, start_decoding
+from glassformer.generation.options import GenerationConfig, GenerationOptions, documents_options
+from glassformer.generation.prompts import Prompt, append_tokens
+from glassformer.generation.sampling import Sampler
 
 
 @overload
 def generate(
-    model: LanguageModel, prompt: Tensor, max_new_tokens: int, **options: Unpack[GenerateOptions]
+    model: LanguageModel, prompt: Tensor, max_new_tokens: int, **options: Unpack[GenerationOptions]
 ) -> Tensor: ...
 
 
 @overload
 def generate(
-    model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Unpack[GenerateOptions]
+    model: LanguageModel, prompt: Sequence[int], max_new_tokens: int, **options: Unpack[GenerationOptions]
 ) -> list[int]: ...
 
 
@@ -39,131 +34,116 @@ def generate(
     model: LanguageModel,
     prompt: Sequence[Sequence[int]],
     max_new_tokens: int,
-    **options: Unpack[GenerateOptions],
+    **options: Unpack[GenerationOptions],
 ) -> list[list[int]]: ...
 
 
+@documents_options
 def generate(
-    model: LanguageModel,
-    prompt: Prompt,
-    max_new_tokens: int,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float | None = None,
-    stop_tokens: Sequence[int] = (),
-    seed: int | None = None,
-    num_return_sequences: int = 1,
-    num_beams: int = 1,
-    length_penalty: float = 1.0,
-    early_stopping: bool = False,
-    attention_mask: Tensor | None = None,
-    pad_id: int | None = None,
-    use_cache: bool = True,
-    overflow: Overflow | None = None,
+    model: LanguageModel, prompt: Prompt, max_new_tokens: int, **options: Unpack[GenerationOptions]
 ) -> Tensor | list[int] | list[list[int]]:
-    """Continue prompts: what comes back has the form of what was put in.
+    """Continue prompts. The result has the form of the prompt.
 
     ====================  ===============================  =========================================
-    prompt                result                           a row that met a stop token
+    prompt                result                           after a stop token, a row
     ====================  ===============================  =========================================
-    tensor (batch, seq)   tensor (rows, seq + new), int64  is filled up with ``pad_id``
-    tensor (seq,)         tensor (seq + new,), int64       ends with it
-    list of lists         list of lists                    ends with it
-    flat list             flat list                        ends with it
+    tensor (batch, seq)   tensor (rows, seq + new), int64  is filled with ``pad_id``
+    tensor (seq,)         tensor (seq + new,), int64       ends
+    list of lists         list of lists                    ends
+    flat list             flat list                        ends
     ====================  ===============================  =========================================
 
-    Here ``rows = batch * num_return_sequences``, the sequences of one prompt next to each other, and ``new``
-    is ``max_new_tokens`` or, if all rows stopped before, less. Prompts of a list may differ in length; each
-    gets what it would get alone (greedily, up to rounding).
+    Here ``rows = batch * num_return_sequences``, with the sequences of a prompt next to each other, and
+    ``new`` is ``max_new_tokens``, or less if all rows ended before. Prompts in a list may differ in length;
+    each gets the result that it would get alone (greedily, up to rounding).
 
-    Past ``model.max_seq_len`` it depends on the position scheme, unless ``overflow`` says otherwise:
+    Beyond ``model.max_seq_len`` the behavior depends on the position scheme, unless ``overflow`` is given:
 
     ====================================  ========  ========================================================
-    positions                             default   also possible
+    positions                             default   alternatives
     ====================================  ========  ========================================================
     ALiBi, T5 relative bias, none         extend    slide, error
-    rotary, sinusoidal                    slide     error, extend (beyond what the model was trained on)
+    rotary, sinusoidal                    slide     error, extend (beyond the lengths of training)
     learned                               slide     error
     ====================================  ========  ========================================================
 
-    - extend: the context goes on growing.
-    - slide: when the context is full, its oldest half is dropped and the rest is read afresh, with positions
-      from zero. The model never sees more than ``max_seq_len`` tokens, nor, once there are as many, less than
-      half of that. Where the window stands depends only on how many tokens there are: it is the same for a
-      long prompt, in a batch, and without a cache. Reading afresh happens every ``max_seq_len / 2`` tokens.
-    - error: prompts and ``max_new_tokens`` that might not fit are refused before anything is computed.
+    - extend: the context grows without limit.
+    - slide: when the context has ``max_seq_len`` tokens, the oldest half is dropped and the rest is processed
+      again, with positions from zero. The start of the window depends only on the number of tokens: it is the
+      same for a long prompt, in a batch, and without a cache. The cost arises every ``max_seq_len / 2``
+      tokens.
+    - error: raise before anything is computed if a prompt and ``max_new_tokens`` might not fit.
 
     Args:
-        model: any ``contracts.LanguageModel``. A module is put into evaluation mode for the time being.
-        prompt: token ids, in one of the forms above; at least one token each.
-        max_new_tokens: how many tokens to add at most; 0 gives the prompt back.
-        temperature: 0 takes the likeliest token each time (greedy); otherwise logits are divided by it.
-        top_k: sample from the ``top_k`` likeliest tokens; 0 is off, above the vocabulary is all of it.
-        top_p: sample from the fewest likeliest tokens that hold this much probability, in (0, 1].
-        min_p: sample from tokens at least this many times as likely as the likeliest, in [0, 1].
-        repetition_penalty: divides positive logits of tokens that have occurred in the prompt or since, and
-            multiplies negative ones; above 0, 1 is off. Filters run in the order repetition penalty,
-            temperature, top-k, top-p, min-p.
-        stop_tokens: ids at which a row ends; the id itself is part of the result.
-        seed: makes sampling reproducible and leaves PyTorch's global random state alone. None uses that.
-        num_return_sequences: continuations of each prompt, sampled independently, or with beams the best
-            ones, best first; the prompt is read once.
-        num_beams: above 1, the likeliest whole continuations are looked for, this many side by side (see
-            ``beam_search``, which gives their scores too). Nothing is drawn then: the temperature stays at 1
-            or is 0, and of the filters only the repetition penalty is there.
-        length_penalty: with beams: above 0 longer continuations gain, below 0 shorter ones.
-        early_stopping: with beams: end at the first ``num_beams`` that have ended.
-        attention_mask: with a tensor ``(batch, seq)``: 1 or True for a real token, padding on the left. What
-            ids the padding has does not matter, and they come back as they were.
-        pad_id: what fills up a tensor behind a stop token; the first of ``stop_tokens`` by default.
-        use_cache: keep keys and values. Without, all is computed again for each token, to the same result.
-        overflow: "slide", "extend" or "error"; None as in the table above.
+        model: any ``contracts.LanguageModel``. A module is in evaluation mode during the call.
+        prompt: token ids in one of the forms above, at least one token for each prompt.
+        max_new_tokens: largest number of tokens to add; 0 returns the prompt.
+        options: the fields of ``GenerationConfig``.
+
+    Returns:
+        Prompts and continuations, as in the first table.
 
     Raises:
-        ValueError: an empty prompt, an id outside the vocabulary, a number outside its range, several
-            sequences from a flat prompt, prompts that do not fit under ``overflow="error"``, or options of
-            sampling together with beams.
-        TypeError: ids that are no integers.
+        ValueError: an empty prompt, an id outside the vocabulary, an option out of its range, several
+            sequences for a flat prompt, prompts that do not fit with ``overflow="error"``, or sampling
+            options together with beam search.
+        TypeError: ids that are not integers, or an unknown option.
     """
-    common: CommonOptions = {
-        "repetition_penalty": repetition_penalty,
-        "stop_tokens": stop_tokens,
-        "num_return_sequences": num_return_sequences,
-        "attention_mask": attention_mask,
-        "pad_id": pad_id,
-        "use_cache": use_cache,
-        "overflow": overflow,
-    }
-    sampling: SamplingOptions = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "seed": seed,
-    }
-    if num_beams != 1:
-        _check_nothing_is_drawn(sampling)
-        ids, _ = beam_search(
-            model,
-            prompt,
-            max_new_tokens,
-            num_beams=num_beams,
-            length_penalty=length_penalty,
-            early_stopping=early_stopping,
-            **common,
-        )
+    config = GenerationConfig(**options)
+    if config.num_beams != 1:
+        ids, _ = beam_search(model, prompt, max_new_tokens, **options)
         return ids
-    if length_penalty != 1 or early_stopping:
-        raise ValueError("length_penalty and early_stopping are for beam search: give num_beams above 1 too")
-    steps = list(stream(model, prompt, max_new_tokens, **common, **sampling))
-    return continued(prompt, steps, num_return_sequences, stop_tokens)
+    if config.length_penalty != 1 or config.early_stopping:
+        raise ValueError("length_penalty and early_stopping need beam search: set num_beams above 1")
+    steps = list(stream(model, prompt, max_new_tokens, **options))
+    return append_tokens(prompt, steps, config.num_return_sequences, config.stop_tokens)
 
 
-def _check_nothing_is_drawn(sampling: SamplingOptions) -> None:
-    off = {"temperature": (0, 1), "top_k": (None, 0), "top_p": (None, 1), "min_p": (None, 0), "seed": (None,)}
-    for name, value in sampling.items():
-        if value not in off[name]:
-            raise ValueError(f"{name}={value} is for sampling; beam search draws nothing: leave it out")
+@documents_options
+def stream(
+    model: LanguageModel, prompt: Prompt, max_new_tokens: int, **options: Unpack[GenerationOptions]
+) -> Generator[Tensor, None, None]:
+    """Generate token by token, without beam search.
+
+    Errors are raised at the call, not at the first token. After its stop token a row yields ``pad_id``; the
+    stream ends with the last row. The model is in evaluation mode from the first token until the stream ends
+    or is closed.
+
+    Args:
+        model: as in ``generate``.
+        prompt: as in ``generate``.
+        max_new_tokens: as in ``generate``.
+        options: the fields of ``GenerationConfig``.
+
+    Yields:
+        The new token of every row, ``(batch * num_return_sequences,)`` int64.
+
+    Raises:
+        ValueError: as ``generate``, or ``num_beams`` other than 1.
+        TypeError: as ``generate``.
+    """
+    config = GenerationConfig(**options)
+    if config.num_beams != 1:
+        raise ValueError(f"stream cannot use beam search: num_beams must be 1, got {config.num_beams}")
+    if config.seed is not None and not 0 <= config.seed < 2**63:
+        raise ValueError(f"seed must be at least 0 and below 2**63, got {config.seed}")
+    state, stop = start_decoding(model, prompt, max_new_tokens, config)
+    generator = None
+    if config.seed is not None:
+        generator = torch.Generator(state.tokens.device).manual_seed(config.seed)
+    sampler = Sampler(config, generator=generator)
+    return _stream_steps(state, sampler, stop, max_new_tokens, config.num_return_sequences)
+
+
+@torch.no_grad()  # not inference_mode: a model may keep tensors made here, and later train with them
+def _stream_steps(
+    state: DecodingState, sampler: Sampler, stop: StopTokens, max_new_tokens: int, num_copies: int
+) -> Generator[Tensor, None, None]:
+    with eval_mode(state.model):
+        for step in range(max_new_tokens):
+            logits = state.prefill(num_copies) if step == 0 else state.next_token_logits()
+            tokens = sampler(logits, state.tokens)
+            state.append(tokens)
+            yield stop(tokens)
+            if stop.all_finished():
+                return

@@ -1,4 +1,4 @@
-"""Prompts, in every form that a user may have them in, made into one rectangle of token ids, and back."""
+"""Prompts: conversion of all accepted forms to one padded batch, and of the result back to that form."""
 
 from __future__ import annotations
 
@@ -10,91 +10,94 @@ from typing import NoReturn, cast
 import torch
 from torch import Tensor
 
+from glassformer.tokenization.base import pad_sequences, padding_mask
+
 Prompt = Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts of any lengths as one tensor, aligned at their ends.
+    """Prompts as one tensor, padded on the left.
 
-    A column of padding holds the first token of its row. The model never looks at it, and what asks which
-    tokens have occurred needs no mask to get the right answer.
+    Padding repeats the first token of its row, so that the set of tokens of a row is right without a mask.
     """
 
     ids: Tensor
     """``(batch, seq)``, int64, every id within the vocabulary."""
     padding: list[int]
-    """For each row, how many columns of padding it starts with."""
+    """For each row the number of padding columns."""
 
     def to(self, device: torch.device) -> PromptBatch:
-        """The same prompts on another device."""
+        """Return the same prompts on another device."""
         return PromptBatch(self.ids.to(device), self.padding)
 
 
-def read_prompt(prompt: Prompt, attention_mask: Tensor | None, vocab_size: int) -> PromptBatch:
-    """The prompt, checked.
+def batch_prompts(prompt: Prompt, attention_mask: Tensor | None, vocab_size: int) -> PromptBatch:
+    """Check prompts and pad them to one batch.
 
     Args:
         prompt: ids as a tensor ``(batch, seq)`` or ``(seq,)``, a list of lists, or one flat list.
-        attention_mask: with a tensor only, of its shape: 1 or True for a real token, padding on the left.
-            What ids the padding has does not matter.
+        attention_mask: for a tensor, of its shape: 1 or True for a real token, with padding on the left.
         vocab_size: ids are in ``range(vocab_size)``.
 
     Raises:
         ValueError: no prompt, an empty one, an id out of range, or a mask that is not left padding.
-        TypeError: ids that are no integers, or a mask that is neither boolean nor integer.
+        TypeError: ids that are not integers, or a mask that is neither boolean nor integer.
     """
     if isinstance(prompt, Tensor):
-        return _read_tensor(prompt, attention_mask, vocab_size)
+        return _batch_tensor(prompt, attention_mask, vocab_size)
     if attention_mask is not None:
-        raise ValueError("attention_mask goes with a tensor; prompts given as lists are padded here")
-    return _read_lists(prompt, vocab_size)
+        raise ValueError("attention_mask needs a prompt given as a tensor; lists are padded automatically")
+    return _batch_lists(prompt, vocab_size)
 
 
 def is_single(prompt: Prompt) -> bool:
-    """Whether this is one prompt (a flat list, a tensor of one dimension) and not a batch of them."""
+    """Return whether this is one prompt (a flat list or a one-dimensional tensor) instead of a batch."""
     if isinstance(prompt, Tensor):
         return prompt.dim() == 1
     return len(prompt) > 0 and not hasattr(prompt[0], "__len__")
 
 
-def check_sequences(prompt: Prompt, num_return_sequences: int) -> None:
-    """Refuse, with a ValueError, fewer than one sequence a prompt, and several for a flat prompt."""
+def check_num_return_sequences(prompt: Prompt, num_return_sequences: int) -> None:
+    """Raise ValueError if the number is below 1, or above 1 for a flat prompt."""
     if num_return_sequences < 1:
         raise ValueError(f"num_return_sequences must be at least 1, got {num_return_sequences}")
     if num_return_sequences > 1 and is_single(prompt):
-        raise ValueError("a flat prompt gives one sequence; for several make it a batch of one: [prompt]")
+        raise ValueError(
+            f"num_return_sequences must be 1 for a flat prompt, got {num_return_sequences}: give a batch, "
+            "[prompt]"
+        )
 
 
-def as_lists(prompt: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]:
-    """Prompts given as lists, one list of plain integers each; a flat list is one prompt.
+def prompt_lists(prompt: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return prompts given as sequences as lists of ints; a flat prompt is a batch of one.
 
     Raises:
-        TypeError: text, or ids that are no integers.
+        TypeError: a text, or ids that are not integers.
     """
     if isinstance(prompt, str):
-        raise TypeError("a prompt is token ids, got a str; encode it with the model's tokenizer first")
+        raise TypeError("a prompt must be token ids, got a str: encode it with the model's tokenizer")
     rows = cast(Sequence[Sequence[int]], [prompt] if is_single(prompt) else prompt)
-    return [_as_list(row, number) for number, row in enumerate(rows)]
+    return [_int_list(row, number) for number, row in enumerate(rows)]
 
 
-def continued(
-    prompt: Prompt, steps: Sequence[Tensor], copies: int, stop_tokens: Sequence[int]
+def append_tokens(
+    prompt: Prompt, steps: Sequence[Tensor], num_copies: int, stop_tokens: Sequence[int]
 ) -> Tensor | list[int] | list[list[int]]:
-    """Prompts and what follows them, in the form that the prompts have.
+    """Return prompts with their new tokens, in the form of the prompts.
 
     Args:
-        prompt: as it was given.
-        steps: for each step the token of each row, ``(batch * copies,)``.
-        copies: rows of each prompt, next to each other.
-        stop_tokens: behind the first of them a list ends; a tensor is left as it is.
+        prompt: the prompts as the user gave them.
+        steps: for each step the token of each row, ``(batch * num_copies,)``.
+        num_copies: rows for each prompt, next to each other.
+        stop_tokens: a list is cut after the first of them; a tensor is not.
     """
     if isinstance(prompt, Tensor):
-        given = prompt.long().reshape(-1, prompt.shape[-1]).repeat_interleave(copies, dim=0)
+        given = prompt.long().reshape(-1, prompt.shape[-1]).repeat_interleave(num_copies, dim=0)
         new = [tokens[:, None].to(prompt.device) for tokens in steps]
         result = torch.cat([given, *new], dim=1)
         return result[0] if prompt.dim() == 1 else result
-    rows = [list(ids) for ids in as_lists(prompt) for _ in range(copies)]
+    rows = [list(ids) for ids in prompt_lists(prompt) for _ in range(num_copies)]
     columns = torch.stack(list(steps), dim=1).tolist() if steps else []
     for row, continuation in zip(rows, columns, strict=False):
         for token in continuation:
@@ -104,36 +107,55 @@ def continued(
     return rows[0] if is_single(prompt) else rows
 
 
-def _read_tensor(prompt: Tensor, attention_mask: Tensor | None, vocab_size: int) -> PromptBatch:
+def _batch_tensor(prompt: Tensor, attention_mask: Tensor | None, vocab_size: int) -> PromptBatch:
     if prompt.is_floating_point() or prompt.is_complex() or prompt.dtype == torch.bool:
         raise TypeError(f"token ids must be integers, got a tensor of {prompt.dtype}")
     if prompt.dim() not in (1, 2):
-        raise ValueError(f"a prompt has the shape (batch, seq) or (seq,), got {tuple(prompt.shape)}")
+        raise ValueError(f"a prompt must have shape (batch, seq) or (seq,), got {tuple(prompt.shape)}")
     if prompt.numel() == 0:
-        raise ValueError(f"the prompt is empty: shape {tuple(prompt.shape)}; give at least one token")
+        raise ValueError(f"the prompt must have at least one token, got an empty one: {tuple(prompt.shape)}")
     ids = prompt.long().reshape(-1, prompt.shape[-1])
-    real = _real_tokens(prompt, attention_mask).reshape(ids.shape)
-    outside = ((ids < 0) | (ids >= vocab_size)) & real
+    mask = _left_padding_mask(prompt, attention_mask).reshape(ids.shape)
+    outside = ((ids < 0) | (ids >= vocab_size)) & mask
     if outside.any():
         row, position = outside.nonzero()[0].tolist()
-        _refuse_id(int(ids[row, position]), row, position, vocab_size)
-    padding = (~real).sum(-1)
+        _raise_outside_vocabulary(int(ids[row, position]), row, position, vocab_size)
+    return _fill_padding(ids, mask)
+
+
+def _batch_lists(prompt: Sequence[int] | Sequence[Sequence[int]], vocab_size: int) -> PromptBatch:
+    rows = prompt_lists(prompt)
+    if not rows:
+        raise ValueError("the prompt must have at least one token, got an empty one")
+    for number, row in enumerate(rows):
+        if not row:
+            raise ValueError(f"row {number} of the prompt is empty: it must have at least one token")
+        for position, token_id in enumerate(row):
+            if not 0 <= token_id < vocab_size:
+                _raise_outside_vocabulary(token_id, number, position, vocab_size)
+    return _fill_padding(pad_sequences(rows, side="left"), padding_mask(rows, side="left"))
+
+
+def _fill_padding(ids: Tensor, mask: Tensor) -> PromptBatch:
+    """Put the first token of each row into its padding."""
+    padding = (~mask).sum(-1)
     first = ids.gather(-1, padding[:, None])  # (batch, 1)
-    return PromptBatch(torch.where(real, ids, first), padding.tolist())
+    return PromptBatch(torch.where(mask, ids, first), padding.tolist())
 
 
-def _real_tokens(prompt: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The mask as booleans of the prompt's shape, once it is known to be padding on the left."""
+def _left_padding_mask(prompt: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Return the mask as booleans of the prompt's shape, and check that its padding is on the left."""
     if attention_mask is None:
         return torch.ones_like(prompt, dtype=torch.bool)
     if attention_mask.shape != prompt.shape:
         raise ValueError(
-            f"attention_mask has the shape {tuple(attention_mask.shape)}, the prompt {tuple(prompt.shape)}"
+            f"attention_mask must have the shape of the prompt, {tuple(prompt.shape)}, "
+            f"got {tuple(attention_mask.shape)}"
         )
     if attention_mask.is_floating_point() or attention_mask.is_complex():
         raise TypeError(f"attention_mask must be boolean or integer, got {attention_mask.dtype}")
-    real = attention_mask.to(prompt.device) != 0
-    rows = real.reshape(-1, real.shape[-1])
+    mask = attention_mask.to(prompt.device) != 0
+    rows = mask.reshape(-1, mask.shape[-1])
     empty = ~rows.any(-1)
     if empty.any():
         row = int(empty.nonzero()[0])
@@ -141,11 +163,11 @@ def _real_tokens(prompt: Tensor, attention_mask: Tensor | None) -> Tensor:
     falling = (rows[:, 1:] < rows[:, :-1]).any(-1)
     if falling.any():
         row = int(falling.nonzero()[0])
-        raise ValueError(f"row {row} of attention_mask has padding behind a real token; pad on the left")
-    return real
+        raise ValueError(f"row {row} of attention_mask has padding after a real token: pad on the left")
+    return mask
 
 
-def _as_list(row: Sequence[int], number: int) -> list[int]:
+def _int_list(row: Sequence[int], number: int) -> list[int]:
     if not hasattr(row, "__len__"):
         raise TypeError(f"row {number} of the prompt must be a list of ids, got {row!r}")
     ids = []
@@ -158,23 +180,8 @@ def _as_list(row: Sequence[int], number: int) -> list[int]:
     return ids
 
 
-def _read_lists(prompt: Sequence[int] | Sequence[Sequence[int]], vocab_size: int) -> PromptBatch:
-    rows = as_lists(prompt)
-    if not rows:
-        raise ValueError("the prompt is empty; give at least one token")
-    for number, row in enumerate(rows):
-        if not row:
-            raise ValueError(f"row {number} of the prompt is empty; give at least one token")
-        for position, token_id in enumerate(row):
-            if not 0 <= token_id < vocab_size:
-                _refuse_id(token_id, number, position, vocab_size)
-    longest = max(map(len, rows))
-    ids = torch.tensor([[row[0]] * (longest - len(row)) + row for row in rows])
-    return PromptBatch(ids, [longest - len(row) for row in rows])
-
-
-def _refuse_id(token_id: int, row: int, position: int, vocab_size: int) -> NoReturn:
+def _raise_outside_vocabulary(token_id: int, row: int, position: int, vocab_size: int) -> NoReturn:
     raise ValueError(
-        f"token id {token_id} in row {row}, position {position} is outside the vocabulary: "
-        f"ids go from 0 to {vocab_size - 1}"
+        f"token id {token_id} in row {row}, position {position} is not in the vocabulary: "
+        f"ids are 0 to {vocab_size - 1}"
     )

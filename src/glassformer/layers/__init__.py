@@ -1,22 +1,42 @@
-"""What a transformer is stacked from: feed-forward networks, norms, residual schemes, the block."""
+"""Layers of a transformer: feed-forward networks, norms, and blocks."""
 
-from glassformer.layers.block import TransformerBlock
+from typing import TYPE_CHECKING
+
+from glassformer.deprecation import renamed_attributes
+from glassformer.layers.block import (
+    BLOCKS,
+    ParallelBlock,
+    PostNormBlock,
+    PreNormBlock,
+    SharedNormParallelBlock,
+    TransformerBlock,
+)
 from glassformer.layers.feed_forward import FEED_FORWARDS, FeedForward, GatedFeedForward
-from glassformer.layers.layer_scale import LayerScale
-from glassformer.layers.normalization import NORMS, LayerNorm, RMSNorm
-from glassformer.layers.residual import RESIDUALS, Parallel, PostNorm, PreNorm
+from glassformer.layers.normalization import NORMS, LayerNorm, LayerScale, RMSNorm
 
 __all__ = [
+    "BLOCKS",
     "FEED_FORWARDS",
     "NORMS",
-    "RESIDUALS",
     "FeedForward",
     "GatedFeedForward",
     "LayerNorm",
     "LayerScale",
-    "Parallel",
-    "PostNorm",
-    "PreNorm",
+    "ParallelBlock",
+    "PostNormBlock",
+    "PreNormBlock",
     "RMSNorm",
+    "SharedNormParallelBlock",
     "TransformerBlock",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(
+        __name__,
+        {
+            "RESIDUALS": "BLOCKS",
+            "Parallel": "ParallelBlock",
+            "PostNorm": "PostNormBlock",
+            "PreNorm": "PreNormBlock",
+        },
+    )

@@ -1,14 +1,14 @@
-"""TransformerBlock: one block for every family, built from parts."""
+"""Transformer blocks: pre-norm, post-norm and parallel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from glassformer.attention.self_attention import checked_probability
-from glassformer.layers.residual import PreNorm, Residual, Sublayer
+from glassformer.attention.self_attention import check_dropout
 
 if TYPE_CHECKING:
     from glassformer.attention import MultiHeadAttention
@@ -16,25 +16,44 @@ if TYPE_CHECKING:
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then (in a decoder that reads an encoder) cross-attention, then feed-forward.
+    """Base class of the blocks: self-attention, optional cross-attention, and a feed-forward network.
 
-    Encoder or decoder, pre-norm, post-norm or parallel, with or without LayerScale: that is how a block is
-    built, not another class.
+    The forward of a block takes these inputs, all but ``x`` optional, and all but ``mask`` by keyword:
+
+    - ``x``: the residual stream, ``(batch, seq, d_model)``;
+    - ``mask``: of self-attention;
+    - ``bias``: added to the scores of self-attention, ``(1 or batch, head, query, key)``;
+    - ``positions``: of the tokens in ``x``, ``(seq,)`` or ``(batch, seq)``;
+    - ``cache``: keys and values of this layer's self-attention;
+    - ``memory``: the encoder's output, read by cross-attention, ``(batch, memory seq, d_model)``;
+    - ``memory_mask``: of cross-attention;
+    - ``memory_cache``: keys and values of this layer's cross-attention;
+
+    and returns the residual stream ``(batch, seq, d_model)``.
 
     Args:
         attention: self-attention.
-        feed_forward: ``(batch, seq, d_model) -> (batch, seq, d_model)``, each position by itself.
-        norms: one for each sublayer in their order (registered as norm1, norm2, norm3), or a single one
-            for ``Parallel(shared_norm=True)``.
-        cross_attention: attends to ``memory``.
-        residual: how sublayers join the stream.
+        feed_forward: ``(batch, seq, d_model) -> (batch, seq, d_model)``, applied to each position.
+        norms: one for each sublayer in order, named norm1, norm2, norm3.
+        cross_attention: attention to ``memory``.
         scales: one module for each sublayer, applied to its output (LayerScale, Touvron et al. 2021).
-        dropout: probability of dropping an element of a sublayer's output while training.
+        dropout: probability of dropping an element of a sublayer's output during training.
 
     Raises:
-        ValueError: another number of norms or scales than of sublayers; a dropout outside [0, 1).
+        ValueError: if the number of norms or scales is not the number of sublayers, or dropout is outside
+            [0, 1).
 
     """
+
+    norm1: nn.Module
+    norm2: nn.Module
+    norm3: nn.Module
+    needs_final_norm: ClassVar[bool] = True
+    """Whether a model ends with one more norm, because the residual stream itself is not normalized."""
+    resid_mid_name: ClassVar[str | None] = None
+    """Attribute of the module that reads the stream between attention and feed-forward network."""
+    shares_norm: ClassVar[bool] = False
+    """Whether one norm serves all sublayers."""
 
     def __init__(
         self,
@@ -42,32 +61,47 @@ class TransformerBlock(nn.Module):
         feed_forward: nn.Module,
         norms: Sequence[nn.Module],
         cross_attention: MultiHeadAttention | None = None,
-        residual: Residual | None = None,
         scales: Sequence[nn.Module] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        sublayers = 2 if cross_attention is None else 3
+        num_norms = 1 if self.shares_norm else sublayers
+        if len(norms) != num_norms:
+            raise ValueError(f"{sublayers} sublayers need {num_norms} norms here, not {len(norms)}")
+        if scales is not None and len(scales) != sublayers:
+            raise ValueError(f"{sublayers} sublayers need {sublayers} scales, not {len(scales)}")
         self.attention = attention
         self.cross_attention = cross_attention
         self.feed_forward = feed_forward
-        self.residual = PreNorm() if residual is None else residual
-        sublayers = 2 if cross_attention is None else 3
-        needed = self.residual.norms_needed(sublayers)
-        if len(norms) != needed:
-            raise ValueError(f"{sublayers} sublayers need {needed} norms here, not {len(norms)}")
-        if scales is not None and len(scales) != sublayers:
-            raise ValueError(f"{sublayers} sublayers need {sublayers} scales, not {len(scales)}")
         for number, norm in enumerate(norms, start=1):
             self.add_module(f"norm{number}", norm)
-        self._norms = [f"norm{number}" for number in range(1, needed + 1)]
         self.scales = None if scales is None else nn.ModuleList(scales)
-        self.dropout = nn.Dropout(checked_probability(dropout))
+        self.dropout = nn.Dropout(check_dropout(dropout))
+        self.gradient_checkpointing = False
 
-    def forward(
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the block, and recompute it in the backward pass if ``gradient_checkpointing`` is set."""
+        if self.gradient_checkpointing and self.training and kwargs.get("cache") is None:
+            return checkpoint(super().__call__, *args, use_reentrant=False, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm of the feed-forward network."""
+        if self.shares_norm:
+            return self.norm1
+        return self.norm2 if self.cross_attention is None else self.norm3
+
+    @property
+    def resid_mid_reader(self) -> nn.Module | None:
+        """The module that reads the stream between attention and feed-forward network, if any."""
+        return None if self.resid_mid_name is None else getattr(self, self.resid_mid_name)
+
+    def _attend(
         self,
         x: Tensor,
-        mask: Mask | Tensor | None = None,
-        *,
+        mask: Mask | Tensor | None,
         bias: Tensor | None = None,
         positions: Tensor | None = None,
         cache: Cache | None = None,
@@ -75,42 +109,80 @@ class TransformerBlock(nn.Module):
         memory_mask: Mask | Tensor | None = None,
         memory_cache: Cache | None = None,
     ) -> Tensor:
-        """Pass a residual stream through the block.
+        """Self-attention; the inputs of cross-attention are not used."""
+        output, _ = self.attention(x, mask=mask, bias=bias, positions=positions, cache=cache)
+        return self._scale_and_drop(output, 0)
 
-        Args:
-            x: ``(batch, seq, d_model)``.
-            mask: who may attend to whom in self-attention.
-            bias: added to the scores of self-attention, ``(1 or batch, head, query, key)``.
-            positions: of the tokens in ``x``, ``(seq,)`` or ``(batch, seq)``.
-            cache: this layer's keys and values of earlier calls.
-            memory: what cross-attention reads, ``(batch, memory seq, d_model)``.
-            memory_mask: who may attend to what in memory.
-            memory_cache: the memory's keys and values in this layer, once they were computed.
+    def _cross_attend(
+        self, x: Tensor, memory: Any = None, memory_mask: Any = None, memory_cache: Any = None, **_: Any
+    ) -> Tensor:
+        output, _ = self.cross_attention(x, memory, mask=memory_mask, cache=memory_cache)  # type: ignore[misc]
+        return self._scale_and_drop(output, 1)
 
-        Returns:
-            ``(batch, seq, d_model)``.
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self._scale_and_drop(self.feed_forward(x), -1)
 
-        """
+    def _scale_and_drop(self, output: Tensor, sublayer: int) -> Tensor:
+        output = output if self.scales is None else self.scales[sublayer](output)
+        return self.dropout(output) if self.training else output
 
-        def attend(h: Tensor) -> Tensor:
-            return self.attention(h, mask=mask, bias=bias, positions=positions, cache=cache)[0]  # type: ignore[no-any-return]
 
-        def attend_to_memory(h: Tensor) -> Tensor:
-            return self.cross_attention(h, memory, mask=memory_mask, cache=memory_cache)[0]  # type: ignore[misc,no-any-return]
+class PreNormBlock(TransformerBlock):
+    """x = x + f(norm(x)) for each sublayer f in turn (GPT-2; Xiong et al. 2020)."""
 
-        middle = [] if self.cross_attention is None else [attend_to_memory]
-        sublayers: list[Sublayer] = [attend, *middle, self.feed_forward]
-        outputs = [self._finished(sublayer, number) for number, sublayer in enumerate(sublayers)]
-        return self.residual(x, outputs, [getattr(self, name) for name in self._norms])
+    resid_mid_name = "last_norm"
 
-    @property
-    def reads_middle(self) -> nn.Module | None:
-        """The part that the stream enters between attention and the feed-forward network, if it does."""
-        return self.residual.reads_before(self.feed_forward, getattr(self, self._norms[-1]))
+    def forward(self, x: Tensor, mask: Mask | Tensor | None = None, **inputs: Any) -> Tensor:
+        """Apply the block; see ``TransformerBlock``."""
+        x = x + self._attend(self.norm1(x), mask, **inputs)
+        if self.cross_attention is not None:
+            x = x + self._cross_attend(self.norm2(x), **inputs)
+        return x + self._feed_forward(self.last_norm(x))
 
-    def _finished(self, sublayer: Sublayer, number: int) -> Sublayer:
-        """The sublayer with its scale and dropout behind it, where there are any."""
-        scale = None if self.scales is None else self.scales[number]
-        if scale is None and not (self.training and self.dropout.p):
-            return sublayer
-        return lambda h: self.dropout(sublayer(h) if scale is None else scale(sublayer(h)))
+
+class PostNormBlock(TransformerBlock):
+    """x = norm(x + f(x)) for each sublayer f in turn (Vaswani et al. 2017, section 3.1; BERT)."""
+
+    needs_final_norm = False
+    resid_mid_name = "feed_forward"
+
+    def forward(self, x: Tensor, mask: Mask | Tensor | None = None, **inputs: Any) -> Tensor:
+        """Apply the block; see ``TransformerBlock``."""
+        x = self.norm1(x + self._attend(x, mask, **inputs))
+        if self.cross_attention is not None:
+            x = self.norm2(x + self._cross_attend(x, **inputs))
+        return self.last_norm(x + self._feed_forward(x))  # type: ignore[no-any-return]
+
+
+class ParallelBlock(TransformerBlock):
+    """x = x + f(norm1(x)) + g(norm2(x)): all sublayers read the same stream (GPT-NeoX, PaLM)."""
+
+    def forward(self, x: Tensor, mask: Mask | Tensor | None = None, **inputs: Any) -> Tensor:
+        """Apply the block; see ``TransformerBlock``."""
+        output = self._attend(self.norm1(x), mask, **inputs)
+        if self.cross_attention is not None:
+            output = output + self._cross_attend(self.norm2(x), **inputs)
+        return x + (output + self._feed_forward(self.last_norm(x)))
+
+
+class SharedNormParallelBlock(TransformerBlock):
+    """x = x + f(norm1(x)) + g(norm1(x)): a parallel block with one norm (GPT-J)."""
+
+    shares_norm = True
+
+    def forward(self, x: Tensor, mask: Mask | Tensor | None = None, **inputs: Any) -> Tensor:
+        """Apply the block; see ``TransformerBlock``."""
+        h = self.norm1(x)
+        output = self._attend(h, mask, **inputs)
+        if self.cross_attention is not None:
+            output = output + self._cross_attend(h, **inputs)
+        return x + (output + self._feed_forward(h))
+
+
+BLOCKS: dict[str, type[TransformerBlock]] = {
+    "pre": PreNormBlock,
+    "post": PostNormBlock,
+    "parallel": ParallelBlock,
+    "parallel_shared": SharedNormParallelBlock,
+}
+"""Block classes by the value of a model's ``residual``."""

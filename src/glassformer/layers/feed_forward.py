@@ -1,4 +1,4 @@
-"""The position-wise feed-forward network, plain and gated."""
+"""Position-wise feed-forward networks, plain and gated."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def gelu(x: Tensor) -> Tensor:
-    """X * Phi(x), with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+    """x * Phi(x), with the exact normal distribution function (Hendrycks & Gimpel 2016)."""  # noqa: D403
     return F.gelu(x)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by its tanh approximation, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as in GPT-2."""
+    """Tanh approximation of GELU, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as in GPT-2."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -26,9 +26,9 @@ class FeedForward(nn.Module):
 
     Args:
         d_model: width of input and output.
-        d_ff: width between.
+        d_ff: hidden width.
         activation: elementwise function.
-        bias: whether both projections add one.
+        bias: whether both projections have a bias.
 
     """
 
@@ -39,7 +39,7 @@ class FeedForward(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., d_model) -> (..., d_model)``, each position by itself."""
+        """``(..., d_model) -> (..., d_model)``, applied to each position."""
         output: Tensor = self.down_proj(self.activation(self.up_proj(x)))
         return output
 
@@ -49,9 +49,9 @@ class GatedFeedForward(nn.Module):
 
     Args:
         d_model: width of input and output.
-        d_ff: width between; two thirds of a plain network's for the same number of parameters.
+        d_ff: hidden width; two thirds of a plain network's gives the same number of parameters.
         activation: elementwise function of the gate.
-        bias: whether the projections add one.
+        bias: whether the projections have a bias.
 
     """
 
@@ -63,7 +63,7 @@ class GatedFeedForward(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., d_model) -> (..., d_model)``, each position by itself."""
+        """``(..., d_model) -> (..., d_model)``, applied to each position."""
         output: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
         return output
 
@@ -78,4 +78,4 @@ FEED_FORWARDS: dict[str, tuple[type[FeedForward] | type[GatedFeedForward], Activ
     "geglu_tanh": (GatedFeedForward, gelu_tanh),
     "reglu": (GatedFeedForward, torch.relu),
 }
-"""Feed-forward networks by the word that a model takes for ``activation``."""
+"""Feed-forward class and activation function by the value of a model's ``activation``."""

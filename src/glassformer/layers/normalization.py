@@ -1,4 +1,4 @@
-"""Normalization of each token's vector."""
+"""Normalization and scaling of token vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LayerNorm(nn.Module):
     Args:
         d_model: size of the last dimension.
         eps: added to the variance.
-        bias: whether a bias is learned.
+        bias: whether there is a learned bias.
 
     """
 
@@ -36,7 +36,7 @@ class RMSNorm(nn.Module):
     Args:
         d_model: size of the last dimension.
         eps: added to the mean square.
-        bias: accepted so that both norms are built alike; RMSNorm has none.
+        bias: ignored; RMSNorm has no bias. Accepted so that both norms take the same arguments.
 
     """
 
@@ -50,5 +50,26 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+class LayerScale(nn.Module):
+    """x * weight, elementwise over the last dimension (Touvron et al. 2021, equation 5).
+
+    With a small initial value, each block starts close to the identity, which helps to train deep models.
+
+    Args:
+        d_model: size of the last dimension.
+        initial: initial value of every factor.
+
+    """
+
+    def __init__(self, d_model: int, initial: float = 1e-5) -> None:
+        super().__init__()
+        self.initial = initial
+        self.weight = nn.Parameter(torch.full((d_model,), float(initial)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``."""
+        return x * self.weight
+
+
 NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {"layer": LayerNorm, "rms": RMSNorm}
-"""Norms by the word that a model takes for them; each is called with (d_model, eps, bias)."""
+"""Norm classes by the value of a model's ``norm``; each takes (d_model, eps, bias)."""

@@ -1,9 +1,20 @@
-"""Whole models, built from the same blocks."""
+"""Model families built from the same blocks: GPT, BERT, T5 and ViT."""
 
 from glassformer.models.base import TransformerModel
 from glassformer.models.bert import BERTModel
+from glassformer.models.config import BERTConfig, GPTConfig, T5Config, ViTConfig
 from glassformer.models.gpt import GPTModel
 from glassformer.models.t5 import T5Model
 from glassformer.models.vit import ViTModel
 
-__all__ = ["BERTModel", "GPTModel", "T5Model", "TransformerModel", "ViTModel"]
+__all__ = [
+    "BERTConfig",
+    "BERTModel",
+    "GPTConfig",
+    "GPTModel",
+    "T5Config",
+    "T5Model",
+    "TransformerModel",
+    "ViTConfig",
+    "ViTModel",
+]

@@ -1,4 +1,4 @@
-"""What every model family shares: its configuration, its parameters counted, saved and loaded."""
+"""The base class of all model families: configuration, saving and loading."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,43 +16,57 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glassformer.choices import choose, suggestion
-from glassformer.files import atomic_path, atomic_write
+from glassformer.files import atomic_path, atomic_write, read_json_object
+from glassformer.layers import TransformerBlock
+from glassformer.models.config import BlockConfig, document_arguments
+from glassformer.positions import migrate_positions
 from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, load_tokenizer
 
 if TYPE_CHECKING:
+    from glassformer.attention import MultiHeadAttention
     from glassformer.contracts import Tokenizer
 
 FORMAT = "glassformer-1"
-ADDED_LATER = frozenset({"pruned_heads"})
-"""Keywords that files written before there was such a one do not have: there they take their default."""
+_IN_0_2 = {"num_kv_heads", "d_head", "qkv_bias", "out_bias", "ff_bias", "attention_scale", "layer_scale"}
+ADDED_KEYS: dict[str, set[str]] = {
+    "gpt": {"attention_scale", "layer_scale"},
+    "bert": _IN_0_2,
+    "t5": _IN_0_2 - {"d_head", "attention_scale"},
+    "vit": _IN_0_2 - {"qkv_bias", "layer_scale"},
+}
+"""Keys of config.json that version 0.1 does not know: they are saved only if they are not the default."""
 
 
 class TransformerModel(nn.Module):
-    """A model that knows the keywords it was built from, and can be written to a folder and read back.
+    """Base class of the model families.
 
-    A family is a subclass that names itself, lists its presets, and calls ``super().__init__(locals())``
-    first.
+    A family is a subclass with a ``family`` name and a ``config_class``, whose fields are the keywords of its
+    constructor.
 
     Args:
-        keywords: the constructor's local variables; those that are parameters become ``config``.
+        config: the hyperparameters.
 
     """
 
     family: ClassVar[str]
+    config_class: ClassVar[type[BlockConfig]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     families: ClassVar[dict[str, type[TransformerModel]]] = {}
     main_input_name: ClassVar[str] = "input_ids"
-    """The first argument of ``forward``: ``"input_ids"`` or ``"pixel_values"``."""
+    """Name of the first argument of ``forward``, ``"input_ids"`` or ``"pixel_values"``."""
     is_encoder_decoder: ClassVar[bool] = False
     """Whether the model encodes a source text and decodes a target text."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         TransformerModel.families[cls.family] = cls
+        if "config_class" in vars(cls):
+            cls.__signature__ = inspect.signature(cls.config_class, eval_str=True)  # type: ignore[attr-defined]
+            cls.__doc__ = document_arguments(cls.__doc__, cls.config_class)
 
-    def __init__(self, keywords: Mapping[str, Any]) -> None:
+    def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {name: keywords[name] for name in self.keywords()}
+        self.config = config
         self.tokenizer: Tokenizer | None = None
 
     @property
@@ -64,102 +78,131 @@ class TransformerModel(nn.Module):
         """
         return str(self.get_submodule("head").task)
 
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether blocks are recomputed in the backward pass; can be set."""
+        return any(block.gradient_checkpointing for block in self._all_blocks())
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        for block in self._all_blocks():
+            block.gradient_checkpointing = value
+
+    def _all_blocks(self) -> Iterator[TransformerBlock]:
+        return (module for module in self.modules() if isinstance(module, TransformerBlock))
+
+    def attentions(self) -> dict[str, list[MultiHeadAttention]]:
+        """The attention modules by kind, one for each layer."""
+        return {"self": [block.attention for block in self._all_blocks()]}
+
     @classmethod
     def keywords(cls) -> list[str]:
-        """The constructor's keywords, in their order."""
-        return list(inspect.signature(cls).parameters)
+        """The constructor's keywords: names of the hyperparameters."""
+        return cls.config_class.names()
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Self:
-        """A new model with random weights in a published, or a small, size.
+        """Build a model of a published or small size with random weights.
 
         Args:
-            name: a key of the family's ``PRESETS``.
+            name: a key of ``presets``.
             overrides: keywords that replace the preset's.
 
         Raises:
-            ValueError: an unknown preset; names the nearest.
+            ValueError: if the preset is unknown.
 
         """
         return cls(**{**choose(cls.presets, name, f"{cls.family} preset"), **overrides})
 
     def num_parameters(self) -> int:
-        """Parameters, each counted once, however many places share it."""
+        """The number of parameters; shared ones count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     def tied_parameters(self) -> dict[str, str]:
-        """Names in the state that are the same tensor as another: ``{name: the name that is saved}``."""
+        """Names in the state dict of tied tensors: ``{name: name under which the tensor is saved}``."""
         return {}
 
     def tie_parameters(self) -> None:
-        """Make each tied name the same parameter again, as after loading."""
+        """Make tied names refer to the same parameter."""
         for name, source in self.tied_parameters().items():
             owner, _, attribute = name.rpartition(".")
             setattr(self.get_submodule(owner), attribute, self.get_parameter(source))
 
-    def own_state(self) -> dict[str, Tensor]:
-        """The state without tied doubles: what is written to a file."""
+    def untied_state_dict(self) -> dict[str, Tensor]:
+        """The state dict with each tied tensor once: what is saved."""
         tied = self.tied_parameters()
         return {name: tensor for name, tensor in self.state_dict().items() if name not in tied}
 
+    def saved_config(self) -> dict[str, Any]:
+        """The hyperparameters as config.json stores them."""
+        added = ADDED_KEYS.get(self.family, set())
+        defaults = inspect.signature(self.config_class).parameters
+        return {
+            name: value
+            for name, value in self.config.items()
+            if name not in added or value != defaults[name].default
+        }
+
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json``, ``model.safetensors`` and the tokenizer, each whole or not at all.
+        """Write ``config.json``, ``model.safetensors`` and the tokenizer, each atomically.
 
         Args:
-            folder: created where it does not exist.
+            folder: created if it does not exist.
 
         Raises:
-            OSError: not writable, or the disk is full; files that were there stay as they were.
+            OSError: if the folder is not writable or the disk is full; existing files are left unchanged.
 
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with atomic_path(folder / "model.safetensors") as path:
-                tensors = {name: tensor.detach().contiguous() for name, tensor in self.own_state().items()}
+                tensors = {
+                    name: tensor.detach().contiguous() for name, tensor in self.untied_state_dict().items()
+                }
                 save_file(tensors, path, metadata={"format": "pt"})
         except SafetensorError as error:
             raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
         save_tokenizer(self.tokenizer, folder)
         header = {"format": FORMAT, "family": self.family}
-        atomic_write(folder / "config.json", json.dumps({**header, **self.config}, indent=2) + "\n")
+        atomic_write(folder / "config.json", json.dumps({**header, **self.saved_config()}, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read what ``save_pretrained`` wrote. Called on ``TransformerModel``, it reads any family.
+        """Load a model that ``save_pretrained`` saved; ``TransformerModel.from_pretrained`` loads any family.
 
-        The weights are mapped from the file, so they take no more memory than their own size.
+        The weights are memory-mapped.
 
         Raises:
-            FileNotFoundError: a missing file.
-            ValueError: another format or family, an unknown or missing key, a damaged file, or a tensor
-                that is missing, extra or of another shape (each is named).
+            FileNotFoundError: if a file is missing.
+            ValueError: if the format or family is another, a key is unknown or missing, a file is damaged,
+                or a tensor is missing, unexpected or of another shape.
 
         """
         folder = Path(folder)
-        family, config = _read_config(folder / "config.json")
+        config_path, tensor_path = folder / "config.json", folder / "model.safetensors"
+        family, config = _read_config(config_path)
         if not issubclass(family, cls):
             raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
-        with _open_tensors(folder / "model.safetensors") as file:
-            check_layers(config, len(file.keys()), folder / "config.json")
-        try:
-            with shapes_only():
-                model = family(**config)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{folder / 'config.json'} describes no model: {error}") from error
-        load_tensors(model, folder / "model.safetensors")
+        with _open_tensors(tensor_path) as file:
+            num_tensors = len(file.keys())
+        model = build_on_meta(family, config, num_tensors, config_path)
+        load_tensors(model, tensor_path)
         if (folder / TOKENIZER_FILE).exists():
             model.tokenizer = load_tokenizer(folder)
         return model.eval()
 
 
+Model = TypeVar("Model", bound=TransformerModel)
+
+
 def save_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
-    """Write a model's tokenizer; where it has none, remove one that was there, for it is another model's."""
+    """Save a tokenizer, or remove the tokenizer of another model if there is none to save."""
     if tokenizer is not None:
         tokenizer.save(folder)
         return
@@ -167,33 +210,41 @@ def save_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def check_layers(config: Mapping[str, Any], tensors: int, source: object) -> None:
-    """Refuse more layers than there are tensors, before they are built.
+def build_on_meta(
+    family: type[Model], hyperparameters: Mapping[str, Any], num_tensors: int, source: object
+) -> Model:
+    """Build a model on the meta device, for weights that are assigned afterwards.
 
     Args:
-        config: keywords of a model.
-        tensors: how many there are to fill it.
-        source: where the keywords come from, for the message.
+        family: class of the model.
+        hyperparameters: keywords of its constructor.
+        num_tensors: number of tensors in the checkpoint, which bounds the number of layers.
+        source: of the hyperparameters, for error messages.
 
     Raises:
-        ValueError: more layers than tensors.
+        ValueError: if the hyperparameters do not describe a model, or have more layers than tensors.
 
     """
-    counts = (config.get(name) for name in ("num_layers", "num_decoder_layers"))
-    layers = sum(count for count in counts if isinstance(count, int))
-    if layers > tensors:
-        raise ValueError(f"{source}: {layers} layers cannot be made of {tensors} tensors")
+    counts = (hyperparameters.get(name) for name in ("num_layers", "num_decoder_layers"))
+    num_layers = sum(count for count in counts if isinstance(count, int))
+    if num_layers > num_tensors:
+        raise ValueError(f"{source}: {num_layers} layers cannot be made of {num_tensors} tensors")
+    try:
+        with on_meta():
+            return family(**hyperparameters)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{source} does not describe a model: {error}") from error
 
 
 @contextmanager
-def shapes_only() -> Iterator[None]:
-    """Inside, models are built without memory for their parameters, and without drawing random numbers."""
-    with torch.device("meta"), _NothingDrawn():
+def on_meta() -> Iterator[None]:
+    """Build models without memory for their parameters and without drawing random numbers."""
+    with torch.device("meta"), _SkipInitialization():
         yield
 
 
-class _NothingDrawn(TorchFunctionMode):
-    """Random initialization does nothing (on the meta device it would first import PyTorch's compiler)."""
+class _SkipInitialization(TorchFunctionMode):
+    """Skip random initialization (on the meta device it would import PyTorch's compiler)."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -205,21 +256,26 @@ class _NothingDrawn(TorchFunctionMode):
 
 
 def load_tensors(model: TransformerModel, path: Path) -> None:
-    """Give a model, on the meta device or not, the tensors of a safetensors file.
+    """Assign the tensors of a safetensors file to a model, on the meta device or not.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file, or tensors that are not exactly the model's.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, or its tensors are not exactly the model's.
 
     """
     with _open_tensors(path) as file:
         headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
-        _check_tensors(shapes, model.own_state(), path)
+        _check_tensors(shapes, model.untied_state_dict(), path)
         for name, header in headers.items():
             if "F" not in header.get_dtype():
-                raise ValueError(f"{path}: {name} holds {header.get_dtype()}, not floating-point numbers")
+                raise ValueError(f"{path}: {name} has dtype {header.get_dtype()}, not a floating-point dtype")
         tensors = {name: file.get_tensor(name) for name in shapes}
+    assign_tensors(model, tensors)
+
+
+def assign_tensors(model: TransformerModel, tensors: Mapping[str, Tensor]) -> None:
+    """Make tensors the parameters of a model, without a copy, and tie the tied parameters."""
     model.load_state_dict(tensors, strict=False, assign=True)
     model.tie_parameters()
 
@@ -247,20 +303,18 @@ def _check_tensors(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, 
 
 
 def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
-    if not path.exists():
-        raise FileNotFoundError(f"no model: {path} does not exist")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
-    if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
-        raise ValueError(f'{path} is not of the format "{FORMAT}"')
+    config = read_json_object(path)
+    if config.pop("format", None) != FORMAT:
+        raise ValueError(f'{path} does not have the format "{FORMAT}"')
     family = choose(TransformerModel.families, str(config.pop("family", "")), "model family")
     known = family.keywords()
+    optional = ADDED_KEYS.get(family.family, set()) | {"pruned_heads"}
     for name in config:
         if name not in known:
             raise ValueError(f"{path}: unknown key {name!r}{suggestion(name, known)}")
     for name in known:
-        if name not in config and name not in ADDED_LATER:
+        if name not in config and name not in optional:
             raise ValueError(f"{path}: the key {name!r} is missing")
+    if "positions" in config:
+        config["positions"] = migrate_positions(config["positions"])
     return family, config

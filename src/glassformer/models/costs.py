@@ -1,17 +1,17 @@
-"""What a model costs: parameters, FLOPs and activation memory of each part, with the formulas that give them.
+"""Parameters, FLOPs and activation memory of a model, with formulas.
 
 Letters: ``n`` tokens in a sequence (of an encoder-decoder in a source, and ``m`` in a target), ``d`` d_model,
-``f`` d_ff, ``h`` heads (in a pruned layer those that are left, in a table of biases those from before), ``g``
-key and value heads, ``e`` d_head, ``V`` vocab_size, ``L`` layers, ``P`` patches of an image; a batch
-multiplies FLOPs and memory.
+``f`` d_ff, ``h`` heads (of a pruned layer the remaining ones, of a bias all), ``g`` key and value heads,
+``e`` d_head, ``V`` vocab_size, ``L`` layers, ``P`` patches of an image. FLOPs and memory are proportional to
+the batch size.
 
-FLOPs are those of a forward pass: matrix products only, a multiplication and an addition counted as two, the
-attention scores of all n x n pairs (a kernel that skips the future does half of these). A backward pass costs
-twice as much again. In a block, scores and mixing are O(n^2 d), all else is O(n d^2): for GPT-2's shape
-4 n^2 d against 24 n d^2, so that attention takes the larger part once n is above 6 d. The head is O(n d V).
+FLOPs are those of the matrix products of a forward pass, two for a multiplication and an addition, with the
+attention scores of all n x n pairs (a kernel that skips future blocks computes half of them). A backward pass
+takes twice as many. In a block, scores and mixing are O(n^2 d), everything else is O(n d^2): for GPT-2's
+shape 4 n^2 d against 24 n d^2, so that attention dominates if n is above 6 d. The head is O(n d V).
 
-Memory is what a training step on a CPU keeps for its backward pass under the fused kernel, without padding,
-dropout, autocast, gradient checkpointing or the loss: to the byte for weights in float32 and float64.
+Memory is what a training step on a CPU stores for its backward pass with the fused kernel, without padding,
+dropout, autocast, gradient checkpointing or the loss: exact to the byte for float32 and float64 weights.
 """
 
 from __future__ import annotations
@@ -24,11 +24,8 @@ from typing import NamedTuple
 from torch import nn
 
 from glassformer.models.base import TransformerModel
-from glassformer.models.cost_units import Cost, Size
-from glassformer.models.encoder_decoder import Stack
-from glassformer.models.heads import ClassificationHead
-from glassformer.models.part_costs import cost_of
-from glassformer.models.t5 import T5Model
+from glassformer.models.part_costs import Cost, Size, cost_of
+from glassformer.models.t5 import Stack, T5Model
 from glassformer.models.vit import ViTModel
 from glassformer.positions import ALiBi, RelativeBias
 
@@ -36,31 +33,31 @@ __all__ = ["Cost", "Size", "cost_of", "default_length", "describe", "total"]
 
 
 class Part(NamedTuple):
-    """A part of a model, and how much passes through it."""
+    """A module of a model, and the size of its input."""
 
     name: str
     module: nn.Module
     size: Size
     stack: str = ""
-    """Which of several stacks it is in, to be put before its components."""
+    """Prefix of the component names: encoder or decoder."""
 
 
 def describe(
     model: TransformerModel, seq_len: int | None = None, batch_size: int = 1, target_len: int | None = None
 ) -> list[Cost]:
-    """The cost of each component, in the order in which a token meets them.
+    """The cost of each component, in the order of the forward pass.
 
-    Layers that cost the same are one entry with ``copies``. The model may be on the meta device.
+    Layers with the same cost are one entry with ``copies``. The model may be on the meta device.
 
     Args:
-        model: any family made of our blocks.
+        model: of any family.
         seq_len: tokens in a sequence; of an encoder-decoder, in a source. Default: ``default_length``.
         batch_size: sequences, or images.
         target_len: of an encoder-decoder: tokens in a target. Default: ``seq_len``.
 
     Raises:
-        ValueError: a size below 1, more tokens than a learned table has positions, a target where the model
-            writes none, or another length than an image has.
+        ValueError: if a size is below 1, the sequence exceeds a learned position table, there is a target
+            length but no decoder, or the length is not that of an image.
     """
     seq_len = default_length(model) if seq_len is None else seq_len
     lengths = {"seq_len": seq_len, "batch_size": batch_size, "target_len": target_len}
@@ -71,9 +68,9 @@ def describe(
         n=seq_len,
         batch=batch_size,
         width=next(model.parameters()).element_size(),
-        causal=hasattr(model, "next_token_logits"),
+        causal=model.task == "causal_lm",
         window=getattr(model, "window", None) is not None,
-        pools=isinstance(getattr(model, "head", None), ClassificationHead),
+        pools=model.task == "classification",
         vocab_size=getattr(model, "vocab_size", None),
     )
     counted: set[int] = set()
@@ -88,7 +85,7 @@ def describe(
 
 @singledispatch
 def default_length(model: TransformerModel) -> int:
-    """The tokens that a model is meant to read: its ``max_seq_len``, or those of an image of its size."""
+    """The model's ``max_seq_len``, or the number of tokens of an image of its ``image_size``."""
     return int(model.config["max_seq_len"])
 
 
@@ -109,9 +106,9 @@ def total(costs: list[Cost]) -> Cost:
 
 @singledispatch
 def _parts(model: TransformerModel, size: Size, target_len: int | None) -> list[Part | Cost]:
-    """The parts of a model that reads one sequence."""
+    """The parts of a model with one input sequence."""
     if target_len is not None:
-        raise ValueError(f"a {type(model).__name__} reads one sequence: leave target_len out")
+        raise ValueError(f"a {type(model).__name__} has no target sequence: omit target_len")
     size = _in_stack(model, size)
     return [Part(name, child, size) for name, child in model.named_children()]
 
@@ -119,7 +116,7 @@ def _parts(model: TransformerModel, size: Size, target_len: int | None) -> list[
 @_parts.register
 def _(model: ViTModel, size: Size, target_len: int | None) -> list[Part | Cost]:
     if size.n != default_length(model):
-        raise ValueError(f"an image is {default_length(model)} tokens here, not {size.n}: leave seq_len out")
+        raise ValueError(f"an image has {default_length(model)} tokens, not {size.n}: omit seq_len")
     patches = model.positions.table.size(0) - 1
     return _parts.dispatch(TransformerModel)(model, replace(size, patches=patches), target_len)
 
@@ -131,7 +128,7 @@ def _(model: T5Model, size: Size, target_len: int | None) -> list[Part | Cost]:
     return [
         Part("token_embedding", model.token_embedding, size),
         *_parts_of_stack("encoder", model.encoder, size),
-        Cost("memory, read by every decoder layer", memory=memory, memory_formula="n d"),
+        Cost("encoder output, read by every decoder layer", memory=memory, memory_formula="n d"),
         Part("decoder token_embedding", model.token_embedding, target),
         *_parts_of_stack("decoder", model.decoder, target),
         Part("lm_head", model.lm_head, target),
@@ -144,7 +141,7 @@ def _parts_of_stack(name: str, stack: Stack, size: Size) -> list[Part]:
 
 
 def _in_stack(stack: nn.Module, size: Size) -> Size:
-    """The size with what holds for one stack of blocks and its positions."""
+    """The size with the properties of one stack of blocks and its positions."""
     return replace(
         size,
         layers=len(stack.blocks),  # type: ignore[arg-type]
@@ -155,19 +152,19 @@ def _in_stack(stack: nn.Module, size: Size) -> Size:
 
 
 def _entries(part: Part, counted: set[int]) -> Iterator[Cost]:
-    """The entries of a part; blocks that cost the same are counted together."""
-    several = isinstance(part.module, nn.ModuleList)
-    alike: dict[tuple[Cost, ...], int] = {}
-    for module in part.module if several else [part.module]:  # type: ignore[union-attr]
+    """The entries of a part; blocks with the same cost are one entry."""
+    is_list = isinstance(part.module, nn.ModuleList)
+    copies_of: dict[tuple[Cost, ...], int] = {}
+    for module in part.module if is_list else [part.module]:  # type: ignore[union-attr]
         costs = tuple(_once(cost_of(module, part.size), module, counted))
-        alike[costs] = alike.get(costs, 0) + 1
-    for costs, copies in alike.items():
+        copies_of[costs] = copies_of.get(costs, 0) + 1
+    for costs, copies in copies_of.items():
         for cost in costs:
             yield replace(cost.times(copies), component=f"{part.stack}{cost.component or part.name}")
 
 
 def _once(costs: list[Cost], module: nn.Module, counted: set[int]) -> Iterator[Cost]:
-    """The entries of a module; parameters that were counted elsewhere (a tied head) are not counted again."""
+    """The entries of a module, without parameters that were counted before (a tied head)."""
     own = [parameter for parameter in module.parameters() if id(parameter) not in counted]
     tied = not own and any(True for _ in module.parameters())
     counted.update(id(parameter) for parameter in own)

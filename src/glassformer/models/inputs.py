@@ -1,4 +1,4 @@
-"""What a model is given: token ids and attention masks, checked, and the positions that follow from them."""
+"""Checks of token ids and attention masks, and the positions of tokens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from glassformer.attention.masks import Padding
 
 
 def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> None:
-    """Refuse what are no token ids ``(batch, seq)``.
+    """Check that a tensor holds token ids ``(batch, seq)``.
 
     Raises:
-        TypeError: ids that are not integers.
-        ValueError: another shape, or an id out of range (on a CPU; elsewhere the device itself refuses it).
+        TypeError: if the ids are not integers.
+        ValueError: if the shape is another, or an id is out of range (checked on a CPU; other devices raise
+            their own error).
 
     """
     if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
@@ -22,7 +23,7 @@ def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> No
     if input_ids.dim() != 2:
         raise ValueError(f"{name} must be (batch, seq), not of shape {tuple(input_ids.shape)}")
     if torch.compiler.is_compiling() or input_ids.device.type != "cpu":
-        return  # reading values would wait for the device; its own lookup asserts
+        return  # reading values would synchronize with the device, whose embedding lookup checks them
     wrong = (input_ids < 0) | (input_ids >= vocab_size)
     if wrong.any():
         row, position = wrong.nonzero()[0].tolist()
@@ -32,34 +33,34 @@ def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> No
         )
 
 
-def read_mask(
-    input_ids: Tensor, attention_mask: Tensor | None, seen: int = 0, name: str = "attention_mask"
+def positions_and_padding(
+    input_ids: Tensor, attention_mask: Tensor | None, cached: int = 0, name: str = "attention_mask"
 ) -> tuple[Tensor, Padding | None]:
-    """Positions of all keys, ``(key,)`` or ``(batch, key)``, and the mask of padding, or None without any.
+    """Positions of all keys, ``(key,)`` or ``(batch, key)``, and the padding mask, or None without padding.
 
-    Positions count real tokens: padding on the left shifts none.
+    Positions count real tokens: padding on the left does not shift them.
 
     Args:
         input_ids: ``(batch, seq)``.
-        attention_mask: ``(batch, seen + seq)``, 1 or True for a real token.
-        seen: slots in the cache.
-        name: what the user calls the mask.
+        attention_mask: ``(batch, cached + seq)``, 1 or True for a real token.
+        cached: number of tokens in the cache.
+        name: of the mask, for error messages.
 
     Raises:
-        TypeError: a mask that is neither boolean nor 0/1 integers.
-        ValueError: a mask of another shape, or of other numbers.
+        TypeError: if the mask is neither boolean nor integers.
+        ValueError: if the mask has another shape or other values than 0 and 1.
 
     """
-    keys = seen + input_ids.size(1)
+    keys = cached + input_ids.size(1)
     if attention_mask is None:
         return torch.arange(keys, device=input_ids.device), None
     if attention_mask.shape != (input_ids.size(0), keys):
         raise ValueError(
             f"{name} must be (batch, seq) = {(input_ids.size(0), keys)}"
-            f"{f' with the {seen} slots in the cache' if seen else ''}, not {tuple(attention_mask.shape)}"
+            f"{f' with the {cached} cached tokens' if cached else ''}, not {tuple(attention_mask.shape)}"
         )
     mask = padding(attention_mask)
-    if not torch.compiler.is_compiling() and mask.real.all():
+    if not torch.compiler.is_compiling() and mask.attention_mask.all():
         return torch.arange(keys, device=input_ids.device), None
-    counted = mask.real.cumsum(dim=1) - 1
-    return counted.clamp(min=0), mask
+    positions = mask.attention_mask.cumsum(dim=1) - 1
+    return positions.clamp(min=0), mask

@@ -1,41 +1,115 @@
-"""What each part of a model costs, with formulas; ``costs.py`` adds them up.
+"""Parameters, FLOPs and memory of each kind of module.
 
-Letters are those of ``costs.py``. A new kind of part registers one function with ``cost_of``.
+The letters of the formulas are those of ``costs.py``. Register a function with ``cost_of`` for a new kind of
+module.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import torch
 from torch import nn
 
 from glassformer.attention import MultiHeadAttention
+from glassformer.attention.pruned_attention import original_num_heads
 from glassformer.layers import (
     FeedForward,
     GatedFeedForward,
     LayerNorm,
     LayerScale,
-    Parallel,
+    ParallelBlock,
     RMSNorm,
+    SharedNormParallelBlock,
     TransformerBlock,
 )
-from glassformer.models.cost_units import Cost, Size
-from glassformer.models.heads import ClassificationHead, MaskedLMHead, Pooler, TokenClassificationHead
+from glassformer.models.task_heads import ClassificationHead, MaskedLMHead, Pooler, TokenClassificationHead
 from glassformer.positions import ALiBi, LearnedPositions, PositionScheme, RelativeBias, RotaryPositions
 from glassformer.positions.grid import GridPositions
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one component for all its copies, with formulas for one copy and one sequence."""
+
+    component: str
+    copies: int = 1
+    parameters: int = 0
+    parameter_formula: str = ""
+    flops: int = 0
+    """Of a forward pass."""
+    flop_formula: str = ""
+    memory: int = 0
+    """Bytes stored for the backward pass."""
+    memory_formula: str = ""
+    """In float32 numbers; an int64 index counts as two."""
+
+    def times(self, copies: int) -> Cost:
+        """The same component ``copies`` times."""
+        return replace(
+            self,
+            copies=self.copies * copies,
+            parameters=self.parameters * copies,
+            flops=self.flops * copies,
+            memory=self.memory * copies,
+        )
+
+
+@dataclass(frozen=True)
+class Size:
+    """Input size of a component: ``batch`` sequences of ``n`` tokens, ``width`` bytes for each number."""
+
+    n: int
+    batch: int
+    width: int
+    layers: int = 0
+    """Of the stack that contains the component."""
+    heads: tuple[int, ...] = ()
+    """Heads of self-attention in each layer."""
+    letter: str = "n"
+    """Name of ``n`` in formulas."""
+    memory_len: int = 0
+    """Number of keys of cross-attention, n in formulas."""
+    causal: bool = True
+    """Whether attention is causal."""
+    window: bool = False
+    """Whether there is a window, which needs a dense mask."""
+    biased: bool = False
+    """Whether a bias is added to the scores; it then includes the mask."""
+    learned_bias: bool = False
+    """Whether the bias is learned: PyTorch then stores the attention weights."""
+    pools: bool = False
+    """Whether the head takes one vector for each sequence."""
+    vocab_size: int | None = None
+    patches: int = 0
+    """Number of patches of an image."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all sequences."""
+        return self.n * self.batch
+
+    @property
+    def sum_width(self) -> int:
+        """Bytes of a number in accumulations: at least those of float32."""
+        return max(self.width, 4)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any pair of tokens is masked."""
+        return self.window or (self.causal and self.n > 1)
+
+
 @singledispatch
 def cost_of(module: nn.Module, size: Size) -> list[Cost]:
-    """The entries of a module; register one for a new kind of part.
+    """The costs of a module.
 
     Raises:
-        TypeError: a part that nobody has described.
+        TypeError: if no function is registered for a module with parameters.
     """
     if any(True for _ in module.parameters()):
-        raise TypeError(f"the cost of a {type(module).__name__} is not described")
+        raise TypeError(f"no cost is registered for {type(module).__name__}: use cost_of.register")
     return []
 
 
@@ -43,10 +117,10 @@ def cost_of(module: nn.Module, size: Size) -> list[Cost]:
 def _(module: TransformerBlock, size: Size) -> list[Cost]:
     costs = []
     for name, child in module.named_children():
-        crosses = module.cross_attention is not None and child is module.cross_attention
-        own = _cross_attention(module.cross_attention, size) if crosses else cost_of(child, size)  # type: ignore[arg-type]
+        is_cross = module.cross_attention is not None and child is module.cross_attention
+        own = _cross_attention(module.cross_attention, size) if is_cross else cost_of(child, size)  # type: ignore[arg-type]
         costs += [replace(cost, component=cost.component or name) for cost in own]
-    if isinstance(module.residual, Parallel):
+    if isinstance(module, ParallelBlock | SharedNormParallelBlock):
         more = 1 if module.cross_attention is None else 2  # sublayers beside the first
         shared = size.width * size.tokens * module.attention.q_proj.in_features * more
         formula = f"-{more if more > 1 else ''}{size.letter} d"
@@ -59,32 +133,32 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
     h, g, e, n, letter = module.num_heads, module.num_kv_heads, module.d_head, size.n, size.letter
     table = n * n if size.masked else 0
     if size.learned_bias:  # q, k, v for every query head, the weights, and one byte for each masked pair
-        kept = size.sum_width * size.batch * h * (3 * n * e + n * n) + table
+        memory = size.sum_width * size.batch * h * (3 * n * e + n * n) + table
         formula = f"3{letter} h e + h {letter}^2" + (f" + {letter}^2/4" if table else "")
-        if h < module.num_heads_before:  # the numbers of the bias's rows
-            kept, formula = kept + 8 * h, f"{formula} + 2h"
+        if h < original_num_heads(module):  # indices of the rows of the bias
+            memory, formula = memory + 8 * h, f"{formula} + 2h"
     else:  # q, k, v, and the log-sum-exp of each row of scores
-        kept = size.width * size.tokens * (h + 2 * g) * e + size.sum_width * size.tokens * h
+        memory = size.width * size.tokens * (h + 2 * g) * e + size.sum_width * size.tokens * h
         formula = f"{letter}(h + 2g)e + {letter} h"
         if size.window and not size.biased:
-            kept += size.width * table
+            memory += size.width * table
             formula += f" + {letter}^2"
-    return _attention(module, size, "attention", n, letter, kept, formula)
+    return _attention(module, size, "attention", n, letter, memory, formula)
 
 
 def _cross_attention(module: MultiHeadAttention, size: Size) -> list[Cost]:
-    """Queries of the target, keys and values of the memory; the memory itself is counted where it is made."""
+    """Queries of the target, keys and values of the encoder's output, which is counted separately."""
     h, g, e, m = module.num_heads, module.num_kv_heads, module.d_head, size.letter
-    kept = size.width * size.batch * (size.n * h + 2 * size.memory_len * g) * e
-    kept += size.sum_width * size.tokens * h
+    memory = size.width * size.batch * (size.n * h + 2 * size.memory_len * g) * e
+    memory += size.sum_width * size.tokens * h
     formula = f"({m} h + 2n g)e + {m} h"
-    return _attention(module, size, "cross-attention", size.memory_len, "n", kept, formula)
+    return _attention(module, size, "cross-attention", size.memory_len, "n", memory, formula)
 
 
 def _attention(
-    module: MultiHeadAttention, size: Size, name: str, keys: int, key_letter: str, kept: int, formula: str
+    module: MultiHeadAttention, size: Size, name: str, keys: int, key_letter: str, memory: int, formula: str
 ) -> list[Cost]:
-    """The three steps of attention; ``kept`` is what the middle one keeps."""
+    """The three steps of attention; ``memory`` is that of the second."""
     d, h, g, e = module.q_proj.in_features, module.num_heads, module.num_kv_heads, module.d_head
     inputs = [module.q_proj, module.k_proj, module.v_proj]
     n, letter = size.n, size.letter
@@ -103,7 +177,7 @@ def _attention(
             f"{name}: scores and mixing",
             flops=4 * size.batch * h * n * keys * e,
             flop_formula=f"4 h e {letter}^2" if same else f"4 h e {letter} {key_letter}",
-            memory=kept,
+            memory=memory,
             memory_formula=formula,
         ),
         Cost(
@@ -118,7 +192,7 @@ def _attention(
     ]
 
 
-def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: int, kept: int) -> list[Cost]:
+def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: int, stored: int) -> list[Cost]:
     d, f, n = module.up_proj.in_features, module.up_proj.out_features, size.letter
     formula = f"{inputs + 1}d f"
     if module.up_proj.bias is not None:
@@ -130,22 +204,22 @@ def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: in
             parameter_formula=formula,
             flops=2 * size.tokens * (inputs + 1) * d * f,
             flop_formula=f"{2 * (inputs + 1)}{n} d f",
-            memory=size.width * size.tokens * (d + kept * f),
-            memory_formula=f"{n} d + {kept if kept > 1 else ''}{n} f",
+            memory=size.width * size.tokens * (d + stored * f),
+            memory_formula=f"{n} d + {stored if stored > 1 else ''}{n} f",
         )
     ]
 
 
 @cost_of.register
 def _(module: FeedForward, size: Size) -> list[Cost]:
-    # before and after the activation; ReLU needs only what it gave
-    return _feed_forward(module, size, inputs=1, kept=1 if module.activation is torch.relu else 2)
+    # before and after the activation; ReLU needs its output only
+    return _feed_forward(module, size, inputs=1, stored=1 if module.activation is torch.relu else 2)
 
 
 @cost_of.register
 def _(module: GatedFeedForward, size: Size) -> list[Cost]:
-    # gate before and after, up, and their product; ReLU needs only what it gave
-    return _feed_forward(module, size, inputs=2, kept=3 if module.activation is torch.relu else 4)
+    # gate before and after, up, and their product; ReLU needs its output only
+    return _feed_forward(module, size, inputs=2, stored=3 if module.activation is torch.relu else 4)
 
 
 @cost_of.register
@@ -193,7 +267,7 @@ def _(module: nn.Linear, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: nn.Conv2d, size: Size) -> list[Cost]:
-    # patches do not overlap: a linear layer on the pixels of each
+    # patches do not overlap: a linear layer on the pixels of each one
     inputs, d = module.weight[0].numel(), module.out_channels
     patches = size.batch * size.patches
     return [
@@ -213,7 +287,7 @@ def _(module: nn.Conv2d, size: Size) -> list[Cost]:
 def _(module: Pooler, size: Size) -> list[Cost]:
     d = module.dense.out_features
     cost = Cost("", 1, d * d + d, "d^2 + d")
-    if not size.pools:  # nobody reads it
+    if not size.pools:  # the output is not used
         return [cost]
     flops, memory = 2 * size.batch * d * d, size.width * size.batch * d
     return [replace(cost, flops=flops, flop_formula="2d^2", memory=memory, memory_formula="d")]
@@ -221,7 +295,7 @@ def _(module: Pooler, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: ClassificationHead, size: Size) -> list[Cost]:
-    # reads one vector a sequence, which keeps those of all its tokens
+    # takes one vector of each sequence, which stores those of all its tokens
     return _classifier(module.classifier, size, vectors=size.batch, letter="")
 
 
@@ -243,18 +317,18 @@ def _classifier(module: nn.Linear, size: Size, vectors: int, letter: str) -> lis
 def _(module: MaskedLMHead, size: Size) -> list[Cost]:
     d, rows, n = module.dense.out_features, module.decoder.out_features, size.letter
     vectors = size.width * size.tokens * d
-    kept = 1 if module.activation is torch.relu else 2  # ReLU needs what it gave, which the norm keeps
+    stored = 1 if module.activation is torch.relu else 2  # ReLU needs its output only, which the norm stores
     transform = Cost(
         "head: transform",
         parameters=d * d + d,
         parameter_formula="d^2 + d",
         flops=2 * size.tokens * d * d,
         flop_formula=f"2{n} d^2",
-        memory=kept * vectors,
-        memory_formula=f"{kept}{n} d",
+        memory=stored * vectors,
+        memory_formula=f"{stored}{n} d",
     )
     norm = [replace(cost, component="head: norm") for cost in cost_of(module.norm, size)]
-    flops = 2 * size.tokens * d * rows  # its matrix is the token embedding's
+    flops = 2 * size.tokens * d * rows  # the matrix is the token embedding
     return [transform, *norm, Cost("head: decoder", 1, rows, "V", flops, f"2{n} d V", vectors, f"{n} d")]
 
 
@@ -267,7 +341,7 @@ def _(module: PositionScheme, size: Size) -> list[Cost]:
 def _(module: LearnedPositions, size: Size) -> list[Cost]:
     rows, table = module.embedding.num_embeddings, module.embedding.weight.numel()
     if size.n > rows:
-        raise ValueError(f"a sequence of {size.n} tokens is past the learned table of {rows} positions")
+        raise ValueError(f"a sequence of {size.n} tokens exceeds the learned table of {rows} positions")
     return [Cost("", 1, table, "max_seq_len d", memory=8 * size.n, memory_formula=f"2{size.letter}")]
 
 
@@ -278,19 +352,17 @@ def _(module: GridPositions, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: RotaryPositions, size: Size) -> list[Cost]:
-    memory = size.width * size.n * 2 * module.d_rotary  # a cosine and a sine for every dimension
+    memory = size.width * size.n * 2 * module.d_rotary  # cosine and sine of each dimension
     formula = f"{2 * module.d_rotary}{size.letter}"
     return [Cost("", memory=memory, memory_formula=formula)]
 
 
 @cost_of.register
 def _(module: ALiBi, size: Size) -> list[Cost]:
-    own = (
-        size.masked or size.width != 4
-    )  # a layer that masks the table, or converts it, has a copy of its own
-    copies = [heads for heads in size.heads if own or heads < module.num_heads]  # also one that is pruned
+    has_copy = size.masked or size.width != 4  # a layer that masks or converts the bias copies it
+    copies = [heads for heads in size.heads if has_copy or heads < module.num_heads]  # also a pruned layer
     shared = [module.num_heads] if len(copies) < size.layers else []
-    rows, formula = sum(copies + shared), "L h" if own else "h"
+    rows, formula = sum(copies + shared), "L h" if has_copy else "h"
     if min(size.heads) < module.num_heads:
         formula = str(rows)
     return [Cost("", memory=size.width * rows * size.n**2, memory_formula=f"{formula} {size.letter}^2")]

@@ -1,148 +1,111 @@
-"""T5 and the Transformer of 2017: an encoder reads the source, a decoder writes the target.
-
-Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer";
-Vaswani et al. 2017, "Attention Is All You Need".
-"""
+"""Encoder-decoders: T5 (Raffel et al. 2020) and the Transformer (Vaswani et al. 2017)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from glassformer.attention import MultiHeadAttention, causal
+from glassformer.attention import CrossAttentionCache, KVCache, MultiHeadAttention, causal
+from glassformer.eval_mode import eval_mode
+from glassformer.generation import GenerationOptions
 from glassformer.generation import generate as generate_tokens
-from glassformer.generation.prompts import Prompt, check_sequences, is_single, read_prompt
-from glassformer.generation.streaming import evaluating
+from glassformer.generation.options import documents_options
+from glassformer.generation.prompts import Prompt, batch_prompts, check_num_return_sequences, is_single
 from glassformer.models.base import TransformerModel
-from glassformer.models.encoder_decoder import ConditionedDecoder, Stack
-from glassformer.models.inputs import check_ids, read_mask
-from glassformer.models.stack import BlockPlan, check_sizes
-from glassformer.models.t5_presets import PRESETS
+from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
+from glassformer.models.config import T5Config
+from glassformer.models.inputs import check_ids, positions_and_padding
+from glassformer.models.presets import T5_PRESETS
 
 if TYPE_CHECKING:
     from glassformer.attention.masks import Padding
     from glassformer.contracts import Cache, Mask
 
 
-class T5Model(TransformerModel):
-    """p(target | source): logits = W_head decoder(embed(target), encoder(embed(source))).
-
-    Every choice is one keyword. The defaults are T5 1.0; with ``positions="sinusoidal"``,
-    ``residual="post"``, ``norm="layer"``, biases and scaled embeddings it is the Transformer of 2017 (see
-    ``PRESETS``).
+class Stack(nn.Module):
+    """norm(block_L(... block_1(x + positions))): an encoder, or a decoder with cross-attention.
 
     Args:
-        vocab_size: number of tokens, shared by source and target.
-        d_model: width of the residual streams.
-        num_layers: blocks of the encoder.
-        num_heads: attention heads in each.
-        num_decoder_layers: blocks of the decoder. Default: ``num_layers``.
-        d_ff: width inside the feed-forward networks. Default: ``4 * d_model``.
-        d_head: width of a head. Default: ``d_model / num_heads``.
-        max_seq_len: tokens that encoder and decoder are meant to read; rows of a learned position table.
-        dropout: probability, for embeddings, attention weights and outputs of sublayers.
-        positions: as in ``GPTModel``. With ``"relative_bias"`` the encoder's and the decoder's layers each
-            share one table; cross-attention has none (section 2.1).
-        norm: ``"rms"`` or ``"layer"``.
-        activation: as in ``GPTModel``; T5 1.0 has ``"relu"``, 1.1 ``"geglu_tanh"``.
-        residual: ``"pre"`` or ``"post"``, or one of ``layers.RESIDUALS``.
-        bias: whether projections and norms add biases.
-        norm_eps: epsilon of the norms.
-        attention_scale: what scores are multiplied by; 1 is T5, None is 1 / sqrt(d_head) (2017).
-        tie_embeddings: whether the output projection is the token embedding.
-        scale_embeddings: multiply embeddings by sqrt(d_model) (Vaswani et al. 2017, section 3.4).
-        scale_logits: divide what the output projection reads by sqrt(d_model) (T5 1.0, whose embeddings are
-            tied and large).
-        start_token: what the decoder reads first.
-        end_token: what ends a target.
-        pad_token: what fills up shorter rows.
-        kernel: ``"fused"`` or ``"textbook"``.
-        gradient_checkpointing: recompute each block in the backward pass instead of keeping its inside.
-        pruned_heads: numbers of the heads that are gone, a list for each layer, by kind of attention:
-            ``"encoder"``, ``"decoder"``, ``"cross"``. The sizes above are those from before. Default: none.
-
-    Raises:
-        ValueError: sizes that do not fit each other, or a word that stands for nothing.
+        config: hyperparameters of the model.
+        num_layers: number of blocks.
+        kind: kind of its self-attention: ``"encoder"`` or ``"decoder"``.
 
     """
 
+    def __init__(self, config: T5Config, num_layers: int, kind: str) -> None:
+        super().__init__()
+        is_decoder = kind == "decoder"
+        self.positions = build_model_positions(config, config.max_seq_len, bidirectional=not is_decoder)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = build_blocks(config, num_layers, self.positions, kind=kind, cross_attention=is_decoder)
+        self.norm = build_final_norm(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Mask | None,
+        positions: Tensor,
+        key_positions: Tensor,
+        *,
+        cache: Sequence[Cache] | None = None,
+        memory: Tensor | None = None,
+        memory_mask: Mask | None = None,
+        memory_cache: Sequence[Cache] | None = None,
+    ) -> Tensor:
+        """Apply the blocks, ``(batch, seq, d_model) -> (batch, seq, d_model)``; see ``TransformerBlock``."""
+        x = self.dropout(self.positions.embed(x, positions))
+        bias = self.positions.bias(positions, key_positions)
+        for layer, block in enumerate(self.blocks):
+            x = block(
+                x,
+                mask,
+                bias=bias,
+                positions=positions,
+                cache=None if cache is None else cache[layer],
+                memory=memory,
+                memory_mask=memory_mask,
+                memory_cache=None if memory_cache is None else memory_cache[layer],
+            )
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+
+class T5Model(TransformerModel):
+    """p(target | source): logits = W_head decoder(embed(target), encoder(embed(source))).
+
+    The default hyperparameters are those of T5 1.0. The preset ``"transformer-base"`` is the Transformer of
+    2017: sinusoidal positions, post-norm, layer norm, biases and scaled embeddings.
+    """
+
     family = "t5"
+    config_class = T5Config
+    presets = T5_PRESETS
     task = "seq2seq_lm"
     is_encoder_decoder = True
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    config: T5Config
 
-    def __init__(
-        self,
-        vocab_size: int,
-        d_model: int,
-        num_layers: int,
-        num_heads: int,
-        num_decoder_layers: int | None = None,
-        d_ff: int | None = None,
-        d_head: int | None = None,
-        max_seq_len: int = 512,
-        dropout: float = 0.0,
-        positions: str | Mapping[str, Any] = "relative_bias",
-        norm: str = "rms",
-        activation: str = "relu",
-        residual: str = "pre",
-        bias: bool = False,
-        norm_eps: float = 1e-6,
-        attention_scale: float | None = 1.0,
-        tie_embeddings: bool = True,
-        scale_embeddings: bool = False,
-        scale_logits: bool = True,
-        start_token: int = 0,
-        end_token: int = 1,
-        pad_token: int = 0,
-        kernel: str = "fused",
-        gradient_checkpointing: bool = False,
-        pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None,
-    ) -> None:
-        super().__init__(locals())
-        decoder_layers = num_layers if num_decoder_layers is None else num_decoder_layers
-        check_sizes(
-            vocab_size=vocab_size,
-            num_layers=num_layers,
-            num_decoder_layers=decoder_layers,
-            max_seq_len=max_seq_len,
+    def __init__(self, *args: Any, **hyperparameters: Any) -> None:
+        config = T5Config(*args, **hyperparameters)
+        super().__init__(config)
+        self.vocab_size, self.d_model, self.max_seq_len = (
+            config.vocab_size,
+            config.d_model,
+            config.max_seq_len,
         )
-        for name, token in (("start", start_token), ("end", end_token), ("pad", pad_token)):
-            if not 0 <= token < vocab_size:
-                raise ValueError(
-                    f"{name}_token {token} is not in the vocabulary: ids are 0 to {vocab_size - 1}"
-                )
-        plan = BlockPlan(
-            d_model=d_model,
-            num_heads=num_heads,
-            d_head=d_head,
-            d_ff=d_ff,
-            norm=norm,
-            norm_eps=norm_eps,
-            activation=activation,
-            residual=residual,
-            bias=bias,
-            kernel=kernel,
-            attention_scale=attention_scale,
-            dropout=dropout,
-            pruned_heads=pruned_heads,
-            kinds=("encoder", "decoder", "cross"),
-        )
-        self.vocab_size, self.d_model, self.max_seq_len = vocab_size, d_model, max_seq_len
-        self.start_token, self.end_token, self.pad_token = start_token, end_token, pad_token
-        self.gradient_checkpointing = gradient_checkpointing
-        self.token_embedding = nn.Embedding(vocab_size, d_model)
-        self.embedding_scale = math.sqrt(d_model) if scale_embeddings else 1.0
-        both_ways = plan.positions(positions, max_seq_len, bidirectional=True)
-        backwards = plan.positions(positions, max_seq_len)
-        self.encoder = Stack(plan, num_layers, both_ways, "encoder")
-        self.decoder = Stack(plan, decoder_layers, backwards, "decoder", cross_attention=True)
-        self.logit_scale = d_model**-0.5 if scale_logits else 1.0
-        self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
+        self.start_token, self.end_token = config.start_token, config.end_token
+        self.pad_token = config.pad_token
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.embedding_scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
+        self.encoder = Stack(config, config.num_layers, "encoder")
+        self.decoder = Stack(config, config.num_decoder_layers or config.num_layers, "decoder")
+        self.logit_scale = config.d_model**-0.5 if config.scale_logits else 1.0
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.tie_parameters()
         self.initialize()
 
@@ -153,11 +116,11 @@ class T5Model(TransformerModel):
         attention_mask: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Logits for the target's token after each position (teacher forcing: the target is given).
+        """Compute the logits of the target's next token at each position (teacher forcing).
 
         Args:
             input_ids: the source, ``(batch, source seq)``.
-            decoder_input_ids: the target shifted right, ``(batch, target seq)``: ``start_token`` comes first.
+            decoder_input_ids: the target shifted right, ``(batch, target seq)``; begins with ``start_token``.
             attention_mask: ``(batch, source seq)``, 1 or True for a real token.
             decoder_attention_mask: ``(batch, target seq)``; targets padded on the right need none.
 
@@ -165,8 +128,8 @@ class T5Model(TransformerModel):
             ``(batch, target seq, vocab_size)``.
 
         Raises:
-            ValueError: an empty source, an id out of range, or a mask of another shape.
-            TypeError: ids that are not integers.
+            ValueError: if a source is empty, an id is out of range, or a mask has another shape.
+            TypeError: if the ids are not integers.
 
         """
         logits: Tensor = self.lm_head(
@@ -181,21 +144,20 @@ class T5Model(TransformerModel):
         attention_mask: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """What ``lm_head`` reads, ``(batch, target seq, d_model)``; arguments as ``forward``."""
+        """The input of ``lm_head``, ``(batch, target seq, d_model)``; see ``forward``."""
         memory, memory_mask = self.encode(input_ids, attention_mask)
         return self.decode(decoder_input_ids, memory, memory_mask, decoder_attention_mask)
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Padding | None]:
-        """The source as the decoder reads it, ``(batch, source seq, d_model)``, and its mask of padding."""
+        """Encode the source: hidden states ``(batch, source seq, d_model)`` and the padding mask."""
         check_ids(input_ids, self.vocab_size)
-        positions, mask = read_mask(input_ids, attention_mask)
-        if input_ids.size(1) == 0 or (mask is not None and not mask.real.any(dim=1).all()):
+        positions, mask = positions_and_padding(input_ids, attention_mask)
+        if input_ids.size(1) == 0 or (mask is not None and not mask.attention_mask.any(dim=1).all()):
             raise ValueError("a source sequence is empty: give each row at least one real token")
         x = self.token_embedding(input_ids) * self.embedding_scale
-        memory = self.encoder(x, mask, positions, positions, recompute=self._recomputes())
-        return memory, mask
+        return self.encoder(x, mask, positions, positions), mask
 
     def decode(
         self,
@@ -206,67 +168,66 @@ class T5Model(TransformerModel):
         cache: Sequence[Cache] | None = None,
         memory_cache: Sequence[Cache] | None = None,
     ) -> Tensor:
-        """What ``lm_head`` reads for each token of the target, ``(batch, target seq, d_model)``.
+        """Decode: the input of ``lm_head`` for each token of the target, ``(batch, target seq, d_model)``.
 
         Args:
-            decoder_input_ids: ``(batch, target seq)``; with a cache only the tokens that it has not seen.
+            decoder_input_ids: ``(batch, target seq)``; with a cache only the new tokens.
             memory: from ``encode``.
             memory_mask: from ``encode``.
-            decoder_attention_mask: ``(batch, seen + target seq)``.
-            cache: one entry a layer for the target's keys and values.
-            memory_cache: one entry a layer for the memory's.
+            decoder_attention_mask: ``(batch, cached + target seq)``.
+            cache: of self-attention, one entry for each layer.
+            memory_cache: of cross-attention, one entry for each layer.
 
         """
         check_ids(decoder_input_ids, self.vocab_size, "decoder_input_ids")
         if len(decoder_input_ids) != len(memory):
-            raise ValueError(f"{len(decoder_input_ids)} targets do not belong to {len(memory)} sources")
-        seen = 0 if cache is None else cache[0].length
-        positions, real = read_mask(decoder_input_ids, decoder_attention_mask, seen, "decoder_attention_mask")
+            raise ValueError(f"got {len(decoder_input_ids)} targets for {len(memory)} sources")
+        cached = 0 if cache is None else cache[0].length
+        key_positions, padding = positions_and_padding(
+            decoder_input_ids, decoder_attention_mask, cached, "decoder_attention_mask"
+        )
         x = self.token_embedding(decoder_input_ids) * self.embedding_scale
         hidden: Tensor = self.decoder(
             x,
-            causal() if real is None else causal() & real,
-            positions[..., seen:],
-            positions,
+            causal() if padding is None else causal() & padding,
+            key_positions[..., cached:],
+            key_positions,
             cache=cache,
             memory=memory,
             memory_mask=memory_mask,
             memory_cache=memory_cache,
-            recompute=self._recomputes(),
         )
         return hidden * self.logit_scale
 
     def conditioned_on(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> ConditionedDecoder:
-        """The decoder with its source read, a language model of the target: what generation needs."""
+        """The decoder conditioned on encoded sources: a language model of the target, for generation."""
         return ConditionedDecoder(self, *self.encode(input_ids, attention_mask))
 
+    @documents_options
     @torch.no_grad()
-    def generate(
-        self, input_ids: Prompt, max_new_tokens: int, *, attention_mask: Tensor | None = None, **options: Any
-    ) -> Any:
-        """Write targets for sources: ``generation.generate`` behind ``start_token``.
+    def generate(self, input_ids: Prompt, max_new_tokens: int, **options: Unpack[GenerationOptions]) -> Any:
+        """Generate targets for sources; see ``generation.generate``.
 
         Args:
             input_ids: sources: a tensor ``(batch, seq)`` or ``(seq,)``, a list of lists, or one flat list.
-            max_new_tokens: tokens of the target at most.
-            attention_mask: with a tensor ``(batch, seq)``: 1 or True for a real token.
-            options: as in ``generation.generate``: sampling, ``num_beams``, ``num_return_sequences``. Rows
-                end with ``end_token`` unless ``stop_tokens`` says otherwise.
+            max_new_tokens: maximum length of the target.
+            options: the fields of ``GenerationConfig``.
 
         Returns:
-            The targets alone, without ``start_token``: a tensor ``(rows, new)`` for a tensor, filled up with
-            ``pad_token``, else lists.
+            The targets without ``start_token``: a tensor ``(rows, new)`` padded with ``pad_token`` if the
+            sources are a tensor, otherwise lists. By default, a target ends with ``end_token``.
 
         """
+        attention_mask = options.pop("attention_mask", None)
         if isinstance(input_ids, Tensor) and attention_mask is not None:
-            source, mask = input_ids, attention_mask  # may be padded on either side
+            source, mask = input_ids, attention_mask  # padding may be on either side
         else:
-            batch = read_prompt(input_ids, None, self.vocab_size)
+            batch = batch_prompts(input_ids, None, self.vocab_size)
             columns = torch.arange(batch.ids.size(1))
             source, mask = batch.ids, columns >= torch.tensor(batch.padding)[:, None]
-        check_sequences(input_ids, options.get("num_return_sequences", 1))
+        check_num_return_sequences(input_ids, options.get("num_return_sequences", 1))
         options = {"stop_tokens": [self.end_token], "pad_id": self.pad_token, **options}
-        with evaluating(self):
+        with eval_mode(self):
             decoder = self.conditioned_on(source.to(self.device), mask.to(self.device))
             start = torch.full((source.size(0), 1), self.start_token, device=self.device)
             if isinstance(input_ids, Tensor):
@@ -277,7 +238,7 @@ class T5Model(TransformerModel):
         return lists[0] if is_single(input_ids) else lists
 
     def attentions(self) -> dict[str, list[MultiHeadAttention]]:
-        """Attention of each layer, by kind; ``cross`` is the decoder's on the encoder."""
+        """The attention modules by kind, one for each layer; ``cross`` is the decoder's cross-attention."""
         return {
             "encoder": [block.attention for block in self.encoder.blocks],  # type: ignore[misc]
             "decoder": [block.attention for block in self.decoder.blocks],  # type: ignore[misc]
@@ -286,14 +247,14 @@ class T5Model(TransformerModel):
 
     def tied_parameters(self) -> dict[str, str]:
         """The output projection is the token embedding, unless untied (Press & Wolf 2017)."""
-        return {"lm_head.weight": "token_embedding.weight"} if self.config["tie_embeddings"] else {}
+        return {"lm_head.weight": "token_embedding.weight"} if self.config.tie_embeddings else {}
 
     def initialize(self) -> None:
-        """Random weights with which every sum starts with a variance near one.
+        """Draw random weights such that sums start with a variance near one.
 
-        A matrix is N(0, 1 / inputs); that of queries is made smaller by what the scores are not scaled by.
-        Embeddings are N(0, 1), before they are multiplied by sqrt(d_model) if they are (the published code
-        of T5; Raffel et al. 2020 do not say).
+        Matrices are N(0, 1 / inputs); those of queries are divided by the missing scale of the scores.
+        Embeddings are N(0, 1), after the multiplication by sqrt(d_model) if there is one (the published code
+        of T5; Raffel et al. 2020 do not describe it).
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
@@ -307,10 +268,64 @@ class T5Model(TransformerModel):
             if attention.kernel.scale is not None:
                 with torch.no_grad():
                     attention.q_proj.weight.div_(math.sqrt(attention.d_head) * attention.kernel.scale)
-        if not self.config["tie_embeddings"]:
+        if not self.config.tie_embeddings:
             nn.init.normal_(self.lm_head.weight, std=self.d_model**-0.5 / self.logit_scale)
         else:
             nn.init.normal_(self.token_embedding.weight, std=1 / self.embedding_scale)
 
-    def _recomputes(self) -> bool:
-        return self.gradient_checkpointing and self.training
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """The encoder's output, its padding mask, and each decoder layer's keys and values of it."""
+
+    memory: Tensor
+    mask: Padding | None
+    cache: list[CrossAttentionCache]
+
+    def repeat(self, copies: int) -> EncodedSource:
+        """Repeat each row ``copies`` times, with its cached keys and values."""
+        rows = torch.arange(len(self.memory), device=self.memory.device).repeat_interleave(copies)
+        cache = [copy(layer) for layer in self.cache]
+        for layer in cache:
+            layer.select(rows)
+        return EncodedSource(self.memory[rows], None if self.mask is None else self.mask.select(rows), cache)
+
+
+class ConditionedDecoder(nn.Module):
+    """A decoder with encoded sources: a language model of the target (``contracts.LanguageModel``).
+
+    Rows of one source are adjacent: row r belongs to source r // copies, so that reordering beams moves no
+    sources. Each layer computes the keys and values of the sources once.
+    """
+
+    def __init__(self, model: T5Model, memory: Tensor, memory_mask: Padding | None) -> None:
+        super().__init__()
+        self.model = model
+        self.vocab_size, self.max_seq_len = model.vocab_size, model.max_seq_len
+        self.positions = model.decoder.positions
+        self._source = EncodedSource(
+            memory, memory_mask, [CrossAttentionCache() for _ in model.decoder.blocks]
+        )
+        self._repeated = self._source
+
+    def next_token_logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
+    ) -> Tensor:
+        """Logits ``(batch, vocab_size)`` of the token after the last column of targets ``(batch, new)``."""
+        source = self._source_for(input_ids.size(0))
+        hidden = self.model.decode(input_ids, source.memory, source.mask, attention_mask, cache, source.cache)
+        logits: Tensor = self.model.lm_head(hidden[:, -1])
+        return logits
+
+    def make_cache(self, capacity: int) -> list[KVCache]:
+        """An empty cache for each layer of the decoder, with room for ``capacity`` tokens."""
+        return [KVCache(capacity) for _ in self._source.cache]
+
+    def _source_for(self, rows: int) -> EncodedSource:
+        """The sources, repeated to the given number of target rows."""
+        copies = rows // len(self._source.memory)
+        if copies <= 1:
+            return self._source
+        if len(self._repeated.memory) != copies * len(self._source.memory):
+            self._repeated = self._source.repeat(copies)
+        return self._repeated

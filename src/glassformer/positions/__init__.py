@@ -1,12 +1,11 @@
-"""Where tokens are: one file a scheme. A model takes a scheme by one word: ``positions="rotary"``."""
+"""Position schemes, one file each. A model takes one by name: ``positions="rotary"``."""
 
 from glassformer.positions.alibi import ALiBi
-from glassformer.positions.build import build_positions
+from glassformer.positions.build import build_positions, migrate_positions
 from glassformer.positions.learned import LearnedPositions
-from glassformer.positions.none import NoPositions
 from glassformer.positions.relative_bias import RelativeBias
 from glassformer.positions.rotary import RotaryPositions
-from glassformer.positions.scheme import PositionScheme
+from glassformer.positions.scheme import NoPositions, PositionScheme
 from glassformer.positions.sinusoidal import SinusoidalPositions
 
 __all__ = [
@@ -18,4 +17,5 @@ __all__ = [
     "RotaryPositions",
     "SinusoidalPositions",
     "build_positions",
+    "migrate_positions",
 ]

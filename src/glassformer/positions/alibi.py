@@ -1,4 +1,4 @@
-"""ALiBi: attention with linear biases (Press et al. 2022)."""
+"""Attention with linear biases, ALiBi (Press et al. 2022)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from glassformer.positions.scheme import PositionScheme, distances
 
 
 class ALiBi(PositionScheme):
-    """score - slope_head * |query position - key position|; nothing is learned.
+    """score - slope_head * |query position - key position|, without parameters.
 
     Args:
-        num_heads: attention heads; each gets its own slope.
+        num_heads: attention heads, one slope for each.
 
     Raises:
-        ValueError: no heads.
+        ValueError: if num_heads is not positive.
 
     """
 
@@ -38,10 +38,10 @@ class ALiBi(PositionScheme):
 
 
 def slopes_of(num_heads: int) -> list[float]:
-    """The slopes of the heads: 2^(-8i/n) for i = 1..n where n is a power of two.
+    """The slopes of the heads: 2^(-8i/n) for i = 1..n if n is a power of two.
 
-    For other counts: those of the next smaller power of two n, then every other one of 2n (the paper's
-    published code; appendix A.3 gives the powers of two).
+    For other numbers of heads: the slopes of the next smaller power of two n, then every other one of 2n (the
+    paper's published code; appendix A.3 gives powers of two only).
     """
     n = 2 ** math.floor(math.log2(num_heads))
     slopes = [2.0 ** (-8 * i / n) for i in range(1, n + 1)]

@@ -1,4 +1,4 @@
-"""From one word to a scheme: ``"rotary"``, or ``{"kind": "rotary", "theta": 5e5}``."""
+"""Position schemes by name: ``"rotary"``, or ``{"kind": "rotary", "theta": 5e5}``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from glassformer.choices import choose, suggestion
 from glassformer.positions.alibi import ALiBi
 from glassformer.positions.learned import LearnedPositions
-from glassformer.positions.none import NoPositions
 from glassformer.positions.relative_bias import RelativeBias
 from glassformer.positions.rotary import RotaryPositions
-from glassformer.positions.scheme import PositionScheme
+from glassformer.positions.rotary_scaling import migrate_scaling
+from glassformer.positions.scheme import NoPositions, PositionScheme
 from glassformer.positions.sinusoidal import SinusoidalPositions
 
 SCHEMES: dict[str, tuple[Callable[..., PositionScheme], tuple[str, ...]]] = {
@@ -23,7 +23,7 @@ SCHEMES: dict[str, tuple[Callable[..., PositionScheme], tuple[str, ...]]] = {
     "relative_bias": (RelativeBias, ("num_heads", "bidirectional")),
     "none": (NoPositions, ()),
 }
-"""Schemes by the word that a model takes for ``positions``, and the model's sizes that each is built from."""
+"""Position schemes by the value of a model's ``positions``, with the sizes that each takes from the model."""
 
 
 def build_positions(
@@ -35,18 +35,18 @@ def build_positions(
     max_seq_len: int,
     bidirectional: bool = False,
 ) -> PositionScheme:
-    """The scheme that a model's ``positions`` keyword asks for.
+    """Build the position scheme of a model.
 
     Args:
-        spec: the kind, or a mapping with ``"kind"`` and options of the scheme's constructor.
+        spec: the kind, or a mapping with ``"kind"`` and keywords of the scheme's constructor.
         d_model: width of the model.
         d_head: width of a head.
         num_heads: attention heads.
         max_seq_len: rows of a learned table.
-        bidirectional: whether tokens see those after them (an encoder), which relative biases tell apart.
+        bidirectional: whether tokens attend to later ones (in an encoder), for relative biases.
 
     Raises:
-        ValueError: an unknown kind or option; names the nearest and all there are.
+        ValueError: if the kind or an option is unknown.
 
     """
     options = {"kind": spec} if isinstance(spec, str) else dict(spec)
@@ -61,9 +61,17 @@ def build_positions(
         "max_positions": max_seq_len,
         "bidirectional": bidirectional,
     }
-    free = [name for name in inspect.signature(scheme).parameters if name not in needs]
+    options_of_kind = [name for name in inspect.signature(scheme).parameters if name not in needs]
     for name in options:
-        if name not in free:
-            known = f"options are: {', '.join(free)}" if free else "it has no options"
-            raise ValueError(f"unknown option {name!r} of {kind} positions{suggestion(name, free)}; {known}")
+        if name not in options_of_kind:
+            known = f"options are: {', '.join(options_of_kind)}" if options_of_kind else "it has no options"
+            hint = suggestion(name, options_of_kind)
+            raise ValueError(f"unknown option {name!r} of {kind} positions{hint}; {known}")
     return scheme(**{name: sizes[name] for name in needs}, **options)
+
+
+def migrate_positions(spec: Any) -> Any:
+    """A model's ``positions`` as version 0.1 saved them, with renamed options replaced."""
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("scaling"), Mapping):
+        return spec
+    return {**spec, "scaling": migrate_scaling(spec["scaling"])}

@@ -1,4 +1,4 @@
-"""Learned positions of an image's patches (Dosovitskiy et al. 2021)."""
+"""Learned position embeddings of image patches (Dosovitskiy et al. 2021)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 class GridPositions(nn.Module):
     """A table with one vector for the class token and one for each patch, row by row.
 
-    An image with another number of patches gets the table interpolated (section 3.2: pre-trained position
-    embeddings are interpolated by their place in the image; bicubic, as in the published code).
+    For images with another number of patches, the table is interpolated (section 3.2; bicubic, as in the
+    published code).
 
     Args:
-        grid: rows and columns of patches that the table has.
+        grid: rows and columns of patches in the table.
         d_model: width.
 
     """
@@ -25,7 +25,7 @@ class GridPositions(nn.Module):
         self.table = nn.Parameter(torch.zeros(1 + grid[0] * grid[1], d_model))
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
-        """The vectors ``(1 + rows * columns, d_model)`` for an image of so many rows and columns."""
+        """The vectors ``(1 + rows * columns, d_model)`` for a grid of (rows, columns) patches."""
         if grid == self.grid:
             return self.table
         patches = self.table[1:].view(*self.grid, -1).movedim(-1, 0)  # (d_model, row, column)

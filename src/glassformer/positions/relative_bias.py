@@ -1,4 +1,4 @@
-"""T5's relative bias: one learned number for each head and bucket of distances (Raffel et al. 2020)."""
+"""Relative position bias of T5 (Raffel et al. 2020)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from glassformer.positions.scheme import PositionScheme, distances
 class RelativeBias(PositionScheme):
     """score + table[bucket(key position - query position), head] (section 2.1).
 
-    Half of the buckets hold one small distance each; the other half grow logarithmically up to
-    ``max_distance``, beyond which all distances share the last. One table serves all layers.
+    Half of the buckets are one small distance each; the others grow logarithmically up to ``max_distance``,
+    beyond which all distances share the last bucket. One table serves all layers.
 
     Args:
         num_heads: attention heads.
-        num_buckets: rows of the table, even and at least 4 where keys may lie on both sides.
-        max_distance: from here on distances share a bucket.
-        bidirectional: whether keys may lie in the future (encoder); else those count as distance zero.
+        num_buckets: rows of the table; even and at least 4 if bidirectional.
+        max_distance: distances from here on share the last bucket.
+        bidirectional: whether later keys have buckets of their own (encoder); otherwise they share that of
+            distance zero.
 
     Raises:
-        ValueError: too few buckets, or a ``max_distance`` within the exact buckets.
+        ValueError: if there are too few buckets, or max_distance is within the exact ones.
 
     """
 
@@ -54,7 +55,7 @@ class RelativeBias(PositionScheme):
         side = torch.where(distance > 0, per_side, 0) if self.bidirectional else torch.zeros_like(distance)
         reach = distance.abs() if self.bidirectional else (-distance).clamp(min=0)
         exact = per_side // 2
-        # In float32, as in the published models: on the edges of buckets rounding decides.
+        # In float32, as in the published models: rounding matters at the edges of buckets.
         growth = torch.log(reach.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
         far = (exact + (growth * (per_side - exact)).long()).clamp(max=per_side - 1)
         return side + torch.where(reach < exact, reach, far)

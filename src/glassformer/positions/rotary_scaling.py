@@ -1,4 +1,4 @@
-"""How rotary frequencies are changed so that a model reads texts longer than those it was trained on.
+"""Scaling of rotary frequencies for texts longer than those of training.
 
 Each scaling is a pure function of the frequencies theta^(-2i/d) of the pairs i = 0 .. d/2 - 1.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,10 @@ from glassformer.choices import choose, suggestion
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """No scaling: the frequencies as they are."""
+    """No scaling; the base class of all scalings."""
 
-    amplitude: float = 1.0
-    """What rotated queries and keys are multiplied by; its square multiplies the scores."""
+    attention_factor: float = 1.0
+    """Factor of rotated queries and keys; its square is a factor of the scores."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -30,15 +31,15 @@ class Scaling:
                 raise ValueError(f"{name} of rotary scaling must be positive, not {value}")
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:
-        """The changed frequencies.
+        """Scale the frequencies.
 
         Args:
             frequencies: theta^(-2i/d), ``(d / 2,)``.
             theta: base of the frequencies.
-            length: tokens that are read, ``(1,)``, or ``(batch, 1)`` where rows differ.
+            length: of the text in tokens, ``(1,)``, or ``(batch, 1)`` if rows differ.
 
         Returns:
-            ``(d / 2,)``, or ``(batch, d / 2)`` where they depend on the length.
+            ``(d / 2,)``, or ``(batch, d / 2)`` if they depend on the length.
 
         """
         return frequencies
@@ -46,7 +47,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Scaling):
-    """frequency / factor: position p turns as p / factor did (Chen et al. 2023, position interpolation)."""
+    """frequency / factor: position interpolation (Chen et al. 2023)."""
 
     factor: float
 
@@ -56,9 +57,9 @@ class Linear(Scaling):
 
 @dataclass(frozen=True, kw_only=True)
 class NTK(Scaling):
-    """theta * factor^(d / (d - 2)): the slowest pair as if interpolated, the fastest as it was.
+    """Base theta * factor^(d / (d - 2)): interpolates the slowest pair and leaves the fastest unchanged.
 
-    Source: "NTK-aware" scaling, in the form that Peng et al. 2023 (YaRN) give in section 3.1.
+    "NTK-aware" scaling, in the form of Peng et al. 2023 (YaRN), section 3.1.
     """
 
     factor: float
@@ -69,47 +70,49 @@ class NTK(Scaling):
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamic(Scaling):
-    """NTK with factor * length / original - (factor - 1), which is 1 up to the original length.
+    """NTK scaling by factor * length / original - (factor - 1), which is 1 up to the original length.
 
-    The angles depend on the length read so far; keys in a cache keep those of the length they were read at
-    (Peng et al. 2023, section 3.3).
+    The angles depend on the length of the text so far; keys in a cache keep the angles of the length at which
+    they were computed (Peng et al. 2023, section 3.3).
     """
 
     factor: float
-    original_length: int
+    original_max_seq_len: int
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
-        read = length.to(frequencies).clamp(min=self.original_length)
-        return _with_theta(frequencies, theta, self.factor * read / self.original_length - (self.factor - 1))
+        current = length.to(frequencies).clamp(min=self.original_max_seq_len)
+        return _with_theta(
+            frequencies, theta, self.factor * current / self.original_max_seq_len - (self.factor - 1)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class YaRN(Scaling):
-    """Fast pairs as they are, slow ones interpolated, a ramp between; scores sharpened (Peng et al. 2023).
+    """Interpolation of slow pairs only, with a ramp to fast ones, and sharper scores (Peng et al. 2023).
 
-    A pair counts as fast where it turns more than ``beta_fast`` times in the original length, as slow where
-    it turns less than ``beta_slow`` times (section 3.2). Queries and keys are multiplied by
-    0.1 ln(factor) + 1 (section 3.4), unless ``amplitude`` is given.
+    Fast pairs turn more than ``beta_fast`` times in the original length, slow ones less than ``beta_slow``
+    times (section 3.2). Queries and keys are multiplied by 0.1 ln(factor) + 1 (section 3.4), unless
+    ``attention_factor`` is given.
     """
 
     factor: float
-    original_length: int
+    original_max_seq_len: int
     beta_fast: float = 32.0
     beta_slow: float = 1.0
-    amplitude: float = 0.0
-    """0 stands for 0.1 ln(factor) + 1."""
-    whole_pairs: bool = True
-    """Whether the ramp begins and ends at whole pairs, as in the published code."""
+    attention_factor: float = 0.0
+    """0: 0.1 ln(factor) + 1."""
+    truncate: bool = True
+    """Whether to round the ends of the ramp to whole pairs, as in the published code."""
 
     def __post_init__(self) -> None:
-        if self.amplitude == 0:
-            object.__setattr__(self, "amplitude", 0.1 * math.log(max(self.factor, 1.0)) + 1)
+        if self.attention_factor == 0:
+            object.__setattr__(self, "attention_factor", 0.1 * math.log(max(self.factor, 1.0)) + 1)
         super().__post_init__()
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
         pairs = len(frequencies)
         first, last = self._pair(self.beta_fast, pairs, theta), self._pair(self.beta_slow, pairs, theta)
-        if self.whole_pairs:
+        if self.truncate:
             first, last = math.floor(first), math.ceil(last)
         first, last = max(first, 0), min(last, 2 * pairs - 1)
         width = max(last - first, 0.001)
@@ -118,26 +121,27 @@ class YaRN(Scaling):
         return frequencies * (1 - slow) + frequencies / self.factor * slow
 
     def _pair(self, turns: float, pairs: int, theta: float) -> float:
-        """The pair that turns so many times in the original length (equation 13, solved for the pair)."""
-        return pairs * math.log(self.original_length / (turns * 2 * math.pi)) / math.log(theta)
+        """The pair that turns ``turns`` times in the original length (equation 13, solved for the pair)."""
+        return pairs * math.log(self.original_max_seq_len / (turns * 2 * math.pi)) / math.log(theta)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Llama3(Scaling):
-    """Waves shorter than original / high_factor as they are, longer than original / low_factor interpolated.
+    """Interpolation of wavelengths longer than original / low_freq_factor, as in Llama 3.1.
 
-    Between them the two are mixed by how many waves fit into the original length. Source: the published code
-    of Llama 3.1 (Grattafiori et al. 2024 describe the training, not the formula).
+    Wavelengths shorter than original / high_freq_factor are unchanged; between them, both are mixed by the
+    number of waves in the original length. Source: the published code (Grattafiori et al. 2024 do not give
+    the formula).
     """
 
     factor: float
-    original_length: int
-    low_factor: float = 1.0
-    high_factor: float = 4.0
+    original_max_seq_len: int
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
-        waves = self.original_length * frequencies / (2 * math.pi)  # that fit into the original length
-        keep = ((waves - self.low_factor) / (self.high_factor - self.low_factor)).clamp(0, 1)
+        waves = self.original_max_seq_len * frequencies / (2 * math.pi)  # number in the original length
+        keep = ((waves - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)).clamp(0, 1)
         return frequencies * keep + frequencies / self.factor * (1 - keep)
 
 
@@ -149,14 +153,23 @@ SCALINGS: dict[str, type[Scaling]] = {
     "yarn": YaRN,
     "llama3": Llama3,
 }
-"""Scalings by the word of their ``"kind"``."""
+"""Scaling classes by ``"kind"``."""
+
+RENAMED_OPTIONS = {
+    "amplitude": "attention_factor",
+    "high_factor": "high_freq_factor",
+    "low_factor": "low_freq_factor",
+    "original_length": "original_max_seq_len",
+    "whole_pairs": "truncate",
+}
+"""New names of options of version 0.1."""
 
 
 def build_scaling(spec: Mapping[str, Any] | None) -> Scaling:
-    """The scaling that ``{"kind": "linear", "factor": 4.0}`` asks for; None is none.
+    """Build a scaling from a mapping such as ``{"kind": "linear", "factor": 4.0}``. None: no scaling.
 
     Raises:
-        ValueError: an unknown kind or option, one that is missing, or a number that is not positive.
+        ValueError: if the kind or an option is unknown, an option is missing, or a number is not positive.
 
     """
     options = {"kind": "none"} if spec is None else dict(spec)
@@ -165,6 +178,11 @@ def build_scaling(spec: Mapping[str, Any] | None) -> Scaling:
         raise ValueError(f'rotary scaling needs a "kind" ({", ".join(SCALINGS)}), not {options!r}')
     scaling = choose(SCALINGS, kind, "kind of rotary scaling")
     parameters = inspect.signature(scaling).parameters
+    for old in options.keys() & RENAMED_OPTIONS.keys():
+        new = RENAMED_OPTIONS[old]
+        message = f"the option {old!r} of rotary scaling is now called {new!r}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        options[new] = options.pop(old)
     for name in options:
         if name not in parameters:
             raise ValueError(f"unknown option {name!r} of {kind} scaling{suggestion(name, parameters)}")
@@ -174,8 +192,13 @@ def build_scaling(spec: Mapping[str, Any] | None) -> Scaling:
     return scaling(**options)
 
 
+def migrate_scaling(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of a scaling with the option names of version 0.1 replaced."""
+    return {RENAMED_OPTIONS.get(name, name): value for name, value in spec.items()}
+
+
 def _with_theta(frequencies: Tensor, theta: float, factor: Tensor) -> Tensor:
-    """The frequencies of the base theta * factor^(d / (d - 2))."""
+    """Frequencies of the base theta * factor^(d / (d - 2))."""
     d = 2 * frequencies.size(-1)
     pairs = torch.arange(0, d, 2, device=frequencies.device, dtype=frequencies.dtype)
     base = theta * factor ** (d / (d - 2) if d > 2 else 1.0)

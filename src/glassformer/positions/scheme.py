@@ -1,4 +1,4 @@
-"""The base of all position schemes: three methods, each the identity unless a scheme overrides it."""
+"""Base class of the position schemes, and the scheme without positions."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ from torch import Tensor, nn
 
 
 class PositionScheme(nn.Module):
-    """Where tokens are. On its own it says nothing: a transformer without positions (``positions="none"``).
-
-    Without positions, and without a causal mask, attention is blind to order: permuted tokens give permuted
-    outputs. A causal model can still tell order from how much each token sees (Haviv et al. 2022).
+    """Base class with three methods, each the identity: a scheme overrides the one that it needs.
 
     Positions count real tokens from zero, ``(seq,)`` or ``(batch, seq)``.
     """
 
     max_positions: int | None = None
-    """Positions the scheme has an entry for; None where it can be computed for any position."""
+    """Number of positions in the table; None if there is no table."""
     extrapolates: bool = False
-    """Whether the scheme was made to be used past the length that it was trained on."""
+    """Whether the scheme is meant for texts longer than those of training."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings ``(batch, seq, d_model)`` with positions added."""
         return x
 
     def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        """What is added to attention scores, ``(1 or batch, head, query, key)``, or None."""
+        """A bias added to the attention scores, ``(1 or batch, head, query, key)``, or None."""
         return None
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -32,6 +29,16 @@ class PositionScheme(nn.Module):
         return x
 
 
+class NoPositions(PositionScheme):
+    """No positions (NoPE, Kazemnejad et al. 2023).
+
+    Without a causal mask, permuted tokens then give permuted outputs. A causal model can still infer the
+    order from the number of tokens that each one attends to (Haviv et al. 2022).
+    """
+
+    extrapolates = True
+
+
 def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """Key - query, ``(query, key)`` or ``(batch, query, key)``: negative for keys in the past."""
+    """Key - query position, ``(query, key)`` or ``(batch, query, key)``: negative for earlier keys."""
     return key_positions[..., None, :] - query_positions[..., :, None]

@@ -1,6 +1,12 @@
-"""Published checkpoints in, and back out: other libraries' layouts as two-way tables of names."""
+"""Loading published checkpoints, and saving models in their formats."""
 
-from glassformer.pretrained.huggingface import LAYOUTS
+from typing import TYPE_CHECKING
+
+from glassformer.deprecation import renamed_attributes
+from glassformer.pretrained.huggingface import CHECKPOINT_FORMATS
 from glassformer.pretrained.loading import from_pretrained, save_pretrained
 
-__all__ = ["LAYOUTS", "from_pretrained", "save_pretrained"]
+__all__ = ["CHECKPOINT_FORMATS", "from_pretrained", "save_pretrained"]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(__name__, {"LAYOUTS": "CHECKPOINT_FORMATS"})

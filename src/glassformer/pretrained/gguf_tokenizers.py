@@ -1,4 +1,4 @@
-"""Tokenizers from the metadata of GGUF files: byte-level BPE ("gpt2") and SentencePiece's BPE ("llama")."""
+"""Tokenizers in the metadata of GGUF files: byte-level BPE ("gpt2") and SentencePiece BPE ("llama")."""
 
 from __future__ import annotations
 
@@ -11,53 +11,57 @@ from tokenizers import AddedToken, decoders, models, normalizers, processors
 from glassformer.choices import choose
 from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
 from glassformer.tokenization.bpe import is_lossless
-from glassformer.tokenization.words import cut_as_gpt2, cut_as_llama3, cut_as_qwen2, cut_as_smollm
+from glassformer.tokenization.pre_tokenization import (
+    split_like_gpt2,
+    split_like_llama3,
+    split_like_qwen2,
+    split_like_smollm,
+)
 
-_CUTS = {
-    "default": cut_as_gpt2,
-    "gpt-2": cut_as_gpt2,
-    "llama-bpe": cut_as_llama3,
-    "qwen2": cut_as_qwen2,
-    "smollm": cut_as_smollm,
+_PRE_TOKENIZERS = {
+    "default": split_like_gpt2,
+    "gpt-2": split_like_gpt2,
+    "llama-bpe": split_like_llama3,
+    "qwen2": split_like_qwen2,
+    "smollm": split_like_smollm,
 }
-"""How a text is cut into words, by ``tokenizer.ggml.pre``."""
+"""Pre-tokenization by ``tokenizer.ggml.pre``."""
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
-"""What ``tokenizer.ggml.token_type`` says of a token."""
+"""Values of ``tokenizer.ggml.token_type``."""
 
-_ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+_SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 
 def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
-    """The tokenizer that the metadata describe.
+    """Build the tokenizer that the metadata describe.
 
     Raises:
-        ValueError: none is there, it is of a kind that is not implemented, or its lists do not fit.
-
+        ValueError: no tokenizer, a kind that is not implemented, or inconsistent lists.
     """
-    kind = choose(_KINDS, str(metadata.get("tokenizer.ggml.model", "none")), "tokenizer.ggml.model")
+    build = choose(_BUILDERS, str(metadata.get("tokenizer.ggml.model", "none")), "tokenizer.ggml.model")
     try:
         tokens = list(metadata["tokenizer.ggml.tokens"])
         types = list(metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens)))
         if len(types) != len(tokens) or len(set(tokens)) != len(tokens):
-            raise ValueError("tokenizer.ggml.tokens and token_type are no list of different tokens")
-        tokenizer, always_begins = kind(metadata, tokens, types)
+            raise ValueError("tokenizer.ggml.tokens must be distinct and have one token_type each")
+        tokenizer, adds_bos = build(metadata, tokens, types)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the metadata of its tokenizer are damaged ({error!r})") from error
+        raise ValueError(f"invalid tokenizer metadata: {error!r}") from error
     for content, type_ in zip(tokens, types, strict=True):
         if type_ in (UNKNOWN, CONTROL):
             tokenizer.add_special_tokens([AddedToken(content, special=True, normalized=False)])
         elif type_ == USER_DEFINED:
             tokenizer.add_tokens([AddedToken(content, normalized=False)])
     settings: dict[str, Any] = {}
-    for role, word in _ROLES.items():
-        token = metadata.get(f"tokenizer.ggml.{word}_token_id")
+    for role, key in _SPECIAL_TOKENS.items():
+        token = metadata.get(f"tokenizer.ggml.{key}_token_id")
         if token is not None and 0 <= token < len(tokens):
             settings[f"{role}_token"] = tokens[token]
     if "tokenizer.chat_template" in metadata:
         settings["chat_template"] = metadata["tokenizer.chat_template"]
-    if metadata.get("tokenizer.ggml.add_bos_token", always_begins) and "bos_token" in settings:
-        _begin_with(tokenizer, settings["bos_token"])
+    if metadata.get("tokenizer.ggml.add_bos_token", adds_bos) and "bos_token" in settings:
+        _add_bos(tokenizer, settings["bos_token"])
     return (
         BPETokenizer(tokenizer, settings)
         if is_lossless(tokenizer)
@@ -68,28 +72,28 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
 def _byte_level(
     metadata: Mapping[str, Any], tokens: list[str], types: list[int]
 ) -> tuple[tokenizers.Tokenizer, bool]:
-    """Merges are listed; a word that is a token itself needs none (Llama 3)."""
-    cut = str(metadata.get("tokenizer.ggml.pre", "default"))
-    cut_words = choose(_CUTS, cut, "tokenizer.ggml.pre")
+    """Build a byte-level BPE tokenizer; with Llama 3, a word that is a token needs no merges."""
+    pre = str(metadata.get("tokenizer.ggml.pre", "default"))
+    set_pre_tokenizer = choose(_PRE_TOKENIZERS, pre, "tokenizer.ggml.pre")
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     try:
-        model = models.BPE(vocabulary, merges, ignore_merges=cut == "llama-bpe")
+        model = models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
     except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"its merges do not fit its tokens ({error})") from None
+        raise ValueError(f"the merges do not match the tokens: {error}") from None
     tokenizer = tokenizers.Tokenizer(model)
-    cut_words(tokenizer)
+    set_pre_tokenizer(tokenizer)
     tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer, cut == "llama-bpe"
+    return tokenizer, pre == "llama-bpe"
 
 
 def _sentencepiece(
     metadata: Mapping[str, Any], tokens: list[str], types: list[int]
 ) -> tuple[tokenizers.Tokenizer, bool]:
-    """Merges follow from scores: of all pairs that make a token, that of the best score is joined first."""
+    """Build a SentencePiece BPE tokenizer, whose merges follow from the scores of the tokens."""
     scores = dict(zip(tokens, metadata["tokenizer.ggml.scores"], strict=True))
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    joined = [
+    merges = [
         (-scores[token], vocabulary[token[:i]], vocabulary[token[i:]], token[:i], token[i:])
         for token, type_ in zip(tokens, types, strict=True)
         if type_ in (NORMAL, USER_DEFINED)
@@ -99,7 +103,7 @@ def _sentencepiece(
     unknown = metadata.get("tokenizer.ggml.unknown_token_id", 0)
     model = models.BPE(
         vocabulary,
-        [(left, right) for *_, left, right in sorted(joined)],
+        [(left, right) for *_, left, right in sorted(merges)],
         unk_token=tokens[unknown],
         fuse_unk=True,
         byte_fallback=True,
@@ -113,13 +117,13 @@ def _sentencepiece(
     return tokenizer, True
 
 
-_KINDS = {"gpt2": _byte_level, "llama": _sentencepiece}
-"""By ``tokenizer.ggml.model``: each gives a tokenizer, and whether texts begin with a mark by default."""
+_BUILDERS = {"gpt2": _byte_level, "llama": _sentencepiece}
+"""By ``tokenizer.ggml.model``: return the tokenizer and whether it adds the BOS token by default."""
 
 
-def _begin_with(tokenizer: tokenizers.Tokenizer, mark: str) -> None:
+def _add_bos(tokenizer: tokenizers.Tokenizer, bos_token: str) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=[mark, "$A"],
-        pair=[mark, "$A", mark, "$B"],
-        special_tokens=[(mark, tokenizer.token_to_id(mark))],
+        single=[bos_token, "$A"],
+        pair=[bos_token, "$A", bos_token, "$B"],
+        special_tokens=[(bos_token, tokenizer.token_to_id(bos_token))],
     )

@@ -1,4 +1,4 @@
-"""GPT-2's layout: matrices kept as (in, out), and query, key and value side by side in one of them."""
+"""The checkpoint format of GPT-2: matrices of shape (in, out), and query, key and value fused in one."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ import torch
 from torch import Tensor
 
 from glassformer.models import GPTModel
-from glassformer.pretrained.configs import ACTIVATIONS, ConfigReader
-from glassformer.pretrained.conversion import Entry, Table, Tensors, layers, named, same, transposed
-from glassformer.pretrained.layouts import Layout, require, width_inside, written_activation
+from glassformer.pretrained.checkpoint_format import CheckpointFormat, activation_name, require, resolve_d_ff
+from glassformer.pretrained.config_reader import ACTIVATIONS, ConfigReader
+from glassformer.pretrained.weight_table import (
+    TensorReader,
+    WeightEntry,
+    WeightTable,
+    layer_prefixes,
+    renamed,
+    renamed_modules,
+    transposed,
+)
 
 
-def read_config(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
-    """Keywords of ``GPTModel``."""
+def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
+    """Return the keywords of ``GPTModel``."""
     config.expect("scale_attn_weights", True)
     config.expect("scale_attn_by_inverse_layer_idx", False)
     config.expect("tie_word_embeddings", True)
     return {
-        "vocab_size": config.size("vocab_size"),
-        "d_model": config.size("n_embd"),
-        "num_layers": config.size("n_layer"),
-        "num_heads": config.size("n_head"),
-        "d_ff": config.size("n_inner", None),
-        "max_seq_len": config.size("n_positions"),
-        "activation": config.activation("activation_function", "gelu_new"),
-        "norm_eps": config.number("layer_norm_epsilon", default=1e-5),
-        "dropout": config.dropout("resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1),
+        "vocab_size": config.get_int("vocab_size"),
+        "d_model": config.get_int("n_embd"),
+        "num_layers": config.get_int("n_layer"),
+        "num_heads": config.get_int("n_head"),
+        "d_ff": config.get_int("n_inner", None),
+        "max_seq_len": config.get_int("n_positions"),
+        "activation": config.get_activation("activation_function", "gelu_new"),
+        "norm_eps": config.get_float("layer_norm_epsilon", default=1e-5),
+        "dropout": config.get_dropout("resid_pdrop", "embd_pdrop", "attn_pdrop", default=0.1),
     }
 
 
 def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config that says the same; the keywords that GPT-2 leaves open are checked."""
+    """Return the config; raise ValueError if GPT-2 cannot express the keywords."""
     require(config, positions=("learned", {"kind": "learned"}), norm="layer", residual="pre", bias=True)
     require(config, tie_embeddings=True, window=None, num_kv_heads=(None, config["num_heads"]))
     require(config, d_head=(None, config["d_model"] // config["num_heads"]))
@@ -44,9 +52,9 @@ def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "n_embd": config["d_model"],
         "n_layer": config["num_layers"],
         "n_head": config["num_heads"],
-        "n_inner": width_inside(config),
+        "n_inner": resolve_d_ff(config),
         "n_positions": config["max_seq_len"],
-        "activation_function": written_activation(config["activation"], ACTIVATIONS),
+        "activation_function": activation_name(config["activation"], ACTIVATIONS),
         "layer_norm_epsilon": config["norm_eps"],
         "resid_pdrop": config["dropout"],
         "embd_pdrop": config["dropout"],
@@ -55,30 +63,30 @@ def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(config: Mapping[str, Any]) -> Table:
-    """All names."""
+def weight_table(config: Mapping[str, Any]) -> WeightTable:
+    """Return the tensor names."""
     both = ("weight", "bias")
     entries = [
-        same("token_embedding.weight", "transformer.wte.weight"),
-        same("positions.embedding.weight", "transformer.wpe.weight"),
-        *named("", "transformer.", {"norm": "ln_f"}, both),
+        renamed("token_embedding.weight", "transformer.wte.weight"),
+        renamed("positions.embedding.weight", "transformer.wpe.weight"),
+        *renamed_modules("", "transformer.", {"norm": "ln_f"}, both),
     ]
-    for ours, theirs in layers(config["num_layers"], "blocks.", "transformer.h."):
-        entries += named(ours, theirs, {"norm1": "ln_1", "norm2": "ln_2"}, both)
-        for kind, split, join in (
-            ("weight", split_columns, join_columns),
-            ("bias", split_thirds, join_thirds),
+    for ours, theirs in layer_prefixes(config["num_layers"], "blocks.", "transformer.h."):
+        entries += renamed_modules(ours, theirs, {"norm1": "ln_1", "norm2": "ln_2"}, both)
+        for kind, split, concat in (
+            ("weight", split_weight, concat_weight),
+            ("bias", split_bias, concat_bias),
         ):
             projections = tuple(f"{ours}attention.{part}_proj.{kind}" for part in "qkv")
-            entries.append(Entry(projections, (f"{theirs}attn.c_attn.{kind}",), split, join))
+            entries.append(WeightEntry(projections, (f"{theirs}attn.c_attn.{kind}",), split, concat))
         for own, other in _MATRICES.items():
             entries.append(transposed(f"{ours}{own}.weight", f"{theirs}{other}.weight"))
-            entries.append(same(f"{ours}{own}.bias", f"{theirs}{other}.bias"))
-    return Table(
+            entries.append(renamed(f"{ours}{own}.bias", f"{theirs}{other}.bias"))
+    return WeightTable(
         entries,
-        doubles={"lm_head.weight": "transformer.wte.weight"},
-        prefix="transformer.",
-        ignored=r".*\.attn\.(bias|masked_bias)",
+        tied_aliases={"lm_head.weight": "transformer.wte.weight"},
+        base_prefix="transformer.",
+        ignored_pattern=r".*\.attn\.(bias|masked_bias)",
     )
 
 
@@ -89,36 +97,36 @@ _MATRICES = {
 }
 
 
-def split_columns(fused: Tensor) -> tuple[Tensor, ...]:
-    """``(in, q + k + v)`` to three of ``(out, in)``."""
+def split_weight(fused: Tensor) -> tuple[Tensor, ...]:
+    """Split ``(in, q + k + v)`` into three matrices ``(out, in)``."""
     return tuple(part.T.contiguous() for part in fused.chunk(3, dim=1))
 
 
-def join_columns(*parts: Tensor) -> tuple[Tensor]:
-    """Three of ``(out, in)`` to ``(in, q + k + v)``."""
+def concat_weight(*parts: Tensor) -> tuple[Tensor]:
+    """Concatenate three matrices ``(out, in)`` to ``(in, q + k + v)``."""
     return (torch.cat([part.T for part in parts], dim=1),)
 
 
-def split_thirds(fused: Tensor) -> tuple[Tensor, ...]:
-    """``(q + k + v)`` to three, each in memory of its own."""
+def split_bias(fused: Tensor) -> tuple[Tensor, ...]:
+    """Split ``(q + k + v)`` into three copies."""
     return tuple(part.clone() for part in fused.chunk(3))
 
 
-def join_thirds(*parts: Tensor) -> tuple[Tensor]:
-    """Three to ``(q + k + v)``."""
+def concat_bias(*parts: Tensor) -> tuple[Tensor]:
+    """Concatenate three biases to ``(q + k + v)``."""
     return (torch.cat(parts),)
 
 
-GPT2 = Layout(
+GPT2 = CheckpointFormat(
     GPTModel,
     read_config,
     write_config,
-    table,
-    harmless=(
+    weight_table,
+    ignored_keys=(
         "n_ctx",
         "n_special",
         "predict_special_tokens",
-        "reorder_and_upcast_attn",  # a matter of precision
+        "reorder_and_upcast_attn",  # changes the precision only
         "summary_activation",
         "summary_first_dropout",
         "summary_proj_to_labels",

@@ -1,4 +1,4 @@
-"""A folder as Hugging Face's `transformers` lays it out: read, and written."""
+"""Folders in the layout of Hugging Face's `transformers`: reading and writing."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from glassformer.files import atomic_path, atomic_write
 from glassformer.models import TransformerModel
 from glassformer.models.base import save_tokenizer
 from glassformer.pretrained.bert import BERT
-from glassformer.pretrained.building import build, common_dtype
-from glassformer.pretrained.configs import ConfigReader
-from glassformer.pretrained.conversion import convert_back
+from glassformer.pretrained.checkpoint_format import CheckpointFormat, build_model, common_dtype
+from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.gpt2 import GPT2
 from glassformer.pretrained.gpt_neox import GPT_NEOX
-from glassformer.pretrained.layouts import Layout
+from glassformer.pretrained.image_processor import read_image_processor, write_image_processor
 from glassformer.pretrained.llama import LLAMA, MISTRAL, QWEN2
-from glassformer.pretrained.pixels import read_pixels, write_pixels
 from glassformer.pretrained.t5 import T5
 from glassformer.pretrained.tensor_files import open_tensors
 from glassformer.pretrained.vit import VIT
+from glassformer.pretrained.weight_table import revert_weights
 from glassformer.tokenization import TOKENIZER_FILE, has_tokenizer, load_tokenizer
 
-LAYOUTS: dict[str, Layout] = {
+CHECKPOINT_FORMATS: dict[str, CheckpointFormat] = {
     "bert": BERT,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
@@ -40,72 +39,70 @@ LAYOUTS: dict[str, Layout] = {
     "t5": T5,
     "vit": VIT,
 }
-"""Layouts by ``model_type``."""
+"""Checkpoint formats by ``model_type``."""
 
 
 def read_folder(
     folder: Path, values: Mapping[str, Any], dtype: torch.dtype | None, ignore: Sequence[str]
 ) -> TransformerModel:
-    """The model in a folder, with its tokenizer.
+    """Load the model in a folder, with its tokenizer.
 
     Args:
         folder: holds ``config.json`` and the weights.
-        values: the content of ``config.json``.
-        dtype: of the parameters; None is that of the file.
-        ignore: keys of the config that change nothing.
+        values: content of ``config.json``.
+        dtype: of the parameters; None is the type in the file.
+        ignore: unknown keys of the config that are accepted.
 
     Raises:
         FileNotFoundError: no weights.
-        ValueError: a model, or a feature of one, that is not implemented; damaged files; tensors that do not
-            fit.
-
+        ValueError: a model or a feature that is not implemented, damaged files, or tensors that do not match.
     """
     source = str(folder / "config.json")
     if "model_type" not in values:
         raise ValueError(f"{source} has neither the format of glassformer nor a model_type")
     try:
-        layout = choose(LAYOUTS, str(values["model_type"]), "model_type")
+        checkpoint_format = choose(CHECKPOINT_FORMATS, str(values["model_type"]), "model_type")
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     tensors = open_tensors(folder)
     config = ConfigReader(values, source, ignore)
-    keywords = layout.read_config(config, tensors)
-    config.finish(layout.harmless)
-    if "pixel_mean" in layout.family.keywords():
-        keywords |= read_pixels(folder, keywords["image_size"])
+    keywords = checkpoint_format.read_config(config, tensors)
+    config.check_unused_keys(checkpoint_format.ignored_keys)
+    model_class = checkpoint_format.model_class
+    if "pixel_mean" in model_class.keywords():
+        keywords |= read_image_processor(folder, keywords["image_size"])
     if dtype is None:
         dtype = common_dtype(tensors, values.get("dtype", values.get("torch_dtype")))
-    model = build(layout.family, keywords, source, layout.table, tensors, dtype)
+    model = build_model(model_class, keywords, source, checkpoint_format.weight_table, tensors, dtype)
     if "vocab_size" in model.config:
-        _attach_tokenizer(model, folder)
+        _load_tokenizer(model, folder)
     return model
 
 
-def _attach_tokenizer(model: TransformerModel, folder: Path) -> None:
-    """Give a model of texts its tokenizer, if the folder has one that can be read."""
+def _load_tokenizer(model: TransformerModel, folder: Path) -> None:
+    """Load the tokenizer of a folder; warn if it is in a format that is not implemented."""
     if has_tokenizer(folder):
         model.tokenizer = load_tokenizer(folder)
         return
     for name in ("tokenizer.model", "spiece.model"):
         if (folder / name).exists():
             warnings.warn(
-                f"{folder}: read without its tokenizer: {name} alone cannot be read; "
+                f"{folder}: loaded without its tokenizer, because {name} alone is not implemented; "
                 f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes "
-                f"the {TOKENIZER_FILE} that can",
+                f"the {TOKENIZER_FILE} that is",
                 stacklevel=4,
             )
 
 
 def write_folder(model: TransformerModel, folder: Path) -> None:
-    """Write what `transformers` loads: ``config.json``, ``model.safetensors``, and the tokenizer.
+    """Write what `transformers` loads: ``config.json``, ``model.safetensors`` and the tokenizer.
 
     Raises:
-        OSError: not writable, or the disk is full; files that were there stay as they were.
-        ValueError: no layout can express the model.
-
+        OSError: not writable, or the disk is full; existing files are unchanged.
+        ValueError: no checkpoint format can express the model.
     """
-    name, config = config_of(model)
-    tensors = convert_back(LAYOUTS[name].table(model.config), model.own_state())
+    name, config = choose_format(model)
+    tensors = revert_weights(CHECKPOINT_FORMATS[name].weight_table(model.config), model.untied_state_dict())
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_path(folder / "model.safetensors") as path:
@@ -114,46 +111,45 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
         raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
     save_tokenizer(model.tokenizer, folder)
     if "pixel_mean" in model.config:
-        write_pixels(folder, model.config)
+        write_image_processor(folder, model.config)
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
-def config_of(model: TransformerModel) -> tuple[str, dict[str, Any]]:
-    """The first layout that can express the model, and its config.
+def choose_format(model: TransformerModel) -> tuple[str, dict[str, Any]]:
+    """Return the first checkpoint format that can express the model, and its config.
 
     Raises:
-        ValueError: none can; says for each why.
-
+        ValueError: no format can; gives the reason for each.
     """
     if any(heads for layers in (model.config["pruned_heads"] or {}).values() for heads in layers):
         raise ValueError(
-            "the layouts of Hugging Face hold the same number of heads in each layer, so that they cannot "
-            'express a model with pruned heads: save it with format="glassformer"'
+            "a model with pruned heads cannot be saved in a Hugging Face format, which has the same number "
+            'of heads in each layer: save it with format="glassformer"'
         )
-    refused = []
-    for name, layout in LAYOUTS.items():
-        if not isinstance(model, layout.family):
+    problems = []
+    for name, checkpoint_format in CHECKPOINT_FORMATS.items():
+        if not isinstance(model, checkpoint_format.model_class):
             continue
         try:
-            config = layout.write_config(model.config)
+            config = checkpoint_format.config_of(model)
         except ValueError as error:
-            refused.append(f"{name}: {error}")
+            problems.append(f"{name}: {error}")
             continue
-        return name, {"model_type": name, **_beside(model), **config}
-    raise ValueError(f"no layout of Hugging Face can express this model ({'; '.join(refused)})")
+        return name, {"model_type": name, **_shared_config(model), **config}
+    raise ValueError(f"no Hugging Face format can express this model ({'; '.join(problems)})")
 
 
-def _beside(model: TransformerModel) -> dict[str, Any]:
-    """What a config says of labels, special tokens and numbers."""
+def _shared_config(model: TransformerModel) -> dict[str, Any]:
+    """Return the keys that all formats share: type, labels and special tokens."""
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    beside: dict[str, Any] = {"torch_dtype": dtype}
-    if "classification" in model.config.get("head", ""):
+    config: dict[str, Any] = {"torch_dtype": dtype}
+    if model.task in ("classification", "token_classification"):
         labels: list[str] = model.labels  # type: ignore[assignment]
-        beside["id2label"] = {str(number): label for number, label in enumerate(labels)}
-        beside["label2id"] = {label: number for number, label in enumerate(labels)}
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
     if "vocab_size" in model.config:
         tokenizer = model.tokenizer
-        beside["bos_token_id"] = None
-        beside["eos_token_id"] = None if tokenizer is None else tokenizer.end_of_text
-        beside["pad_token_id"] = None if tokenizer is None else tokenizer.pad_token
-    return beside
+        config["bos_token_id"] = None
+        config["eos_token_id"] = None if tokenizer is None else tokenizer.end_of_text
+        config["pad_token_id"] = None if tokenizer is None else tokenizer.pad_token
+    return config

@@ -1,4 +1,4 @@
-"""``from_pretrained`` and ``save_pretrained``: any checkpoint in, and out in a layout of choice."""
+"""``from_pretrained`` and ``save_pretrained`` for all checkpoint formats, and the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from pathlib import Path
 import torch
 
 from glassformer.choices import choose
+from glassformer.files import read_json_object
 from glassformer.models import TransformerModel
 from glassformer.models.base import FORMAT
-from glassformer.pretrained.configs import read_config
-from glassformer.pretrained.gguf_files import read_gguf
-from glassformer.pretrained.hub import download
+from glassformer.pretrained.gguf import read_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
+
+_CONFIG_FILES = [
+    "config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+]
+_SAFETENSORS_FILES = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+_BIN_FILES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
 
 
 def from_pretrained(
@@ -24,18 +36,18 @@ def from_pretrained(
     revision: str | None = None,
     ignore: Sequence[str] = (),
 ) -> TransformerModel:
-    """A published model, or one of our own, ready to be used; its tokenizer is ``model.tokenizer``.
+    """Load a model and its tokenizer, ``model.tokenizer``.
 
-    A folder in our own format, or in Hugging Face's layout of ``bert``, ``gpt2``, ``gpt_neox``, ``llama``,
-    ``mistral``, ``qwen2``, ``t5`` or ``vit``; a ``.gguf`` file of the llama architecture; or a name on the
-    Hugging Face hub. Weights that are only renamed stay mapped from their file. Nothing is ever executed.
+    The source is a folder in the format of this library or in the Hugging Face format of ``bert``, ``gpt2``,
+    ``gpt_neox``, ``llama``, ``mistral``, ``qwen2``, ``t5`` or ``vit``; a ``.gguf`` file of the llama
+    architecture; or a name on the Hugging Face hub. Weights that are only renamed stay memory-mapped. No code
+    of a checkpoint is ever executed.
 
     Args:
-        source: a path, or a name like ``"openai-community/gpt2"`` where no such path exists.
-        dtype: of the parameters. Default: that of the file; quantised weights become float32.
+        source: a path, or a name such as ``"openai-community/gpt2"`` if no such path exists.
+        dtype: of the parameters. Default: the type in the file; quantized weights become float32.
         revision: branch, tag or commit, for a name on the hub.
-        ignore: keys of a Hugging Face config that are refused because they are not known, and that you know
-            to change nothing.
+        ignore: unknown keys of a Hugging Face config to accept because they do not change the model.
 
     Returns:
         The model in evaluation mode, on the CPU.
@@ -43,16 +55,15 @@ def from_pretrained(
     Raises:
         FileNotFoundError: no such path or name, a missing file, or no network.
         OSError: a download that failed for another reason.
-        ValueError: a kind of model, or a feature of one, that is not implemented, damaged files, tensors that
-            are missing, extra or misshapen, or a tokenizer with more tokens than the model.
-
+        ValueError: a model or a feature that is not implemented, damaged files, tensors that do not match the
+            config, or a tokenizer with more tokens than the model.
     """
     path = Path(source)
     if not path.exists():
         path = download(_hub_name(source), revision)
     if path.is_file():
         if path.suffix != ".gguf":
-            raise ValueError(f"{path} is a file, but no .gguf: give the folder that holds config.json")
+            raise ValueError(f"source must be a .gguf file or a folder with config.json, got the file {path}")
         model = read_gguf(path, dtype, ignore)
     else:
         model = _from_folder(path, dtype, ignore)
@@ -61,17 +72,16 @@ def from_pretrained(
 
 
 def save_pretrained(model: TransformerModel, folder: str | Path, format: str = "glassformer") -> None:
-    """Write a model, with its tokenizer, each file whole or not at all.
+    """Save a model and its tokenizer; each file is written atomically.
 
     Args:
         model: to be saved.
-        folder: created where it does not exist.
-        format: ``"glassformer"``, or ``"huggingface"`` for what `transformers` loads.
+        folder: created if it does not exist.
+        format: ``"glassformer"``, or ``"huggingface"`` for a folder that `transformers` loads.
 
     Raises:
-        OSError: not writable, or the disk is full; files that were there stay as they were.
-        ValueError: an unknown format, or a model that the layouts of Hugging Face cannot express.
-
+        OSError: not writable, or the disk is full; existing files are unchanged.
+        ValueError: an unknown format, or a model that no Hugging Face format can express.
     """
     formats: dict[str, Callable[[TransformerModel, Path], None]] = {
         "glassformer": TransformerModel.save_pretrained,
@@ -81,22 +91,21 @@ def save_pretrained(model: TransformerModel, folder: str | Path, format: str = "
 
 
 def check_tokenizer(model: TransformerModel, source: Path) -> None:
-    """Refuse a tokenizer that has ids which the model does not know; the model may have more.
+    """Check that the model has an embedding for every token of its tokenizer.
 
     Raises:
-        ValueError: with both sizes.
-
+        ValueError: the tokenizer has more tokens than the model.
     """
-    known = model.config.get("vocab_size")
-    if model.tokenizer is not None and known is not None and model.tokenizer.vocab_size > known:
+    vocab_size = model.config.get("vocab_size")
+    if model.tokenizer is not None and vocab_size is not None and model.tokenizer.vocab_size > vocab_size:
         raise ValueError(
-            f"{source}: the tokenizer has {model.tokenizer.vocab_size} tokens, the model only {known}: "
-            "they do not belong together"
+            f"{source}: the tokenizer has {model.tokenizer.vocab_size} tokens, but the model has vocab_size="
+            f"{vocab_size}: they do not belong together"
         )
 
 
 def _from_folder(folder: Path, dtype: torch.dtype | None, ignore: Sequence[str]) -> TransformerModel:
-    values = read_config(folder / "config.json")
+    values = read_json_object(folder / "config.json")
     if values.get("format") == FORMAT:
         model = TransformerModel.from_pretrained(folder)
         return model if dtype is None else model.to(dtype)
@@ -104,17 +113,56 @@ def _from_folder(folder: Path, dtype: torch.dtype | None, ignore: Sequence[str])
 
 
 def _hub_name(source: str | Path) -> str:
-    """A name on the hub, unless it looks like a path.
+    """Return a source that may be a name on the hub.
 
     Raises:
         FileNotFoundError: a path that does not exist.
-
     """
     name = str(source)
-    if (
-        isinstance(source, Path)
-        or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name)
-        or name.endswith(".gguf")
-    ):
+    is_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) and not name.endswith(".gguf")
+    if isinstance(source, Path) or not is_name:
         raise FileNotFoundError(f"no model: {name} does not exist")
     return name
+
+
+def download(name: str, revision: str | None = None) -> Path:
+    """Download a model of the Hugging Face hub, unless it is in the cache, and return its folder.
+
+    Args:
+        name: such as ``"openai-community/gpt2"``.
+        revision: branch, tag or commit.
+
+    Raises:
+        FileNotFoundError: the hub has no such model or cannot be reached.
+        OSError: the download failed for another reason.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        patterns = [*_CONFIG_FILES, *_SAFETENSORS_FILES]
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        if not any(folder.glob("model*.safetensors")):
+            patterns = [*_CONFIG_FILES, *_BIN_FILES]
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise FileNotFoundError(
+            f"there is no folder {name!r}, and no accessible model of that name on the Hugging Face hub"
+        ) from error
+    except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+        raise FileNotFoundError(
+            f"there is no folder {name!r}, and the Hugging Face hub cannot be reached "
+            f"({type(error).__name__}). On a machine with a network connection, 'hf download {name}' prints "
+            "the folder it downloads to: copy that folder here and give its path"
+        ) from error
+    except Exception as error:  # a full disk, a server error, or another failure of the download
+        reason = str(error).partition("\n")[0]
+        raise OSError(
+            f"there is no folder {name!r}, and downloading it from the Hugging Face hub failed: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    return folder

@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, mapped; ``pytorch_model.bin`` where it holds nothing but tensors; shards."""
+"""Tensor files: memory-mapped safetensors, ``pytorch_model.bin`` of tensors only, and shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from glassformer.pretrained.conversion import Tensors
+from glassformer.pretrained.weight_table import TensorReader
 
 _DTYPES = {
     "F64": torch.float64,
@@ -31,53 +31,51 @@ _DTYPES = {
 
 
 class SafetensorsFile:
-    """The tensors of one safetensors file.
+    """Tensors of one safetensors file.
 
     Raises:
-        ValueError: the file is truncated, damaged, or its header lies.
-
+        ValueError: the file is truncated or damaged, or its header is inconsistent.
     """
 
     def __init__(self, path: Path) -> None:
         self.source, self._path = str(path), path
         try:
-            with safe_open(path, framework="pt"), path.open("rb") as file:  # the library checks all sizes
+            with safe_open(path, framework="pt"), path.open("rb") as file:  # the library validates all sizes
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(length))
         except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{path} is damaged, or no safetensors file: {error}") from error
+            raise ValueError(f"{path} is damaged, or not a safetensors file: {error}") from error
         header.pop("__metadata__", None)
         self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         self.dtypes = {name: _dtype(path, name, entry["dtype"]) for name, entry in header.items()}
-        self._places = {name: (8 + length + a, b - a) for name, (a, b) in _offsets(header).items()}
+        self._offsets = {name: (8 + length + a, b - a) for name, (a, b) in _data_offsets(header).items()}
 
-    def read(self, name: str, *, lasting: bool = False) -> Tensor:
-        """One tensor, mapped: with all others of the file if it is to last, else by itself."""
-        (start, size), dtype = self._places[name], self.dtypes[name]
+    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
+        """Return a tensor, memory-mapped; see ``TensorReader``."""
+        (start, size), dtype = self._offsets[name], self.dtypes[name]
         if not size:
             return torch.empty(self.shapes[name], dtype=dtype)
-        page = 0 if lasting else start - start % mmap.ALLOCATIONGRANULARITY
-        mapped = self._whole if lasting else map_file(self._path, page, start - page + size)
+        page = 0 if share_mapping else start - start % mmap.ALLOCATIONGRANULARITY
+        mapped = self._whole if share_mapping else map_file(self._path, page, start - page + size)
         flat = torch.frombuffer(mapped, dtype=dtype, count=size // dtype.itemsize, offset=start - page)
         return flat.view(self.shapes[name])
 
     @cached_property
     def _whole(self) -> mmap.mmap:
-        """The whole file: a mapping keeps its file open, so that each tensor cannot have one."""
+        """One mapping of the whole file, because each mapping keeps a file open."""
         return map_file(self._path)
 
     def release(self, name: str) -> None:
-        """Nothing: a mapping goes with its tensor."""
+        """Do nothing: a mapping is freed with its tensor."""
 
 
 class BinFile:
-    """The tensors of one ``pytorch_model.bin``, a pickle that is read only where it holds tensors alone.
+    """Tensors of one ``pytorch_model.bin``, a pickle that may hold nothing but tensors.
 
-    The tensors are held in memory until they are released.
+    The tensors are in memory until they are released.
 
     Raises:
-        ValueError: the file is damaged, or holds anything but tensors; nothing of it was executed.
-
+        ValueError: the file is damaged, or holds anything but tensors; no code in it is executed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,114 +84,115 @@ class BinFile:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ValueError(
-                f"{path} holds more than tensors, or is damaged: refused, nothing in it was executed "
+                f"{path} must hold tensors only, or is damaged; no code in it was executed "
                 f"({str(error).splitlines()[0]})"
             ) from None
         except Exception as error:  # a damaged pickle fails in many ways
-            raise ValueError(f"{path} is damaged, or no file of tensors: {error}") from error
+            raise ValueError(f"{path} is damaged, or not a file of tensors: {error}") from error
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise ValueError(f"{path} holds something else than tensors by name")
+            raise ValueError(f"{path} must hold a dict of tensors, got {type(content).__name__}")
         for name, tensor in content.items():
             if not isinstance(tensor, Tensor):
-                raise ValueError(f"{path} holds something else than tensors by name: {name}")
+                raise ValueError(
+                    f"{path} must hold a dict of tensors, got {type(tensor).__name__} for {name}"
+                )
             if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
-                raise ValueError(f"{path}: {name} is sparse, nested or without values, and cannot be read")
+                raise ValueError(
+                    f"{path}: {name} must be dense and have values, got a sparse, nested or meta tensor"
+                )
         self._tensors: dict[str, Tensor] = content
         self.shapes = {name: tuple(tensor.shape) for name, tensor in content.items()}
         self.dtypes = {name: tensor.dtype for name, tensor in content.items()}
 
-    def read(self, name: str, *, lasting: bool = False) -> Tensor:
-        """One tensor, contiguous."""
+    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
+        """Return a tensor, contiguous."""
         return self._tensors[name].contiguous()
 
     def release(self, name: str) -> None:
-        """Let its memory go."""
+        """Free the memory of a tensor."""
         del self._tensors[name]
 
 
 class Shards:
-    """The tensors of several files as one.
+    """Tensors of several files.
 
     Raises:
-        ValueError: a name that two files have.
-
+        ValueError: a name that is in two files.
     """
 
-    def __init__(self, source: Path, files: Sequence[Tensors]) -> None:
+    def __init__(self, source: Path, files: Sequence[TensorReader]) -> None:
         self.source = str(source)
-        self._home: dict[str, Tensors] = {}
+        self._file_of: dict[str, TensorReader] = {}
         for file in files:
             for name in file.shapes:
-                if name in self._home:
-                    raise ValueError(f"{name} is in two files: {self._home[name].source}, {file.source}")
-                self._home[name] = file
-        self.shapes = {name: file.shapes[name] for name, file in self._home.items()}
-        self.dtypes = {name: file.dtypes[name] for name, file in self._home.items()}
+                if name in self._file_of:
+                    raise ValueError(f"{name} is in two files: {self._file_of[name].source}, {file.source}")
+                self._file_of[name] = file
+        self.shapes = {name: file.shapes[name] for name, file in self._file_of.items()}
+        self.dtypes = {name: file.dtypes[name] for name, file in self._file_of.items()}
 
-    def read(self, name: str, *, lasting: bool = False) -> Tensor:
-        """One tensor, from the file that has it."""
-        return self._home[name].read(name, lasting=lasting)
+    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
+        """Return a tensor from the file that holds it."""
+        return self._file_of[name].read(name, share_mapping=share_mapping)
 
     def release(self, name: str) -> None:
-        """It will not be asked for again."""
-        self._home[name].release(name)
+        """Free the memory of a tensor."""
+        self._file_of[name].release(name)
 
 
 def map_file(path: Path, start: int = 0, length: int = 0) -> mmap.mmap:
-    """A part of a file as memory, by default all of it; what is written there does not reach the file.
+    """Map a part of a file into memory, copy-on-write.
 
     Args:
         path: the file.
         start: a multiple of ``mmap.ALLOCATIONGRANULARITY``.
-        length: in bytes; 0 is all that follows.
-
+        length: in bytes; 0 is the rest of the file.
     """
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), length, access=mmap.ACCESS_COPY, offset=start)
 
 
-def open_tensors(folder: Path) -> Tensors:
-    """The weights of a folder: ``model.safetensors``, else its shards, else ``pytorch_model.bin`` or its.
+def open_tensors(folder: Path) -> TensorReader:
+    """Open ``model.safetensors`` or its shards in a folder, else ``pytorch_model.bin`` or its shards.
 
     Raises:
-        FileNotFoundError: none of them is there, or a shard is missing.
+        FileNotFoundError: no weights, or a shard is missing.
         ValueError: a damaged file, or an index that names a file outside the folder.
-
     """
-    for name, kind in (("model.safetensors", SafetensorsFile), ("pytorch_model.bin", BinFile)):
+    for name, reader in (("model.safetensors", SafetensorsFile), ("pytorch_model.bin", BinFile)):
         if (folder / name).is_file():
-            return kind(folder / name)
+            return reader(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
-            return _shards(index, kind)
+            return _open_shards(index, reader)
     raise FileNotFoundError(f"no weights in {folder}: neither model.safetensors nor pytorch_model.bin")
 
 
-def _shards(index: Path, kind: Callable[[Path], Tensors]) -> Shards:
-    """The files that an index names, each opened once."""
+def _open_shards(index: Path, reader: Callable[[Path], TensorReader]) -> Shards:
+    """Open the files that an index names."""
     try:
-        homes = json.loads(index.read_bytes())["weight_map"]
-        names = sorted({PurePosixPath(home).as_posix() for home in homes.values()})
+        file_of = json.loads(index.read_bytes())["weight_map"]
+        names = sorted({PurePosixPath(name).as_posix() for name in file_of.values()})
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{index} is no index of shards: {error!r}") from None
+        raise ValueError(f"{index} is not a valid index of shards: {error!r}") from None
     for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
             raise ValueError(f"{index} names a file outside its folder: {name!r}")
         if not (index.parent / name).is_file():
             raise FileNotFoundError(f"{index} names {name}, which is missing")
-    shards = Shards(index.parent, [kind(index.parent / name) for name in names])
-    for name, home in homes.items():
+    shards = Shards(index.parent, [reader(index.parent / name) for name in names])
+    for name, file in file_of.items():
         if name not in shards.shapes:
-            raise ValueError(f"{index} names {name} in {home}, which no file holds")
+            raise ValueError(f"{index} names {name} in {file}, but no file holds it")
     return shards
 
 
-def _dtype(path: Path, name: str, word: str) -> torch.dtype:
-    if word not in _DTYPES:
-        raise ValueError(f"{path}: {name} holds {word}, which cannot be read")
-    return _DTYPES[word]
+def _dtype(path: Path, name: str, code: str) -> torch.dtype:
+    if code not in _DTYPES:
+        raise ValueError(f"{path}: {name} has the type {code}, which is not implemented")
+    return _DTYPES[code]
 
 
-def _offsets(header: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def _data_offsets(header: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     return {name: (entry["data_offsets"][0], entry["data_offsets"][1]) for name, entry in header.items()}

@@ -1,4 +1,4 @@
-"""ViT's layout."""
+"""The checkpoint format of ViT."""
 
 from __future__ import annotations
 
@@ -9,53 +9,66 @@ from torch import Tensor
 
 from glassformer.models import ViTModel
 from glassformer.pretrained.bert import has_pooler
-from glassformer.pretrained.configs import ACTIVATIONS, ConfigReader
-from glassformer.pretrained.conversion import Entry, Table, Tensors, layers, named, same
-from glassformer.pretrained.layouts import Layout, chosen, require, width_inside, written_activation
+from glassformer.pretrained.checkpoint_format import (
+    CheckpointFormat,
+    activation_name,
+    require,
+    resolve_bias,
+    resolve_d_ff,
+)
+from glassformer.pretrained.config_reader import ACTIVATIONS, ConfigReader
+from glassformer.pretrained.weight_table import (
+    TensorReader,
+    WeightEntry,
+    WeightTable,
+    layer_prefixes,
+    renamed,
+    renamed_modules,
+)
 
-HEADS = {"ViTModel": "none", "ViTForImageClassification": "classification"}
-"""Their classes to our word for the head."""
+TASKS = {"ViTModel": "none", "ViTForImageClassification": "classification"}
+"""Model classes of Hugging Face to the keyword ``head``."""
 
 
-def read_config(config: ConfigReader, tensors: Tensors) -> dict[str, Any]:
-    """Keywords of ``ViTModel``."""
+def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
+    """Return the keywords of ``ViTModel``."""
     config.expect("pooler_act", "tanh")
-    d_model = config.size("hidden_size")
-    head = HEADS[config.architecture(HEADS, "ViTModel")]
+    d_model = config.get_int("hidden_size")
+    head = TASKS[config.get_architecture(TASKS, "ViTModel")]
     config.expect("pooler_output_size", d_model)
     return {
-        "image_size": _side(config, "image_size", 224),
-        "patch_size": _side(config, "patch_size", 16),
+        "image_size": _square_side(config, "image_size", 224),
+        "patch_size": _square_side(config, "patch_size", 16),
         "d_model": d_model,
-        "num_layers": config.size("num_hidden_layers"),
-        "num_heads": config.size("num_attention_heads"),
-        "d_ff": config.size("intermediate_size"),
-        "num_channels": config.size("num_channels", 3),
-        "activation": config.activation("hidden_act", "gelu"),
-        "qkv_bias": config.flag("qkv_bias", True),
-        "norm_eps": config.number("layer_norm_eps", default=1e-12),
-        "dropout": config.dropout("hidden_dropout_prob", "attention_probs_dropout_prob"),
-        "pooler": head == "none" and has_pooler(tensors),  # their classifier reads the class token as it is
+        "num_layers": config.get_int("num_hidden_layers"),
+        "num_heads": config.get_int("num_attention_heads"),
+        "d_ff": config.get_int("intermediate_size"),
+        "num_channels": config.get_int("num_channels", 3),
+        "activation": config.get_activation("hidden_act", "gelu"),
+        "qkv_bias": config.get_bool("qkv_bias", True),
+        "norm_eps": config.get_float("layer_norm_eps", default=1e-12),
+        "dropout": config.get_dropout("hidden_dropout_prob", "attention_probs_dropout_prob"),
+        "pooler": head == "none" and has_pooler(tensors),  # their classifier has no pooler
         "head": head,
-        "labels": config.labels() or 2,
+        "labels": config.get_labels() or 2,
     }
 
 
-def _side(config: ConfigReader, key: str, default: int) -> int:
-    """The side of a square, that may be given as height and width."""
-    value = config.take(key, default=default)
+def _square_side(config: ConfigReader, key: str, default: int) -> int:
+    """Return the side of a square, which may be given as height and width."""
+    value = config.get(key, default=default)
     height, width = value if isinstance(value, list) and len(value) == 2 else (value, value)
     if type(height) is not int or height != width:
-        raise ValueError(f"{config.source}: {key} = {value!r} is not implemented, only squares")
+        raise ValueError(f"{config.source}: {key} = {value!r} is not implemented, only a square")
     return height
 
 
 def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config that says the same; the keywords that ViT leaves open are checked."""
+    """Return the config; raise ValueError if ViT cannot express the keywords."""
     require(config, norm="layer", residual="pre", bias=True, layer_scale=None, num_registers=0)
     if config["head"] == "classification":
         require(config, pooler=False)
-    classes = {head: name for name, head in HEADS.items()}
+    classes = {head: name for name, head in TASKS.items()}
     return {
         "architectures": [classes[config["head"]]],
         "image_size": config["image_size"],
@@ -63,34 +76,38 @@ def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_size": config["d_model"],
         "num_hidden_layers": config["num_layers"],
         "num_attention_heads": config["num_heads"],
-        "intermediate_size": width_inside(config),
+        "intermediate_size": resolve_d_ff(config),
         "num_channels": config["num_channels"],
-        "hidden_act": written_activation(config["activation"], ACTIVATIONS),
-        "qkv_bias": chosen(config, "qkv_bias"),
+        "hidden_act": activation_name(config["activation"], ACTIVATIONS),
+        "qkv_bias": resolve_bias(config, "qkv_bias"),
         "layer_norm_eps": config["norm_eps"],
         "hidden_dropout_prob": config["dropout"],
         "attention_probs_dropout_prob": config["dropout"],
     }
 
 
-def table(config: Mapping[str, Any]) -> Table:
-    """All names."""
+def weight_table(config: Mapping[str, Any]) -> WeightTable:
+    """Return the tensor names."""
     both = ("weight", "bias")
     body = "" if config["head"] == "none" else "vit."
     entries = [
-        same("class_token", f"{body}embeddings.cls_token"),
-        Entry(("positions.table",), (f"{body}embeddings.position_embeddings",), one_less, one_more),
-        *named("", body, {"patch_embedding": "embeddings.patch_embeddings.projection"}, both),
-        *named("", body, {"norm": "layernorm"}, both),
+        renamed("class_token", f"{body}embeddings.cls_token"),
+        WeightEntry(
+            ("positions.table",), (f"{body}embeddings.position_embeddings",), remove_batch, add_batch
+        ),
+        *renamed_modules("", body, {"patch_embedding": "embeddings.patch_embeddings.projection"}, both),
+        *renamed_modules("", body, {"norm": "layernorm"}, both),
     ]
-    for ours, theirs in layers(config["num_layers"], "blocks.", f"{body}encoder.layer."):
-        entries += named(ours, theirs, _LAYER, both)
-        entries += named(ours, theirs, _QKV, both if chosen(config, "qkv_bias") else ("weight",))
+    for ours, theirs in layer_prefixes(config["num_layers"], "blocks.", f"{body}encoder.layer."):
+        entries += renamed_modules(ours, theirs, _LAYER, both)
+        entries += renamed_modules(
+            ours, theirs, _QKV, both if resolve_bias(config, "qkv_bias") else ("weight",)
+        )
     if config["pooler"]:
-        entries += named("", body, {"pooler.dense": "pooler.dense"}, both)
+        entries += renamed_modules("", body, {"pooler.dense": "pooler.dense"}, both)
     if config["head"] == "classification":
-        entries += named("", "", {"head.classifier": "classifier"}, both)
-    return Table(entries, prefix="vit.", ignored=r"(.*\.)?embeddings\.mask_token")
+        entries += renamed_modules("", "", {"head.classifier": "classifier"}, both)
+    return WeightTable(entries, base_prefix="vit.", ignored_pattern=r"(.*\.)?embeddings\.mask_token")
 
 
 _LAYER = {
@@ -107,14 +124,14 @@ _QKV = {
 }
 
 
-def one_less(positions: Tensor) -> tuple[Tensor]:
-    """``(1, 1 + patch, d_model)`` to ``(1 + patch, d_model)``."""
+def remove_batch(positions: Tensor) -> tuple[Tensor]:
+    """Remove the batch dimension of ``(1, 1 + patch, d_model)``."""
     return (positions.squeeze(0),)
 
 
-def one_more(positions: Tensor) -> tuple[Tensor]:
-    """``(1 + patch, d_model)`` to ``(1, 1 + patch, d_model)``."""
+def add_batch(positions: Tensor) -> tuple[Tensor]:
+    """Add a batch dimension to ``(1 + patch, d_model)``."""
     return (positions.unsqueeze(0),)
 
 
-VIT = Layout(ViTModel, read_config, write_config, table, harmless=("encoder_stride",))
+VIT = CheckpointFormat(ViTModel, read_config, write_config, weight_table, ignored_keys=("encoder_stride",))

@@ -1,24 +1,26 @@
-"""Text to ids and back: trained here (BPE, WordPiece, symbols, characters, bytes) or published elsewhere.
+"""Tokenizers: byte-level BPE, WordPiece, symbols, characters, bytes, and those of published models.
 
-Every tokenizer keeps ``contracts.Tokenizer``. In all of them a text is only a text: ``<|endoftext|>`` spelled
-out in it is encoded as the letters it is made of, so that no text can forge the end of a document. The
-separator itself is written by its id, ``tokenizer.end_of_text``.
+Every tokenizer implements ``contracts.Tokenizer``. Special tokens in a text are ordinary text: ``encode``
+never turns ``<|endoftext|>`` in a document into the end-of-text token, whose id is
+``tokenizer.end_of_text``.
 """
 
+from typing import TYPE_CHECKING
+
+from glassformer.deprecation import renamed_attributes
+from glassformer.tokenization.base import TOKENIZER_FILE, printable_label, safe_decode, token_label
 from glassformer.tokenization.bpe import BPETokenizer
-from glassformer.tokenization.byte import ByteTokenizer
-from glassformer.tokenization.character import CharacterTokenizer
-from glassformer.tokenization.labels import visible
-from glassformer.tokenization.names import END_OF_TEXT, TOKENIZER_FILE
+from glassformer.tokenization.character_level import ByteTokenizer, CharacterTokenizer
+from glassformer.tokenization.io import VOCABULARY_FILES, has_tokenizer, load_tokenizer
 from glassformer.tokenization.pretrained import PretrainedTokenizer
-from glassformer.tokenization.ranks import find_gpt2_ranks
-from glassformer.tokenization.saved import has_tokenizer, load_tokenizer
+from glassformer.tokenization.special_tokens import END_OF_TEXT, MASK, encode_with_masks
 from glassformer.tokenization.symbols import SymbolTokenizer
-from glassformer.tokenization.vocabulary_files import VOCABULARY_FILES
+from glassformer.tokenization.tiktoken_format import find_gpt2_ranks
 from glassformer.tokenization.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "END_OF_TEXT",
+    "MASK",
     "TOKENIZER_FILE",
     "VOCABULARY_FILES",
     "BPETokenizer",
@@ -27,8 +29,14 @@ __all__ = [
     "PretrainedTokenizer",
     "SymbolTokenizer",
     "WordPieceTokenizer",
+    "encode_with_masks",
     "find_gpt2_ranks",
     "has_tokenizer",
     "load_tokenizer",
-    "visible",
+    "printable_label",
+    "safe_decode",
+    "token_label",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(__name__, {"visible": "printable_label"})

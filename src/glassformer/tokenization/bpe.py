@@ -1,8 +1,4 @@
-"""Byte-level byte-pair encoding: frequent runs of bytes become one token (Sennrich et al. 2016; GPT-2, 2019).
-
-The work is done by the `tokenizers` library. A text is first split into words, as GPT-2 does: a word takes
-the space before it along, and merges never cross the border of two words.
-"""
+"""Byte-level byte-pair encoding (Sennrich et al. 2016; Radford et al. 2019)."""
 
 from __future__ import annotations
 
@@ -13,26 +9,27 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from glassformer.tokenization.byte_level import spell
-from glassformer.tokenization.names import END_OF_TEXT
-from glassformer.tokenization.pretrained import PretrainedTokenizer
-from glassformer.tokenization.ranks import merges_from_ranks, read_ranks
-from glassformer.tokenization.training_texts import train
-from glassformer.tokenization.words import cut_as_gpt2
+from glassformer.tokenization.pre_tokenization import bytes_to_unicode, split_like_gpt2
+from glassformer.tokenization.pretrained import PretrainedTokenizer, train_on_texts
+from glassformer.tokenization.special_tokens import END_OF_TEXT
+from glassformer.tokenization.tiktoken_format import merges_from_ranks, read_ranks
 
 
 class BPETokenizer(PretrainedTokenizer):
-    """Byte-level BPE with an end-of-text token. ``decode(encode(text)) == text`` for any text.
+    """Byte-level BPE: frequent byte sequences become one token, within words split as by GPT-2.
 
-    Make one with ``train``, ``from_tiktoken`` or ``load_tokenizer``.
+    ``decode(encode(text)) == text`` for any text. Make one with ``train``, ``from_tiktoken`` or
+    ``load_tokenizer``.
+
+    Args:
+        tokenizer: as in ``PretrainedTokenizer``.
+        settings: as in ``PretrainedTokenizer``.
+
+    Raises:
+        ValueError: the tokenizer is not a byte-level BPE.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
-        """Wrap a tokenizer of the `tokenizers` library; arguments as ``PretrainedTokenizer``.
-
-        Raises:
-            ValueError: it is not a byte-level BPE.
-        """
         if not is_lossless(tokenizer):
             raise ValueError(
                 f"not a byte-level BPE: its model is {type(tokenizer.model).__name__}, "
@@ -43,27 +40,28 @@ class BPETokenizer(PretrainedTokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, *, min_frequency: int = 2) -> BPETokenizer:
-        """Learn the merges of the texts, which are read once and never held together.
+        """Learn merges from texts.
 
-        The same texts give the same vocabulary, byte for byte. Memory grows with the number of distinct
-        words, not with the length of the texts; a huge text should come in pieces that end between words.
+        The texts are read once, and memory grows with the number of distinct words, not with their length;
+        give a very long text in parts that end between words. The result is deterministic.
 
         Args:
-            texts: what to learn from.
-            vocab_size: the size to reach: ``<|endoftext|>`` (id 0), 256 bytes, then merges. Texts with too
-                few pairs that occur ``min_frequency`` times give a smaller vocabulary; read ``.vocab_size``.
-            min_frequency: how often a pair has to occur to be merged.
+            texts: the training texts.
+            vocab_size: size of the vocabulary: ``<|endoftext|>`` (id 0), 256 bytes, then merges. It is
+                smaller if the texts have too few pairs that occur ``min_frequency`` times.
+            min_frequency: how often a pair must occur to be merged.
 
         Raises:
-            ValueError: ``vocab_size`` is below 257, or there is no text.
+            ValueError: ``vocab_size`` is below 257, or all texts are empty.
         """
         if vocab_size < 257:
             raise ValueError(
-                f"vocab_size is {vocab_size}; byte-level BPE needs at least 257: 256 bytes and {END_OF_TEXT}"
+                f"vocab_size must be at least 257 for byte-level BPE (256 bytes and {END_OF_TEXT}), "
+                f"got {vocab_size}"
             )
         if min_frequency < 1:
-            raise ValueError(f"min_frequency is {min_frequency}; it must be at least 1")
-        tokenizer = _byte_level(models.BPE())
+            raise ValueError(f"min_frequency must be at least 1, got {min_frequency}")
+        tokenizer = _byte_level_tokenizer(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=min_frequency,
@@ -71,32 +69,32 @@ class BPETokenizer(PretrainedTokenizer):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        train(tokenizer, texts, trainer)
+        train_on_texts(tokenizer, texts, trainer)
         return cls(tokenizer)
 
     @classmethod
     def from_tiktoken(cls, path: str | Path) -> BPETokenizer:
-        """GPT-2's own tokenizer, from the file ``gpt2.tiktoken`` (see ``find_gpt2_ranks``).
+        """Build GPT-2's own tokenizer from the file ``gpt2.tiktoken`` (see ``find_gpt2_ranks``).
 
-        The ids are those of the published models: 50,256 ranks, and ``<|endoftext|>`` after them as 50256.
+        The ids are those of the published models: 50,256 ranks, then ``<|endoftext|>`` with id 50256.
 
         Args:
             path: a file with lines of ``<base64 of the token> <rank>``.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: the file is no byte-pair vocabulary, with the line at fault.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a byte-pair vocabulary.
         """
         ranks = read_ranks(path)
-        vocabulary = {spell(token): rank for token, rank in ranks.items()}
-        merges = [(spell(left), spell(right)) for left, right in merges_from_ranks(ranks)]
-        tokenizer = _byte_level(models.BPE(vocab=vocabulary, merges=merges))
+        vocabulary = {bytes_to_unicode(token): rank for token, rank in ranks.items()}
+        merges = [(bytes_to_unicode(a), bytes_to_unicode(b)) for a, b in merges_from_ranks(ranks)]
+        tokenizer = _byte_level_tokenizer(models.BPE(vocab=vocabulary, merges=merges))
         tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
         return cls(tokenizer)
 
 
 def is_lossless(tokenizer: tokenizers.Tokenizer) -> bool:
-    """Whether it is a byte-level BPE that takes a text as it is: nothing normalized, no space put before."""
+    """Return whether this is a byte-level BPE without normalizer and without a space put before the text."""
     return (
         isinstance(tokenizer.model, models.BPE)
         and isinstance(tokenizer.decoder, decoders.ByteLevel)
@@ -105,9 +103,8 @@ def is_lossless(tokenizer: tokenizers.Tokenizer) -> bool:
     )
 
 
-def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
-    """GPT-2's pipeline around a model: its words, its spelling of bytes."""
+def _byte_level_tokenizer(model: models.BPE) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(model)
-    cut_as_gpt2(tokenizer)
+    split_like_gpt2(tokenizer)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

@@ -1,55 +1,52 @@
-"""Any tokenizer of the `tokenizers` library: what published models come with."""
+"""Tokenizers of the `tokenizers` library, as published models use them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers import trainers
 
 from glassformer.files import atomic_write
-from glassformer.tokenization.byte_level import unspell
-from glassformer.tokenization.ids import check_ids
-from glassformer.tokenization.labels import visible
-from glassformer.tokenization.names import END_OF_TEXT, SETTINGS_FILE, TOKENIZER_FILE
-
-_USUAL_NAMES = {
-    "end": (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "[SEP]"),
-    "pad": ("[PAD]", "<pad>", "<|pad|>"),
-    "mask": ("[MASK]", "<mask>"),
-}
-"""Special tokens by what they are for, looked for where the settings name none."""
+from glassformer.tokenization.base import (
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    BaseTokenizer,
+    check_ids,
+    printable_label,
+)
+from glassformer.tokenization.pre_tokenization import unicode_to_bytes
+from glassformer.tokenization.special_tokens import USUAL_NAMES, token_content
 
 
-class PretrainedTokenizer:
-    """A tokenizer of the `tokenizers` library: BPE, WordPiece, Unigram or whole words.
+class PretrainedTokenizer(BaseTokenizer):
+    """A tokenizer of the `tokenizers` library: BPE, WordPiece, Unigram or WordLevel.
 
-    What ``decode(encode(text))`` loses is up to the file: a normalizer may lower the case, drop accents or
-    join spaces (BERT's WordPiece does all three, T5's Unigram joins spaces), and what the vocabulary has no
-    pieces for becomes its unknown token.
+    ``decode(encode(text))`` may differ from the text: a normalizer can change case, accents or spaces, and
+    text that the vocabulary does not cover becomes the unknown token.
 
-    Special tokens spelled out in a text are encoded as the letters they are made of, unless
-    ``special_tokens=True`` asks for their ids. Make one with ``load_tokenizer``.
+    A special token that is spelled out in a text is encoded as ordinary text, so that no text can contain,
+    say, the end of a document; ``encode(text, special_tokens=True)`` turns this off. Load one with
+    ``load_tokenizer``.
+
+    Args:
+        tokenizer: the tokenizer; its truncation and padding are switched off.
+        settings: content of ``tokenizer_config.json``. The names of the special tokens (``eos_token``,
+            ``sep_token``, ``pad_token``, ...) are used; everything is written again by ``save``.
+
+    Raises:
+        ValueError: the vocabulary is empty.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
-        """Wrap a tokenizer of the `tokenizers` library.
-
-        Args:
-            tokenizer: truncation and padding are switched off.
-            settings: what ``tokenizer_config.json`` says; of it the names of special tokens (``eos_token``,
-                ``sep_token``, ``pad_token``, ...) are read here, the rest is kept for ``save``.
-
-        Raises:
-            ValueError: the vocabulary is empty.
-        """
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # in a text, "[SEP]" is a text
+        tokenizer.encode_special_tokens = True  # "[SEP]" in a text is ordinary text
         self._tokenizer = tokenizer
         self.settings = dict(settings or {})
         named = [token_content(entry) for key, entry in self.settings.items() if key.endswith("_token")]
@@ -57,89 +54,69 @@ class PretrainedTokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self._added = {i: token.content for i, token in added.items()}
         self._special = {token.content: i for i, token in added.items() if token.special}
-        self._vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)
-        if not self._vocab_size:
-            raise ValueError("its vocabulary is empty")
-        self._end_of_text = self._role("end", "eos_token", "sep_token")
-        self._pad_token = self._role("pad", "pad_token")
-        self._mask_token = self._role("mask", "mask_token")
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the highest id."""
-        return self._vocab_size
-
-    @property
-    def end_of_text(self) -> int | None:
-        """The id that ends a text (``</s>``, ``<|endoftext|>``, ``[SEP]``), or None where there is none."""
-        return self._end_of_text
-
-    @property
-    def pad_token(self) -> int | None:
-        """The id that fills up shorter rows, or None where there is none."""
-        return self._pad_token
-
-    @property
-    def mask_token(self) -> int | None:
-        """The id that stands for a hidden token, or None where there is none."""
-        return self._mask_token
+        self.vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)
+        if not self.vocab_size:
+            raise ValueError("the tokenizer's vocabulary is empty")
+        self.end_of_text = self._find_special("end_of_text", "eos_token", "sep_token")
+        self.pad_token = self._find_special("pad", "pad_token")
+        self.mask_token = self._find_special("mask", "mask_token")
 
     def encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
-        """The ids of a text, without any around it.
+        """Return the ids of a text, without special tokens around it.
 
         Args:
-            text: what to encode.
-            special_tokens: whether a special token that is spelled out in the text, like ``[MASK]``, becomes
-                its id. Only for texts that you wrote or trust.
+            text: the text.
+            special_tokens: whether a special token spelled out in the text, such as ``[MASK]``, becomes its
+                id. Use it only for trusted texts.
 
         Raises:
-            UnicodeEncodeError: the text has a lone surrogate, which no UTF-8 can hold.
+            UnicodeEncodeError: the text has a lone surrogate, which UTF-8 cannot encode.
         """
         if special_tokens:
-            text.encode("utf-8")  # names a character that cannot be encoded
-            ids: list[int] = self._with_special.encode(text, add_special_tokens=False).ids
+            text.encode("utf-8")  # raises for a lone surrogate
+            ids: list[int] = self._parsing_special_tokens.encode(text, add_special_tokens=False).ids
             return ids
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """``encode`` of each text, on all cores."""
+        """Encode each text, in parallel on all cores."""
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except TypeError:
             for text in texts:
-                text.encode("utf-8")  # names the character that cannot be encoded
+                text.encode("utf-8")  # raises for a lone surrogate
             raise
-        return [self._honest(encoding.ids) for encoding in encodings]
+        return [self._without_special(encoding.ids) for encoding in encodings]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """For each id of ``encode(text)`` the characters ``[start, end)`` of the text that it covers.
+        """Return for each id of ``encode(text)`` the characters ``[start, end)`` that it covers.
 
-        A token that takes the space before it along covers that space too. Letters whose case or accent the
-        normalizer changes are covered by what became of them.
+        A token with a leading space covers that space. A character that the normalizer changes is covered by
+        the tokens of its replacement.
 
         Raises:
-            UnicodeEncodeError: as ``encode``.
+            UnicodeEncodeError: the text has a lone surrogate.
         """
         text.encode("utf-8")
-        encoding = self._untrimmed.encode(text, add_special_tokens=False)
-        blank = [self._bytes_of(token).isspace() for token in encoding.tokens]
-        spans = _emptied(encoding.offsets, blank, text)
+        encoding = self._without_post_processor.encode(text, add_special_tokens=False)
+        blank = [self._token_bytes(token).isspace() for token in encoding.tokens]
+        spans = _empty_added_spaces(encoding.offsets, blank, text)
         return [
             span
             for token, span in zip(encoding.ids, spans, strict=True)
-            for _ in self._forgeable.get(token, [token])  # the parts of one taken apart cover its characters
+            for _ in self._special_pieces.get(token, [token])  # each piece covers the same characters
         ]
 
-    def add_marks(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
-        """The ids of a text, or of two, with the special ids that the file's post-processor puts around."""
+    def add_special_tokens(self, ids: Sequence[int], pair: Sequence[int] | None = None) -> list[int]:
+        """Add the special tokens that the post-processor puts around one text, or around two."""
         if pair is None:
-            before, after = self._marks[0]
+            before, after = self._template[0]
             return [*before, *ids, *after]
-        before, between, after = self._marks[1]
+        before, between, after = self._template[1]
         return [*before, *ids, *between, *pair, *after]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, special tokens spelled out; bytes that are no UTF-8 become U+FFFD.
+        """Return the text of the ids, special tokens included; invalid UTF-8 becomes U+FFFD.
 
         Raises:
             ValueError: an id is not in ``range(vocab_size)``.
@@ -149,119 +126,122 @@ class PretrainedTokenizer:
         return text
 
     def label(self, token_id: int) -> str:
-        r"""One token for the eye: ``·the``, ``##ing``, ``↵``, ``\xe2\x80`` for a part of a character."""
+        r"""Return a printable label: ``·the``, ``##ing``, ``↵``, ``\xe2\x80`` for a part of a character."""
         check_ids([token_id], self.vocab_size)
         if token_id in self._added:
-            return visible(self._added[token_id].encode("utf-8"))
-        return visible(self._bytes_of(self._tokenizer.id_to_token(token_id) or ""))
+            return printable_label(self._added[token_id].encode("utf-8"))
+        return printable_label(self._token_bytes(self._tokenizer.id_to_token(token_id) or ""))
 
     def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json``, which the `tokenizers` and `transformers` libraries read too.
+        """Write ``tokenizer.json`` in the format of the `tokenizers` and `transformers` libraries.
 
-        Settings go beside it into ``tokenizer_config.json``.
+        The settings go into ``tokenizer_config.json``.
         """
         atomic_write(Path(folder) / TOKENIZER_FILE, self._tokenizer.to_str(pretty=True))
         if self.settings:
-            atomic_write(Path(folder) / SETTINGS_FILE, json.dumps(self.settings, indent=2) + "\n")
-        else:
-            (Path(folder) / SETTINGS_FILE).unlink(missing_ok=True)  # one that was there is another's
+            atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(self.settings, indent=2) + "\n")
+        else:  # remove the config of a tokenizer that was saved here before
+            (Path(folder) / TOKENIZER_CONFIG_FILE).unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size})"
 
-    def _role(self, role: str, *keys: str) -> int | None:
-        """The special token that the settings name, or one of a usual name."""
-        for content in [*(token_content(self.settings.get(key)) for key in keys), *_USUAL_NAMES[role]]:
+    def _find_special(self, purpose: str, *keys: str) -> int | None:
+        """Return the id of the special token that the settings name, or of one with a usual name."""
+        for content in [*(token_content(self.settings.get(key)) for key in keys), *USUAL_NAMES[purpose]]:
             if content in self._special:
                 return self._special[content]
         return None
 
-    def _honest(self, ids: list[int]) -> list[int]:
-        """Ids of a text, with a special token that the model itself found in it taken apart again."""
-        if self._forgeable.keys().isdisjoint(ids):
+    def _without_special(self, ids: list[int]) -> list[int]:
+        """Replace special tokens that the model itself produced from the text by the ids of their pieces."""
+        if self._special_pieces.keys().isdisjoint(ids):
             return ids
-        return [part for token in ids for part in self._forgeable.get(token, [token])]
+        return [piece for token in ids for piece in self._special_pieces.get(token, [token])]
 
     @cached_property
-    def _untrimmed(self) -> tokenizers.Tokenizer:
-        """The same tokenizer without a post-processor, which may take spaces out of the offsets."""
-        tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
-        tokenizer.encode_special_tokens = True
-        tokenizer.post_processor = None
-        return tokenizer
+    def _special_pieces(self) -> dict[int, list[int]]:
+        """The pieces of each special token that is also an entry of the model's own vocabulary.
 
-    @cached_property
-    def _forgeable(self) -> dict[int, list[int]]:
-        """The parts of special tokens that are also entries of the model's own vocabulary.
-
-        The unknown token is not among them: it is what a text may well become.
+        The unknown token is left out, because texts may produce it.
         """
         model = self._tokenizer.model
         unknown = self._description()["model"].get("unk_id", getattr(model, "unk_token", None))
         return {
-            token: [part.id for text in (content[:1], content[1:]) for part in model.tokenize(text)]
+            token: [piece.id for text in (content[:1], content[1:]) for piece in model.tokenize(text)]
             for content, token in self._special.items()
             if model.token_to_id(content) == token and unknown not in (content, token)
         }
 
     @cached_property
-    def _marks(self) -> tuple[tuple[list[int], list[int]], tuple[list[int], list[int], list[int]]]:
-        """Ids around one text and around two, read off what the post-processor makes of a letter or two."""
+    def _template(self) -> tuple[tuple[list[int], list[int]], tuple[list[int], list[int], list[int]]]:
+        """Special tokens around one text and around two, observed by encoding a letter or two."""
         letter = next(
             (text for text in ("a", *self._tokenizer.get_vocab()) if self._tokenizer.encode(text).ids), None
         )
         if letter is None:
             return ([], []), ([], [], [])
         one, two = self._tokenizer.encode(letter), self._tokenizer.encode(letter, letter)
-        first, last = _span(one.sequence_ids, 0)
-        a, b = _span(two.sequence_ids, 0)
-        c, d = _span(two.sequence_ids, 1)
+        first, last = _sequence_range(one.sequence_ids, 0)
+        a, b = _sequence_range(two.sequence_ids, 0)
+        c, d = _sequence_range(two.sequence_ids, 1)
         return (one.ids[:first], one.ids[last:]), (two.ids[:a], two.ids[b:c], two.ids[d:])
 
     @cached_property
-    def _with_special(self) -> tokenizers.Tokenizer:
-        """The same tokenizer, reading special tokens in texts."""
+    def _without_post_processor(self) -> tokenizers.Tokenizer:
+        """A copy without post-processor, which may trim spaces from the offsets."""
+        tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.encode_special_tokens = True
+        tokenizer.post_processor = None
+        return tokenizer
+
+    @cached_property
+    def _parsing_special_tokens(self) -> tokenizers.Tokenizer:
+        """A copy that recognizes special tokens in texts."""
         return tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
 
     @cached_property
-    def _bytes_of(self) -> Callable[[str], bytes]:
-        """How the vocabulary spells its tokens, which its decoder tells."""
+    def _token_bytes(self) -> Callable[[str], bytes]:
+        """A function from a vocabulary entry to its bytes, chosen by the decoder."""
         decoder = json.dumps(self._description()["decoder"], ensure_ascii=False)
         if '"ByteLevel"' in decoder:
-            return unspell
-        return _unspell_metaspace if "▁" in decoder else str.encode
+            return unicode_to_bytes
+        return _sentencepiece_bytes if "▁" in decoder else str.encode
 
     def _description(self) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(self._tokenizer.to_str())
         return description
 
 
-def read_tokenizer(text: str) -> tokenizers.Tokenizer:
-    """The content of a ``tokenizer.json`` of the `tokenizers` library.
+def train_on_texts(tokenizer: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.Trainer) -> None:
+    """Train the vocabulary of a tokenizer on texts, which are read once.
 
     Raises:
-        ValueError: the library cannot read it.
+        ValueError: every text is empty.
     """
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"the tokenizers library cannot read it ({error})") from None
+    num_characters = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal num_characters
+        for text in texts:
+            num_characters += len(text)
+            yield text
+
+    tokenizer.train_from_iterator(counted(), trainer=trainer)
+    if not num_characters:
+        raise ValueError("there is no text to train a tokenizer on: every text is empty")
 
 
-def token_content(entry: Any) -> str | None:
-    """A token as configurations write one: its text, or a mapping with its ``content``."""
-    content = entry.get("content") if isinstance(entry, Mapping) else entry
-    return content if isinstance(content, str) else None
+def _sequence_range(sequences: Sequence[int | None], number: int) -> tuple[int, int]:
+    """Return where a sequence starts and ends."""
+    indices = [index for index, sequence in enumerate(sequences) if sequence == number]
+    return indices[0], indices[-1] + 1
 
 
-def _span(sequences: Sequence[int | None], number: int) -> tuple[int, int]:
-    """Where a sequence begins and ends."""
-    places = [place for place, sequence in enumerate(sequences) if sequence == number]
-    return places[0], places[-1] + 1
-
-
-def _emptied(spans: Sequence[tuple[int, int]], blank: Sequence[bool], text: str) -> list[tuple[int, int]]:
-    """The spans; that of a space which is not in the text, given as its next token's, becomes empty."""
+def _empty_added_spaces(
+    spans: Sequence[tuple[int, int]], blank: Sequence[bool], text: str
+) -> list[tuple[int, int]]:
+    """Make the span of a space that the tokenizer added empty; the library reports the next token's span."""
     before = [0, *(end for _, end in spans)][:-1]
     after = [*(start for start, _ in spans), -1][1:]
     return [
@@ -270,7 +250,7 @@ def _emptied(spans: Sequence[tuple[int, int]], blank: Sequence[bool], text: str)
     ]
 
 
-def _unspell_metaspace(token: str) -> bytes:
-    """A token whose spaces are written ``▁`` and whose single bytes ``<0x0A>`` (SentencePiece)."""
+def _sentencepiece_bytes(token: str) -> bytes:
+    """Return the bytes of a SentencePiece token, which writes ``▁`` for spaces and ``<0x0A>`` for bytes."""
     byte = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
     return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode("utf-8")

@@ -1,4 +1,4 @@
-"""WordPiece: words cut into the longest pieces of a vocabulary, from the left (BERT; Devlin et al. 2019)."""
+"""WordPiece: words split greedily into the longest pieces of a vocabulary (BERT; Devlin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from glassformer.tokenization.pretrained import PretrainedTokenizer
-from glassformer.tokenization.training_texts import train
+from glassformer.tokenization.pretrained import PretrainedTokenizer, train_on_texts
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_SETTINGS = {
+_SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
@@ -23,10 +21,10 @@ _SETTINGS = {
 
 
 class WordPieceTokenizer(PretrainedTokenizer):
-    """BERT's tokenizer: words and signs, each cut into pieces; a piece inside a word begins with ``##``.
+    """BERT's tokenizer: words and punctuation, split into pieces; pieces inside a word start with ``##``.
 
-    ``decode(encode(text))`` loses how words and signs were spaced, control characters, letters that the
-    vocabulary lacks (they become ``[UNK]``) and, unless cased, capitals and accents. ``add_marks`` gives
+    ``decode(encode(text))`` loses spacing and control characters; letters outside the vocabulary become
+    ``[UNK]``, and unless the tokenizer is cased, case and accents are lost. ``add_special_tokens`` gives
     ``[CLS] a [SEP]`` and ``[CLS] a [SEP] b [SEP]``.
     """
 
@@ -34,70 +32,71 @@ class WordPieceTokenizer(PretrainedTokenizer):
     def train(
         cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True, min_frequency: int = 2
     ) -> WordPieceTokenizer:
-        """Learn the pieces of the texts, which are read once and never held together.
+        """Learn pieces from texts, which are read once.
 
         Args:
-            texts: what to learn from.
-            vocab_size: the size to reach: the special tokens ``[PAD] [UNK] [CLS] [SEP] [MASK]`` (ids 0 to 4),
-                letters, then pieces. Texts with too few pairs that occur ``min_frequency`` times give a
-                smaller vocabulary.
-            lowercase: whether capitals and accents are dropped.
-            min_frequency: how often a pair has to occur to be joined.
+            texts: the training texts.
+            vocab_size: size of the vocabulary: ``[PAD] [UNK] [CLS] [SEP] [MASK]`` (ids 0 to 4), letters, then
+                pieces. It is smaller if the texts have too few pairs that occur ``min_frequency`` times.
+            lowercase: whether to remove case and accents.
+            min_frequency: how often a pair must occur to be joined.
 
         Raises:
-            ValueError: a vocabulary with no room for letters, or there is no text.
+            ValueError: ``vocab_size`` is below 6, or all texts are empty.
         """
-        if vocab_size <= len(SPECIAL_TOKENS):
+        if vocab_size <= len(_SPECIAL_TOKENS):
             raise ValueError(
-                f"vocab_size is {vocab_size}; WordPiece needs more than {len(SPECIAL_TOKENS)} special tokens"
+                f"vocab_size must be above the {len(_SPECIAL_TOKENS)} special tokens of WordPiece, "
+                f"got {vocab_size}"
             )
         if min_frequency < 1:
-            raise ValueError(f"min_frequency is {min_frequency}; it must be at least 1")
+            raise ValueError(f"min_frequency must be at least 1, got {min_frequency}")
         tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
         _add_pipeline(tokenizer, {"do_lower_case": lowercase})
         trainer = trainers.WordPieceTrainer(
             vocab_size=vocab_size,
             min_frequency=min_frequency,
-            special_tokens=list(SPECIAL_TOKENS),
+            special_tokens=list(_SPECIAL_TOKENS.values()),
             show_progress=False,
         )
-        train(tokenizer, texts, trainer)
-        return cls._finished(tokenizer, {"do_lower_case": lowercase})
+        train_on_texts(tokenizer, texts, trainer)
+        return cls._with_special_tokens(tokenizer, {"do_lower_case": lowercase})
 
     @classmethod
     def from_vocabulary(
         cls, path: str | Path, settings: Mapping[str, Any] | None = None
     ) -> WordPieceTokenizer:
-        """From a ``vocab.txt`` of published BERTs: one piece a line, its id the number of the line.
+        """Load the ``vocab.txt`` of a published BERT: one piece per line, its id the line number from 0.
 
         Args:
             path: the file.
-            settings: what ``tokenizer_config.json`` says; of it ``do_lower_case`` (default True),
-                ``strip_accents`` (default: as ``do_lower_case``) and ``tokenize_chinese_chars`` (default
-                True) are heeded.
+            settings: content of ``tokenizer_config.json``, of which ``do_lower_case`` (default True),
+                ``strip_accents`` (default: same as ``do_lower_case``), ``tokenize_chinese_chars`` (default
+                True) and the names of special tokens are used.
 
         Raises:
-            ValueError: the file is empty, not UTF-8, lists a piece twice, or lacks a special token.
+            ValueError: the file is not UTF-8, repeats a piece, or lacks a special token.
         """
         pieces = Path(path).read_bytes().decode("utf-8").splitlines()
         vocabulary = {piece: i for i, piece in enumerate(pieces)}
         if len(vocabulary) < len(pieces):
-            twice = next(piece for i, piece in enumerate(pieces) if vocabulary[piece] != i)
-            raise ValueError(f"the piece {twice!r} occurs twice")
-        named = {key: (settings or {}).get(key, name) for key, name in _SETTINGS.items()}
+            repeated = next(piece for i, piece in enumerate(pieces) if vocabulary[piece] != i)
+            raise ValueError(f"the piece {repeated!r} occurs twice")
+        named = {key: (settings or {}).get(key, name) for key, name in _SPECIAL_TOKENS.items()}
         for name in named.values():
             if name not in vocabulary:
-                raise ValueError(f"there is no special token {name} among its {len(vocabulary)} pieces")
+                raise ValueError(f"the special token {name} is missing from the {len(vocabulary)} pieces")
         tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=named["unk_token"]))
         _add_pipeline(tokenizer, settings or {})
-        return cls._finished(tokenizer, {**(settings or {}), **named})
+        return cls._with_special_tokens(tokenizer, {**(settings or {}), **named})
 
     @classmethod
-    def _finished(cls, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> WordPieceTokenizer:
-        """With its special tokens known, and BERT's marks."""
-        settings = {**_SETTINGS, **settings}
+    def _with_special_tokens(
+        cls, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]
+    ) -> WordPieceTokenizer:
+        settings = {**_SPECIAL_TOKENS, **settings}
         cls_token, sep_token = settings["cls_token"], settings["sep_token"]
-        tokenizer.add_special_tokens([settings[key] for key in _SETTINGS])
+        tokenizer.add_special_tokens([settings[key] for key in _SPECIAL_TOKENS])
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{cls_token} $A {sep_token}",
             pair=f"{cls_token} $A {sep_token} $B:1 {sep_token}:1",
@@ -107,7 +106,7 @@ class WordPieceTokenizer(PretrainedTokenizer):
 
 
 def _add_pipeline(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
-    """BERT's cleaning of texts, its words, and its way to write pieces."""
+    """Set BERT's normalizer, pre-tokenizer and decoder."""
     tokenizer.normalizer = normalizers.BertNormalizer(
         lowercase=settings.get("do_lower_case", True),
         strip_accents=settings.get("strip_accents"),

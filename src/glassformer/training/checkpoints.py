@@ -1,47 +1,41 @@
-"""Checkpoints: whole or absent, nothing pickled, everything that a run needs to go on to the bit.
+"""Checkpoints of a training run: model, optimizer, random state, and progress.
 
-``checkpoints/step-000123/`` holds the model as ``save_pretrained`` writes it (so that it can be loaded as
-any other model), ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is written under
-another name, forced to the disk and renamed; ``latest`` and ``best`` are links to two of them.
+``checkpoints/step-000123/`` contains the files of ``save_pretrained``, so it can be loaded like any other
+model, and ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. A checkpoint is written to a
+temporary folder, flushed to the disk and renamed, so it is complete or absent. ``latest`` and ``best`` are
+links to checkpoints.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from glassformer.files import atomic_path, atomic_write, sync
-from glassformer.training.random_state import random_state, set_random_state
 
 FORMAT = 1
 _PARTIAL = ".partial"
-
-
-class SavableModel(Protocol):
-    """A model, as far as checkpoints are concerned."""
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write ``config.json``, ``model.safetensors`` and, if there is one, the tokenizer."""
-        ...
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: ``checkpoints/`` of the run folder; made when first needed.
-        keep: how many of the newest stay, besides the best.
+        folder: ``checkpoints/`` of the run folder; created when the first checkpoint is saved.
+        keep: number of newest checkpoints to keep, in addition to the best.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
@@ -49,36 +43,36 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, model: Any, optimizer: torch.optim.Optimizer, progress: Mapping[str, Any]) -> Path:
-        """Save everything after ``progress["step"]`` updates; older checkpoints go when it is on the disk.
+        """Save a checkpoint, then remove the ones that are not to be kept.
 
         Args:
-            model: an ``nn.Module`` that is a ``SavableModel``.
-            optimizer: over parameters of ``model``.
-            progress: JSON values; ``step``, and ``validation_loss`` where it is known.
+            model: an ``nn.Module`` with ``save_pretrained(folder)``.
+            optimizer: optimizer of the model's parameters.
+            progress: JSON values with ``step`` and, if known, ``validation_loss``.
 
         Raises:
-            OSError: the disk is full or not writable; the checkpoints that were there are as they were.
+            OSError: the disk is full or not writable; the existing checkpoints are unchanged.
         """
-        target = self.folder / f"step-{progress['step']:06d}"
+        target = self.path(progress["step"])
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._clear_partial()
-        with _whole_folder(target) as folder:
+        self._remove_partial()
+        with _atomic_folder(target) as folder:
             model.save_pretrained(folder)
             tensors, values = random_state()
-            _write(folder / "optimizer.safetensors", _optimizer_tensors(model, optimizer))
+            _write(folder / "optimizer.safetensors", _optimizer_state(model, optimizer))
             _write(folder / "random.safetensors", tensors)
             state = {"format": FORMAT, "progress": dict(progress), "random": values}
             atomic_write(folder / "state.json", json.dumps(state))
-        self._point("latest", target)
-        self._prune()
+        self._link("latest", target)
+        self._remove_old()
         return target
 
     def restore(self, path: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Put model, optimizer and random generators back as they were; the ``progress`` of ``save``.
+        """Restore model, optimizer and random number generators; return the ``progress`` given to ``save``.
 
         Raises:
-            ValueError: a file is missing, truncated or damaged, or is of another architecture; says which
-                file or tensor. Nothing was changed then.
+            ValueError: a file is missing or damaged, or has another architecture; names the file or tensor.
+                Nothing is changed in this case.
         """
         try:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
@@ -87,10 +81,9 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"checkpoint {path} is damaged: state.json: {error}") from error
         if version != FORMAT:
-            raise ValueError(f"checkpoint {path} has format {version}; this version reads {FORMAT}")
-        weights = _read(path / "model.safetensors")
-        matched = match_weights(weights, model, path / "model.safetensors")
-        moments = _matched_moments(
+            raise ValueError(f"checkpoint {path} has format {version}; this version reads format {FORMAT}")
+        matched = match_weights(_read(path / "model.safetensors"), model, path / "model.safetensors")
+        moments = _match_optimizer_state(
             _read(path / "optimizer.safetensors"), model, path / "optimizer.safetensors"
         )
         try:
@@ -100,16 +93,16 @@ class Checkpoints:
         with torch.no_grad():
             for tensor, saved in matched:
                 tensor.copy_(saved)
-        _load_moments(moments, model, optimizer)
+        _load_optimizer_state(moments, model, optimizer)
         return progress
 
     def steps(self) -> list[int]:
-        """The steps that there are checkpoints of, ascending."""
+        """Steps of all checkpoints, ascending."""
         found = (p.name.removeprefix("step-") for p in self.folder.glob("step-*") if p.is_dir())
         return sorted(int(number) for number in found if number.isdigit())
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint after ``step`` updates is."""
+        """Path of the checkpoint after ``step`` updates."""
         return self.folder / f"step-{step:06d}"
 
     def latest(self) -> Path | None:
@@ -118,7 +111,7 @@ class Checkpoints:
         return self.path(steps[-1]) if steps else None
 
     def best(self) -> Path | None:
-        """The checkpoint with the lowest validation loss, or None where no loss is known."""
+        """The checkpoint with the lowest validation loss, or None if no loss is known."""
         losses = {step: self._validation_loss(step) for step in self.steps()}
         known = {step: loss for step, loss in losses.items() if loss is not None}
         return self.path(min(known, key=lambda step: known[step])) if known else None
@@ -130,21 +123,21 @@ class Checkpoints:
             return loss
         return None
 
-    def _prune(self) -> None:
+    def _remove_old(self) -> None:
         best = self.best()
         if best is not None:
-            self._point("best", best)
+            self._link("best", best)
         for step in self.steps()[: -self.keep]:
             if self.path(step) != best:
                 shutil.rmtree(self.path(step))
 
-    def _clear_partial(self) -> None:
-        """Remove what a killed process left half-written."""
-        for left in self.folder.glob(f".*{_PARTIAL}"):
-            shutil.rmtree(left)
+    def _remove_partial(self) -> None:
+        """Remove incomplete checkpoints of killed processes."""
+        for folder in self.folder.glob(f".*{_PARTIAL}"):
+            shutil.rmtree(folder)
 
-    def _point(self, name: str, target: Path) -> None:
-        """Make the link ``name`` lead to ``target``; a convenience: a system without links does without."""
+    def _link(self, name: str, target: Path) -> None:
+        """Point the link ``name`` to ``target``; without effect on file systems that have no links."""
         temporary = self.folder / f".{name}.link"
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -152,21 +145,21 @@ class Checkpoints:
             os.replace(temporary, self.folder / name)
 
 
-def best_of_run(folder: Path) -> Path:
-    """The best checkpoint of a run by validation loss, or the newest where no loss is known.
+def best_checkpoint(run_folder: Path) -> Path:
+    """The checkpoint of a run with the lowest validation loss, or the newest if no loss is known.
 
     Raises:
         ValueError: the run has no checkpoint yet.
     """
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(run_folder / "checkpoints")
     chosen = checkpoints.best() or checkpoints.latest()
     if chosen is None:
-        raise ValueError(f"the run in {folder} has no checkpoint yet")
+        raise ValueError(f"the run in {run_folder} has no checkpoint yet")
     return chosen
 
 
 def match_weights(saved: Mapping[str, Tensor], model: nn.Module, source: Path) -> list[tuple[Tensor, Tensor]]:
-    """Pairs (tensor of ``model``, its saved values); a shared tensor may be saved under any of its names.
+    """Pairs (tensor of ``model``, saved values); a shared tensor may be saved under any of its names.
 
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape.
@@ -174,21 +167,21 @@ def match_weights(saved: Mapping[str, Tensor], model: nn.Module, source: Path) -
     state = model.state_dict(keep_vars=True)
     for name, tensor in saved.items():
         if name not in state:
-            raise ValueError(f"{source} is of another architecture: the model has no tensor {name!r}")
+            raise ValueError(f"{source} has another architecture: the model has no tensor {name!r}")
         if tensor.shape != state[name].shape:
             raise ValueError(
-                f"{source} is of another architecture: {name!r} is {tuple(tensor.shape)} in the file"
+                f"{source} has another architecture: {name!r} is {tuple(tensor.shape)} in the file"
                 f" and {tuple(state[name].shape)} in the model"
             )
-    filled = {id(state[name]) for name in saved}
+    matched = {id(state[name]) for name in saved}
     for name, tensor in state.items():
-        if id(tensor) not in filled:
-            raise ValueError(f"{source} is of another architecture: it has no tensor {name!r}")
+        if id(tensor) not in matched:
+            raise ValueError(f"{source} has another architecture: it has no tensor {name!r}")
     return [(state[name], tensor) for name, tensor in saved.items()]
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter: ``exp_avg/blocks.0.norm1.weight``."""
+def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimizer state by kind and parameter name: ``exp_avg/blocks.0.norm1.weight``."""
     return {
         f"{kind}/{name}": tensor.contiguous()
         for name, parameter in model.named_parameters()
@@ -196,35 +189,34 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
     }
 
 
-def _matched_moments(
+def _match_optimizer_state(
     saved: Mapping[str, Tensor], model: nn.Module, source: Path
 ) -> dict[str, dict[str, Tensor]]:
-    """The saved state by parameter name and kind, found to fit."""
+    """Saved state by parameter name and kind; raises ValueError if it does not match the model."""
     parameters = dict(model.named_parameters())
-    moments: dict[str, dict[str, Tensor]] = {}
+    state: dict[str, dict[str, Tensor]] = {}
     for key, tensor in saved.items():
         kind, _, name = key.partition("/")
-        fits = name in parameters and tensor.shape in ((), parameters[name].shape)
-        if not fits:
+        if name not in parameters or tensor.shape not in ((), parameters[name].shape):
             raise ValueError(
-                f"{source} is of another architecture: {key!r} {tuple(tensor.shape)} has no parameter"
+                f"{source} has another architecture: {key!r} {tuple(tensor.shape)} matches no parameter"
             )
-        moments.setdefault(name, {})[kind] = tensor
+        state.setdefault(name, {})[kind] = tensor
     missing = [
-        name for name, parameter in parameters.items() if parameter.requires_grad and name not in moments
+        name for name, parameter in parameters.items() if parameter.requires_grad and name not in state
     ]
-    if moments and missing:
-        raise ValueError(f"{source} is of another architecture: it has no state of {missing[0]!r}")
-    return moments
+    if state and missing:
+        raise ValueError(f"{source} has another architecture: it has no state of {missing[0]!r}")
+    return state
 
 
-def _load_moments(
-    moments: Mapping[str, dict[str, Tensor]], model: nn.Module, optimizer: torch.optim.Optimizer
+def _load_optimizer_state(
+    state: Mapping[str, dict[str, Tensor]], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     names = {parameter: name for name, parameter in model.named_parameters()}
     ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    state = {index: moments[name] for index, name in enumerate(ordered) if name in moments}
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    by_index = {index: state[name] for index, name in enumerate(ordered) if name in state}
+    optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -240,8 +232,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``target`` when the block ends without an error, and else vanishes."""
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to ``target`` if the block succeeds, and removed otherwise."""
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL))
     try:
         folder.chmod(0o755)
@@ -256,3 +248,41 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         raise OSError(f"cannot write {target}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of the random number generators of torch, numpy and Python, as tensors and JSON values."""
+    tensors = {"torch.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"torch.cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    if torch.backends.mps.is_available():
+        tensors["torch.mps"] = torch.mps.get_rng_state()
+    numpy: Any = np.random.get_state(legacy=False)
+    tensors["numpy.key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    values = {"pos": int(numpy["state"]["pos"]), "has_gauss": numpy["has_gauss"], "gauss": numpy["gauss"]}
+    return tensors, {"python": random.getstate(), "numpy": values}
+
+
+def set_random_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Restore a state returned by ``random_state``."""
+    torch.set_rng_state(tensors["torch.cpu"])
+    if torch.cuda.is_available():
+        names = [f"torch.cuda.{i}" for i in range(torch.cuda.device_count())]
+        torch.cuda.set_rng_state_all([tensors[name] for name in names if name in tensors])
+    if torch.backends.mps.is_available() and "torch.mps" in tensors:
+        torch.mps.set_rng_state(tensors["torch.mps"])
+    numpy = values["numpy"]
+    key = tensors["numpy.key"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))
+    version, state, gauss = values["python"]
+    random.setstate((version, tuple(state), gauss))
+
+
+@contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Restore the random state at the end of the block."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(*before)

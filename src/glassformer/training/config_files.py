@@ -1,18 +1,20 @@
-"""Configs as TOML files, read strictly: a key that is not known or a value of another type is an error.
+"""Strict TOML files for trees of dataclasses.
 
-Works for any tree of dataclasses whose fields are str, int, float, bool, Literal, ``X | None``, tuples,
-dicts, and dataclasses again. None is written as the absence of the key, so it must be the default.
+An unknown key or a value of the wrong type is an error. Fields may be str, int, float, bool, Literal,
+``X | None``, tuples, dicts, and nested dataclasses. TOML has no null: None is written by leaving the key out,
+so it must be the default of its field.
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
 
 from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_write
@@ -21,11 +23,14 @@ Config = TypeVar("Config")
 
 
 def load_config(path: str | Path, defaults: Config) -> Config:
-    """``defaults`` with the values of a TOML file in their places.
+    """``defaults`` updated with the values of a TOML file.
+
+    Keys and values of earlier versions (``RENAMED_FIELDS`` and ``RENAMED_VALUES`` of a dataclass) are
+    converted.
 
     Raises:
-        ValueError: no TOML or no UTF-8 (with the line), an unknown key (with the nearest known one), a value
-            of another type, or one that the dataclass refuses; each names the file and the key.
+        ValueError: invalid TOML or UTF-8 (names the line), an unknown key (suggests the nearest), a value of
+            the wrong type, or one that the dataclass rejects; the message names the file and the key.
         OSError: the file cannot be read.
     """
     try:
@@ -33,32 +38,32 @@ def load_config(path: str | Path, defaults: Config) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
     try:
-        merged: Config = _merged(defaults, values, "", [key for key, _ in flatten(defaults)])
+        merged: Config = _merge(defaults, values, "", [key for key, _ in flatten(defaults)])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return merged
 
 
 def config_path(name: str | Path) -> Path:
-    """The file of a config: a path, or the name of one that comes with this library.
+    """Path of a config file, given as a path or as the name of a config of this library.
 
     Raises:
-        ValueError: neither; names the nearest.
+        ValueError: neither a file nor a known name; suggests the nearest name.
     """
     if Path(name).is_file() or Path(name).suffix:
         return Path(name)
-    own = {path.stem: path for path in (Path(__file__).parents[1] / "configs").glob("*.toml")}
-    return choose(own, str(name), "config (or file of one)")
+    included = {path.stem: path for path in (Path(__file__).parents[1] / "configs").glob("*.toml")}
+    return choose(included, str(name), "config (or path of one)")
 
 
 def save_config(path: str | Path, config: Any) -> None:
-    """Write a config as TOML that ``load_config`` reads to an equal config."""
+    """Write a config as TOML, so that ``load_config`` returns an equal one."""
     atomic_write(path, to_toml(config))
 
 
 def to_toml(config: Any) -> str:
-    """Every value of ``config``, tables after plain keys."""
-    return "\n".join(_table(config, "")).strip() + "\n"
+    """TOML text with every value of ``config``."""
+    return tomli_w.dumps(_to_dict(config))
 
 
 def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,95 +77,74 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with (old, new)."""
+    """Pairs (old value, new value) by dotted key, where they differ."""
     before = dict(flatten(old))
     return {key: (before[key], value) for key, value in flatten(new) if before[key] != value}
 
 
-def _merged(defaults: Any, values: Mapping[str, Any], prefix: str, known: list[str]) -> Any:
+def _to_dict(config: Any) -> dict[str, Any]:
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {
+        name: _to_dict(value) if is_dataclass(value) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _merge(defaults: Any, values: Mapping[str, Any], prefix: str, known: list[str]) -> Any:
     hints = get_type_hints(type(defaults))
+    field_names = [f.name for f in fields(defaults)]
+    renamed_fields = getattr(defaults, "RENAMED_FIELDS", {})
+    renamed_values = getattr(defaults, "RENAMED_VALUES", {})
     changes = {}
-    for name, value in values.items():
+    for old_name, value in values.items():
+        name = renamed_fields.get(old_name, old_name)
         key = prefix + name
-        if name not in hints:
-            raise ValueError(_unknown(key, name, [prefix + n for n in hints] + known))
+        if name not in field_names:
+            raise ValueError(_unknown_key(key, name, [prefix + n for n in field_names] + known))
         default = getattr(defaults, name)
         if is_dataclass(default):
             if not isinstance(value, dict):
-                raise ValueError(f"{key} is a table ([{key}]), not the value {value!r}")
-            changes[name] = _merged(default, value, f"{key}.", known)
+                raise ValueError(f"{key} must be a table ([{key}]), got {value!r}")
+            changes[name] = _merge(default, value, f"{key}.", known)
         else:
-            changes[name] = _converted(value, hints[name], key)
+            if isinstance(value, str):
+                value = renamed_values.get(name, {}).get(value, value)
+            changes[name] = _convert(value, hints[name], key)
     return replace(defaults, **changes)
 
 
-def _unknown(key: str, name: str, known: list[str]) -> str:
-    """The message for an unknown key: the known one of the same last name, else the nearest."""
+def _unknown_key(key: str, name: str, known: list[str]) -> str:
+    """Error message; suggests a known key with the same last part, else the nearest one."""
     same_name = [k for k in known if k.rpartition(".")[2] == name]
     return f"unknown key {key!r}{suggestion(key, same_name) or suggestion(key, known)}"
 
 
-def _converted(value: Any, hint: Any, key: str) -> Any:
-    """``value`` as ``hint`` wants it, or a ValueError."""
-    origin, arms = get_origin(hint), get_args(hint)
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    """``value`` as the type ``hint``, or a ValueError."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _converted(value, next(arm for arm in arms if arm is not type(None)), key)
-    if origin is Literal and value in arms:
+        return _convert(value, next(a for a in arguments if a is not type(None)), key)
+    if origin is Literal and value in arguments:
         return value
-    if origin is tuple and isinstance(value, list) and len(value) == len(arms):
-        return tuple(_converted(v, arm, key) for v, arm in zip(value, arms, strict=True))
+    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
+        return tuple(_convert(v, a, key) for v, a in zip(value, arguments, strict=True))
     if origin is dict and isinstance(value, dict):
         return value
     if hint is float and type(value) in (int, float):
         return float(value)
     if type(value) is hint:
         return value
-    raise ValueError(f"{key} must be {_described(hint)}, not {value!r}")
+    raise ValueError(f"{key} must be {_type_name(hint)}, got {value!r}")
 
 
-def _described(hint: Any) -> str:
-    origin, arms = get_origin(hint), get_args(hint)
+_TYPE_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
+
+
+def _type_name(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return "one of " + ", ".join(map(repr, arms))
+        return "one of " + ", ".join(map(repr, arguments))
     if origin is tuple:
-        return f"a list of {len(arms)}"
-    names = {
-        str: "a string",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        dict: "a table",
-    }
-    return names.get(origin or hint, str(hint))
-
-
-def _table(config: Any, path: str) -> Iterator[str]:
-    """The lines of one dataclass: its plain keys first, then its dataclasses as tables."""
-    values = {f.name: getattr(config, f.name) for f in fields(config)}
-    if path:
-        yield f"\n[{path}]"
-    for name, value in values.items():
-        if value is not None and not is_dataclass(value):
-            yield f"{_key(name)} = {_value(value)}"
-    for name, value in values.items():
-        if is_dataclass(value):
-            yield from _table(value, f"{path}.{name}" if path else name)
-
-
-def _key(name: str) -> str:
-    bare = name.isascii() and name.replace("-", "_").isidentifier()
-    return name if bare else _value(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + "}"
-    raise TypeError(f"a {type(value).__name__} cannot be written as TOML: {value!r}")
+        return f"a list of {len(arguments)}"
+    return _TYPE_NAMES.get(origin or hint, str(hint))

@@ -1,4 +1,4 @@
-"""Where a run computes, and in which number format."""
+"""Device, precision and deterministic kernels of a run."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The named device, or for ``auto`` the first there is of cuda, mps, cpu.
+    """The named device; ``auto`` is the first available of cuda, mps and cpu.
 
     Raises:
-        ValueError: the named device is not there.
+        ValueError: the named device is not available.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    present = [device for device, there in available.items() if there]
+    candidates = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [device for device, present in candidates.items() if present]
     if name == "auto":
-        return torch.device(present[0])
-    if name not in present:
-        raise ValueError(f"device {name!r} is not available here; there is: auto, {', '.join(present)}")
+        return torch.device(available[0])
+    if name not in available:
+        raise ValueError(f"device must be one of auto, {', '.join(available)} on this machine, got {name!r}")
     return torch.device(name)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type of matrix products under autocast, or None for plain float32.
+    """Data type of matrix products under autocast, or None for float32.
 
-    ``auto`` takes bfloat16 on CUDA devices that have it in hardware, where it gains, and nothing elsewhere.
+    ``auto`` is bfloat16 on CUDA devices with hardware support, and float32 elsewhere.
     """
     if precision == "bfloat16":
         return torch.bfloat16
@@ -41,13 +41,13 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to ``dtype``; with None, nothing."""
+    """Autocast to ``dtype``, or a context without effect for None."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager
 def deterministic_kernels(device: torch.device) -> Iterator[None]:
-    """On CUDA, take kernels that give the same bits each time; a CPU's do so anyway."""
+    """Use deterministic kernels on CUDA; the CPU's are deterministic already."""
     if device.type != "cuda":
         yield
         return

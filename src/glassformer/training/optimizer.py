@@ -1,4 +1,4 @@
-"""AdamW, with weight decay where it belongs.
+"""AdamW with weight decay on matrices only.
 
 Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2.
 """
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from glassformer.training.config import OptimizerConfig
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
-"""Where torch has one kernel for the whole update; on a CPU it takes a quarter of the time."""
+"""Devices with a fused kernel for the update; on a CPU it takes a quarter of the time."""
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups of the parameters that are trained: matrices and embeddings decay, vectors do not.
+    """Parameter groups for an optimizer: matrices and embeddings decay, biases and gains (vectors) do not.
 
-    A norm's gain and a bias have one dimension and are left alone; so are numbers. A parameter that two
-    modules share is in its group once.
+    Only parameters that require gradients are included; a shared parameter is included once.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, object]] = [
@@ -32,14 +31,14 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object
 
 
 def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trained parameters of ``model``, fused where the device has it.
+    """AdamW over the trained parameters of ``model``, fused where the device supports it.
 
     Raises:
-        ValueError: the model has nothing to train.
+        ValueError: no parameter of the model requires a gradient.
     """
     groups = decay_groups(model, config.weight_decay)
     if not groups:
-        raise ValueError("the model has no parameter that requires a gradient: there is nothing to train")
+        raise ValueError("there is nothing to train: no parameter of the model requires a gradient")
     fused = all(p.device.type in FUSED_DEVICES for p in model.parameters())
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=fused

@@ -1,4 +1,4 @@
-"""From a config to a trained model: data, model, trainer, and the figures of the test split."""
+"""A training run from its configuration: data, model, training, and evaluation on the test split."""
 
 from __future__ import annotations
 
@@ -10,16 +10,35 @@ from rich.console import Console
 
 from glassformer.choices import choose
 from glassformer.models import TransformerModel
-from glassformer.models.base import shapes_only
-from glassformer.training.building import build_model, continue_model, parts_anew, start_from
-from glassformer.training.checkpoints import best_of_run
+from glassformer.models.base import on_meta
+from glassformer.training.checkpoints import best_checkpoint
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import choose_device
-from glassformer.training.run_folder import RunFolder
-from glassformer.training.task import Prepared, Task
-from glassformer.training.tasks import TASKS
-from glassformer.training.tensorboard_log import require_tensorboard
+from glassformer.training.image_classification import ImageClassificationTask
+from glassformer.training.language_modeling import LanguageModelingTask
+from glassformer.training.masked_language_modeling import MaskedLanguageModelingTask
+from glassformer.training.model_setup import (
+    build_model,
+    load_matching_weights,
+    load_trained_model,
+    reinitialized,
+)
+from glassformer.training.run_folder import RunFolder, require_tensorboard
+from glassformer.training.sequence_to_sequence import SequenceToSequenceTask
+from glassformer.training.span_corruption import SpanCorruptionTask
+from glassformer.training.task import PreparedTask, Task
+from glassformer.training.text_classification import TextClassificationTask
 from glassformer.training.trainer import Sample, Trainer, TrainingResult, seed_everything
+
+TASKS: dict[str, Task] = {
+    "language-modeling": LanguageModelingTask(),
+    "masked-lm": MaskedLanguageModelingTask(),
+    "span-corruption": SpanCorruptionTask(),
+    "sequence-to-sequence": SequenceToSequenceTask(),
+    "text-classification": TextClassificationTask(),
+    "image-classification": ImageClassificationTask(),
+}
+"""Tasks by ``task.kind``."""
 
 
 def train(
@@ -30,37 +49,41 @@ def train(
     sample: Sample | None = None,
     console: Console | None = None,
 ) -> TrainingResult:
-    """Train a model as the config says, in ``config.run_folder``.
+    """Train a model in ``config.run_folder``.
+
+    The configuration is checked before anything is written or removed.
 
     Args:
-        config: the run.
-        resume: go on with the run that is in the folder.
-        overwrite: remove the run that is in the folder and start anew.
-        sample: a text of the model, taken with each evaluation.
-        console: for progress.
+        config: configuration of the run.
+        resume: resume the run in the folder.
+        overwrite: remove the run in the folder and start a new one.
+        sample: generates a text of the model at each evaluation.
+        console: where progress is shown.
 
     Raises:
-        ValueError: a wrong choice, data that cannot be used, or a run folder that exists and is neither to be
-            resumed nor overwritten. A run folder is made, or removed, only when all else is in order.
+        ValueError: an invalid option, unusable data, or a run folder that exists although neither ``resume``
+            nor ``overwrite`` is set.
         NonFiniteError: see ``Trainer.run``.
-        OSError: something cannot be read or written.
+        OSError: a file cannot be read or written.
     """
     RunFolder.check(config, resume=resume, overwrite=overwrite)
     task = choose(TASKS, config.task.kind, "task")
-    start = None if config.model.start_from is None else start_from(config.model.start_from)
-    check_family(task, config, start)
-    prepared = task.prepare(config, None if start is None else start.tokenizer, console)
+    trained = None if config.model.start_from is None else load_trained_model(config.model.start_from)
+    check_model(task, config, trained)
+    prepared = task.prepare(config, None if trained is None else trained.tokenizer, console)
+
     seed_everything(config.seed)
-    if start is None:
-        model = build_model(config, prepared.keywords)
+    if trained is None:
+        model = build_model(config, prepared.model_keywords)
     else:
-        model = continue_model(start, config, prepared.keywords)
-        if console is not None and (anew := parts_anew(model, start)):
-            console.print(f"from {config.model.start_from}; with new weights: {', '.join(anew)}")
+        model = load_matching_weights(trained, config, prepared.model_keywords)
+        if console is not None and (modules := reinitialized(model, trained)):
+            console.print(f"weights from {config.model.start_from}; reinitialized: {', '.join(modules)}")
     model.tokenizer = prepared.tokenizer
-    rehearse(model, prepared, config, sample)
+    dry_run(model, prepared, config, sample)
+
     run = RunFolder.open(config, resume=resume, overwrite=overwrite)
-    run.bind_data(prepared.key)
+    run.check_data(prepared.data_key)
     trainer = Trainer(
         model,
         prepared.objective,
@@ -74,52 +97,41 @@ def train(
     result = trainer.run()
     if result.status == "interrupted" or prepared.test is None:
         return result
-    return replace(result, results=final_figures(run, prepared, trainer.device))
+    return replace(result, results=evaluate_test_split(run, prepared, trainer.device))
 
 
-def final_figures(run: RunFolder, prepared: Prepared, device: torch.device) -> dict[str, Any]:
-    """The figures of the run's best checkpoint on the test split, also kept in ``results.json``."""
-    assert prepared.test is not None
-    best = best_of_run(run.path)
-    known = run.read_results()
-    if known.get("checkpoint") == best.name:
-        return known
-    model = TransformerModel.from_pretrained(best).to(device)
-    results = {"checkpoint": best.name, **{f"test_{n}": value for n, value in prepared.test(model).items()}}
-    run.write_results(results)
-    return results
-
-
-def check_family(task: Task, config: TrainingConfig, start: Any) -> None:
-    """Find out, before data are read, whether a model of the task can be built.
+def check_model(task: Task, config: TrainingConfig, trained: TransformerModel | None) -> None:
+    """Check, before any data is read, that the task can be trained on a model of this configuration.
 
     Raises:
-        ValueError: a family that cannot do the task, or sizes that do not fit.
+        ValueError: the family does not fit the task, or the model cannot be built.
     """
-    named = choose(TransformerModel.families, config.model.family, "model family").family
-    family = named if start is None else start.family
+    configured = choose(TransformerModel.families, config.model.family, "model family").family
+    family = configured if trained is None else trained.family
     if family != task.family:
         raise ValueError(
-            f"task {config.task.kind} trains a model of the family {task.family}, not {family}: "
-            f"--model.family {task.family}"
+            f"model.family must be {task.family} for the task {config.task.kind}, got {family}:"
+            f" --model.family {task.family}"
         )
-    if start is None:
-        with shapes_only():
-            build_model(config, task.placeholders(config))
+    if trained is None:
+        with on_meta():
+            build_model(config, task.placeholder_keywords(config))
 
 
-def rehearse(model: Any, prepared: Prepared, config: TrainingConfig, sample: Sample | None) -> None:
-    """Find out what would stop a run before its folder is made or an old one removed.
+def dry_run(
+    model: TransformerModel, prepared: PreparedTask, config: TrainingConfig, sample: Sample | None
+) -> None:
+    """Compute one loss and one sample, so that a run that cannot work fails before its folder is written.
 
     Raises:
-        ValueError: the device is not there, the text is too long for the model, or sampling fails.
-        ImportError: TensorBoard is asked for and not installed.
+        ValueError: the device is not available, sequences are too long for the model, or sampling fails.
+        ImportError: TensorBoard is requested and not installed.
     """
     choose_device(config.device)
-    longest = model.config.get("max_seq_len", config.data.seq_len)
-    if config.data.seq_len > longest:
+    max_seq_len = model.config.get("max_seq_len", config.data.seq_len)
+    if config.data.seq_len > max_seq_len:
         raise ValueError(
-            f"data.seq_len={config.data.seq_len} is more than the model reads at once: max_seq_len={longest}"
+            f"data.seq_len must be at most the model's max_seq_len={max_seq_len}, got {config.data.seq_len}"
         )
     if config.tensorboard:
         require_tensorboard()
@@ -127,3 +139,17 @@ def rehearse(model: Any, prepared: Prepared, config: TrainingConfig, sample: Sam
         prepared.objective(model, prepared.batches.batch(0)[:1])
         if sample is not None:
             sample(model)
+
+
+def evaluate_test_split(run: RunFolder, prepared: PreparedTask, device: torch.device) -> dict[str, Any]:
+    """Metrics of the run's best checkpoint on the test split, stored in ``results.json``."""
+    assert prepared.test is not None
+    best = best_checkpoint(run.path)
+    results = run.read_results()
+    if results.get("checkpoint") == best.name:
+        return results
+    model = TransformerModel.from_pretrained(best).to(device)
+    metrics = prepared.test(model)
+    results = {"checkpoint": best.name, **{f"test_{name}": value for name, value in metrics.items()}}
+    run.write_results(results)
+    return results

@@ -1,4 +1,4 @@
-"""A run as it goes: a bar in a terminal, plain lines elsewhere."""
+"""Progress of a training run: a progress bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressDisplay(Protocol):
-    """Where a trainer shows how far it is."""
+    """Display of a trainer's progress."""
 
     def start(self, step: int) -> None:
-        """The run begins, or goes on, after ``step`` updates."""
+        """Begin at ``step`` updates."""
         ...
 
     def update(self, row: Mapping[str, Any]) -> None:
-        """One more update, with its row of metrics."""
+        """Show a row of metrics."""
         ...
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
+    def print(self, text: str) -> None:
+        """Print a permanent line."""
         ...
 
     def stop(self) -> None:
-        """The run is over; the terminal is as it was."""
+        """End the display."""
         ...
 
 
 def progress_display(total: int, console: Console | None = None) -> ProgressDisplay:
-    """A bar if the console is a terminal, else lines."""
+    """A ``ProgressBar`` if the console is a terminal, else ``ProgressLines``."""
     console = console or Console()
     return ProgressBar(total, console) if console.is_terminal else ProgressLines(total, console)
 
 
 class ProgressBar:
-    """Loss, speed and time left, in place."""
+    """A bar with loss, speed and remaining time."""
 
     def __init__(self, total: int, console: Console) -> None:
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(),
             console=console,
         )
-        self.task = self.progress.add_task("training", total=total, figures="")
-        self._figures = _Figures()
+        self.task = self.progress.add_task("training", total=total, metrics="")
+        self._text = _LossAndSpeed()
 
     def start(self, step: int) -> None:
         """Show the bar."""
@@ -57,70 +57,70 @@ class ProgressBar:
         self.progress.start()
 
     def update(self, row: Mapping[str, Any]) -> None:
-        """Move the bar."""
-        self.progress.update(self.task, completed=row["step"], figures=self._figures.of(row))
+        """Advance the bar; print the validation loss if the row has one."""
+        self.progress.update(self.task, completed=row["step"], metrics=self._text.update(row))
         if "validation_loss" in row:
-            self.say(_validation(row))
+            self.print(_validation_text(row))
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print above the bar."""
         self.progress.console.print(text, markup=False, highlight=False)
 
     def stop(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar in its last state."""
         self.progress.stop()
 
 
 class ProgressLines:
-    """A line every few seconds, and one for each evaluation."""
+    """A line every ``seconds`` seconds, at the last step, and for each evaluation."""
 
     def __init__(self, total: int, console: Console, seconds: float = 10.0) -> None:
         self.total, self.console, self.seconds = total, console, seconds
-        self._figures = _Figures()
-        self._first_step, self._began, self._said = 0, 0.0, 0.0
+        self._text = _LossAndSpeed()
+        self._first_step, self._start_time, self._last_time = 0, 0.0, 0.0
 
     def start(self, step: int) -> None:
-        """Remember when and where the run began."""
-        self._first_step, self._began = step, time.monotonic()
-        self._said = self._began
+        """Record the first step and the time."""
+        self._first_step, self._start_time = step, time.monotonic()
+        self._last_time = self._start_time
 
     def update(self, row: Mapping[str, Any]) -> None:
-        """Say how far it is, if the last time is long enough ago."""
+        """Print a line if one is due."""
         now = time.monotonic()
-        figures = self._figures.of(row)
-        if "loss" in row and (now - self._said >= self.seconds or row["step"] == self.total):
-            self._said = now
+        text = self._text.update(row)
+        if "loss" in row and (now - self._last_time >= self.seconds or row["step"] == self.total):
+            self._last_time = now
             done = row["step"] - self._first_step
-            left = (now - self._began) / done * (self.total - row["step"])
-            self.say(f"step {row['step']}/{self.total}  {figures}  {_clock(left)} left")
+            remaining = (now - self._start_time) / done * (self.total - row["step"])
+            self.print(f"step {row['step']}/{self.total}  {text}  {_clock(remaining)} left")
         if "validation_loss" in row:
-            self.say(_validation(row))
+            self.print(_validation_text(row))
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
-        """Nothing to put back."""
+        """Do nothing."""
 
 
-class _Figures:
-    """The loss as it is, and the speed as a mean that forgets: a single step's is too restless to read."""
+class _LossAndSpeed:
+    """Text with the loss of a row, and the speed as an exponential moving average."""
 
-    def __init__(self, memory: float = 0.9) -> None:
-        self._memory, self._speed = memory, 0.0
+    def __init__(self, momentum: float = 0.9) -> None:
+        self._momentum, self._speed = momentum, 0.0
 
-    def of(self, row: Mapping[str, Any]) -> str:
-        """One more row; the text to show, empty for a row without training."""
+    def update(self, row: Mapping[str, Any]) -> str:
+        """Add a row; the text is empty if it has no training loss."""
         if "loss" not in row:
             return ""
         key = next(name for name in row if name.endswith("_per_second"))
-        unit, now = key.removesuffix("_per_second"), row[key]
-        self._speed = self._memory * self._speed + (1 - self._memory) * now if self._speed else now
+        unit, speed = key.removesuffix("_per_second"), row[key]
+        self._speed = self._momentum * self._speed + (1 - self._momentum) * speed if self._speed else speed
         return f"loss {row['loss']:.4f}  {self._speed:,.0f} {unit}/s"
 
 
-def _validation(row: Mapping[str, Any]) -> str:
+def _validation_text(row: Mapping[str, Any]) -> str:
     bits = row.get("validation_bits_per_byte")
     per_byte = "" if bits is None else f"  {bits:.4f} bits/byte"
     return f"step {row['step']}  validation loss {row['validation_loss']:.4f}{per_byte}"

@@ -1,8 +1,9 @@
-"""One folder holds one run: its config, figures, samples, checkpoints, and what it ran on."""
+"""The folder of a training run: config, metrics, samples, checkpoints, results, and environment."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -15,11 +16,10 @@ import torch
 
 from glassformer.files import atomic_write
 from glassformer.training.checkpoints import Checkpoints
-from glassformer.training.config import FREE_ON_RESUME, TrainingConfig
+from glassformer.training.config import CHANGEABLE_ON_RESUME, TrainingConfig
 from glassformer.training.config_files import differences, load_config, save_config
-from glassformer.training.json_lines import JsonLines
 
-OWN_NAMES = (
+FILES = (
     "config.toml",
     "environment.json",
     "data.json",
@@ -29,15 +29,87 @@ OWN_NAMES = (
     "tensorboard",
     "checkpoints",
 )
-"""What a run writes into its folder; the only things that overwriting removes."""
+"""Files and folders that a run writes; overwriting removes nothing else."""
+
+
+class JsonLines:
+    """A file of JSON objects with a ``step``, one per line, to which lines are appended.
+
+    An incomplete last line, left by a killed process, is ignored.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row; other processes can read it when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        return [
+            json.loads(line) for line in lines[:-1]
+        ]  # what follows the last newline is empty or incomplete
+
+    def drop_after(self, step: int) -> None:
+        """Remove the rows of later steps, and an incomplete last line."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        atomic_write(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def sync(self) -> None:
+        """Flush the file to the disk."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def require_tensorboard() -> Any:
+    """The class ``torch.utils.tensorboard.SummaryWriter``.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "tensorboard=true needs the package: pip install 'glassformer[tensorboard]'"
+        ) from error
+    return SummaryWriter
+
+
+class TensorBoardLog:
+    """Metrics as TensorBoard scalars.
+
+    Args:
+        folder: folder of the event files.
+        first_step: first step of this process; events of later steps, from before a resume, are hidden.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: str | Path, first_step: int = 0) -> None:
+        self.writer: Any = require_tensorboard()(str(folder), purge_step=first_step)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add every metric of a row."""
+        for name, value in row.items():
+            if name != "step":
+                self.writer.add_scalar(name, value, row["step"])
+        self.writer.flush()
 
 
 class RunFolder:
     """The files of a run.
 
     Args:
-        path: the folder, as ``open`` made or found it.
-        keep: checkpoints to keep, besides the best.
+        path: the folder; ``open`` creates or checks it.
+        keep: see ``Checkpoints``.
     """
 
     def __init__(self, path: str | Path, keep: int = 2) -> None:
@@ -48,17 +120,17 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: TrainingConfig, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
-        """The folder of a new run, or of the one to go on with.
+        """Create the folder of a new run, or open that of a run to resume.
 
         Args:
-            config: is written into a new run's folder, and compared with the one in an old run's.
-            resume: go on with the run that is there, from its last checkpoint or, without one, the start.
-            overwrite: remove the run that is there; files that no run writes stay.
+            config: written to the folder; when resuming, first compared with the stored config.
+            resume: resume the run in the folder from its last checkpoint, or from the start if it has none.
+            overwrite: remove the run in the folder; files that no run writes are kept.
 
         Raises:
-            ValueError: the folder exists and neither is asked for; both are; there is nothing to resume; or
-                the run that is there has another config (names the keys).
-            OSError: not writable.
+            ValueError: the folder exists and neither option is set, both are set, there is no run to resume,
+                or its config differs (names the keys).
+            OSError: the folder cannot be written.
         """
         path = cls.check(config, resume=resume, overwrite=overwrite)
         if overwrite:
@@ -72,60 +144,58 @@ class RunFolder:
 
     @staticmethod
     def check(config: TrainingConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
-        """Raise what ``open`` would, and change nothing; the folder's path."""
+        """The path of the folder; raises the errors of ``open`` without changing anything."""
         path = Path(config.run_folder)
         if resume and overwrite:
-            raise ValueError("resume goes on with a run and overwrite removes it: choose one of them")
+            raise ValueError("resume and overwrite cannot both be set")
         if path.exists() and not path.is_dir():
             raise ValueError(f"the run folder {path} is a file")
-        there = [p.name for p in path.iterdir() if p.suffix != ".partial"] if path.is_dir() else []
+        existing = [p.name for p in path.iterdir() if p.suffix != ".partial"] if path.is_dir() else []
         if resume:
             _check_resumable(path, config)
-        elif overwrite and there and "config.toml" not in there:
-            raise ValueError(f"{path} holds files but no run (no config.toml): it will not be overwritten")
-        elif there and not overwrite:
+        elif overwrite and existing and "config.toml" not in existing:
+            raise ValueError(f"{path} is not overwritten: it contains files but no run (no config.toml)")
+        elif existing and not overwrite:
             raise ValueError(
                 f"the run folder {path} exists: resume the run (--resume), remove it (--overwrite), "
-                "or name another folder"
+                "or choose another folder"
             )
         return path
 
-    def bind_data(self, key: str) -> None:
-        """Keep which tokens the run is trained on, or make sure that they are still the same.
-
-        Args:
-            key: a hash of text, tokenizer and split.
+    def check_data(self, key: str) -> None:
+        """Store the hash of the training data, or compare it with the stored one.
 
         Raises:
-            ValueError: the run was begun on others.
+            ValueError: the run was started on other data.
         """
         path = self.path / "data.json"
         if not path.exists():
             atomic_write(path, json.dumps({"tokens": key}) + "\n")
         elif (before := json.loads(path.read_text(encoding="utf-8"))["tokens"]) != key:
             raise ValueError(
-                f"the run in {self.path} was begun on other tokens ({before}, now {key}): "
-                "its text or its tokenizer has changed"
+                f"the run in {self.path} was started on other training data (hash {before}, now {key}): "
+                "the data or the tokenizer has changed"
             )
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        """Keep the figures of the test split, in ``results.json``."""
+        """Store the metrics on the test split in ``results.json``."""
         atomic_write(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
     def read_results(self) -> dict[str, Any]:
-        """The figures of the test split, or nothing where they were not taken yet."""
+        """The metrics on the test split, or an empty dict if there are none yet."""
         path = self.path / "results.json"
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return known
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return results
 
     def write_environment(self, device: torch.device) -> None:
-        """Keep what the run's figures depend on besides its config, in ``environment.json``."""
+        """Store ``environment`` in ``environment.json``."""
         atomic_write(self.path / "environment.json", json.dumps(environment(device), indent=2) + "\n")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, the machine's device and threads, and the git revision of the current folder."""
+    """Versions, device, number of threads, and the git revision of the current folder."""
     revision = _git("rev-parse", "HEAD")
+    changes = None if revision is None else bool(_git("status", "--porcelain", "--untracked-files=no"))
     return {
         "glassformer": _version("glassformer"),
         "python": platform.python_version(),
@@ -134,26 +204,24 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "git_revision": revision,
-        "git_changes": None
-        if revision is None
-        else bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_changes": changes,
     }
 
 
 def _check_resumable(path: Path, config: TrainingConfig) -> None:
     if not path.is_dir():
-        raise ValueError(f"there is no run in {path} to resume: the folder does not exist")
+        raise ValueError(f"there is no run to resume in {path}: the folder does not exist")
     if not (path / "config.toml").exists():
-        raise ValueError(f"there is no run in {path} to resume: it has no config.toml")
+        raise ValueError(f"there is no run to resume in {path}: it has no config.toml")
     old = load_config(path / "config.toml", TrainingConfig())
-    changed = {key: v for key, v in differences(old, config).items() if key not in FREE_ON_RESUME}
+    changed = {key: v for key, v in differences(old, config).items() if key not in CHANGEABLE_ON_RESUME}
     if changed:
-        listed = "; ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in changed.items())
+        listed = "; ".join(f"{key} was {before!r}, now {now!r}" for key, (before, now) in changed.items())
         raise ValueError(f"the run in {path} has another config: {listed}")
 
 
 def _remove_run(path: Path) -> None:
-    for name in reversed(OWN_NAMES):  # config.toml goes last, so that a half-removed run is still a run
+    for name in reversed(FILES):  # config.toml last, so that a partly removed run is still recognized as one
         target = path / name
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -169,9 +237,9 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says, or None without git or a repository."""
+    """Output of a git command, or None without git or outside a repository."""
     try:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Span corruption: write the spans that were taken out of a text (Raffel et al. 2020, section 3.1.4)."""
+"""Span corruption: generate the spans that were removed from a text (Raffel et al. 2020, section 3.1.4)."""
 
 from __future__ import annotations
 
@@ -12,152 +12,143 @@ from rich.console import Console
 
 from glassformer.contracts import Tokenizer
 from glassformer.data import Batches, TokenFile, windows
-from glassformer.data.epochs import random_numbers, shuffled
-from glassformer.data.examples import Batch
+from glassformer.data.batch_sampler import random_numbers, random_permutation
+from glassformer.data.batches import Batch
 from glassformer.tokenization import ByteTokenizer
 from glassformer.training.config import TrainingConfig
-from glassformer.training.evaluation import mean_loss
-from glassformer.training.language_modelling import prepare_data, training_windows
-from glassformer.training.masked_language_modelling import HELD_OUT_SEED
+from glassformer.training.language_modeling import prepare_data, training_windows
+from glassformer.training.masked_language_modeling import EVALUATION_SEED
+from glassformer.training.metrics import mean_loss
 from glassformer.training.sequence_to_sequence import SequenceToSequence
-from glassformer.training.task import Figures, Prepared
+from glassformer.training.task import Evaluate, PreparedTask
 
 Ids = npt.NDArray[Any]
 
 
 class SpanCorruption:
-    """Takes spans out of rows of ids: ``a b c d e`` becomes ``a <0> d e``, with the target ``<0> b c <1>``.
+    """Replacement of random spans of ids by sentinels.
 
-    ``<0>``, ``<1>``, ... are sentinels, ids of their own.
-
-    A row of n tokens loses round(fraction * n) of them, in round(that / mean_span) spans, at least one; where
-    they begin and how long they are is drawn at random. So all rows of a length have sources of one length,
-    and targets of one length.
+    ``a b c d e`` becomes ``a <0> d e`` with the target ``<0> b c <1>``. A row of n tokens loses
+    round(rate * n) tokens, at least one, in round(that / mean_span_length) spans of random positions and
+    lengths. So the sources of all rows of one length have the same length, and so have the targets.
 
     Args:
-        fraction: the part of the tokens that is taken out.
-        mean_span: tokens of a span.
-        first_sentinel: ids from here on are sentinels.
-
+        rate: fraction of the tokens that is removed.
+        mean_span_length: mean number of tokens per span.
+        first_sentinel: id of the first sentinel; the others follow it.
     """
 
-    def __init__(self, fraction: float, mean_span: float, first_sentinel: int) -> None:
-        self.fraction, self.mean_span, self.first_sentinel = fraction, mean_span, first_sentinel
+    def __init__(self, rate: float, mean_span_length: float, first_sentinel: int) -> None:
+        self.rate, self.mean_span_length, self.first_sentinel = rate, mean_span_length, first_sentinel
 
     def num_spans(self, length: int) -> int:
-        """Spans taken out of a row of so many tokens."""
-        return min(max(round(self.num_hidden(length) / self.mean_span), 1), length - self.num_hidden(length))
+        """Number of spans removed from a row of ``length`` tokens."""
+        removed = self.num_removed(length)
+        return min(max(round(removed / self.mean_span_length), 1), length - removed)
 
-    def num_hidden(self, length: int) -> int:
-        """Tokens taken out of a row of so many, which leaves at least one.
+    def num_removed(self, length: int) -> int:
+        """Number of tokens removed from a row of ``length`` tokens; at least one token remains.
 
         Raises:
-            ValueError: a row that is too short to be cut.
-
+            ValueError: ``length`` is below 2.
         """
         if length < 2:
-            raise ValueError(f"a row of {length} tokens has no span that could be taken out")
-        return min(max(round(self.fraction * length), 1), length - 1)
+            raise ValueError(f"span corruption needs rows of at least 2 tokens, got {length}")
+        return min(max(round(self.rate * length), 1), length - 1)
 
     def __call__(self, row: Ids, *key: int) -> tuple[list[int], list[int]]:
-        """Source and target of a row ``(seq,)``, a function of row and key alone; no marks."""
-        hidden = self.num_hidden(len(row))
+        """Source and target of a row ``(seq,)``, without end tokens, as a function of row and key alone."""
+        removed = self.num_removed(len(row))
         spans = self.num_spans(len(row))
-        kept_lengths = _partition(len(row) - hidden, spans, (*key, 0))
-        hidden_lengths = _partition(hidden, spans, (*key, 1))
+        kept_lengths = _random_partition(len(row) - removed, spans, (*key, 0))
+        removed_lengths = _random_partition(removed, spans, (*key, 1))
         source: list[int] = []
         target: list[int] = []
-        place = 0
-        for number, (kept, taken) in enumerate(zip(kept_lengths, hidden_lengths, strict=True)):
+        start = 0
+        for number, (kept, length) in enumerate(zip(kept_lengths, removed_lengths, strict=True)):
             sentinel = self.first_sentinel + number
-            source += [*row[place : place + kept].tolist(), sentinel]
-            target += [sentinel, *row[place + kept : place + kept + taken].tolist()]
-            place += kept + taken
+            source += [*row[start : start + kept].tolist(), sentinel]
+            target += [sentinel, *row[start + kept : start + kept + length].tolist()]
+            start += kept + length
         return source, [*target, self.first_sentinel + spans]
 
 
-def _partition(total: int, parts: int, key: Sequence[int]) -> Ids:
-    """``total`` cut at random into so many parts of at least one."""
+def _random_partition(total: int, parts: int, key: Sequence[int]) -> Ids:
+    """``parts`` random integers of at least one that sum to ``total``."""
     first, second, *rest = key
-    cuts = np.sort(shuffled(total - 1, first, second, *rest)[: parts - 1]) + 1
+    cuts = np.sort(random_permutation(total - 1, first, second, *rest)[: parts - 1]) + 1
     return np.diff(np.concatenate(([0], cuts, [total])))
 
 
-class CorruptedBatches:
-    """Batches of windows with spans taken out, each a function of its number alone."""
+class SpanCorruptionBatches:
+    """Batches of windows of a text with spans removed."""
 
-    def __init__(self, batches: Batches, corruption: SpanCorruption, end: int) -> None:
-        self.batches, self.corruption, self.end = batches, corruption, end
+    def __init__(self, batches: Batches, corruption: SpanCorruption, end_token: int) -> None:
+        self.batches, self.corruption, self.end_token = batches, corruption, end_token
 
     def batch(self, step: int) -> Batch:
         """``source``, ``source_mask`` and ``target``, as for ``SequenceToSequence``."""
         rows = self.batches.batch(step)[:, :-1].numpy()
-        return corrupted_batch(rows, self.corruption, self.end, self.batches.seed, step)
+        return corrupted_batch(rows, self.corruption, self.end_token, self.batches.seed, step)
 
 
-def corrupted_batch(rows: Ids, corruption: SpanCorruption, end: int, seed: int, number: int) -> Batch:
-    """Rows ``(batch, seq)`` with spans taken out."""
-    seeds = (random_numbers(len(rows), seed, number) * 2**31).astype(np.int64)
-    pairs = [
-        corruption(row, int(own), place) for place, (row, own) in enumerate(zip(rows, seeds, strict=True))
-    ]
-    sources = torch.tensor([[*source, end] for source, _ in pairs])
+def corrupted_batch(rows: Ids, corruption: SpanCorruption, end_token: int, seed: int, number: int) -> Batch:
+    """A batch of rows ``(batch, seq)`` with spans removed; ``seed`` and ``number`` determine which."""
+    row_seeds = (random_numbers(len(rows), seed, number) * 2**31).astype(np.int64)
+    pairs = [corruption(row, int(row_seeds[index]), index) for index, row in enumerate(rows)]
+    sources = torch.tensor([[*source, end_token] for source, _ in pairs])
     return Batch(
         {
             "source": sources,
             "source_mask": torch.ones_like(sources, dtype=torch.bool),
-            "target": torch.tensor([[*target, end] for _, target in pairs]),
+            "target": torch.tensor([[*target, end_token] for _, target in pairs]),
         }
     )
 
 
 class SpanCorruptionTask:
-    """Write the spans that were taken out of running text."""
+    """Generate the spans that were removed from a text."""
 
     family = "t5"
 
-    def placeholders(self, config: TrainingConfig) -> dict[str, Any]:
-        """A vocabulary of bytes."""
+    def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
+        """The vocabulary of the byte tokenizer."""
         return {"vocab_size": ByteTokenizer().vocab_size}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
-    ) -> Prepared:
-        """Token files of the text, and windows of them with spans taken out."""
+    ) -> PreparedTask:
+        """Build or reuse the token files of the text."""
         tokenizer, files = prepare_data(config.data, console, tokenizer)
-        end = tokenizer.end_of_text
-        if end is None:
+        end_token = tokenizer.end_of_text
+        if end_token is None:
             raise ValueError("span corruption needs a tokenizer with an end-of-text token")
-        corruption = SpanCorruption(config.task.corrupt, config.task.mean_span, tokenizer.vocab_size)
-        length = config.data.seq_len
-        sentinels = corruption.num_spans(length) + 1
-        objective = SequenceToSequence(end, config.task.label_smoothing)
-        return Prepared(
-            objective,
-            CorruptedBatches(training_windows(files, config, length), corruption, end),
+        task, length = config.task, config.data.seq_len
+        corruption = SpanCorruption(task.corruption_rate, task.mean_span_length, tokenizer.vocab_size)
+
+        def evaluation(split: TokenFile) -> Evaluate | None:
+            if len(split) <= length:
+                return None
+
+            def batches() -> Iterator[Batch]:
+                for number, (rows, _) in enumerate(windows(split, length, config.evaluation.batch_size)):
+                    if rows.size(1) == length:  # the last window may be too short
+                        yield corrupted_batch(rows.numpy(), corruption, end_token, EVALUATION_SEED, number)
+
+            return lambda model: {"loss": mean_loss(model, SequenceToSequence(end_token), batches())}
+
+        num_sentinels = corruption.num_spans(length) + 1
+        return PreparedTask(
+            SequenceToSequence(end_token, task.label_smoothing),
+            SpanCorruptionBatches(training_windows(files, config, length), corruption, end_token),
             files.key,
             {
-                "vocab_size": tokenizer.vocab_size + sentinels,
-                "start_token": end,
-                "pad_token": end,
-                "end_token": end,
+                "vocab_size": tokenizer.vocab_size + num_sentinels,
+                "start_token": end_token,
+                "pad_token": end_token,
+                "end_token": end_token,
             },
             tokenizer,
-            evaluate=_figures(files.validation, config, corruption, end),
-            test=_figures(files.test, config, corruption, end),
+            evaluate=evaluation(files.validation),
+            test=evaluation(files.test),
         )
-
-
-def _figures(
-    split: TokenFile, config: TrainingConfig, corruption: SpanCorruption, end: int
-) -> Figures | None:
-    """What to call for a model's loss on a split, in nats per target token."""
-    if len(split) <= config.data.seq_len:
-        return None
-
-    def batches() -> Iterator[Batch]:
-        for number, (rows, _) in enumerate(windows(split, config.data.seq_len, config.evaluation.batch_size)):
-            if rows.size(1) == config.data.seq_len:  # the tail may be too short to be cut
-                yield corrupted_batch(rows.numpy(), corruption, end, HELD_OUT_SEED, number)
-
-    return lambda model: {"loss": mean_loss(model, SequenceToSequence(end), batches())}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the run respects between two updates."""
+"""Graceful stop on SIGINT (Ctrl-C) and SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM only sets ``received``; the next acts as it always did.
+    """Context in which the first SIGINT or SIGTERM only sets ``received``, so that an update can finish.
 
-    Outside the main thread, where Python delivers no signals, nothing changes.
+    A second signal has its usual effect. Outside the main thread, where Python delivers no signals, the
+    context does nothing.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        """Take over the handlers."""
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._on_signal) for s in SIGNALS}
+            self._previous = {s: signal.signal(s, self._handle) for s in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the handlers back."""
+        """Restore the previous handlers."""
         self._restore()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._previous = {}

@@ -1,4 +1,8 @@
-"""A task: from a config to data, an objective and figures. What differs between tasks, and nothing else."""
+"""Interfaces between a training task, its objective, and the trainer.
+
+A task reads its data and returns a ``PreparedTask``; the trainer needs nothing else. What a batch contains is
+known only to the objective and the batches of the same task.
+"""
 
 from __future__ import annotations
 
@@ -6,65 +10,87 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
+from torch import Tensor
 
 from glassformer.contracts import Tokenizer
 from glassformer.training.config import TrainingConfig
 
-if TYPE_CHECKING:
-    from glassformer.training.objectives import Objective
-    from glassformer.training.trainer import BatchSource
+IGNORE_INDEX = -100
+"""Target value that is left out of the loss, as in ``torch.nn.functional.cross_entropy``."""
 
-Figures = Callable[[Any], Mapping[str, float]]
-"""Figures of a model by name; ``loss`` decides which checkpoint is the best."""
+Evaluate = Callable[[Any], Mapping[str, float]]
+"""Metrics of a model by name; the best checkpoint is the one with the lowest ``loss``."""
+
+
+class Objective(Protocol):
+    """A differentiable mean loss."""
+
+    unit: ClassVar[str]
+    """What the mean is taken over: ``"tokens"`` or ``"examples"``."""
+
+    def __call__(self, model: Any, batch: Any) -> Tensor:
+        """Mean loss of a batch, a scalar."""
+        ...
+
+    def count(self, batch: Any) -> int:
+        """Number of units in a batch."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Batches that are functions of their number alone, so that a resumed run draws the same ones."""
+
+    def batch(self, step: int) -> Any:
+        """Batch number ``step`` on the CPU: an input of the objective with ``to(device)`` and row slicing."""
+        ...
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that a run needs besides the model."""
+class PreparedTask:
+    """Everything that a run needs besides the model."""
 
     objective: Objective
     batches: BatchSource
-    key: str
-    """A hash of the data as the model reads it, so that a resumed run knows its own."""
-    keywords: dict[str, Any] = field(default_factory=dict)
-    """Keywords of the model that the data decide: its vocabulary, its labels."""
+    data_key: str
+    """Hash of the training data, by which a resumed run recognizes its own."""
+    model_keywords: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the model that follow from the data, such as the vocabulary size or the labels."""
     tokenizer: Tokenizer | None = None
-    evaluate: Figures | None = None
-    """On the validation split, while training."""
-    test: Figures | None = None
-    """On the test split, once, in the end."""
-
-
-def digest_of(rows: Iterable[Any]) -> str:
-    """A hash of rows of JSON values, for ``Prepared.key``."""
-    digest = hashlib.blake2b(digest_size=16)
-    for row in rows:
-        digest.update(json.dumps(row).encode() + b"\n")
-    return digest.hexdigest()
+    evaluate: Evaluate | None = None
+    """Metrics on the validation split, during training."""
+    test: Evaluate | None = None
+    """Metrics on the test split, once after training."""
 
 
 class Task(Protocol):
-    """What a model can be trained to do."""
+    """A training task: the family of its models, its data, objective and metrics."""
 
     family: str
-    """The family of models that can."""
+    """Model family that can be trained on the task."""
 
-    def placeholders(self, config: TrainingConfig) -> dict[str, Any]:
-        """Stand-ins for ``Prepared.keywords``, to try whether a model can be built before data are read."""
+    def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
+        """Stand-ins for ``PreparedTask.model_keywords``, for checks before any data is read."""
         ...
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
-    ) -> Prepared:
+    ) -> PreparedTask:
         """Read the data.
 
         Args:
-            config: the run.
-            tokenizer: of the model that the run starts from, if it starts from one.
-            console: for progress.
-
+            config: configuration of the run.
+            tokenizer: tokenizer of the model that the run starts from, if any.
+            console: where progress is shown.
         """
         ...
+
+
+def hash_rows(rows: Iterable[Any]) -> str:
+    """Hash of rows of JSON values, for ``PreparedTask.data_key``."""
+    digest = hashlib.blake2b(digest_size=16)
+    for row in rows:
+        digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The tokenizer that a config asks for: found, or trained on the training split and kept."""
+"""Tokenizers of training runs: fixed, read from files, or trained on the training split and cached."""
 
 from __future__ import annotations
 
@@ -23,85 +23,82 @@ from glassformer.tokenization import (
 )
 from glassformer.training.config import DataConfig
 
-Train = Callable[[Iterable[str], int], Tokenizer]
-"""Trains a tokenizer on texts to a size of the vocabulary."""
+TrainTokenizer = Callable[[Iterable[str], int], Tokenizer]
+"""Trains a tokenizer of a given vocabulary size on texts."""
 
 
 def make_tokenizer(config: DataConfig) -> Tokenizer:
-    """What ``config.tokenizer`` names: a kind, a folder with ``tokenizer.json``, or a .tiktoken file.
+    """The tokenizer named by ``config.tokenizer``: one of ``TOKENIZERS``, or read from a path.
 
     Raises:
-        ValueError: neither.
+        ValueError: neither a known name nor an existing path.
     """
-    if names_a_file(config):
+    if is_tokenizer_path(config):
         return read_tokenizer(Path(config.tokenizer))
-    return choose(TOKENIZERS, config.tokenizer, "tokenizer (or folder of one)")(config)
+    return choose(TOKENIZERS, config.tokenizer, "tokenizer (or path of one)")(config)
 
 
-def names_a_file(config: DataConfig) -> bool:
-    """Whether ``config.tokenizer`` is a file or folder, not a kind."""
+def is_tokenizer_path(config: DataConfig) -> bool:
+    """Whether ``config.tokenizer`` is the path of a file or folder."""
     return config.tokenizer not in TOKENIZERS and Path(config.tokenizer).exists()
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a file or folder."""
+    """The tokenizer in a .tiktoken file, or in a folder with ``tokenizer.json``."""
     return BPETokenizer.from_tiktoken(path) if path.suffix == ".tiktoken" else load_tokenizer(path)
 
 
-def _characters(config: DataConfig) -> Tokenizer:
-    """Of all splits: a character that only the validation text has must be encoded too."""
-    corpus = Corpus(config.source, config.fractions, config.split_seed)
-    return CharacterTokenizer.train(piece.text for piece in corpus.pieces())
+def cached_tokenizer(config: DataConfig, inputs: Any, train: Callable[[], Tokenizer]) -> Tokenizer:
+    """Train a tokenizer, or load it from ``config.folder`` if it was trained before.
 
-
-def _trained(train: Train) -> Callable[[DataConfig], Tokenizer]:
-    """Trained on the training split alone."""
-
-    def tokenizer_of(config: DataConfig) -> Tokenizer:
-        corpus = Corpus(config.source, config.fractions, config.split_seed)
-        made_of = [corpus.digest, corpus.fractions, corpus.seed, config.vocab_size]
-        return kept_tokenizer(config, made_of, lambda: train(corpus.texts("train"), config.vocab_size))
-
-    return tokenizer_of
-
-
-def kept_tokenizer(config: DataConfig, made_of: Any, train: Callable[[], Tokenizer]) -> Tokenizer:
-    """A tokenizer that is trained once and found again.
-
-    Training may take longer than reading, and that of WordPiece gives other ids each time, so that a run
-    could not go on without the tokenizer that it was begun with.
+    Retraining would be slow, and WordPiece training is not deterministic: a resumed run needs the same
+    tokenizer.
 
     Args:
-        config: whose ``folder`` keeps it.
-        made_of: JSON values that the tokenizer depends on.
-        train: makes it.
+        config: the data configuration.
+        inputs: JSON values that determine the tokenizer; their hash is part of the folder's name.
+        train: trains the tokenizer.
     """
-    key = hashlib.blake2b(json.dumps(made_of).encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(json.dumps(inputs).encode(), digest_size=8).hexdigest()
     folder = Path(config.folder) / f"{config.tokenizer}-{key}"
-    kept, checksum = folder / TOKENIZER_FILE, folder / "checksum"
-    if kept.exists() and checksum.exists() and checksum.read_text(encoding="utf-8") == _digest(kept):
+    cached, checksum = folder / TOKENIZER_FILE, folder / "checksum"
+    if cached.exists() and checksum.exists() and checksum.read_text(encoding="utf-8") == _hash_file(cached):
         return load_tokenizer(folder)
     tokenizer = train()
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
-    atomic_write(checksum, _digest(kept))
+    atomic_write(checksum, _hash_file(cached))
     return tokenizer
 
 
-def _digest(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
-TRAINABLE: dict[str, Train] = {
-    "bpe": lambda texts, size: BPETokenizer.train(texts, size),
-    "wordpiece": lambda texts, size: WordPieceTokenizer.train(texts, size),
+def _train_on_training_split(train: TrainTokenizer) -> Callable[[DataConfig], Tokenizer]:
+    def make(config: DataConfig) -> Tokenizer:
+        corpus = Corpus(config.source, config.fractions, config.split_seed)
+        inputs = [corpus.digest, corpus.fractions, corpus.seed, config.vocab_size]
+        return cached_tokenizer(config, inputs, lambda: train(corpus.texts("train"), config.vocab_size))
+
+    return make
+
+
+def _character_tokenizer(config: DataConfig) -> Tokenizer:
+    """A tokenizer with the characters of all splits, so that the validation and test text can be encoded."""
+    corpus = Corpus(config.source, config.fractions, config.split_seed)
+    return CharacterTokenizer.train(piece.text for piece in corpus.chunks())
+
+
+TRAINABLE_TOKENIZERS: dict[str, TrainTokenizer] = {
+    "bpe": lambda texts, vocab_size: BPETokenizer.train(texts, vocab_size),
+    "wordpiece": lambda texts, vocab_size: WordPieceTokenizer.train(texts, vocab_size),
 }
-"""Tokenizers that are trained, by the word that a config takes for them."""
 
 TOKENIZERS: dict[str, Callable[[DataConfig], Tokenizer]] = {
-    **{kind: _trained(train) for kind, train in TRAINABLE.items()},
+    **{kind: _train_on_training_split(train) for kind, train in TRAINABLE_TOKENIZERS.items()},
     "byte": lambda config: ByteTokenizer(),
-    "character": _characters,
+    "character": _character_tokenizer,
     "gpt2": lambda config: BPETokenizer.from_tiktoken(find_gpt2_ranks()),
 }
-"""Tokenizers of running text by the word that a config takes for them."""
+"""Tokenizers of running text by ``data.tokenizer``."""

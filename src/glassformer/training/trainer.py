@@ -1,8 +1,8 @@
-"""The loop: batches in, a trained model and its history out.
+"""The training loop.
 
-Everything that a step depends on is the config, the step's number, the weights, the optimizer's state and the
-random generators; a checkpoint holds them all. So a run that was killed and resumed does to the bit what an
-undisturbed one does on the same machine.
+An update depends on the config, the step number, the weights, the optimizer state and the random number
+generators alone, and a checkpoint stores all of them. So a run that was killed and resumed gives exactly the
+results of an uninterrupted one on the same machine.
 """
 
 from __future__ import annotations
@@ -10,75 +10,64 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
+from glassformer.training.checkpoints import preserved_random_state
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import autocast, autocast_dtype, choose_device, deterministic_kernels
-from glassformer.training.objectives import Objective
 from glassformer.training.optimizer import adamw
 from glassformer.training.progress import progress_display
-from glassformer.training.random_state import untouched_random_state
-from glassformer.training.run_folder import RunFolder
+from glassformer.training.run_folder import RunFolder, TensorBoardLog
 from glassformer.training.stop_signals import StopSignals
-from glassformer.training.tensorboard_log import TensorBoardLog
+from glassformer.training.task import BatchSource, Evaluate, Objective
 
-Evaluate = Callable[[Any], Mapping[str, float]]
-"""Figures of a model on held-out data by name; ``loss`` decides which checkpoint is the best."""
 Sample = Callable[[Any], str]
-"""A text that a model writes, kept in ``samples.jsonl`` at every evaluation."""
-
-
-class BatchSource(Protocol):
-    """Batches that depend on nothing but their number."""
-
-    def batch(self, step: int) -> Any:
-        """Batch number ``step``, on the CPU: what the objective reads, with ``to(device)`` and rows."""
-        ...
+"""Generates a text with a model; stored in ``samples.jsonl`` at every evaluation."""
 
 
 class NonFiniteError(ArithmeticError):
-    """Training met infinity or NaN; the weights of the last checkpoint are as they were."""
+    """A loss, gradient or weight is infinite or NaN; the last checkpoint is unaffected."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended."""
+    """Outcome of a run."""
 
     status: Literal["finished", "interrupted"]
     step: int
-    """Updates made."""
+    """Number of updates made."""
     run_folder: Path
     checkpoint: Path
-    """After that many updates."""
+    """The checkpoint after the last update."""
     metrics: dict[str, Any]
     """The last row of metrics."""
     signal: str | None = None
-    """What interrupted it, such as SIGINT."""
+    """Name of the signal that interrupted the run, such as SIGINT."""
     results: dict[str, Any] | None = None
-    """Figures of the best checkpoint on the test split, where the task has some."""
+    """Metrics of the best checkpoint on the test split, if the task has one."""
 
 
 class Trainer:
-    """Make ``config.steps`` updates of a model, or what is left of them.
+    """Train a model for ``config.steps`` updates, or the remaining ones of a resumed run.
 
     Args:
         model: an ``nn.Module`` with ``save_pretrained(folder)``; moved to the device of ``config``.
-        objective: the mean loss of a batch.
-        batches: number n is drawn for forward pass n; update s makes passes s * accumulation and following.
-        config: of which the trainer reads all but ``data`` and ``model``.
-        run: where everything is kept; if it has a checkpoint, the run goes on from there.
-        evaluate: figures on held-out data, taken at the start, every ``config.evaluation.every`` updates, and
-            at the end.
-        sample: a text of the model, taken with each evaluation.
-        console: for progress; by default the terminal, or plain lines where there is none.
+        objective: mean loss of a batch.
+        batches: update s uses the batches numbered from s * accumulation to (s + 1) * accumulation - 1.
+        config: configuration of the run; ``data`` and ``model`` are not used.
+        run: the run folder; if it has a checkpoint, the run is resumed from it.
+        evaluate: metrics on validation data, computed at the start, every ``config.evaluation.every``
+            updates, and at the end.
+        sample: generates a text at each evaluation.
+        console: where progress is shown; None is standard output.
     """
 
     def __init__(
@@ -106,114 +95,80 @@ class Trainer:
         self.tensorboard: TensorBoardLog | None = None
 
     def run(self) -> TrainingResult:
-        """Train to the last step, or until Ctrl-C or SIGTERM, and save.
+        """Train until the last step, or until SIGINT or SIGTERM, and save a checkpoint.
 
         Raises:
-            NonFiniteError: a loss, gradient or weight is infinite or NaN. Nothing is saved after that.
-            ValueError: the checkpoint to go on from is damaged or does not fit.
-            OSError: the disk is full or not writable; the last checkpoint is named.
+            NonFiniteError: a loss, gradient or weight is infinite or NaN; nothing is saved after that.
+            ValueError: the checkpoint to resume from is damaged or has another architecture.
+            OSError: the disk is full or not writable; names the last checkpoint.
         """
+        config, checkpoints = self.config, self.run_folder.checkpoints
         with deterministic_kernels(self.device), StopSignals() as stop:
-            self._begin()
+            self._start_or_resume()
             try:
-                while self.step < self.config.steps and stop.received is None:
-                    self._advance()
-                    if self._is_due(self.config.checkpoints.every) or stop.received is not None:
+                while self.step < config.steps and stop.received is None:
+                    row = self._train_step()
+                    evaluated = self.evaluate is not None and self._is_due(config.evaluation.every)
+                    if evaluated:
+                        row |= self._evaluate()
+                    if evaluated or self._is_due(config.log_every):
+                        self._log(row)
+                    self.display.update(row)
+                    if self._is_due(config.checkpoints.every) or stop.received is not None:
                         self._save()
-                if self.run_folder.checkpoints.latest() != self.run_folder.checkpoints.path(self.step):
+                if checkpoints.latest() != checkpoints.path(self.step):
                     self._save()
             finally:
                 self.display.stop()
-        finished = self.step == self.config.steps
+        finished = self.step == config.steps
         return TrainingResult(
             "finished" if finished else "interrupted",
             self.step,
             self.run_folder.path,
-            self.run_folder.checkpoints.path(self.step),
+            checkpoints.path(self.step),
             self.last_row,
             None if finished else stop.received,
         )
 
-    def _begin(self) -> None:
-        """Restore the last checkpoint, or start; forget what was logged after it."""
-        seed_everything(self.config.seed)
-        latest = self.run_folder.checkpoints.latest()
-        if latest is not None:
-            progress = self._restore(latest)
-            self.step, self.tokens, self.seconds = (progress[name] for name in ("step", "tokens", "seconds"))
-        kept = self.step if latest is not None else -1
-        self.run_folder.metrics.drop_after(kept)
-        self.run_folder.samples.drop_after(kept)
-        self.last_row = next(iter(self.run_folder.metrics.rows()[-1:]), {})
-        self.run_folder.write_environment(self.device)
-        if self.config.tensorboard:
-            self.tensorboard = TensorBoardLog(self.run_folder.path / "tensorboard", kept + 1)
-        if self.config.compile:
-            compile_blocks(self.model)
-        self.model.train()
-        if latest is None and self.evaluate is not None:
-            first = self._evaluation()
-            self._log(first)
-            self.display.update(first)
-        self.display.start(self.step)
+    def _train_step(self) -> dict[str, Any]:
+        """Accumulate gradients, clip them, and update the weights; return the metrics of the update.
 
-    def _restore(self, latest: Path) -> dict[str, Any]:
-        """Put everything back as it was at the latest checkpoint; if it is damaged, say what is left."""
-        try:
-            return self.run_folder.checkpoints.restore(latest, self.model, self.optimizer)
-        except ValueError as error:
-            steps = self.run_folder.checkpoints.steps()
-            if len(steps) < 2:
-                raise
-            earlier = self.run_folder.checkpoints.path(steps[-2])
-            raise ValueError(
-                f"{error}; without the folder {latest} a resumed run goes on from {earlier}"
-            ) from error
-
-    def _advance(self) -> None:
-        """One update, and whatever is due after it."""
-        began = time.perf_counter()
-        row = self._update()
-        elapsed = time.perf_counter() - began
-        self.seconds += elapsed
-        speed = row.pop("counted") / elapsed
-        row |= {f"{self.objective.unit}_per_second": speed, "seconds": self.seconds}
-        evaluated = self._is_due(self.config.evaluation.every) and self.evaluate is not None
-        if evaluated:
-            row |= self._evaluation()
-        if evaluated or self._is_due(self.config.log_every):
-            self._log(row)
-        self.display.update(row)
-
-    def _update(self) -> dict[str, Any]:
-        """Accumulate gradients, clip them, and change the weights if all is finite."""
-        learning_rate = self._set_learning_rate()
+        Raises:
+            NonFiniteError: the loss or a gradient is not finite; the weights are unchanged.
+        """
+        start = time.perf_counter()
         accumulation = self.config.accumulation
-        losses, counted = [], 0
-        for micro in range(accumulation):
-            batch = self.batches.batch(self.step * accumulation + micro).to(self.device, non_blocking=True)
+        learning_rate = self._set_learning_rate()
+        losses, count = [], 0
+        for micro_step in range(accumulation):
+            batch = self.batches.batch(self.step * accumulation + micro_step)
+            batch = batch.to(self.device, non_blocking=True)
             with autocast(self.dtype, self.device):
                 loss = self.objective(self.model, batch)
             (loss / accumulation).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            counted += self.objective.count(batch)
-        mean = float(torch.stack(losses).mean())
+            count += self.objective.count(batch)
+        mean_loss = float(torch.stack(losses).mean())
+
         total_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm = float(total_norm)
-        if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise NonFiniteError(self._diagnosis(mean, norm, learning_rate))
+        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
+            raise NonFiniteError(self._non_finite_message(mean_loss, norm, learning_rate))
         if self.config.clip_norm:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, total_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step, self.tokens = self.step + 1, self.tokens + counted
+
+        elapsed = time.perf_counter() - start
+        self.step, self.tokens, self.seconds = self.step + 1, self.tokens + count, self.seconds + elapsed
         return {
             "step": self.step,
-            "loss": mean,
+            "loss": mean_loss,
             "learning_rate": learning_rate,
             "gradient_norm": norm,
             self.objective.unit: self.tokens,
-            "counted": counted,
+            f"{self.objective.unit}_per_second": count / elapsed,
+            "seconds": self.seconds,
         }
 
     def _set_learning_rate(self) -> float:
@@ -223,31 +178,61 @@ class Trainer:
             group["lr"] = learning_rate
         return learning_rate
 
-    def _evaluation(self) -> dict[str, Any]:
-        """The figures on held-out data as a row, and a sample into its file; draws no random numbers."""
+    def _evaluate(self) -> dict[str, Any]:
+        """Metrics on the validation data; also stores a sample. The random state is preserved."""
         assert self.evaluate is not None
-        with untouched_random_state():
+        with preserved_random_state():
             with autocast(self.dtype, self.device):
-                figures = self.evaluate(self.model)
+                metrics = self.evaluate(self.model)
             if self.sample is not None:
                 text = self.sample(self.model)
                 self.run_folder.samples.append({"step": self.step, "text": text})
-                self.display.say(text)
+                self.display.print(text)
         self.model.train()
-        return {"step": self.step} | {f"validation_{name}": value for name, value in figures.items()}
+        return {"step": self.step} | {f"validation_{name}": value for name, value in metrics.items()}
 
-    def _log(self, row: dict[str, Any]) -> None:
-        self.last_row = row
-        self.run_folder.metrics.append(row)
-        if self.tensorboard is not None:
-            self.tensorboard.append(row)
+    def _start_or_resume(self) -> None:
+        """Restore the latest checkpoint and drop later rows, or evaluate the untrained model."""
+        seed_everything(self.config.seed)
+        latest = self.run_folder.checkpoints.latest()
+        if latest is not None:
+            progress = self._restore(latest)
+            self.step, self.tokens, self.seconds = (progress[name] for name in ("step", "tokens", "seconds"))
+        last_logged = self.step if latest is not None else -1
+        self.run_folder.metrics.drop_after(last_logged)
+        self.run_folder.samples.drop_after(last_logged)
+        self.last_row = next(iter(self.run_folder.metrics.rows()[-1:]), {})
+        self.run_folder.write_environment(self.device)
+        if self.config.tensorboard:
+            self.tensorboard = TensorBoardLog(self.run_folder.path / "tensorboard", last_logged + 1)
+        if self.config.compile:
+            compile_blocks(self.model)
+        self.model.train()
+        if latest is None and self.evaluate is not None:
+            row = self._evaluate()
+            self._log(row)
+            self.display.update(row)
+        self.display.start(self.step)
+
+    def _restore(self, latest: Path) -> dict[str, Any]:
+        """Restore a checkpoint; the error for a damaged one names the checkpoint before it."""
+        checkpoints = self.run_folder.checkpoints
+        try:
+            return checkpoints.restore(latest, self.model, self.optimizer)
+        except ValueError as error:
+            steps = checkpoints.steps()
+            if len(steps) < 2:
+                raise
+            raise ValueError(
+                f"{error}; delete the folder {latest} to resume from {checkpoints.path(steps[-2])}"
+            ) from error
 
     def _save(self) -> None:
-        """A checkpoint of this step; the rows that lead to it are on the disk before it is."""
+        """Save a checkpoint, after the logged rows are on the disk."""
         wrong = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
         if wrong:
             raise NonFiniteError(
-                f"after step {self.step}, {_some(wrong)} are not finite; {self._last_good()}"
+                f"after step {self.step}, {_first_names(wrong)} are not finite; {self._last_checkpoint()}"
             )
         progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         if self.last_row.get("step") == self.step and "validation_loss" in self.last_row:
@@ -258,41 +243,45 @@ class Trainer:
             self.run_folder.checkpoints.save(self.model, self.optimizer, progress)
         except OSError as error:
             message = f"cannot save a checkpoint after step {self.step}: {error.strerror or error}"
-            message = f"{message}; {self._last_good()}"
+            message = f"{message}; {self._last_checkpoint()}"
             raise (OSError(error.errno, message) if error.errno else OSError(message)) from error
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.last_row = row
+        self.run_folder.metrics.append(row)
+        if self.tensorboard is not None:
+            self.tensorboard.append(row)
 
     def _is_due(self, every: int) -> bool:
         return self.step == self.config.steps or (every > 0 and self.step % every == 0)
 
-    def _diagnosis(self, loss: float, norm: float, learning_rate: float) -> str:
-        """What is not finite, where, and what is left."""
+    def _non_finite_message(self, loss: float, norm: float, learning_rate: float) -> str:
         named = self.model.named_parameters()
         wrong = [name for name, p in named if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
         return (
-            f"training stopped at step {self.step + 1}: the loss is {loss}, the gradient's norm {norm}"
-            f" (learning rate {learning_rate:.3g}). Gradients that are not finite: {_some(wrong)}."
-            f" The weights were not changed; {self._last_good()}"
+            f"training stopped at step {self.step + 1}: the loss is {loss}, the gradient norm {norm}"
+            f" (learning rate {learning_rate:.3g}). Gradients that are not finite: {_first_names(wrong)}."
+            f" The weights were not changed; {self._last_checkpoint()}"
         )
 
-    def _last_good(self) -> str:
+    def _last_checkpoint(self) -> str:
         latest = self.run_folder.checkpoints.latest()
-        return f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
+        return f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch on every device, numpy and Python."""
+    """Seed the random number generators of torch (all devices), numpy and Python."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """torch.compile each block in place, or the whole model if it has no ``blocks``; no tensor is renamed."""
+    """Compile each block in place, or the whole model if it has no ``blocks``; parameter names stay."""
     for module in getattr(model, "blocks", [model]):
         module.compile()
 
 
-def _some(names: list[str]) -> str:
-    """The first few names."""
+def _first_names(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(names[:3]) or "none") + more

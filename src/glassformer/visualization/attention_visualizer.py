@@ -1,41 +1,43 @@
-"""AttentionVisualizer: from a model and a text, or an image, to a picture, in one call."""
+"""Figures of a model's attention in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-from glassformer.analysis import HeadReport, Settings, analyze_heads, read_image
-from glassformer.analysis.images import Picture
+from glassformer.analysis import HeadAnalysisSettings, HeadReport, analyze_heads, preprocess_image
+from glassformer.analysis.image_inputs import ImageSource
 from glassformer.attention import record_attention
-from glassformer.generation.streaming import evaluating
+from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
-from glassformer.visualization.arguments import Text, check_finite, whole_number
-from glassformer.visualization.explorer import Explorer, explore, silent
-from glassformer.visualization.head_map import picture_of_head_map
-from glassformer.visualization.heat_maps import draw_head, draw_heads
-from glassformer.visualization.image_maps import caption_of_image, draw_image_heads
-from glassformer.visualization.logit_lens_map import picture_of_lens
-from glassformer.visualization.looking import look, name_of
-from glassformer.visualization.pictures import check_writable, save_picture
-from glassformer.visualization.rollout_bars import picture_of_rollout
+from glassformer.visualization.explorer import Explorer, explore
+from glassformer.visualization.figures.head_map import head_map_of_model
+from glassformer.visualization.figures.heat_maps import draw_head, draw_heads
+from glassformer.visualization.figures.image_maps import draw_image_heads, image_caption
+from glassformer.visualization.figures.logit_lens import logit_lens_of_text
+from glassformer.visualization.figures.rollout import rollout_of_input
+from glassformer.visualization.figures.style import check_writable, save_figure
+from glassformer.visualization.model_input import compute_attention, model_title
+from glassformer.visualization.validation import Text, check_finite, check_index
 
 
 class AttentionVisualizer:
-    """Draws what a model's attention heads look at. The model keeps its fast kernels, and stays as it is.
+    """Draws the attention heads of a model and what follows from them. The model is not changed.
 
-    Every method returns a matplotlib ``Figure``, and writes it where ``save_path`` says: .png, .svg or .pdf.
+    Methods whose names begin with ``plot`` return a matplotlib ``Figure``, and save it if ``save_path`` is
+    given: as .png, .svg or .pdf. They raise an ``OSError`` before any work if it cannot be written.
 
-    Texts are read with the marks that the model's tokenizer adds around them. An encoder-decoder attends in
-    three ways: ``kind="encoder"`` is the source on itself, ``"decoder"`` the target on itself, and
-    ``"cross"`` the target on the source. Rows of cross-attention bear the token that is written there.
+    Texts are encoded with the special tokens of the model's tokenizer. An encoder-decoder has three kinds of
+    attention: ``"encoder"`` (source to source), ``"decoder"`` (target to target) and ``"cross"`` (target to
+    source). Rows of cross-attention are labeled with the token that is predicted.
 
     Args:
-        model: with a tokenizer; without one, texts are read as bytes where the vocabulary allows it.
-        name: what pictures and pages call the model, before its family and size.
+        model: A model, with its tokenizer. Without one, texts are read as bytes if the vocabulary allows it.
+        name: What the model is called in titles.
     """
 
     def __init__(self, model: TransformerModel, name: str | None = None) -> None:
@@ -50,33 +52,23 @@ class AttentionVisualizer:
         kind: str | None = None,
         target_text: Text | None = None,
     ) -> Figure:
-        """Every head of a layer as a heat map, rows looking at columns.
+        """Draw every head of a layer as a heat map of queries (rows) and keys (columns).
 
         Args:
-            text: what the model reads, or token ids.
-            layer: from 0.
-            save_path: where to write the picture.
-            kind: of attention; to be given where the model has several.
-            target_text: what an encoder-decoder writes; by default what it writes by itself.
+            text: A text, or token ids.
+            layer: Index of the layer.
+            save_path: File of the figure.
+            kind: Kind of attention; required for an encoder-decoder.
+            target_text: Target of an encoder-decoder. Default: what the model generates.
 
         Raises:
-            ValueError: a layer or kind that does not exist, an empty text, a suffix that is no format.
-            TypeError: a model that reads no text, or a target for one that writes none.
-            OSError: the place cannot be written to; known before the work.
+            ValueError: The layer or kind does not exist, the text is empty, or the suffix is unknown.
+            TypeError: The model takes no text, or has no decoder and a target is given.
         """
-        self._check(save_path)
-        sides, weights, allowed = look(self.model, text, layer, None, kind, target_text)
-        figure = draw_heads(
-            weights,
-            sides.queries.labels,
-            sides.keys.labels,
-            title=f"{name_of(self.model, kind, self.name)}, layer {layer}: where each head looks",
-            caption=sides.caption,
-            notes=sides.notes,
-            allowed=allowed,
-            row=sides.row,
-        )
-        return self._saved(figure, save_path)
+        _check_path(save_path)
+        attention = compute_attention(self.model, text, layer, None, kind, target_text)
+        title = f"{self._title(kind)}, layer {layer}: attention weights of each head"
+        return _saved(draw_heads(attention.weights, title=title, **attention.labels), save_path)
 
     def plot_head(
         self,
@@ -88,23 +80,11 @@ class AttentionVisualizer:
         kind: str | None = None,
         target_text: Text | None = None,
     ) -> Figure:
-        """One head, large, with its weights written out where the text is short.
-
-        Arguments and errors as ``plot_attention_heads``; a head that does not exist is a ValueError too.
-        """
-        self._check(save_path)
-        sides, weights, allowed = look(self.model, text, layer, [head], kind, target_text)
-        figure = draw_head(
-            weights[0],
-            sides.queries.labels,
-            sides.keys.labels,
-            title=f"{name_of(self.model, kind, self.name)}, layer {layer}, head {head}: where it looks",
-            caption=sides.caption,
-            notes=sides.notes,
-            allowed=allowed,
-            row=sides.row,
-        )
-        return self._saved(figure, save_path)
+        """Draw one large head, with numbers if the text is short. See ``plot_attention_heads``."""
+        _check_path(save_path)
+        attention = compute_attention(self.model, text, layer, [head], kind, target_text)
+        title = f"{self._title(kind)}, layer {layer}, head {head}: attention weights"
+        return _saved(draw_head(attention.weights[0], title=title, **attention.labels), save_path)
 
     def plot_cross_attention(
         self,
@@ -114,44 +94,40 @@ class AttentionVisualizer:
         *,
         target_text: Text | None = None,
     ) -> Figure:
-        """Every head of a layer in which the target looks at the source; rows bear what is written there.
-
-        Arguments and errors as ``plot_attention_heads``; a model that writes no target is a ValueError.
-        """
+        """Draw every cross-attention head of a layer. See ``plot_attention_heads``."""
         return self.plot_attention_heads(text, layer, save_path, kind="cross", target_text=target_text)
 
     def plot_rollout(
         self,
-        example: Text | Picture,
+        example: Text | ImageSource,
         position: int | None = None,
         save_path: str | Path | None = None,
         *,
         target_text: Text | None = None,
         faithfulness: bool | None = None,
     ) -> Figure:
-        """What the model's answer was made of, by attention followed through all layers.
+        """Attribute the model's answer to its input by attention rollout through all layers.
 
-        Rollout, and beside it the one that is weighted by gradients where the model says something that has
-        any; each with the score of its deletion test (``analysis.deletion``). An image gets them laid over.
+        A second column shows gradient-weighted rollout if the answer has gradients. Each comes with the score
+        of its deletion test (``analysis.deletion``). Attributions of an image are laid over it.
 
         Args:
-            example: what the model reads: a text, token ids, or an image.
-            position: the token whose answer it is; below zero counts from the end. Default: the last, the
-                first mask of a text with masks, or the mean of all where the model has no head.
-            save_path: where to write the picture.
-            target_text: what an encoder-decoder writes; its source is what bars are for.
-            faithfulness: whether there is a deletion test, of hundreds of readings. Default: as thorough a
-                test as takes some seconds, if any does.
+            example: A text, token ids, or an image.
+            position: The token at whose position the answer is given; negative ones count from the end.
+                Default: the last one, the first mask token, or the mean of all for a model without a head.
+            save_path: File of the figure.
+            target_text: Target of an encoder-decoder; the attributions are to its source.
+            faithfulness: Whether to run the deletion test, which takes hundreds of forward passes. Default:
+                only if it takes a few seconds.
 
         Raises:
-            ValueError: a position that does not exist, an empty text, a single token to be deleted, a text
-                without a mask for a model that guesses masks.
-            TypeError: what the model does not read, or a position where it has none to choose.
-            OSError: the place cannot be written to; known before the work.
+            ValueError: The position does not exist, the text is empty, there is a single token to delete, or
+                a masked language model gets a text without a mask token and no position.
+            TypeError: The model cannot read the example, or has no positions to choose from.
         """
-        self._check(save_path)
-        figure = picture_of_rollout(self.model, example, position, target_text, faithfulness, self.name)
-        return self._saved(figure, save_path)
+        _check_path(save_path)
+        figure = rollout_of_input(self.model, example, position, target_text, faithfulness, self.name)
+        return _saved(figure, save_path)
 
     def plot_logit_lens(
         self,
@@ -162,135 +138,116 @@ class AttentionVisualizer:
         positions: Sequence[int] | None = None,
         layers: Sequence[int] | None = None,
     ) -> Figure:
-        """What the model would say at each position if it stopped after each layer.
+        """Draw the tokens that the model would predict at each position if it stopped after each layer.
 
         Args:
-            text: what the model reads, or token ids.
-            save_path: where to write the picture.
-            target_text: what an encoder-decoder writes; its positions are drawn.
-            positions: that are drawn. Default: the last ones that fit on a page, 16 at most.
-            layers: as ``analysis.logit_lens`` numbers them: 0 is what enters the first.
+            text: A text, or token ids.
+            save_path: File of the figure.
+            target_text: Target of an encoder-decoder, whose positions are drawn.
+            positions: Positions to draw. Default: the last ones that fit on a page, 16 at most.
+            layers: See ``analysis.logit_lens``: 0 is the embedding, i the output of layer i - 1.
 
         Raises:
-            ValueError: a layer or position that does not exist, or an empty text.
-            TypeError: a model without a head over a vocabulary.
-            OSError: the place cannot be written to; known before the work.
+            ValueError: A layer or position does not exist, or the text is empty.
+            TypeError: The model predicts no tokens.
         """
-        self._check(save_path)
-        figure = picture_of_lens(self.model, text, target_text, positions, layers, self.name)
-        return self._saved(figure, save_path)
+        _check_path(save_path)
+        figure = logit_lens_of_text(self.model, text, target_text, positions, layers, self.name)
+        return _saved(figure, save_path)
 
     def plot_head_map(self, report: HeadReport | str | Path, save_path: str | Path | None = None) -> Figure:
-        """The names that an analysis gave to this model's heads.
+        """Draw the attention pattern that each head is labeled with.
 
         Args:
-            report: what ``analyze_head_patterns`` returned, or the ``heads.json`` that it was saved as.
-            save_path: where to write the picture.
+            report: The result of ``analyze_head_patterns``, or a ``heads.json`` file that it was saved to.
+            save_path: File of the figure.
 
         Raises:
-            ValueError: no report, or one of a model with other heads.
-            OSError: no such file, or the place cannot be written to.
+            ValueError: Not a report, or one about a model with other heads.
+            OSError: The file does not exist.
         """
-        self._check(save_path)
-        return self._saved(picture_of_head_map(self.model, report, self.name), save_path)
+        _check_path(save_path)
+        return _saved(head_map_of_model(self.model, report, self.name), save_path)
 
-    def plot_vit_attention(self, image: Picture, layer: int, save_path: str | Path | None = None) -> Figure:
-        """Every head of a layer: the class token's weights on the patches, laid over the image.
+    def plot_vit_attention(
+        self, image: ImageSource, layer: int, save_path: str | Path | None = None
+    ) -> Figure:
+        """Draw the attention of the class token to the patches of an image, for every head of a layer.
 
         Args:
-            image: as ``analysis.read_image`` takes it: a file, an array, or a tensor of pixel values.
-            layer: from 0.
-            save_path: where to write the picture.
+            image: See ``analysis.read_image``: a file, an array, or a tensor of pixel values.
+            layer: Index of the layer.
+            save_path: File of the figure.
 
         Raises:
-            ValueError: a layer that does not exist, an image of another shape.
-            TypeError: a model that reads no images, or what is no image.
-            OSError: a file that holds no image, or a place that cannot be written to.
+            ValueError: The layer does not exist, or the image has the wrong shape.
+            TypeError: The model takes no images, or this is no image.
+            OSError: The file holds no image.
         """
-        self._check(save_path)
-        layer = whole_number(layer, "a layer")
-        reading = read_image(self.model, image)
-        with torch.no_grad(), evaluating(self.model), record_attention(self.model, [layer]) as recording:
-            self.model(reading.pixel_values)
-        check_finite(recording[layer], f"layer {layer}'s attention")
-        weights = recording[layer][0, :, 0].float().cpu().numpy()  # (head, key): the class token looks
-        rows, columns = reading.grid
+        _check_path(save_path)
+        layer = check_index(layer, "layer")
+        encoded = preprocess_image(self.model, image)
+        with torch.no_grad(), eval_mode(self.model), record_attention(self.model, [layer]) as recording:
+            self.model(encoded.pixel_values)
+        check_finite(recording[layer], f"The attention of layer {layer}")
+        weights = recording[layer][0, :, 0].float().cpu().numpy()  # (head, key): the class token is query 0
+        rows, columns = encoded.grid
         figure = draw_image_heads(
             weights[:, -rows * columns :].reshape(-1, rows, columns),
-            reading.shown(),
-            title=f"{name_of(self.model, None, self.name)}, layer {layer}: where the class token looks",
-            caption=caption_of_image(image, reading),
-            notes=reading.notes,
+            encoded.to_rgb(),
+            title=f"{self._title()}, layer {layer}: attention of the class token",
+            caption=image_caption(image, encoded),
+            notes=encoded.notes,
         )
-        return self._saved(figure, save_path)
+        return _saved(figure, save_path)
 
     def explore(
-        self,
-        text: Text | None = None,
-        save_path: str | Path | None = None,
-        *,
-        image: Picture | None = None,
-        target_text: Text | None = None,
-        kind: str | None = None,
-        layers: Sequence[int] | None = None,
-        heads_report: HeadReport | str | Path | None = None,
-        analyses: bool = True,
-        faithfulness: bool | None = None,
-        force: bool = False,
-        told: Callable[[str], object] = silent,
+        self, text: Text | None = None, save_path: str | Path | None = None, **options: Any
     ) -> Explorer:
-        """Every head of every layer in one page that opens offline; a notebook shows it where it stands.
+        """Make an interactive page of every head of every layer, which notebooks display.
 
-        Arguments and errors as ``visualization.explorer.explore``.
+        Args:
+            text: A text, or token ids; None if an image is given.
+            save_path: An .html file.
+            options: Further arguments of ``visualization.explorer.explore``.
         """
-        return explore(
-            self.model,
-            text,
-            save_path,
-            image=image,
-            target_text=target_text,
-            kind=kind,
-            layers=layers,
-            name=self.name,
-            heads_report=heads_report,
-            analyses=analyses,
-            faithfulness=faithfulness,
-            force=force,
-            told=told,
-        )
+        return explore(self.model, text, save_path, **{"name": self.name, **options})
 
     def analyze_head_patterns(
         self,
         dataset: Iterable[Text],
         save_path: str | Path | None = None,
-        settings: Settings | None = None,
+        settings: HeadAnalysisSettings | None = None,
     ) -> HeadReport:
-        """Measure what every head looks at over a data set, beside controls, and draw the map of their names.
+        """Measure the attention patterns of every head on a data set, and draw a map of their labels.
 
         Args:
-            dataset: texts, or sequences of token ids; a name takes at least 60 of them.
-            save_path: where to write the picture.
-            settings: patterns, margin, seed, ...; an encoder-decoder needs a kind.
+            dataset: Texts, or sequences of token ids. A head is labeled only on the evidence of at least 60.
+            save_path: File of the figure, which ``plot_head_map`` draws again from the result.
+            settings: Patterns, margin, seed and so on; for an encoder-decoder with its ``kind``.
 
         Returns:
-            The table and the names; ``visualization.draw_head_map`` draws them again.
+            The measurements and labels.
 
         Raises:
-            ValueError: an empty data set or text; as ``plot_attention_heads`` otherwise.
+            ValueError: The data set or a text is empty; see also ``plot_attention_heads``.
         """
-        self._check(save_path)
+        _check_path(save_path)
         report = analyze_heads(self.model, dataset, settings)
         if save_path is not None:
-            save_picture(picture_of_head_map(self.model, report, self.name), save_path)
+            self.plot_head_map(report, save_path)
         return report
 
-    @staticmethod
-    def _check(save_path: str | Path | None) -> None:
-        if save_path is not None:
-            check_writable(save_path)
+    def _title(self, kind: str | None = None) -> str:
+        return model_title(self.model, kind, self.name)
 
-    @staticmethod
-    def _saved(figure: Figure, save_path: str | Path | None) -> Figure:
-        if save_path is not None:
-            save_picture(figure, save_path)
-        return figure
+
+def _check_path(path: str | Path | None) -> None:
+    if path is not None:
+        check_writable(path)
+
+
+def _saved(figure: Figure, path: str | Path | None) -> Figure:
+    if path is not None:
+        save_figure(figure, path)
+    return figure

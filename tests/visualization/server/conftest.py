@@ -1,4 +1,4 @@
-"""Small models, and a server of them: without a network between, on a port, and in a browser."""
+"""Small random models, and servers of them: as an ASGI application and on a port."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ import re
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
 
 from glassformer.models import BERTModel, GPTModel, T5Model
 from glassformer.tokenization import ByteTokenizer, WordPieceTokenizer
-from glassformer.visualization.server import (
-    ComputingThread,
-    LiveModel,
-    build_app,
-    listening,
-    open_socket,
-    url_of,
-)
+from glassformer.visualization.server import ModelSession, ModelWorker, build_app, open_socket, url_of
+from glassformer.visualization.server import app as server_app
 
 
-def _drawn_at_random(family, **options):
+def _random(family, **options):
     torch.manual_seed(7)
     model = family(**{"d_model": 24, "num_layers": 2, "num_heads": 3, **options})
     for parameter in model.parameters():
@@ -34,31 +28,31 @@ def _drawn_at_random(family, **options):
 
 
 def _gpt(**options):
-    model = _drawn_at_random(GPTModel, **{"vocab_size": 257, "max_seq_len": 32, **options})
+    model = _random(GPTModel, **{"vocab_size": 257, "max_seq_len": 32, **options})
     model.tokenizer = ByteTokenizer()
     return model
 
 
 def _bert(**options):
     tokenizer = WordPieceTokenizer.train(["the cat sat on the mat"] * 9, 60)
-    model = _drawn_at_random(BERTModel, vocab_size=tokenizer.vocab_size, max_seq_len=32, **options)
+    model = _random(BERTModel, vocab_size=tokenizer.vocab_size, max_seq_len=32, **options)
     model.tokenizer = tokenizer
     return model
 
 
 def _t5():
-    model = _drawn_at_random(T5Model, vocab_size=257, max_seq_len=32)
+    model = _random(T5Model, vocab_size=257, max_seq_len=32)
     model.tokenizer = ByteTokenizer()
     return model
 
 
 @contextmanager
-def _computing_for(model, **options):
-    computing = ComputingThread(model, **options)
+def _worker_for(model, **options):
+    worker = ModelWorker(model, **options)
     try:
-        yield computing
+        yield worker
     finally:
-        assert computing.close(patience=20)
+        assert worker.close(timeout=20)
 
 
 def _probabilities(logits):
@@ -69,8 +63,8 @@ LOCAL = [(b"host", b"localhost:8000")]
 JSON = (b"content-type", b"application/json")
 
 
-async def _requested(app, method="GET", path="/", headers=(), body=b"", chunks=None, local=True):
-    """Status, headers and body of the application's answer to exactly this."""
+async def _request(app, method="GET", path="/", headers=(), body=b"", chunks=None, local=True):
+    """Status, headers and body of the application's response."""
     pending = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks or [body]]
     pending.append({"type": "http.request", "body": b"", "more_body": False})
     sent, done = [], asyncio.Event()
@@ -104,43 +98,43 @@ async def _requested(app, method="GET", path="/", headers=(), body=b"", chunks=N
     return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}, content
 
 
-def _ask(app, path, question, headers=()):
-    body = question if isinstance(question, bytes) else json.dumps(question).encode()
-    status, _, content = asyncio.run(_requested(app, "POST", path, [JSON, *headers], body))
+def _post(app, path, value, headers=()):
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    status, _, content = asyncio.run(_request(app, "POST", path, [JSON, *headers], body))
     return status, json.loads(content)
 
 
 def _get(app, path="/", **options):
-    return asyncio.run(_requested(app, path=path, **options))
+    return asyncio.run(_request(app, path=path, **options))
 
 
-def _slowed(model, seconds=30.0):
-    """The model, waiting in its first block, and two events: it has begun, and it may go on."""
-    begun, go_on = threading.Event(), threading.Event()
+def _block(model, seconds=30.0):
+    """Block the model in its first block: an event when it waits, an event that releases it, and the hook."""
+    waiting, release = threading.Event(), threading.Event()
 
     def wait(module, args):
-        begun.set()
-        go_on.wait(seconds)
+        waiting.set()
+        release.wait(seconds)
 
     handle = model.blocks[0].register_forward_pre_hook(wait)
-    return begun, go_on, handle
+    return waiting, release, handle
 
 
 @contextmanager
 def _served(model, host="127.0.0.1", **options):
     listener = open_socket(host, 0)
-    computing = ComputingThread(model)
+    worker = ModelWorker(model)
     servers = []
-    original = listening._Server.__init__
+    original = server_app._Server.__init__
 
-    def remember(self, *args):
+    def register(self, *args):
         servers.append(self)
         original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listening._Server, "__init__", remember)
-        arguments = (LiveModel(model, name="small", **options), computing, listener, host)
-        thread = threading.Thread(target=listening.run, args=arguments)
+        patch.setattr(server_app._Server, "__init__", register)
+        arguments = (ModelSession(model, name="small", **options), worker, listener, host)
+        thread = threading.Thread(target=server_app.run, args=arguments)
         thread.start()
         try:
             yield url_of(listener), listener.getsockname()[1]
@@ -153,38 +147,42 @@ def _served(model, host="127.0.0.1", **options):
     assert not thread.is_alive()
 
 
-class _Talk:
-    """A connection on which bytes are sent and answers read, one after the other."""
+class _Connection:
+    """A raw connection on which requests are sent and responses read, one after the other."""
 
     def __init__(self, port):
-        self.port, self.left = port, b""
+        self.port, self.buffer = port, b""
         self.socket = socket.create_connection(("127.0.0.1", port), 20)
 
-    def say(self, line, rest=b""):
+    def send(self, line, rest=b""):
         self.socket.sendall(b"%s HTTP/1.1\r\nHost: localhost:%d\r\n%s" % (line, self.port, rest))
 
-    def hear(self):
-        """Status, headers and body of an answer; None where the connection was closed."""
-        head = self.until(b"\r\n\r\n")
+    def receive(self):
+        """Status, headers and body of a response; None if the connection was closed."""
+        head = self._read_until(b"\r\n\r\n")
         if head is None:
             return None
         headers = dict(re.findall(rb"(?m)^([a-z-]+): (.*)\r$", head))
-        size = int(headers[b"content-length"])
-        while len(self.left) < size:
-            self.left += self.socket.recv(65536)
-        body, self.left = self.left[:size], self.left[size:]
+        if b"content-length" not in headers:  # the connection is closed after the body
+            with suppress(ConnectionError):
+                while chunk := self.socket.recv(65536):
+                    self.buffer += chunk
+        size = int(headers.get(b"content-length", len(self.buffer)))
+        while len(self.buffer) < size:
+            self.buffer += self.socket.recv(65536)
+        body, self.buffer = self.buffer[:size], self.buffer[size:]
         return int(head[9:12]), headers, body
 
-    def until(self, end):
-        while end not in self.left:
+    def _read_until(self, end):
+        while end not in self.buffer:
             try:
                 more = self.socket.recv(65536)
             except ConnectionError:
                 return None
             if not more:
                 return None
-            self.left += more
-        head, _, self.left = self.left.partition(end)
+            self.buffer += more
+        head, _, self.buffer = self.buffer.partition(end)
         return head + end
 
     def close(self):
@@ -198,8 +196,8 @@ def model():
 
 @pytest.fixture
 def app(model):
-    with _computing_for(model) as computing:
-        yield build_app(LiveModel(model, name="small"), computing)
+    with _worker_for(model) as worker:
+        yield build_app(ModelSession(model, name="small"), worker)
 
 
 @pytest.fixture
@@ -218,23 +216,23 @@ def t5():
 
 
 @pytest.fixture
-def drawn_at_random():
-    return _drawn_at_random
+def random_model():
+    return _random
 
 
 @pytest.fixture
-def computing_for():
-    return _computing_for
+def worker_for():
+    return _worker_for
 
 
 @pytest.fixture
-def requested():
-    return _requested
+def request_to():
+    return _request
 
 
 @pytest.fixture
-def ask():
-    return _ask
+def post():
+    return _post
 
 
 @pytest.fixture
@@ -248,8 +246,8 @@ def probabilities():
 
 
 @pytest.fixture
-def slowed():
-    return _slowed
+def block():
+    return _block
 
 
 @pytest.fixture
@@ -258,13 +256,13 @@ def served():
 
 
 @pytest.fixture
-def talk():
-    talks = []
+def connect():
+    connections = []
 
-    def begin(port):
-        talks.append(_Talk(port))
-        return talks[-1]
+    def open_connection(port):
+        connections.append(_Connection(port))
+        return connections[-1]
 
-    yield begin
-    for one in talks:
-        one.close()
+    yield open_connection
+    for connection in connections:
+        connection.close()

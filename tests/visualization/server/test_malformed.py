@@ -1,6 +1,6 @@
-"""Ten thousand malformed requests: what is sent is answered rightly or refused, and the server lives on.
+"""Ten thousand malformed requests: each gets an error response, and the server keeps running.
 
-They come over real connections: ones that break off, ones that stay open, and with several requests at once.
+They come over real connections, some of which break off, stay open, or carry several requests at once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import socket
 import pytest
 
 FUZZED = 10_000
-"""Over connections; besides, a tenth as many reach the application with what no server would let pass."""
+"""Over connections; a tenth as many are passed directly to the application, with what uvicorn refuses."""
 LOCAL = [(b"host", b"localhost:8000")]
 JSON = (b"content-type", b"application/json")
-POST = b"POST /api/look HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Type: application/json\r\n"
+POST = b"POST /api/predict HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Type: application/json\r\n"
 BROKEN = [
     b"",
     b"\r\n\r\n",
@@ -31,17 +31,24 @@ BROKEN = [
     b"GET / HTTP/1.1\r\nHost: localhost:PORT\r\nX: \x00\r\n\r\n",
     b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n",
     b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 9000 + b"\r\n",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: -1\r\n\r\n",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: 99999999999999999999\r\n\r\n",
-    b"POST /api/look HTTP/1.1\r\nHost: localhost:PORT\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST /api/predict HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: -1\r\n\r\n",
+    b"POST /api/step HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    b"POST /api/predict HTTP/1.1\r\nHost: localhost:PORT\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    b"POST /api/predict HTTP/1.1\r\nHost: localhost:PORT\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     POST + b"Content-Length: 9\r\n\r\n{",
     b"GET / HTTP/1.1\r\nHost: localhost:PORT\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ]
-VALID = {"text": "ab", "written": [3], "off": ["0.1"], "how": "zero", "temperature": 1, "top_k": 2}
+VALID = {
+    "text": "ab",
+    "generated": [3],
+    "ablated_heads": ["0.1"],
+    "ablation": "zero",
+    "temperature": 1,
+    "top_k": 2,
+}
 VALUES = [None, True, -1, 1e308, 10**30, "", "\x00", "0.0", "é" * 9, [], {}, [[]], ["0.1"], [1], {"a": 1}]
-PATHS = ["/api/look", "/api/model", "/", "/health", "/explorer/x", "/api//", "/%00", "/%C3%A9", "*", "//a"]
+PATHS = ["/api/predict", "/api/model", "/", "/health", "/explorer/x", "/api//", "/%00", "/%C3%A9", "*", "//a"]
 NOISE = [
     b"Host",
     b"Origin",
@@ -52,15 +59,15 @@ NOISE = [
     b"Transfer-Encoding",
     b"Expect",
 ]
-RIGHT = {200, 400, 403, 404, 405, 413, 415}
+EXPECTED_STATUSES = {200, 400, 403, 404, 405, 413, 415}
 
 
 def body(draw):
-    """A question of which something is wrong: a value, a key, some bytes, or everything."""
-    question = dict(VALID)
+    """A request body with a wrong value, key, or bytes, or random bytes."""
+    request = dict(VALID)
     for _ in range(draw.randint(1, 3)):
-        question[draw.choice([*VALID, "x"])] = draw.choice(VALUES)
-    text = json.dumps(question).encode()
+        request[draw.choice([*VALID, "x"])] = draw.choice(VALUES)
+    text = json.dumps(request).encode()
     how = draw.random()
     if how < 0.4:
         return text
@@ -68,7 +75,7 @@ def body(draw):
 
 
 def changed(draw, text):
-    """Bytes changed, lost and added."""
+    """The bytes with some replaced, removed and added."""
     broken = bytearray(text)
     for _ in range(draw.randint(1, 6)):
         place = draw.randrange(len(broken) + 1)
@@ -77,8 +84,8 @@ def changed(draw, text):
 
 
 def framed(draw):
-    """HTTP that is right, around a question that is not: the connection may stay open."""
-    method, path, content = b"POST", draw.choice(["/api/look", "/api/step", "/api/explore"]), body(draw)
+    """Valid HTTP with an invalid body: the connection may stay open."""
+    method, path, content = b"POST", draw.choice(["/api/predict", "/api/step", "/api/explore"]), body(draw)
     if draw.random() < 0.2:
         method, path = draw.choice([b"POST", b"GET", b"PUT", b"TRACE"]), draw.choice(PATHS)
     lines = [b"%s %s HTTP/1.1" % (method, path.encode()), b"Host: localhost:PORT"]
@@ -97,7 +104,7 @@ def framed(draw):
 
 
 def unframed(draw):
-    """HTTP that is wrong, or ends too early."""
+    """Invalid or incomplete HTTP."""
     how = draw.random()
     if how < 0.05:
         return draw.choice(BROKEN)
@@ -111,15 +118,16 @@ def unframed(draw):
 
 
 @pytest.fixture
-def complaints(capfd, caplog):
-    """What was written to the terminal or to a log."""
+def logged(capfd, caplog):
+    """Output on stderr and log records of at least warning level."""
     return lambda: (
         capfd.readouterr().err
         + "".join(record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
     )
 
 
-def test_ten_thousand_malformed_requests_bring_nothing_down(model, served, talk, complaints):
+@pytest.mark.slow
+def test_the_server_survives_ten_thousand_malformed_requests(model, served, connect, logged):
     draw = random.Random(5)
     sent, statuses = 0, []
     with served(model) as (_, port):
@@ -128,38 +136,38 @@ def test_ten_thousand_malformed_requests_bring_nothing_down(model, served, talk,
             return message.replace(b"PORT", b"%d" % port)
 
         while sent < FUZZED:
-            client, together = talk(port), draw.random() < 0.5
+            client, together = connect(port), draw.random() < 0.5
             count = draw.randint(4, 12)
             messages = [here(framed(draw)) for _ in range(count)]
             for group in [b"".join(messages)] if together else messages:
                 client.socket.sendall(group)
                 for _ in range(count if together else 1):
-                    answer = client.hear()
-                    assert answer is not None, messages
-                    statuses.append(answer[0])
-                    if answer[0] != 200:
-                        assert json.loads(answer[2])["error"], answer
+                    response = client.receive()
+                    assert response is not None, messages
+                    statuses.append(response[0])
+                    if response[0] != 200:
+                        assert json.loads(response[2])["error"], response
             last = [here(unframed(draw)) for _ in range(draw.randint(0, 2))]
             try:
                 for message in last:
                     client.socket.sendall(message)
                 client.socket.shutdown(socket.SHUT_WR)
             except OSError:
-                pass  # closed before all was sent
-            while last and (answer := client.hear()):
-                statuses.append(answer[0])
+                pass  # the server closed the connection first
+            while last and (response := client.receive()):
+                statuses.append(response[0])
             sent += count + len(last)
             client.close()
-        client = talk(port)
-        client.say(b"GET /health", b"\r\n")
-        assert json.loads(client.hear()[2]) == {"status": "ok", "computing": False, "waiting": 0}
-    assert set(statuses) <= RIGHT
+        client = connect(port)
+        client.send(b"GET /health", b"\r\n")
+        assert json.loads(client.receive()[2]) == {"status": "ok", "computing": False, "waiting": 0}
+    assert set(statuses) <= EXPECTED_STATUSES
     assert len(statuses) > 0.9 * FUZZED
     assert statuses.count(400) > len(statuses) / 2
-    assert complaints() == ""
+    assert logged() == ""
 
 
-def test_what_no_server_would_let_pass_is_refused_too(app, requested, ask):
+def test_the_application_refuses_what_uvicorn_would_not_pass_on(app, request_to, post):
     draw = random.Random(6)
 
     async def fuzz():
@@ -168,11 +176,11 @@ def test_what_no_server_would_let_pass_is_refused_too(app, requested, ask):
             headers = [JSON] if draw.random() < 0.8 else []
             while draw.random() < 0.25:
                 headers.append((draw.choice(NOISE).lower(), draw.randbytes(draw.randint(0, 12))))
-            method, path = "POST", draw.choice(["/api/look", "/api/step", "/api/explore"])
+            method, path = "POST", draw.choice(["/api/predict", "/api/step", "/api/explore"])
             if draw.random() < 0.2:
                 method, path = draw.choice(["POST", "GET", "\x01", ""]), draw.choice([*PATHS, "/\x00", "/é"])
             local = draw.random() < 0.95
-            status, sent, content = await requested(app, method, path, headers, body(draw), local=local)
+            status, sent, content = await request_to(app, method, path, headers, body(draw), local=local)
             assert "content-security-policy" in sent
             if status != 200:
                 assert json.loads(content)["error"]
@@ -180,6 +188,6 @@ def test_what_no_server_would_let_pass_is_refused_too(app, requested, ask):
         return statuses
 
     statuses = asyncio.run(fuzz())
-    assert set(statuses) <= RIGHT
+    assert set(statuses) <= EXPECTED_STATUSES
     assert statuses.count(400) > len(statuses) / 2
-    assert ask(app, "/api/look", {"text": "abc"})[0] == 200
+    assert post(app, "/api/predict", {"text": "abc"})[0] == 200

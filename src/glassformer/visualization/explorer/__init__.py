@@ -1,147 +1,125 @@
-"""The explorer: every head of a model in one HTML file that opens offline, or in a notebook."""
+"""Interactive page with every attention head of a model, as one HTML file or in a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from glassformer.analysis.head_report import HeadReport
-from glassformer.analysis.images import Picture as ImageSource
+from glassformer.analysis.head_patterns import HeadReport
+from glassformer.deprecation import renamed_arguments, renamed_attributes
 from glassformer.files import atomic_write
 from glassformer.models import TransformerModel
-from glassformer.visualization.arguments import as_given, whole_number
-from glassformer.visualization.explorer.contents import Contents
-from glassformer.visualization.explorer.gathering import LARGEST, Text, gather, silent
-from glassformer.visualization.explorer.naming import with_names
+from glassformer.visualization.explorer.collect import (
+    MAX_PAGE_SIZE,
+    PageOptions,
+    Text,
+    collect_contents,
+    no_progress,
+)
 from glassformer.visualization.explorer.page import page_html
-from glassformer.visualization.measured import check_of_model, report_from
-from glassformer.visualization.writing import check_folder
+from glassformer.visualization.explorer.schema import Contents, with_head_labels
+from glassformer.visualization.validation import check_folder, check_head_report, load_head_report
 
-__all__ = ["Contents", "Explorer", "check_page_path", "explore", "gather", "page_html", "silent"]
+__all__ = [
+    "Contents",
+    "Explorer",
+    "PageOptions",
+    "check_page_path",
+    "collect_contents",
+    "explore",
+    "no_progress",
+    "page_html",
+    "with_head_labels",
+]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(__name__, {"gather": "collect_contents", "silent": "no_progress"})
 
 
 @dataclass(frozen=True, repr=False)
 class Explorer:
-    """A page. A notebook shows it where it stands: as a frame of its own, so that several do not meet."""
+    """An explorer page. Notebooks display it in a frame."""
 
     contents: Contents
     html: str
     path: Path | None = None
-    """Where it was written."""
+    """The file it was saved as."""
 
     def save(self, path: str | Path) -> Explorer:
-        """Write the page, whole or not at all; the folder is made if it is missing."""
+        """Write the page atomically; missing folders are made."""
         path = check_page_path(path)
         atomic_write(path, self.html)
         return Explorer(self.contents, self.html, path)
 
     def _repr_html_(self) -> str:
-        """The page in a frame that may run its own script, and reach nothing around it."""
+        """The page in a sandboxed frame, so that several pages in a notebook are independent."""
+        source = self.html.replace("&", "&amp;").replace('"', "&quot;")
         return (
             f'<iframe title="{escape(self.contents.heading)}" sandbox="allow-scripts allow-downloads" '
             'allow="clipboard-write" '
             'style="width: 100%; height: 56rem; max-height: 90vh; border: 1px solid #8888" '
-            f'srcdoc="{_in_quotes(self.html)}"></iframe>'
+            f'srcdoc="{source}"></iframe>'
         )
 
     def __repr__(self) -> str:
-        where = "not written" if self.path is None else str(self.path)
-        return f"Explorer({self.contents.heading}; {len(self.html) / 1e6:.1f} MB, {where})"
+        path = "not saved" if self.path is None else str(self.path)
+        return f"Explorer({self.contents.heading}; {len(self.html) / 1e6:.1f} MB, {path})"
 
 
-def _in_quotes(html: str) -> str:
-    """As the value of an attribute in double quotes, in which nothing else means anything."""
-    return html.replace("&", "&amp;").replace('"', "&quot;")
-
-
+@renamed_arguments(told="on_progress")
 def explore(
     model: TransformerModel,
     text: Text | None = None,
     save_path: str | Path | None = None,
     *,
-    image: ImageSource | None = None,
-    target_text: Text | None = None,
-    kind: str | None = None,
-    layers: Sequence[int] | None = None,
-    name: str | None = None,
     heads_report: HeadReport | str | Path | None = None,
-    analyses: bool = True,
-    faithfulness: bool | None = None,
-    force: bool = False,
-    told: Callable[[str], object] = silent,
+    **options: Any,
 ) -> Explorer:
-    """Every head of a model on a text, or an image, as one page.
+    """Make a page with every attention head of a model on a text or an image.
 
     Args:
-        model: with a tokenizer; without one, texts are read as bytes where the vocabulary allows it.
-        text: what it reads, or token ids.
-        save_path: where the page is written, ending in .html; by default it is only shown in a notebook.
-        image: instead of a text, for a model of images: as ``analysis.read_image`` takes it.
-        target_text: what an encoder-decoder writes; by default what it writes by itself.
-        kind: of attention; by default all kinds, and the page switches between them.
-        layers: numbers; default all.
-        name: what the page calls the model; by default its class.
-        heads_report: of an analysis, or the ``heads.json`` that it was saved as: heads are given its names.
-        analyses: whether the page has logit lens, rollout and scores in parts.
-        faithfulness: whether rollouts are put to a deletion test, which reads the text some hundred times.
-            Default: as thorough a test as takes some seconds, if any does.
-        force: whether a page of more than 100 MB is wanted.
-        told: called with what is done now, in words.
+        model: any model; without a tokenizer, texts are read as bytes if the vocabulary allows it.
+        text: the input, as text or token ids.
+        save_path: the file to write, ending in .html. Default: none.
+        heads_report: of an analysis of the model, or the path of its ``heads.json``; heads get their labels.
+        options: fields of ``PageOptions``: ``image``, ``target_text``, ``kind``, ``layers``, ``name``,
+            ``analyses``, ``faithfulness``, ``force``, ``on_progress``.
 
     Raises:
-        ValueError: an empty text, a layer or kind that does not exist, a page of more than 100 MB, a suffix
-            that is not .html, a report of another model.
-        TypeError: a model that does not read what it is given.
-        OSError: the place cannot be written to; known before the work.
+        ValueError: if the input is empty, a layer or kind does not exist, the page takes more than 100 MB,
+            the path does not end in .html, or the report is of another model.
+        TypeError: if the model cannot read inputs of this type.
+        OSError: if the path cannot be written to; checked before the model runs.
     """
     if save_path is not None:
         check_page_path(save_path)
-    if image is not None and (text is not None or target_text is not None):
-        raise ValueError("a model reads a text or an image: give one of them")
-    report = None if heads_report is None else report_from(heads_report)
+    report = None if heads_report is None else load_head_report(heads_report)
     if report is not None:
-        check_of_model(model, report, whole=False)
-    if layers is not None:
-        layers = [whole_number(layer, "a layer") for layer in layers]
-    if text is not None:
-        text, target_text = as_given(text, target_text)
-    contents = gather(
-        model,
-        text,
-        image=image,
-        target_text=target_text,
-        kind=kind,
-        layers=layers,
-        name=name,
-        analyses=analyses,
-        faithfulness=faithfulness,
-        force=force,
-        told=told,
-    )
+        check_head_report(model, report, complete=False)
+    contents = collect_contents(model, text, **options)
     if report is not None:
-        contents = with_names(contents, report)
+        contents = with_head_labels(contents, report)
     page = Explorer(contents, page_html(contents))
-    if not force and len(page.html) > LARGEST:
+    if len(page.html) > MAX_PAGE_SIZE and not options.get("force"):
         raise ValueError(
-            f"the page would be {len(page.html) / 1e6:.0f} MB: choose layers, give a shorter text, or "
-            "force it"
+            f"The page would be {len(page.html) / 1e6:.0f} MB: choose fewer layers, a shorter text, or force."
         )
     return page if save_path is None else page.save(save_path)
 
 
 def check_page_path(path: str | Path) -> Path:
-    """Make sure, before any work, that a page can be written there; its folder is made if it is missing.
+    """Check that a page can be written to a path; missing folders are made.
 
     Raises:
-        ValueError: a suffix that is not .html.
-        OSError: the folder cannot be made or written to, or the path is a folder itself.
+        ValueError: if the path does not end in .html.
+        OSError: if the folder cannot be made or written to, or the path is a folder.
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name the page that is to be written")
+        raise IsADirectoryError(f"{path} is a folder: name the page to write.")
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"a page is saved as .html, not {path.suffix or path.name!r}")
+        raise ValueError(f"The file name of a page must end in .html, got {path.name!r}.")
     check_folder(path.parent)
     return path

@@ -1,4 +1,7 @@
-"""One HTML file with everything in it: no request leaves it, and nothing in it runs but its one module."""
+"""Assembly of an explorer page as one self-contained HTML file.
+
+The page makes no requests, and its Content-Security-Policy lets only its own module run.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from glassformer.visualization.explorer.contents import Contents
+from glassformer.visualization.explorer.schema import Contents
 
 MODULES = (
-    "labels.js",
+    "text.js",
     "data.js",
-    "colours.js",
+    "colors.js",
     "painter.js",
     "heading.js",
     "state.js",
@@ -25,32 +28,38 @@ MODULES = (
     "profiles.js",
     "map_view.js",
     "by_head_view.js",
-    "flow_view.js",
+    "rollout_view.js",
     "lines_view.js",
     "token_strip.js",
     "image_view.js",
-    "guesses_view.js",
+    "predictions_view.js",
     "score_view.js",
     "scene.js",
     "panel.js",
     "export.js",
-    "keys.js",
-    "moving.js",
+    "keyboard.js",
+    "navigation.js",
     "controls.js",
-    "surface.js",
+    "canvas.js",
     "explorer.js",
 )
-"""In the order in which they are joined: each uses only those before it, and what is called later."""
+"""Files of the page's module in the order in which they run; later, each may call functions of any other."""
+STYLE = "explorer.css"
+
+
+def asset(name: str) -> str:
+    """The text of a file in ``web/``: one of ``MODULES``, or ``STYLE``."""
+    return files(__package__).joinpath("web", name).read_text("utf-8")
 
 
 def page_html(contents: Contents) -> str:
-    """The page as HTML, in ASCII: every other character of a text is written as an escape.
+    """The page as HTML in ASCII.
 
-    Texts stand in JSON only, where ``<``, ``>`` and ``&`` are escaped too, and the module puts them on the
-    page as text. The Content-Security-Policy lets nothing run but that module, and nothing be fetched at all.
+    Texts are stored in JSON only, in which ``<``, ``>`` and ``&`` are escaped, and the module inserts them as
+    text, never as HTML.
     """
     blocks: dict[str, str] = {}
-    header = _data_in_blocks(contents.as_json(), blocks)
+    header = _move_data_to_blocks(contents.as_json(), blocks)
     script, css = module(), style()
     scripts = "\n".join(
         f'<script type="text/plain" id="{name}">{data}</script>' for name, data in blocks.items()
@@ -60,10 +69,10 @@ def page_html(contents: Contents) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy()}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{_text(contents.heading)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
-        "<noscript>This page draws its pictures with JavaScript, which is switched off here.</noscript>\n"
-        '<main id="explorer"><p>The page is unpacking its pictures. If this stays, the browser is too old: '
-        "one of 2023 or later can show them.</p></main>\n"
+        f"<title>{_escape(contents.heading)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
+        "<noscript>This page needs JavaScript, which is disabled in this browser.</noscript>\n"
+        '<main id="explorer"><p>Loading. If this message stays, the browser is too old: '
+        "use one of 2023 or later.</p></main>\n"
         f'<script type="application/json" id="contents">{_json(header)}</script>\n{scripts}\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
@@ -71,7 +80,7 @@ def page_html(contents: Contents) -> str:
 
 @cache
 def policy() -> str:
-    """The Content-Security-Policy of a page, which a server can send along, too."""
+    """The Content-Security-Policy of a page, which a server can also send as a header."""
     return (
         f"default-src 'none'; script-src '{_hash(module())}'; style-src '{_hash(style())}'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -80,19 +89,19 @@ def policy() -> str:
 
 @cache
 def module() -> str:
-    """The page's one module: its files in order, joined without a build step."""
-    return "\n".join(_joined(name) for name in MODULES)
+    """All files of the page's module, joined into one."""
+    return "\n".join(_as_scope(name) for name in MODULES)
 
 
 @cache
 def style() -> str:
     """The page's style sheet."""
-    return _own_file("explorer.css")
+    return asset(STYLE)
 
 
-def _joined(name: str) -> str:
-    """A file as a scope of its own, which gives what it exported to those after it."""
-    source = re.sub(r"^import [^;]*;\n", "", _own_file(name), flags=re.MULTILINE)
+def _as_scope(name: str) -> str:
+    """A file as a function that runs at once and returns what the file exports."""
+    source = re.sub(r"^import [^;]*;\n", "", asset(name), flags=re.MULTILINE)
     exported = ", ".join(
         re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", source, re.MULTILINE)
     )
@@ -101,17 +110,13 @@ def _joined(name: str) -> str:
     return f"{given}(() => {{\n{body}return {{ {exported} }};\n}})();"
 
 
-def _own_file(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8")
-
-
-def _data_in_blocks(value: Any, blocks: dict[str, str]) -> Any:
-    """A copy in which long packed data are names of blocks, to be read one by one when they are needed."""
+def _move_data_to_blocks(value: Any, blocks: dict[str, str]) -> Any:
+    """A copy in which each encoded text is replaced by the id of its own block, to be decoded when needed."""
     if isinstance(value, list):
-        return [_data_in_blocks(item, blocks) for item in value]
+        return [_move_data_to_blocks(item, blocks) for item in value]
     if not isinstance(value, dict):
         return value
-    copy = {name: _data_in_blocks(item, blocks) for name, item in value.items()}
+    copy = {name: _move_data_to_blocks(item, blocks) for name, item in value.items()}
     if isinstance(value.get("data"), str):
         name = f"block-{len(blocks)}"
         blocks[name] = copy.pop("data")
@@ -120,17 +125,17 @@ def _data_in_blocks(value: Any, blocks: dict[str, str]) -> Any:
 
 
 def _json(value: Any) -> str:
-    """JSON in ASCII that no HTML parser can take for an end of the script, or a beginning of a comment."""
+    """JSON in ASCII in which an HTML parser finds neither the end of a script nor a comment."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _text(text: str) -> str:
-    """Text in HTML: in ASCII, a lone surrogate or a control character as U+FFFD."""
+def _escape(text: str) -> str:
+    """Text escaped for HTML in ASCII; lone surrogates and control characters become U+FFFD."""
     clean = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", text)
     return escape(clean).encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def _hash(text: str) -> str:
-    """How a Content-Security-Policy names what may be used."""
+    """The source expression of a Content-Security-Policy for a script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"

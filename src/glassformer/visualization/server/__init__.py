@@ -1,26 +1,23 @@
-"""A model to be tried out in the browser: tokens out, heads on and off. Needs the extra ``serve``."""
+"""Interactive web page for one model, served over HTTP. Needs the extra ``serve``."""
+
+from typing import TYPE_CHECKING
 
 try:
-    import starlette
-    import uvicorn
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
 except ImportError as error:
     raise ImportError(
         f"serving a model needs starlette and uvicorn: pip install 'glassformer[serve]' ({error})"
     ) from error
 
-from glassformer.visualization.server.app import build_app
-from glassformer.visualization.server.computing import ComputingThread
-from glassformer.visualization.server.listening import is_local, open_socket, run, url_of
-from glassformer.visualization.server.session import LiveModel
+from glassformer.deprecation import renamed_attributes
+from glassformer.visualization.server.app import build_app, is_local, open_socket, run, url_of
+from glassformer.visualization.server.session import ModelSession
+from glassformer.visualization.server.worker import ModelWorker
 
-__all__ = [
-    "ComputingThread",
-    "LiveModel",
-    "build_app",
-    "is_local",
-    "open_socket",
-    "run",
-    "starlette",
-    "url_of",
-    "uvicorn",
-]
+__all__ = ["ModelSession", "ModelWorker", "build_app", "is_local", "open_socket", "run", "url_of"]
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_attributes(
+        __name__, {"LiveModel": "ModelSession", "ComputingThread": "ModelWorker"}
+    )

@@ -1,7 +1,7 @@
-"""A model to be tried out: what it says next, with all its heads and with some of them off.
+"""Predictions of one model, with and without ablated heads.
 
-Nothing of a visit is kept here: each question brings the text, what was written and which heads are off. What
-is remembered of the last one only saves reading a text twice.
+A request carries the whole state: the text, the generated tokens and the ablated heads. The session only
+caches the last text.
 """
 
 from __future__ import annotations
@@ -14,275 +14,285 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from glassformer.analysis import EncoderDecoder, read
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate, parse_heads, reference_outputs
-from glassformer.analysis.head_report import HeadReport
+from glassformer.analysis.head_patterns import HeadReport
 from glassformer.attention import attentions_of
+from glassformer.deprecation import renamed_arguments
+from glassformer.eval_mode import eval_mode
 from glassformer.generation.sampling import Sampler
-from glassformer.generation.streaming import evaluating
 from glassformer.models import TransformerModel
 from glassformer.tokenization import ByteTokenizer
-from glassformer.visualization.explorer import gather, page_html
-from glassformer.visualization.explorer.naming import with_names
-from glassformer.visualization.readable import mark_names
-from glassformer.visualization.server.asking import LONGEST_TEXT, Question
-from glassformer.visualization.server.cutting import Limit, Part
-from glassformer.visualization.server.likeness import cosines, last_vectors
-from glassformer.visualization.server.speaking import Voice, speaker_of
-from glassformer.visualization.shortening import shortened
+from glassformer.visualization.explorer import collect_contents, page_html
+from glassformer.visualization.explorer.schema import with_head_labels
+from glassformer.visualization.model_input import special_token_labels, truncate
+from glassformer.visualization.server.backends import Predictor, TokenLimit, TruncatedText, choose_backend
+from glassformer.visualization.server.schema import PredictionRequest
 
-SHOWN = 12
-"""Tokens shown of each distribution."""
-MOST_ANALYSED = 10**12
-"""Weights of a model x its layers x tokens of a text, up to which an explorer page has all analyses: the lens
-reads the vocabulary off after every layer. SmolLM2-135M takes about a minute of one core for as much."""
+NUM_PREDICTIONS = 12
+"""Number of most probable tokens in a response."""
+MAX_ANALYSIS_COST = 10**12
+"""Parameters x layers x tokens up to which an explorer page includes all analyses. The logit lens projects to
+the vocabulary after every layer; this much takes SmolLM2-135M about a minute on one core."""
 
-Off: TypeAlias = dict[str, list[Head]]
-"""Heads that are off, by kind of attention."""
+Heads: TypeAlias = dict[str, list[Head]]
+"""Heads by kind of attention."""
 
 
-class LiveModel:
-    """A model that answers questions, one at a time.
+class ModelSession:
+    """A model that answers requests, one at a time.
 
     Args:
-        model: one that reads text.
-        name: what it is called on the page.
-        longest: tokens that it is given to read at most, its own ``max_seq_len`` aside.
-        texts: what the mean of a head is over. Default: the text that is asked about.
-        names: an analysis that gave names to heads.
+        model: a model of texts.
+        name: name of the model on the page.
+        max_tokens: maximum number of tokens of a text; ``max_seq_len`` of the model limits it too.
+        mean_texts: texts over which the mean output of a head is taken. Default: the text of the request.
+        heads_report: labels of heads, from an analysis of the model.
 
     Raises:
         TypeError: a model of images.
-        ValueError: ``longest`` below 1, a model whose vocabulary has no room for text, or names of heads that
-            it does not have.
+        ValueError: ``max_tokens`` below 1, or a model without a tokenizer whose vocabulary is too small for
+            bytes.
     """
 
+    @renamed_arguments(longest="max_tokens", texts="mean_texts", names="heads_report")
     def __init__(
         self,
         model: TransformerModel,
         *,
         name: str,
-        longest: int = 512,
-        texts: Sequence[str] | None = None,
-        names: HeadReport | None = None,
+        max_tokens: int = 512,
+        mean_texts: Sequence[str] | None = None,
+        heads_report: HeadReport | None = None,
     ) -> None:
-        if longest < 1:
-            raise ValueError(f"a model must be given at least 1 token to read, not {longest}")
-        if "vocab_size" not in model.config:
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+        if model.main_input_name != "input_ids":
             raise TypeError(
-                f"a {type(model).__name__} reads no text: glassformer explore --image shows its heads"
+                f"a {type(model).__name__} takes images, and this page takes text: "
+                "use glassformer explore --image"
             )
-        if model.tokenizer is None:
-            read(model, "a")  # refuses a vocabulary that has no room for bytes
-        self.model, self.name, self.texts, self.names = model, name, texts, names
-        own = int(model.config["max_seq_len"])
-        self.limit = Limit(min(longest, own), own)
+        self.model, self.name = model, name
+        self.mean_texts, self.heads_report = mean_texts, heads_report
+        max_seq_len = int(model.config["max_seq_len"])
+        self.limit = TokenLimit(min(max_tokens, max_seq_len), max_seq_len)
         self.tokenizer = model.tokenizer or ByteTokenizer()
-        self.marks = mark_names(model, self.tokenizer)
-        self.speaker = speaker_of(model, self.limit)
-        self.kinds = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
-        ends = {self.tokenizer.end_of_text, getattr(model, "end_token", None)}
-        self.ends = {end for end in ends if end is not None}
-        self._voices: dict[str, tuple[Any, Voice]] = {}
+        self.special_token_names = special_token_labels(model, self.tokenizer)
+        self.backend = choose_backend(model, self.limit)
+        self.heads = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
+        end_tokens = {self.tokenizer.end_of_text, getattr(model, "end_token", None)}
+        self.end_tokens = {token for token in end_tokens if token is not None}
+        self._predictors: dict[str, tuple[Any, Predictor]] = {}
         self._references: dict[str, tuple[Any, ReferenceOutputs]] = {}
 
-    def about(self) -> dict[str, Any]:
-        """What a page has to know of the model."""
-        family = type(self.model).__name__.removesuffix("Model")
+    def describe(self) -> dict[str, Any]:
+        """Describe the model for the page."""
+        report, texts = self.heads_report, self.mean_texts
         return {
             "name": self.name,
-            "family": family,
+            "family": type(self.model).__name__.removesuffix("Model"),
             "parameters": self.model.num_parameters(),
-            "kinds": self.kinds,
-            "says": self.speaker.says,
-            "example": self.speaker.example,
-            "two_texts": isinstance(self.model, EncoderDecoder),
-            "longest": self.limit.longest,
-            "limit": self.limit.words,
-            "analysed": max(1, MOST_ANALYSED // self._work),
-            "longest_text": LONGEST_TEXT,
-            "mean_over": "the text on this page" if self.texts is None else f"{len(self.texts)} texts",
-            "names": [] if self.names is None else [self._name(row) for row in self.names.names],
+            "heads": self.heads,
+            "predicts": self.backend.predicts,
+            "example": self.backend.example,
+            "is_encoder_decoder": self.model.is_encoder_decoder,
+            "max_tokens": self.limit.max_tokens,
+            "limit": str(self.limit),
+            "max_analysis_tokens": max(1, MAX_ANALYSIS_COST // self._cost_per_token),
+            "mean_over": "this text" if texts is None else f"{len(texts)} texts",
+            "labels": [] if report is None else [self._head_label(report, row) for row in report.names],
         }
 
     @torch.no_grad()
-    def look(self, question: Question) -> dict[str, Any]:
-        """The tokens of a text, and the likeliest to come, with all heads and without those that are off.
+    def predict(self, request: PredictionRequest) -> dict[str, Any]:
+        """Tokens of the text and predictions with all heads and without the ablated ones.
 
         Raises:
-            ValueError: an empty text, a token or head that does not exist.
+            ValueError: an empty text, or a token or head that does not exist.
         """
-        reading, off = self._checked(question)
-        with evaluating(self.model):
-            if self.speaker.says:
-                return self._answer(question, reading, *self._before_and_after(question, reading, off))
+        encoded, ablated = self._validate(request)
+        with eval_mode(self.model):
+            if self.backend.predicts:
+                return self._response(request, encoded, *self._logits(request, encoded, ablated))
             return {
-                **self._answer(question, reading, None, None),
-                "cosines": self._cosines(question, reading, off),
+                **self._response(request, encoded, None, None),
+                "cosines": self._cosines(request, encoded, ablated),
             }
 
     @torch.no_grad()
-    def step(self, question: Question) -> dict[str, Any]:
-        """Draw a token without the heads that are off, and look again; None where there is no place for it.
+    def step(self, request: PredictionRequest) -> dict[str, Any]:
+        """Sample a token without the ablated heads and predict again.
+
+        The ``token`` of the result is None if there is no place for another one.
 
         Raises:
-            ValueError: as ``look``, or a model that says nothing.
+            ValueError: as ``predict``, or a model without a language modeling head.
         """
-        if not self.speaker.says:
+        if not self.backend.predicts:
             raise ValueError(
-                f"a {type(self.model).__name__} without a head over a vocabulary writes nothing: "
-                "what its heads look at can be shown"
+                f"this {type(self.model).__name__} has no language modeling head and cannot generate tokens"
             )
-        reading, off = self._checked(question)
-        sampler = Sampler(temperature=question.temperature, top_k=question.top_k)
-        with evaluating(self.model):
-            before, after = self._before_and_after(question, reading, off)
+        encoded, ablated = self._validate(request)
+        sampler = Sampler(temperature=request.temperature, top_k=request.top_k)
+        with eval_mode(self.model):
+            before, after = self._logits(request, encoded, ablated)
             if after is None:
-                return {"token": None, **self._answer(question, reading, before, after)}
-            token = int(sampler(after[None], torch.tensor([reading.ids], device=after.device)))
-            question = replace(question, written=(*question.written, token))
-            answer = self._answer(question, reading, *self._before_and_after(question, reading, off))
-        return {"token": token, "ended": token in self.ends, **answer}
+                return {"token": None, **self._response(request, encoded, before, after)}
+            token = int(sampler(after[None], torch.tensor([encoded.ids], device=after.device)))
+            request = replace(request, generated=(*request.generated, token))
+            response = self._response(request, encoded, *self._logits(request, encoded, ablated))
+        return {"token": token, "ended": token in self.end_tokens, **response}
 
-    def explore(self, question: Question) -> str:
-        """An explorer page of the text and what was written, with the heads off that are off.
+    def explore(self, request: PredictionRequest) -> str:
+        """HTML of an explorer page for the text and the generated tokens, without the ablated heads.
 
         Raises:
-            ValueError: as ``look``, or a page that would be too large.
+            ValueError: as ``predict``, or a page that would be too large.
         """
-        reading, off = self._checked(question)
-        written = list(question.written[: self.speaker.room(reading.ids)])
-        length, notes = len(reading.ids) + len(written), list(reading.notes)
-        affordable = length * self._work <= MOST_ANALYSED
-        if question.analyses and not affordable:
+        encoded, ablated = self._validate(request)
+        generated = list(request.generated[: self.backend.max_generated(encoded.ids)])
+        length, notes = len(encoded.ids) + len(generated), list(encoded.notes)
+        affordable = length * self._cost_per_token <= MAX_ANALYSIS_COST
+        if request.analyses and not affordable:
             notes.append(
-                f"no logit lens, rollout or scores in parts: for {length:,} tokens they would take too long; "
-                f"this server makes them for {MOST_ANALYSED // self._work:,} tokens of this model at most"
+                f"no logit lens, rollout or score decomposition: they would take too long for {length:,} "
+                f"tokens; the limit for this model is {MAX_ANALYSIS_COST // self._cost_per_token:,} tokens"
             )
-        with self._without(off, question, reading):
-            contents = gather(
+        with self._ablate(ablated, request, encoded):
+            contents = collect_contents(
                 self.model,
-                **self.speaker.shown(reading.ids, written),
+                **self.backend.explorer_inputs(encoded.ids, generated),
                 name=self.name,
-                analyses=question.analyses and affordable,
+                analyses=request.analyses and affordable,
                 faithfulness=False,
             )
-        if len(written) < len(question.written):
-            notes.append(f"there was room for {len(written)} of {len(question.written)} written tokens")
-        if question.off:
-            notes.append(f"heads off ({question.how}): {', '.join(question.off)}")
-        shown = f"“{shortened(' '.join(question.text.split()), 300)}”"
-        if count := len(written):
-            shown += f" and {count} token{'s' * (count > 1)} that the model wrote"
-        contents = replace(contents, text=shown, notes=notes + contents.notes)
-        return page_html(contents if self.names is None else with_names(contents, self.names))
+        if len(generated) < len(request.generated):
+            notes.append(f"only {len(generated)} of {len(request.generated)} generated tokens fit")
+        if request.ablated_heads:
+            notes.append(f"ablated heads ({request.ablation}): {', '.join(request.ablated_heads)}")
+        text = f"“{truncate(' '.join(request.text.split()), 300)}”"
+        if count := len(generated):
+            text += f" and {count} generated token{'s' * (count > 1)}"
+        contents = replace(contents, text=text, notes=notes + contents.notes)
+        return page_html(
+            contents if self.heads_report is None else with_head_labels(contents, self.heads_report)
+        )
 
-    def _checked(self, question: Question) -> tuple[Part, Off]:
-        """The text as it is read, and the heads by kind; everything that is asked for exists."""
+    def _validate(self, request: PredictionRequest) -> tuple[TruncatedText, Heads]:
+        """Encode the text and parse the heads; check that all tokens and heads exist."""
         vocab_size = int(self.model.config["vocab_size"])
-        for token in question.written:
+        for token in request.generated:
             if token >= vocab_size:
-                raise ValueError(f"token id {token} does not exist: ids are 0 to {vocab_size - 1}")
-        off: Off = {}
-        for name in question.off:
+                raise ValueError(f"token ids must be from 0 to {vocab_size - 1}, got {token}")
+        ablated: Heads = {}
+        for name in request.ablated_heads:
             kind, colon, head = name.rpartition(":")
-            kind = kind if colon else next(iter(self.kinds))
-            off.setdefault(kind, []).extend(parse_heads(head))
-        for kind, heads in off.items():
+            kind = kind if colon else next(iter(self.heads))
+            ablated.setdefault(kind, []).extend(parse_heads(head))
+        for kind, heads in ablated.items():
             with ablate(self.model, heads, kind=kind):
-                pass  # refuses what does not exist
-        return self.speaker.reading(question.text), off
+                pass  # raises for a head that does not exist
+        return self.backend.encode(request.text), ablated
 
-    def _before_and_after(
-        self, question: Question, reading: Part, off: Off
+    def _logits(
+        self, request: PredictionRequest, encoded: TruncatedText, ablated: Heads
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Logits with all heads, and with those that are on."""
-        written = list(question.written)
-        before = self._voice("before", tuple(reading.ids), reading).logits(written)
-        if not off or before is None:
+        """Logits with all heads, and without the ablated ones."""
+        generated = list(request.generated)
+        before = self._predictor("before", tuple(encoded.ids), encoded).logits(generated)
+        if not ablated or before is None:
             return before, before
-        with self._without(off, question, reading):
-            key = (tuple(reading.ids), frozenset(question.off), question.how)
-            return before, self._voice("after", key, reading).logits(written)
+        with self._ablate(ablated, request, encoded):
+            key = (tuple(encoded.ids), frozenset(request.ablated_heads), request.ablation)
+            return before, self._predictor("after", key, encoded).logits(generated)
 
-    def _voice(self, place: str, key: Any, reading: Part) -> Voice:
-        """That of the last question, where it was of the same text with the same heads."""
-        known, voice = self._voices.get(place, (None, None))
-        if voice is None or known != key:
-            voice = self.speaker.voice(reading.ids)
-            self._voices[place] = (key, voice)
-        return voice
+    def _predictor(self, slot: str, key: Any, encoded: TruncatedText) -> Predictor:
+        """The cached predictor if text and ablated heads are the same, else a new one."""
+        cached_key, predictor = self._predictors.get(slot, (None, None))
+        if predictor is None or cached_key != key:
+            predictor = self.backend.predictor(encoded.ids)
+            self._predictors[slot] = (key, predictor)
+        return predictor
 
     @contextmanager
-    def _without(self, off: Off, question: Question, reading: Part) -> Iterator[None]:
-        """The model with heads off."""
-        references = {kind: self._reference(kind, reading) for kind in off} if question.how == "mean" else {}
+    def _ablate(self, ablated: Heads, request: PredictionRequest, encoded: TruncatedText) -> Iterator[None]:
+        use_mean = request.ablation == "mean"
+        references = {kind: self._reference(kind, encoded) for kind in ablated} if use_mean else {}
         with ExitStack() as stack:
-            for kind, heads in off.items():
+            for kind, heads in ablated.items():
                 stack.enter_context(
-                    ablate(self.model, heads, question.how, kind=kind, reference=references.get(kind))
+                    ablate(self.model, heads, request.ablation, kind=kind, reference=references.get(kind))
                 )
             yield
 
-    def _reference(self, kind: str, reading: Part) -> ReferenceOutputs:
-        """What heads give on average; of the last text for each kind."""
-        key = None if self.texts is not None else tuple(reading.ids)
-        known, reference = self._references.get(kind, (None, None))
-        if reference is None or known != key:
-            texts: Sequence[Any] = [reading.ids] if self.texts is None else self.texts
-            reference = reference_outputs(self.model, texts, kind, places=1)
+    def _reference(self, kind: str, encoded: TruncatedText) -> ReferenceOutputs:
+        """Mean outputs of the heads of one kind of attention; those of the last text are cached."""
+        key = None if self.mean_texts is not None else tuple(encoded.ids)
+        cached_key, reference = self._references.get(kind, (None, None))
+        if reference is None or cached_key != key:
+            texts: Sequence[Any] = [encoded.ids] if self.mean_texts is None else self.mean_texts
+            reference = reference_outputs(self.model, texts, kind, num_samples=1)
             self._references[kind] = (key, reference)
         return reference
 
-    def _cosines(self, question: Question, reading: Part, off: Off) -> list[float]:
-        """How much each token's last vector is still what it was; nothing where all heads are on."""
-        if not off:
+    def _cosines(self, request: PredictionRequest, encoded: TruncatedText, ablated: Heads) -> list[float]:
+        """Cosine of each token's last hidden state before and after ablation; empty without ablated heads."""
+        if not ablated:
             return []
-        before = last_vectors(self.model, reading.ids)
-        with self._without(off, question, reading):
-            return cosines(before, last_vectors(self.model, reading.ids))
+        before = self.backend.last_hidden_states(encoded.ids)
+        with self._ablate(ablated, request, encoded):
+            after = self.backend.last_hidden_states(encoded.ids)
+        cosines = torch.cosine_similarity(before.double(), after.double(), dim=-1)
+        if not bool(cosines.isfinite().all()):
+            raise ValueError("the model's hidden states are not finite: its weights are damaged or diverged")
+        return [float(cosine) for cosine in cosines.clamp(-1, 1)]
 
     @property
-    def _work(self) -> int:
-        """Of the analyses, for one token."""
-        return self.model.num_parameters() * max(len(layers) for layers in self.kinds.values())
+    def _cost_per_token(self) -> int:
+        return self.model.num_parameters() * max(len(layers) for layers in self.heads.values())
 
-    def _answer(
-        self, question: Question, reading: Part, before: Tensor | None, after: Tensor | None
+    def _response(
+        self,
+        request: PredictionRequest,
+        encoded: TruncatedText,
+        before: Tensor | None,
+        after: Tensor | None,
     ) -> dict[str, Any]:
-        answer: dict[str, Any] = {
-            "tokens": [self.marks.get(*pair) for pair in zip(reading.ids, reading.labels, strict=True)],
-            "notes": list(reading.notes),
-            "cut": {"at": reading.cut, "left_out": len(reading.left_out)} if reading.left_out else None,
-            "written": [{"id": token, "label": self._label(token)} for token in question.written],
+        cut = {"at": encoded.cut_at, "count": len(encoded.truncated)} if encoded.truncated else None
+        response: dict[str, Any] = {
+            "tokens": [
+                self.special_token_names.get(token, label)
+                for token, label in zip(encoded.ids, encoded.labels, strict=True)
+            ],
+            "notes": list(encoded.notes),
+            "truncation": cut,
+            "generated": [{"id": token, "label": self._token_label(token)} for token in request.generated],
         }
         if before is None or after is None:
-            why = self.speaker.full(reading) if self.speaker.says else ""
-            return {**answer, "guesses": [], "divergence": None, "why": why}
+            message = self.backend.full_message(encoded) if self.backend.predicts else ""
+            return {**response, "predictions": [], "divergence": None, "message": message}
         p, q = (logits.double().log_softmax(-1).cpu() for logits in (before, after))
         if not bool(torch.isfinite(p).any() and torch.isfinite(q).any()):
-            raise ValueError("the model's probabilities are no numbers: its weights are broken or diverged")
-        likeliest = {token for x in (p, q) for token in x.topk(min(SHOWN, len(x))).indices.tolist()}
-        order = sorted(likeliest, key=lambda token: -float(torch.maximum(p, q)[token]))[:SHOWN]
-        guesses = [
+            raise ValueError("the model's logits are not finite: its weights are damaged or diverged")
+        k = min(NUM_PREDICTIONS, len(p))
+        best = {token for log_probs in (p, q) for token in log_probs.topk(k).indices.tolist()}
+        order = sorted(best, key=lambda token: -float(torch.maximum(p, q)[token]))[:NUM_PREDICTIONS]
+        predictions = [
             {
                 "id": token,
-                "label": self._label(token),
+                "label": self._token_label(token),
                 "before": float(p[token].exp()),
                 "after": float(q[token].exp()),
             }
             for token in order
         ]
-        divergence = (p.exp() * (p - q)).nansum().clamp(min=0)  # a token without probability adds nothing
-        return {**answer, "guesses": guesses, "divergence": float(divergence), "why": ""}
+        divergence = (p.exp() * (p - q)).nansum().clamp(min=0)  # 0 log 0 is 0
+        return {**response, "predictions": predictions, "divergence": float(divergence), "message": ""}
 
-    def _label(self, token: int) -> str:
+    def _token_label(self, token: int) -> str:
         if token >= self.tokenizer.vocab_size:
             return str(token)
-        return self.marks.get(token) or self.tokenizer.label(token)
+        return self.special_token_names.get(token) or self.tokenizer.label(token)
 
-    def _name(self, row: Any) -> dict[str, Any]:
-        """A head's name, for the page."""
-        assert self.names is not None
-        kind = str(self.names.settings.get("kind") or next(iter(self.kinds)))
-        return {"kind": kind, "layer": int(row["layer"]), "head": int(row["head"]), "name": str(row["name"])}
+    def _head_label(self, report: HeadReport, row: Any) -> dict[str, Any]:
+        kind = str(report.settings.get("kind") or next(iter(self.heads)))
+        return {"kind": kind, "layer": int(row["layer"]), "head": int(row["head"]), "label": str(row["name"])}

@@ -1,4 +1,4 @@
-"""The server's page in a browser, and ways to wait for it and to read it."""
+"""The server's page in a browser, with helpers to wait for it and to read it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import pytest
 
 
 def _rows(page):
-    """Token and shown percentages of each row."""
+    """Token and percentages of each row of predictions."""
     return page.evaluate(
-        "Array.from(document.querySelectorAll('#guesses tr'),"
+        "Array.from(document.querySelectorAll('#predictions tr'),"
         " (row) => Array.from(row.cells, (cell) => cell.textContent))"
     )
 
 
-def _until(page, what):
-    """Wait; Playwright's own way evaluates strings in the page, which its policy forbids."""
+def _until(page, condition):
+    """Wait for a condition; Playwright's own way evaluates strings in the page, which its policy forbids."""
     for _ in range(400):
-        if page.evaluate(what):
+        if page.evaluate(condition):
             return
         page.wait_for_timeout(25)
-    raise AssertionError(f"still not: {what}")
+    raise AssertionError(f"still not true: {condition}")
 
 
 @pytest.fixture
@@ -42,6 +42,6 @@ def page(browser, served, model):
     with served(model) as (url, _):
         page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         page.goto(url)
-        page.wait_for_selector("#guesses tr")
+        page.wait_for_selector("#predictions tr")
         yield page
         page.context.close()

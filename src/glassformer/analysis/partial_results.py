@@ -1,0 +1,114 @@
+"""Partial results of a long analysis, stored in its run folder so that an interrupted run can be resumed.
+
+    settings.json             what the results depend on; a run with other settings is refused
+    parts/NAME.json           a result of JSON values
+    parts/NAME.safetensors.z  a result of tensors, compressed with zlib: sums over items are mostly zeros
+
+Every file is written atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from glassformer.files import atomic_write
+from glassformer.models import TransformerModel
+
+
+class PartialResults:
+    """Partial results by name.
+
+    The folder is created, and checked to be writable, before any computation.
+
+    Args:
+        folder: the run folder.
+        settings: all that the results depend on, as JSON values.
+
+    Raises:
+        ValueError: the folder belongs to a run with other settings, or holds other files.
+        OSError: the folder is not writable.
+    """
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+        self.folder, self.parts = Path(folder), Path(folder) / "parts"
+        path = self.folder / "settings.json"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"the run folder {self.folder} is a file")
+        resumed = self.folder.is_dir() and any(self.folder.iterdir())
+        if resumed and not path.exists():
+            raise ValueError(
+                f"{self.folder} holds files but no analysis (no settings.json): name another folder"
+            )
+        settings = json.loads(json.dumps(settings))
+        before = json.loads(path.read_text("utf-8")) if resumed else settings
+        changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+        if changed:
+            changes = "; ".join(f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed)
+            raise ValueError(
+                f"{self.folder} was started with other settings: {changes}; name another --run-folder"
+            )
+        self.parts.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.parts):
+            atomic_write(path, json.dumps(settings, indent=1) + "\n")
+
+    def read(self, name: str) -> Any:
+        """A result of JSON values, or None if it is missing."""
+        path = self._path(name)
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+    def write(self, name: str, result: Any) -> None:
+        """Store a result of JSON values."""
+        atomic_write(self._path(name), json.dumps(result) + "\n")
+
+    def has_tensors(self, name: str) -> bool:
+        """Whether a result of tensors is stored."""
+        return self._path(name, ".safetensors.z").exists()
+
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """A result of tensors.
+
+        Raises:
+            FileNotFoundError: it is missing.
+        """
+        return load(zlib.decompress(self._path(name, ".safetensors.z").read_bytes()))
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store a result of tensors."""
+        content = save({key: values.contiguous() for key, values in tensors.items()})
+        atomic_write(self._path(name, ".safetensors.z"), zlib.compress(content, 1))
+
+    def delete(self) -> None:
+        """Delete all results but not the settings."""
+        shutil.rmtree(self.parts)
+
+    def _path(self, name: str, suffix: str = ".json") -> Path:
+        return self.parts / f"{quote(name, safe=' ')}{suffix}"
+
+
+def model_fingerprint(model: TransformerModel) -> str:
+    """A hash of the family, the configuration, and the name, type, shape and bytes of every tensor."""
+    digest = hashlib.sha256(json.dumps([model.family, model.saved_config()], sort_keys=True).encode())
+    for name, tensor in model.untied_state_dict().items():
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def data_fingerprint(texts: Sequence[str | Sequence[int]]) -> str:
+    """A hash of texts, or of sequences of token ids."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(repr(text).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:16]

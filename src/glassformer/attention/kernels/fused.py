@@ -1,0 +1,67 @@
+"""Attention by PyTorch's fused kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glassformer.attention.masks import Causal, as_dense
+from glassformer.attention.self_attention import check_dropout
+
+if TYPE_CHECKING:
+    from glassformer.contracts import Mask
+
+
+class FusedAttention(nn.Module):
+    """softmax(Q K^T * scale + bias) V in one call, without storing the weights.
+
+    Calls ``torch.nn.functional.scaled_dot_product_attention``, which chooses the fastest implementation for
+    the device, on CPU and CUDA a tiled one (flash attention, Dao et al. 2022). A causal mask is passed as
+    ``is_causal`` rather than as a tensor, so that future blocks are skipped. Grouped-query heads share their
+    keys and values without copies. Dropout and learned biases leave the flash path.
+
+    Args:
+        dropout: probability of dropping an attention weight during training.
+        scale: factor of the scores. Default: ``1 / sqrt(d_head)``.
+
+    Raises:
+        ValueError: if dropout is outside [0, 1).
+
+    """
+
+    def __init__(self, dropout: float = 0.0, scale: float | None = None) -> None:
+        super().__init__()
+        self.dropout = check_dropout(dropout)
+        self.scale = scale
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | Tensor | None = None, bias: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """Apply attention; see ``ScaledDotProductAttention.forward``. The weights are None."""
+        # `is_causal` is aligned with the first key, our masks with the last: they agree for a square only.
+        is_square = q.size(-2) == k.size(-2)
+        is_causal = isinstance(mask, Causal) and bias is None and is_square
+        if is_causal or (isinstance(mask, Causal) and q.size(-2) == 1):
+            mask = None  # a single query is the last one and may attend to every key
+        output = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=_attn_mask(mask, bias, q, k),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=is_causal,
+            scale=self.scale,
+            enable_gqa=q.dim() > 2 and q.size(-3) != k.size(-3),
+        )
+        return output, None
+
+
+def _attn_mask(mask: Mask | Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    """Mask and bias as one tensor: boolean, or a float tensor that is added to the scores."""
+    if mask is None:
+        return None if bias is None else bias.to(q.dtype)
+    allowed = as_dense(mask, q, k)
+    return allowed if bias is None else bias.to(q.dtype).masked_fill(~allowed, -torch.inf)

@@ -1,0 +1,127 @@
+"""Selection of layers, heads and query positions of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import index
+
+from torch import nn
+
+from glassformer.attention.self_attention import MultiHeadAttention
+from glassformer.choices import choose
+
+
+def attentions_of(model: nn.Module) -> dict[str, list[MultiHeadAttention]]:
+    """The attention modules of a model by kind, one for each layer.
+
+    Raises:
+        TypeError: if the model has no ``attentions()``, or is the result of ``torch.compile``.
+
+    """
+    if hasattr(model, "_orig_mod"):
+        raise TypeError("model must not be the result of torch.compile: pass compiled._orig_mod")
+    if not callable(getattr(model, "attentions", None)):
+        raise TypeError(f"model must be a glassformer model with attentions(), not a {type(model).__name__}")
+    kinds: dict[str, list[MultiHeadAttention]] = model.attentions()  # type: ignore[operator]
+    return kinds
+
+
+def choose_kind(model: nn.Module, kind: str | None) -> tuple[str, list[MultiHeadAttention]]:
+    """The attention modules of one kind, one for each layer.
+
+    Raises:
+        ValueError: if the kind does not exist, or none is given and the model has several.
+        TypeError: as ``attentions_of``.
+
+    """
+    kinds = attentions_of(model)
+    if kind is None and len(kinds) > 1:
+        *others, last = (f'"{name}"' for name in kinds)
+        either = f"{', '.join(others)} or {last}"
+        raise ValueError(f"{type(model).__name__} has several kinds of attention: give kind={either}")
+    kind = next(iter(kinds)) if kind is None else kind
+    return kind, choose(kinds, kind, "kind of attention")
+
+
+def choose_layers(attentions: Sequence[MultiHeadAttention], layers: int | Sequence[int] | None) -> list[int]:
+    """The given layers, each once. Default: all.
+
+    Raises:
+        ValueError: if a layer does not exist.
+        TypeError: if a layer is not an int.
+
+    """
+    chosen = list(range(len(attentions))) if layers is None else as_ints(layers, "layers")
+    for layer in chosen:
+        if not 0 <= layer < len(attentions):
+            raise ValueError(f"layer {layer} does not exist: layers are 0 to {len(attentions) - 1}")
+    return chosen
+
+
+def choose_heads(
+    attentions: Sequence[MultiHeadAttention], layers: Sequence[int], heads: int | Sequence[int] | None
+) -> list[int] | None:
+    """The given heads, each once, which must exist in all layers; None if none are given.
+
+    Raises:
+        ValueError: if a head does not exist.
+        TypeError: if a head is not an int.
+
+    """
+    if heads is None:
+        return None
+    chosen = as_ints(heads, "heads")
+    check_heads_exist(attentions, layers, chosen)
+    return chosen
+
+
+def choose_queries(queries: int | Sequence[int] | None) -> list[int] | None:
+    """The given query slots, each once; None if none are given.
+
+    Raises:
+        ValueError: if a slot is negative, or the list is empty.
+        TypeError: if a slot is not an int.
+
+    """
+    if queries is None:
+        return None
+    chosen = as_ints(queries, "queries")
+    if not chosen:
+        raise ValueError("queries must not be empty: omit it for all queries")
+    if min(chosen) < 0:
+        raise ValueError(f"query {min(chosen)} does not exist: queries are numbered from 0")
+    return chosen
+
+
+def as_ints(value: int | Iterable[int], name: str) -> list[int]:
+    """One int or several as a list without repeats, in order.
+
+    Args:
+        value: an int, or ints.
+        name: of the argument, for the error message.
+
+    Raises:
+        TypeError: if the value is neither.
+
+    """
+    several = value if isinstance(value, Iterable) else [value]
+    try:
+        return list(dict.fromkeys(index(number) for number in several))
+    except TypeError:
+        raise TypeError(f"{name} must be an int or a list of ints, got {value!r}") from None
+
+
+def check_heads_exist(
+    attentions: Sequence[MultiHeadAttention], layers: Sequence[int], heads: Sequence[int]
+) -> None:
+    """Raise ValueError if one of the layers does not have one of the heads."""
+    for layer in layers:
+        last = attentions[layer].num_heads - 1
+        for head in heads:
+            if not 0 <= head <= last:
+                raise ValueError(f"head {head} does not exist in layer {layer}: heads are 0 to {last}")
+
+
+def parent_of(model: nn.Module, module: nn.Module) -> nn.Module:
+    """The module that contains another one as a direct child: the block of an attention module."""
+    return next(parent for parent in model.modules() if any(child is module for child in parent.children()))

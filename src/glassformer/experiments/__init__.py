@@ -1,0 +1,1 @@
+"""Studies built on the analyses and figures, one package each."""

@@ -1,0 +1,1 @@
+"""Clusters of heads with similar attention, tested against null models without clusters."""

@@ -1,0 +1,121 @@
+"""Blocks, norms and positions built from a config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from glassformer.attention import KERNELS, MultiHeadAttention, PrunedMultiHeadAttention
+from glassformer.attention.pruned_attention import pruned_heads_by_layer, remaining_heads
+from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, LayerScale
+from glassformer.positions import build_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from glassformer.contracts import Positions
+    from glassformer.models.config import BlockConfig
+    from glassformer.positions import PositionScheme
+
+
+def build_blocks(
+    config: BlockConfig,
+    num_layers: int,
+    positions: Positions | None = None,
+    *,
+    kind: str = "self",
+    cross_attention: bool = False,
+) -> nn.ModuleList:
+    """Build a stack of blocks.
+
+    Args:
+        config: hyperparameters of the blocks.
+        num_layers: number of blocks.
+        positions: scheme whose ``rotate`` is applied in self-attention.
+        kind: key of the self-attention in ``config.pruned_heads``.
+        cross_attention: whether the blocks have cross-attention; its key is ``"cross"``.
+
+    """
+    attentions = _build_attentions(config, num_layers, kind, positions)
+    crosses = _build_attentions(config, num_layers, "cross") if cross_attention else [None] * num_layers
+    return nn.ModuleList(
+        _build_block(config, attention, cross) for attention, cross in zip(attentions, crosses, strict=True)
+    )
+
+
+def _build_block(
+    config: BlockConfig, attention: MultiHeadAttention, cross_attention: MultiHeadAttention | None
+) -> nn.Module:
+    sublayers = 2 if cross_attention is None else 3
+    block_class = BLOCKS[config.residual]
+    feed_forward_class, activation = FEED_FORWARDS[config.activation]
+    feed_forward_bias = _or(config.ff_bias, config.bias)
+    scales = None
+    if config.layer_scale is not None:
+        scales = [LayerScale(config.d_model, config.layer_scale) for _ in range(sublayers)]
+    block = block_class(
+        attention=attention,
+        cross_attention=cross_attention,
+        feed_forward=feed_forward_class(config.d_model, config.hidden_width, activation, feed_forward_bias),
+        norms=[build_norm(config) for _ in range(1 if block_class.shares_norm else sublayers)],
+        scales=scales,
+        dropout=config.dropout,
+    )
+    block.gradient_checkpointing = config.gradient_checkpointing
+    return block
+
+
+def _build_attentions(
+    config: BlockConfig, num_layers: int, kind: str, positions: Positions | None = None
+) -> list[MultiHeadAttention]:
+    """The attention modules of one kind, one for each layer."""
+    pruned = pruned_heads_by_layer(config.pruned_heads, kind, num_layers)
+    for layer, heads in enumerate(pruned):
+        where = f"layer {layer}" if len(config.attention_kinds) == 1 else f"layer {layer} of {kind!r}"
+        remaining_heads(config.num_heads, config.num_kv_heads or config.num_heads, heads, where)
+    return [_build_attention(config, positions, heads) for heads in pruned]
+
+
+def _build_attention(
+    config: BlockConfig, positions: Positions | None, pruned_heads: Collection[int]
+) -> MultiHeadAttention:
+    options = {
+        "num_kv_heads": config.num_kv_heads,
+        "d_head": config.d_head,
+        "qkv_bias": _or(config.qkv_bias, config.bias),
+        "out_bias": _or(config.out_bias, config.bias),
+        "kernel": KERNELS[config.kernel](config.dropout, config.attention_scale),
+        "rotary": positions,
+    }
+    if not pruned_heads:
+        return MultiHeadAttention(config.d_model, config.num_heads, **options)  # type: ignore[arg-type]
+    return PrunedMultiHeadAttention(config.d_model, config.num_heads, pruned_heads=pruned_heads, **options)  # type: ignore[arg-type]
+
+
+def build_norm(config: BlockConfig) -> nn.Module:
+    """Build one norm."""
+    return NORMS[config.norm](config.d_model, config.norm_eps, config.bias)
+
+
+def build_final_norm(config: BlockConfig) -> nn.Module:
+    """Build the norm after the last block, or the identity if the blocks end with a norm."""
+    return build_norm(config) if BLOCKS[config.residual].needs_final_norm else nn.Identity()
+
+
+def build_model_positions(
+    config: BlockConfig, max_seq_len: int, *, bidirectional: bool = False
+) -> PositionScheme:
+    """Build the position scheme ``config["positions"]``."""
+    return build_positions(
+        config["positions"],
+        d_model=config.d_model,
+        d_head=config.d_head or config.d_model // config.num_heads,
+        num_heads=config.num_heads,
+        max_seq_len=max_seq_len,
+        bidirectional=bidirectional,
+    )
+
+
+def _or(value: bool | None, default: bool) -> bool:
+    return default if value is None else value

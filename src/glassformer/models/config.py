@@ -1,0 +1,308 @@
+"""Hyperparameters of the model families.
+
+Each family has one frozen dataclass, and takes its fields as keywords: ``GPTModel(vocab_size=50257, ...)``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar
+
+from glassformer.attention import KERNELS, sliding_window
+from glassformer.attention.pruned_attention import check_attention_kinds
+from glassformer.attention.self_attention import check_dropout, check_head_sizes
+from glassformer.choices import choose
+from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS
+
+
+@dataclass(frozen=True, eq=False)
+class BlockConfig(Mapping[str, Any]):
+    """Hyperparameters of the blocks, shared by all families. Also a mapping: ``config["d_model"]``.
+
+    Args:
+        d_model: width of the residual stream.
+        num_layers: number of blocks; of an encoder-decoder, of the encoder's.
+        num_heads: attention heads in each block.
+        d_ff: hidden width of the feed-forward networks. Default: ``4 * d_model``.
+        dropout: probability, for embeddings, attention weights and outputs of sublayers.
+        norm: ``"layer"`` or ``"rms"``.
+        norm_eps: epsilon of the norms.
+        activation: of the feed-forward networks: ``"gelu"``, ``"gelu_tanh"``, ``"relu"``, ``"silu"``, or
+            gated ``"swiglu"``, ``"geglu"``, ``"geglu_tanh"``, ``"reglu"``.
+        residual: ``"pre"`` or ``"post"`` (norm), ``"parallel"`` or ``"parallel_shared"``; see
+            ``layers.BLOCKS``.
+        num_kv_heads: key and value heads; fewer than ``num_heads`` is grouped-query attention. Default:
+            ``num_heads``.
+        d_head: width of a head. Default: ``d_model / num_heads``.
+        bias: whether projections and norms have biases.
+        qkv_bias: whether the query, key and value projections have a bias. Default: ``bias``.
+        out_bias: whether the output projection of attention has a bias. Default: ``bias``.
+        ff_bias: whether the feed-forward networks have biases. Default: ``bias``.
+        attention_scale: factor of the attention scores. Default (None): ``1 / sqrt(d_head)``.
+        layer_scale: initial value of LayerScale's factors (Touvron et al. 2021). Default: no LayerScale.
+        kernel: ``"fused"`` or ``"textbook"``; see ``attention.KERNELS``.
+        gradient_checkpointing: whether to recompute each block in the backward pass, which saves memory.
+        pruned_heads: removed heads by kind of attention, one list for each layer: ``{"self": [[0, 3], []]}``.
+            ``num_heads`` and ``num_kv_heads`` are those before pruning. Default: none.
+
+    Raises:
+        ValueError: if sizes do not fit each other, or a name is unknown.
+        TypeError: if ``pruned_heads`` is not a mapping to lists.
+
+    """
+
+    attention_kinds: ClassVar[tuple[str, ...]] = ("self",)
+    """Keys of the model's ``attentions()`` and of ``pruned_heads``."""
+
+    d_model: int
+    num_layers: int
+    num_heads: int
+    d_ff: int | None = None
+    _: KW_ONLY
+    dropout: float = 0.0
+    norm: str = "layer"
+    norm_eps: float = 1e-5
+    activation: str = "gelu"
+    residual: str = "pre"
+    num_kv_heads: int | None = None
+    d_head: int | None = None
+    bias: bool = True
+    qkv_bias: bool | None = None
+    out_bias: bool | None = None
+    ff_bias: bool | None = None
+    attention_scale: float | None = None
+    layer_scale: float | None = None
+    kernel: str = "fused"
+    gradient_checkpointing: bool = False
+    pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None
+
+    def __post_init__(self) -> None:
+        check_head_sizes(self.d_model, self.num_heads, self.num_kv_heads, self.d_head)
+        check_sizes(num_layers=self.num_layers, d_ff=self.hidden_width)
+        check_dropout(self.dropout)
+        if not isinstance(self.norm_eps, float | int) or not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps must be a small number above 0, not {self.norm_eps!r}")
+        choose(KERNELS, self.kernel, "kernel")
+        choose(NORMS, self.norm, "norm")
+        choose(FEED_FORWARDS, self.activation, "activation")
+        choose(BLOCKS, self.residual, "residual scheme")
+        check_attention_kinds(self.pruned_heads, self.attention_kinds)
+
+    @property
+    def hidden_width(self) -> int:
+        """``d_ff`` or its default."""
+        return 4 * self.d_model if self.d_ff is None else self.d_ff
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.names():
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of all hyperparameters."""
+        return [field.name for field in fields(cls)]
+
+
+@dataclass(frozen=True, eq=False)
+class TextConfig:
+    """Hyperparameters of models that read text.
+
+    Args:
+        vocab_size: number of tokens.
+        max_seq_len: longest text that the model is meant for, in tokens; rows of a learned position table.
+        positions: ``"learned"``, ``"sinusoidal"``, ``"rotary"``, ``"alibi"``, ``"relative_bias"`` or
+            ``"none"``, or a mapping with ``"kind"`` and options: ``{"kind": "rotary", "theta": 5e5}``.
+
+    """
+
+    vocab_size: int
+    _: KW_ONLY
+    max_seq_len: int = 1024
+    positions: str | Mapping[str, Any] = "learned"
+
+    def _check_text(self) -> None:
+        check_sizes(vocab_size=self.vocab_size, max_seq_len=self.max_seq_len)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageConfig:
+    """Hyperparameters of models that read images.
+
+    Args:
+        image_size: height and width, in pixels, of the images for which the position table is made.
+        patch_size: height and width of a patch; divides ``image_size``.
+        num_channels: 3 for RGB, 1 for grayscale.
+        num_registers: learned tokens after the class token, without positions (Darcet et al. 2024).
+        pixel_mean: subtracted from images in [0, 1] to get ``pixel_values``: one number, or one for each
+            channel. ``forward`` takes pixel values; ``normalize`` computes them.
+        pixel_std: divides the difference.
+
+    """
+
+    image_size: int
+    patch_size: int
+    _: KW_ONLY
+    num_channels: int = 3
+    num_registers: int = 0
+    pixel_mean: float | Sequence[float] = 0.5
+    pixel_std: float | Sequence[float] = 0.5
+
+    def _check_image(self) -> None:
+        check_sizes(image_size=self.image_size, patch_size=self.patch_size, num_channels=self.num_channels)
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}"
+            )
+        if self.num_registers < 0:
+            raise ValueError(f"num_registers must not be negative, not {self.num_registers}")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadConfig:
+    """Hyperparameters of the task head of an encoder.
+
+    Args:
+        head: ``"none"``, ``"classification"``, and of text ``"masked_lm"`` or ``"token_classification"``.
+        labels: the number of classes, or their names.
+        pooler: whether a tanh layer transforms the first token for classification.
+
+    """
+
+    _: KW_ONLY
+    head: str = "none"
+    labels: int | Sequence[str] = 2
+    pooler: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GPTConfig(BlockConfig, TextConfig):
+    """Hyperparameters of ``GPTModel``.
+
+    Args:
+        tie_embeddings: whether the output projection is the token embedding (Press & Wolf 2017).
+        window: attend to the last ``window`` tokens only, including the query's own (Mistral; Jiang et al.
+            2023). Default: all.
+
+    """
+
+    activation: str = "gelu_tanh"
+    tie_embeddings: bool = True
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_text()
+        if self.window is not None:
+            sliding_window(self.window)  # raises ValueError if below 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BERTConfig(BlockConfig, HeadConfig, TextConfig):
+    """Hyperparameters of ``BERTModel``.
+
+    Args:
+        num_token_types: number of segment ids (first and second sentence).
+
+    """
+
+    max_seq_len: int = 512
+    residual: str = "post"
+    norm_eps: float = 1e-12
+    pooler: bool = True
+    num_token_types: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_text()
+        check_sizes(num_token_types=self.num_token_types)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class T5Config(BlockConfig, TextConfig):
+    """Hyperparameters of ``T5Model``.
+
+    Args:
+        num_decoder_layers: blocks of the decoder. Default: ``num_layers``.
+        tie_embeddings: whether the output projection is the token embedding (Press & Wolf 2017).
+        scale_embeddings: multiply embeddings by sqrt(d_model) (Vaswani et al. 2017, section 3.4).
+        scale_logits: divide the input of the output projection by sqrt(d_model) (T5 1.0, whose embeddings are
+            tied and large).
+        start_token: first token of the decoder's input.
+        end_token: last token of a target.
+        pad_token: pads shorter rows.
+
+    """
+
+    attention_kinds = ("encoder", "decoder", "cross")
+
+    max_seq_len: int = 512
+    positions: str | Mapping[str, Any] = "relative_bias"
+    norm: str = "rms"
+    norm_eps: float = 1e-6
+    activation: str = "relu"
+    bias: bool = False
+    attention_scale: float | None = 1.0
+    num_decoder_layers: int | None = None
+    tie_embeddings: bool = True
+    scale_embeddings: bool = False
+    scale_logits: bool = True
+    start_token: int = 0
+    end_token: int = 1
+    pad_token: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_text()
+        if self.num_decoder_layers is not None:
+            check_sizes(num_decoder_layers=self.num_decoder_layers)
+        for name in ("start_token", "end_token", "pad_token"):
+            if not 0 <= getattr(self, name) < self.vocab_size:
+                raise ValueError(
+                    f"{name} must be an id of the vocabulary, 0 to {self.vocab_size - 1}, "
+                    f"not {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ViTConfig(BlockConfig, HeadConfig, ImageConfig):
+    """Hyperparameters of ``ViTModel``."""
+
+    norm_eps: float = 1e-6
+    head: str = "classification"
+    labels: int | Sequence[str] = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_image()
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError if a size is not positive."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be positive, not {size}")
+
+
+def document_arguments(docstring: str | None, config_class: type[BlockConfig]) -> str:
+    """Append the arguments of a config class, as its own and its bases' docstrings describe them."""
+    descriptions: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+        for entry in re.split(r"^    (?=\w+: )", section, flags=re.MULTILINE)[1:]:
+            descriptions[entry.partition(":")[0]] = entry.rstrip()
+    arguments = [
+        descriptions[name] for name in inspect.signature(config_class).parameters if name in descriptions
+    ]
+    return "\n    ".join([inspect.cleandoc(docstring or ""), "", "Args:", *arguments]).replace(
+        "\n    Args", "\nArgs"
+    )

@@ -1,0 +1,206 @@
+"""Two-way tables of tensor names, and the conversion of checkpoints with them.
+
+A ``WeightEntry`` pairs names of this library with names of a checkpoint and holds two pure tensor functions,
+one the inverse of the other. A ``WeightTable`` is a list of entries, so a checkpoint that is loaded can be
+written back bit by bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+TensorFunction = Callable[..., tuple[Tensor, ...]]
+
+
+class TensorReader(Protocol):
+    """Named tensors that are read one at a time."""
+
+    @property
+    def source(self) -> str:
+        """Path for error messages."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes by name, known without reading the tensors."""
+        ...
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """The types in which the tensors are read, by name."""
+        ...
+
+    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
+        """Return a tensor, memory-mapped if possible.
+
+        Args:
+            name: of the tensor.
+            share_mapping: return a view of one mapping of the whole file, for a tensor that stays in use.
+                Otherwise the tensor has its own mapping, which is freed with it.
+        """
+        ...
+
+    def release(self, name: str) -> None:
+        """Free the memory of a tensor that is not needed again."""
+        ...
+
+
+def identity(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors unchanged."""
+    return tensors
+
+
+@dataclass(frozen=True)
+class WeightEntry:
+    """Tensors of this library, the same weights in a checkpoint, and the functions between them."""
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    to_ours: TensorFunction = identity
+    """Maps the tensors of the checkpoint, in the order of ``theirs``, to those of ``ours``."""
+    to_theirs: TensorFunction = identity
+    """The inverse of ``to_ours``."""
+
+
+@dataclass(frozen=True)
+class WeightTable:
+    """All tensor names of one model in one checkpoint format."""
+
+    entries: Sequence[WeightEntry]
+    tied_aliases: Mapping[str, str] = field(default_factory=dict)
+    """Names that a checkpoint may hold in addition, each the same tensor as another: ``{alias: name}``."""
+    base_prefix: str = ""
+    """Prefix of the body's names in checkpoints with a head; checkpoints of the body alone leave it out."""
+    legacy_names: Sequence[tuple[str, str]] = ()
+    """Older names: pairs of a regular expression and its replacement."""
+    ignored_pattern: str = ""
+    """Regular expression of names of tensors that a model does not need."""
+
+
+def renamed(ours: str, theirs: str) -> WeightEntry:
+    """Entry of one tensor that differs only in its name."""
+    return WeightEntry((ours,), (theirs,))
+
+
+def renamed_modules(
+    ours: str, theirs: str, names: Mapping[str, str], kinds: Sequence[str] = ("weight",)
+) -> list[WeightEntry]:
+    """Entries of the parameters of several modules that differ only in their names.
+
+    Args:
+        ours: prefix of the names of this library.
+        theirs: prefix of the names in the checkpoint.
+        names: modules of this library to modules of the checkpoint.
+        kinds: the parameters of each module, such as ``("weight", "bias")``.
+    """
+    return [
+        renamed(f"{ours}{own}.{kind}", f"{theirs}{other}.{kind}")
+        for own, other in names.items()
+        for kind in kinds
+    ]
+
+
+def transposed(ours: str, theirs: str) -> WeightEntry:
+    """Entry of a matrix that the checkpoint stores as ``(in, out)``."""
+    return WeightEntry((ours,), (theirs,), _transpose, _transpose)
+
+
+def _transpose(matrix: Tensor) -> tuple[Tensor]:
+    return (matrix.T.contiguous(),)
+
+
+def layer_prefixes(count: int, ours: str, theirs: str) -> Iterable[tuple[str, str]]:
+    """Prefixes of the names of each layer: ``("blocks.0.", "model.layers.0.")`` and so on."""
+    return ((f"{ours}{layer}.", f"{theirs}{layer}.") for layer in range(count))
+
+
+def convert_weights(
+    table: WeightTable, tensors: TensorReader, expected: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Convert the tensors of a checkpoint to those of this library, one entry at a time.
+
+    Args:
+        table: contains every expected tensor once.
+        tensors: of the checkpoint.
+        expected: tensors of the model by name, of which only the shapes are used: all names, shapes and types
+            are compared before a tensor is read.
+        dtype: of the converted tensors.
+
+    Raises:
+        ValueError: a tensor that is missing, unexpected, not floating-point, of another shape, or different
+            from the tensor that it should be tied to.
+    """
+    found = _match_names(table, tensors, expected)
+    for alias, name in table.tied_aliases.items():
+        if alias in found:
+            if not torch.equal(tensors.read(found[alias]), tensors.read(found[name])):
+                raise ValueError(f"{tensors.source}: {found[alias]} must be the same tensor as {found[name]}")
+            tensors.release(found[alias])
+    converted: dict[str, Tensor] = {}
+    for entry in table.entries:
+        names = [found[name] for name in entry.theirs]
+        stays_mapped = entry.to_ours is identity and all(tensors.dtypes[name] == dtype for name in names)
+        read = [tensors.read(name, share_mapping=stays_mapped) for name in names]
+        results = entry.to_ours(*read)
+        converted |= {name: t.to(dtype) for name, t in zip(entry.ours, results, strict=True)}
+        del read, results  # freed before the next tensors are read
+        for name in names:
+            tensors.release(name)
+    return converted
+
+
+def revert_weights(table: WeightTable, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert tensors of this library to those of a checkpoint, contiguous."""
+    reverted: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for entry in table.entries:
+            results = entry.to_theirs(*(state[name].detach() for name in entry.ours))
+            reverted |= {name: t.contiguous() for name, t in zip(entry.theirs, results, strict=True)}
+    return reverted
+
+
+def _match_names(table: WeightTable, tensors: TensorReader, expected: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map each name of the table, and each tied alias present, to its name in the file; check all tensors."""
+    shapes = _checkpoint_shapes(table, expected)
+    known = {**shapes, **{alias: shapes[name] for alias, name in table.tied_aliases.items()}}
+    found: dict[str, str] = {}
+    problems = []
+    for name, shape in tensors.shapes.items():
+        match = next((candidate for candidate in _candidates(name, table) if candidate in known), None)
+        if match is None:
+            if not re.fullmatch(table.ignored_pattern, name):
+                problems.append(f"{name} is not part of the model")
+        elif match in found:
+            problems.append(f"{name} and {found[match]} are the same tensor")
+        else:
+            found[match] = name
+            if shape != known[match]:
+                problems.append(f"{name} has shape {shape}, the model needs {known[match]}")
+            if not tensors.dtypes[name].is_floating_point:
+                problems.append(f"{name} has type {tensors.dtypes[name]}, expected a floating-point type")
+    problems = [f"{name} is missing" for name in shapes if name not in found] + problems
+    if problems:
+        more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{tensors.source} does not match its config: {'; '.join(problems[:5])}{more}")
+    return found
+
+
+def _checkpoint_shapes(table: WeightTable, expected: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the checkpoint's tensors, computed on the meta device."""
+    empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in expected.items()}
+    return {name: tuple(tensor.shape) for name, tensor in revert_weights(table, empty).items()}
+
+
+def _candidates(name: str, table: WeightTable) -> list[str]:
+    """Return the names under which a table may list a tensor: older and newer, with and without prefix."""
+    newer = name
+    for pattern, replacement in table.legacy_names:
+        newer = re.sub(pattern, replacement, newer)
+    prefix = table.base_prefix
+    return [spelling for n in (name, newer) for spelling in (n, prefix + n, n.removeprefix(prefix))]

@@ -1,0 +1,206 @@
+"""Analyses shown on a page: logit lens, attention rollout, and the decomposition of attention scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from glassformer.analysis.attribution_targets import AttributionTarget, default_target
+from glassformer.analysis.decomposition import each_score_parts
+from glassformer.analysis.faithfulness import DeletionResult, deletion_test
+from glassformer.analysis.inputs import model_inputs
+from glassformer.analysis.logit_lens import logit_lens, readout
+from glassformer.analysis.rollout import (
+    attention_rollout,
+    attribution_for,
+    gradient_rollout,
+    self_attention_stack,
+)
+from glassformer.attention import attentions_of
+from glassformer.contracts import Tokenizer
+from glassformer.eval_mode import eval_mode
+from glassformer.models import TransformerModel
+from glassformer.visualization.attributions import MAX_GRADIENT_WEIGHTS, deletion_steps, score_description
+from glassformer.visualization.explorer.encoding import (
+    MASKED,
+    pack_json,
+    pack_maps,
+    pack_scores,
+    quantize,
+    select_cells,
+    unpack_maps,
+)
+from glassformer.visualization.explorer.predictions import flat_row, token_labels
+from glassformer.visualization.explorer.schema import AttentionMaps, Decomposition, Predictions, Rollout
+
+LENS_TOP_K = 3
+"""Number of predictions stored for each layer and position."""
+MAX_WEIGHTS = MAX_GRADIENT_WEIGHTS
+"""Number of attention weights above which scores are not decomposed and gradients not computed."""
+SIZE_BUDGET = 3_570_000
+"""Characters that maps and scores may take together, if all scores do not fit."""
+CHARACTERS_PER_SCORE = 3.2
+MIN_SCORE_SHARE = 1 / 12
+"""Characters for scores, as a share of those of the maps, that are always available."""
+PARTS = ("content", "position", "bias")
+
+
+def logit_lens_predictions(
+    model: TransformerModel, tokenizer: Tokenizer | None, example: Any, attention: Sequence[AttentionMaps]
+) -> list[Predictions]:
+    """The most probable tokens after each layer on the page; empty for a model without a vocabulary."""
+    try:
+        kind = readout(model).kind
+    except TypeError:
+        return []
+    shown = [item for item in attention if item.kind in (kind, "cross")]
+    layers = sorted({layer for item in shown for layer in item.layers})
+    if not layers:
+        return []
+    last = len(attentions_of(model)[kind])
+    depths = sorted({layers[0], *(layer + 1 for layer in layers), last})  # layers below each readout
+    count = min(LENS_TOP_K, int(model.config["vocab_size"]))
+    lens = logit_lens(model, example, count, depths)
+    indices: dict[int, int] = {}
+    probabilities = lens.log_probabilities.exp().cpu()
+    rows = [
+        [
+            flat_row(probabilities[row, position], lens.tokens[row, position], indices)
+            for row in range(len(depths))
+        ]
+        for position in range(probabilities.size(1))
+    ]
+    return [
+        Predictions(
+            title="Logit lens: the prediction after each layer",
+            kinds=[item.kind for item in shown],
+            rows=["before layer 0" if depth == 0 else f"after layer {depth - 1}" for depth in depths],
+            tokens=token_labels(model, tokenizer, indices),
+            data=pack_json(rows),
+            note="the model's final norm and output projection, applied after each layer",
+        )
+    ]
+
+
+def attention_rollouts(
+    model: TransformerModel, example: Any, attention: Sequence[AttentionMaps], faithfulness: bool | None
+) -> list[Rollout]:
+    """Attention rollout through all layers, and its gradient-weighted variant where gradients exist.
+
+    Args:
+        model: of any family.
+        example: an input, as ``analysis.examples.inputs_of`` takes it.
+        attention: on the page; the result is empty if the attention to be rolled out is not there.
+        faithfulness: whether to run deletion tests. Default: if they are quick.
+    """
+    kind, _ = self_attention_stack(model, "encoder" if "encoder" in attentions_of(model) else None)
+    shown = next((item for item in attention if item.kind == kind), None)
+    if shown is None:
+        return []
+    steps = deletion_steps(model, len(shown.queries), faithfulness)
+    outcome = _outcome(model, example)
+    of_kind = f" of the {kind}" if len(attentions_of(model)) > 1 else ""
+    tests: list[DeletionResult] = []
+
+    def tested(name: str, matrix: Tensor, drawn: Tensor, note: str) -> Rollout:
+        packed = pack_maps(quantize(drawn.float().numpy()[None], _visible(shown)))
+        untested = Rollout(kind, name + of_kind, packed, note)
+        if outcome is None:
+            return untested
+        if not steps:
+            return replace(untested, note=f"glassformer explore --faithfulness measures it; {note}")
+        worth, beside = attribution_for(outcome, matrix), tests[0] if tests else None
+        try:
+            test = deletion_test(model, example, worth, outcome, steps=steps, baseline=beside)
+        except ValueError:  # the input has no token that may be deleted
+            return untested
+        tests.append(test)
+        low, high = test.interval()
+        note = f"{score_description(test, outcome)}; {note}"
+        return replace(
+            untested, note=note, faithfulness=test.score, low=low, high=high, query=outcome.position
+        )
+
+    matrix = attention_rollout(model, example, kind)
+    whole = of_kind or " of the model"
+    note = f"the mean of the heads and the identity, half each, multiplied through all layers{whole}"
+    rollouts = [tested("rollout", matrix, matrix, note)]
+    if outcome is not None and outcome.differentiable and fits_in_memory(model, attention):
+        matrix = gradient_rollout(model, example, outcome, kind)
+        gained = (matrix - torch.eye(len(matrix), dtype=matrix.dtype)).clamp(min=0)
+        drawn = gained / gained.sum(-1, keepdim=True).clamp(min=1e-30)
+        note = "contributions to the model's prediction, as shares of each row, without the identity"
+        rollouts.append(tested("gradient-weighted rollout", matrix, drawn, note))
+    return rollouts
+
+
+def score_decompositions(
+    model: TransformerModel, example: Any, attention: Sequence[AttentionMaps]
+) -> list[Decomposition]:
+    """Scores before the softmax as sums of content, position and bias, for as many cells as fit."""
+    if not fits_in_memory(model, attention):
+        return []
+    size = sum(len(packed.data) for item in attention for packed in (*item.maps, *item.thumbnails))
+    rows = sum(len(heads) * len(item.queries) for item in attention for heads in item.heads)
+    cells_per_row = max(SIZE_BUDGET - size, MIN_SCORE_SHARE * size) / CHARACTERS_PER_SCORE / rows
+    return [_decomposition(model, example, item, cells_per_row) for item in attention]
+
+
+def fits_in_memory(model: TransformerModel, attention: Sequence[AttentionMaps]) -> bool:
+    """Whether the attention weights of all layers can be kept several times."""
+    kinds = attentions_of(model)
+    weights = [
+        sum(module.num_heads for module in kinds[item.kind]) * len(item.queries) * len(item.keys)
+        for item in attention
+    ]
+    return sum(weights) <= MAX_WEIGHTS
+
+
+def _decomposition(
+    model: TransformerModel, example: Any, item: AttentionMaps, cells_per_row: float
+) -> Decomposition:
+    selected, values = [], []
+    splits = each_score_parts(model, example, item.layers, item.kind)
+    for split, heads, packed in zip(splits, item.heads, item.maps, strict=True):
+        max_cells = int(cells_per_row * len(heads) * len(item.queries))
+        selected.append(select_cells(unpack_maps(packed), max_cells))
+        here = torch.from_numpy(selected[-1])
+        values.append([part.cpu()[here].numpy() for part in (split.content, split.position, split.bias)])
+    nonzero = [any(bool(of_layer[part].any()) for of_layer in values) for part in range(len(PARTS))]
+    nonzero[0] = True  # content is always shown
+    layers = [
+        pack_scores(cells, [*compress(of_layer, nonzero)])
+        for cells, of_layer in zip(selected, values, strict=True)
+    ]
+    stored = sum(packed.num_cells for packed in layers)
+    unmasked = sum(int((unpack_maps(packed) != MASKED).sum()) for packed in item.maps)
+    note = (
+        f"The file holds {stored:,} of {unmasked:,} scores: "
+        "the heaviest of each row, then the heaviest of all others"
+    )
+    return Decomposition(item.kind, [*compress(PARTS, nonzero)], layers, "" if stored == unmasked else note)
+
+
+def _visible(item: AttentionMaps) -> npt.NDArray[np.bool_] | None:
+    """Mask of the tokens that can reach each other through any number of layers."""
+    length = len(item.queries)
+    causal = item.maps[0].lower_triangular
+    return np.tril(np.ones((length, length), dtype=np.bool_)) if causal else None
+
+
+def _outcome(model: TransformerModel, example: Any) -> AttributionTarget | None:
+    """The prediction that relevance is computed for; None if there is none, as in a text without a mask."""
+    inputs = model_inputs(model, example)
+    with torch.no_grad(), eval_mode(model):
+        output = model(*inputs)
+    try:
+        return default_target(model, inputs, output)
+    except (TypeError, ValueError):
+        return None

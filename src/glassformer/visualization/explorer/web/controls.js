@@ -1,0 +1,291 @@
+// The page around the view: header, tabs, controls and help.
+
+import { formatNumber, isolate } from "./text.js";
+import { AUTO, MEAN } from "./state.js";
+import { element } from "./panel.js";
+import { EXPORTS, hasLink, modelTitle } from "./export.js";
+import { shortcutsOf } from "./keyboard.js";
+import { thresholdOf } from "./lines_view.js";
+import { availableKinds, resetZoom, stepHead, stepLayer, zoomBy } from "./navigation.js";
+
+const button = (text, label, onclick) =>
+  element("button", { type: "button", textContent: text, "aria-label": label, title: label, onclick });
+
+export function buildHeader(app) {
+  const { text, notes } = app.contents;
+  const noteList = notes.length ? [element("p", { className: "notes", textContent: notes.join("; ") })] : [];
+  const description = [
+    element("h1", { textContent: modelTitle(app.contents) }),
+    element("p", { className: "text", dir: "auto", textContent: text }),
+    ...noteList,
+    allTokens(app),
+  ];
+  return element(
+    "header",
+    {},
+    element("button", {
+      type: "button",
+      className: "skip",
+      textContent: "Skip to the view",
+      onclick: () => app.stage.focus(),
+    }),
+    element("div", { className: "description" }, ...description),
+    element(
+      "div",
+      { className: "actions", role: "group", "aria-label": "Save and settings" },
+      button("SVG", "Save the view as SVG (s)", () => EXPORTS.svg(app)),
+      button("PNG", "Save the view as PNG (p)", () => EXPORTS.png(app)),
+      button("JSON", "Save the chosen head's weights as JSON (j)", () => EXPORTS.json(app)),
+      button("All data", "Save all data of the page as JSON (Shift + j)", () => EXPORTS.all(app)),
+      ...(hasLink() ? [button("Link", "Copy a link to this view (l)", () => EXPORTS.link(app))] : []),
+      button("◐", "Light or dark theme (t)", () => app.toggleTheme()),
+      button("?", "Shortcuts and help (?)", () => app.help()),
+    ),
+  );
+}
+
+/** A list of all tokens that can be unfolded: the queries, and the keys if they differ. */
+function allTokens(app) {
+  const lists = element("div", {});
+  const details = element(
+    "details",
+    { className: "all-tokens", ontoggle: () => details.open && fillTokens(app, lists) },
+    element("summary", { textContent: "All tokens" }),
+    lists,
+  );
+  app.updateTokens = () => details.open && fillTokens(app, lists);
+  return details;
+}
+
+function fillTokens(app, lists) {
+  const { attention } = app;
+  const same = attention.queries.join("\n") === attention.keys.join("\n");
+  const list = (side, title) =>
+    element(
+      "div",
+      {},
+      element("p", { className: "soft", textContent: `${title}: click to choose one` }),
+      element("p", { className: "chips", dir: "auto" }, ...attention[side].map((token, index) =>
+        element("button", {
+          type: "button",
+          className: "chip",
+          textContent: isolate(token),
+          title: `${side === "keys" ? "key" : "query"} ${index}`,
+          onclick: () => app.set({ [side === "keys" ? "key" : "query"]: index }, { follow: true }),
+        }),
+      )),
+    );
+  if (lists.dataset.kind === attention.kind) return;
+  lists.dataset.kind = attention.kind;
+  const count = ({ length }) => `${length} tokens`;
+  lists.replaceChildren(
+    list("queries", `${count(attention.queries)} (queries)`),
+    ...(same ? [] : [list("keys", `${count(attention.keys)} (keys)`)]),
+  );
+}
+
+export function buildTabs(app) {
+  const tabs = app.views.map((view, index) =>
+    element("button", {
+      type: "button",
+      role: "tab",
+      id: `tab-${view.name}`,
+      textContent: view.title,
+      title: `${view.description} (${index + 1})`,
+      "aria-controls": "view",
+      onclick: () => app.set({ view: view.name }),
+    }),
+  );
+  const list = element("div", { className: "tabs", role: "tablist", "aria-label": "Views" }, ...tabs);
+  list.addEventListener("keydown", (event) => {
+    const current = app.views.indexOf(app.view);
+    const to = { ArrowLeft: current - 1, ArrowRight: current + 1, Home: 0, End: -1 }[event.key];
+    if (to === undefined) return;
+    const next = (to + tabs.length) % tabs.length;
+    app.set({ view: app.views[next].name });
+    tabs[next].focus();
+    event.preventDefault();
+  });
+  return list;
+}
+
+/** Labeled controls; those that the current view does not use are hidden. */
+export class Controls {
+  constructor(app) {
+    this.app = app;
+    const number = (name) => (event) => app.set({ [name]: Number(event.target.value) });
+    this.kind = this.select("Attention", (event) => app.set({ kind: event.target.value }));
+    this.layer = this.select("Layer", number("layer"), (by) => stepLayer(app, by));
+    this.head = this.select("Head", number("head"), (by) => stepHead(app, by));
+    this.rollout = this.select("Method", number("rollout"));
+    this.colorMax = this.select("Color scale up to", (event) => app.set({ colorMax: event.target.value }));
+    this.threshold = element("input", {
+      type: "range",
+      min: 0,
+      max: 1,
+      step: 0.005,
+      title: "a square-root scale, like the color scale",
+      oninput: (event) => app.set({ threshold: Number(event.target.value) ** 2 }),
+    });
+    this.thresholdValue = element("output", {});
+    this.autoThreshold = button("Auto", "Auto: the largest weights, three lines per token (a)", () =>
+      app.set({ threshold: AUTO }),
+    );
+    const checkbox = (name) =>
+      element("input", { type: "checkbox", onchange: ({ target }) => app.set({ [name]: Number(target.checked) }) });
+    this.onlyChosen = checkbox("onlyChosen");
+    this.firstToken = checkbox("firstToken");
+    const zoom = element(
+      "span",
+      { className: "field", role: "group", "aria-label": "Zoom" },
+      button("−", "− zoom out (-)", () => zoomBy(app, 1 / 1.5)),
+      button("+", "+ zoom in (+)", () => zoomBy(app, 1.5)),
+      button("Fit", "Fit the whole map (0)", () => resetZoom(app)),
+    );
+    this.fields = {
+      kind: this.kind.field,
+      layer: this.layer.field,
+      head: this.head.field,
+      rollout: this.rollout.field,
+      colorMax: this.colorMax.field,
+      zoom,
+      threshold: element(
+        "span",
+        { className: "field" },
+        element("label", { className: "field" }, "At least ", this.threshold, this.thresholdValue),
+        this.autoThreshold,
+      ),
+      onlyChosen: element("label", { className: "field" }, this.onlyChosen, " chosen token only"),
+      firstToken: element("label", { className: "field" }, this.firstToken, " lines to the first token"),
+    };
+    this.bar = element("div", { className: "controls" }, ...Object.values(this.fields));
+  }
+
+  select(text, onchange, stepper) {
+    const select = element("select", { onchange });
+    const withButtons = stepper
+      ? [
+          button("‹", `Previous ${text.toLowerCase()}`, () => stepper(-1)),
+          select,
+          button("›", `Next ${text.toLowerCase()}`, () => stepper(1)),
+        ]
+      : [select];
+    select.setAttribute("aria-label", text);
+    return {
+      select,
+      field: element(
+        "span",
+        { className: stepper ? "field steps" : "field" },
+        element("span", { textContent: `${text} ` }),
+        ...withButtons,
+      ),
+    };
+  }
+
+  /** Update all controls to the state. */
+  update(scene) {
+    const { state, contents, attention, headLabelsOf } = scene;
+    const layerHeads = attention.heads[attention.layers.indexOf(state.layer)];
+    const headLabel = (head) =>
+      [String(head), ...headLabelsOf(state.layer, head).map(({ name }) => name)].join(" · ");
+    setOptions(
+      this.kind.select,
+      availableKinds(this.app).map((kind) => [kind, kind]),
+      scene.kind,
+    );
+    setOptions(
+      this.layer.select,
+      attention.layers.map((layer) => [layer, String(layer)]),
+      state.layer,
+    );
+    setOptions(
+      this.head.select,
+      [...layerHeads.map((head) => [head, headLabel(head)]), [MEAN, "mean"]],
+      state.head,
+    );
+    setOptions(
+      this.rollout.select,
+      contents.rollouts.map(({ name }, index) => [index, name]),
+      state.rollout,
+    );
+    setOptions(
+      this.colorMax.select,
+      [
+        ["auto", "auto"],
+        ["one", "1"],
+        ["largest", "the largest"],
+      ],
+      state.colorMax,
+    );
+    if (state.view === "lines") {
+      const threshold = thresholdOf(scene);
+      this.threshold.value = Math.sqrt(threshold);
+      this.thresholdValue.textContent = ` ${formatNumber(threshold)}`;
+      this.autoThreshold.setAttribute("aria-pressed", state.threshold === AUTO);
+    }
+    this.onlyChosen.checked = Boolean(state.onlyChosen);
+    this.firstToken.checked = Boolean(state.firstToken);
+    const shown = controlsFor(state.view, availableKinds(this.app).length);
+    for (const [name, field] of Object.entries(this.fields)) field.hidden = !shown.includes(name);
+  }
+}
+
+function controlsFor(view, kinds) {
+  const kind = kinds > 1 ? ["kind"] : [];
+  const head = ["layer", "head"];
+  return {
+    heads: [...kind, ...head, "zoom"],
+    map: [...kind, ...head, "colorMax", "zoom"],
+    byhead: [...kind, ...head, "colorMax", "zoom"],
+    lines: [...kind, ...head, "threshold", "onlyChosen", "firstToken"],
+    predictions: kind,
+    rollout: ["rollout", "colorMax", "zoom"],
+  }[view] ?? [...kind, ...head];
+}
+
+function setOptions(select, options, chosen) {
+  const json = JSON.stringify(options);
+  if (select.dataset.options !== json) {
+    select.replaceChildren(
+      ...options.map(([value, text]) => element("option", { value: String(value), textContent: text })),
+    );
+    select.dataset.options = json;
+  }
+  select.value = String(chosen);
+}
+
+export function buildHelp(app) {
+  const rows = shortcutsOf(app).map(({ shown, what }) =>
+    element(
+      "div",
+      {},
+      element("dt", {}, element("kbd", { textContent: shown })),
+      element("dd", { textContent: what }),
+    ),
+  );
+  const letters = element("input", {
+    type: "checkbox",
+    checked: Boolean(app.state.shortcuts),
+    onchange: (event) => app.set({ shortcuts: Number(event.target.checked) }),
+  });
+  const about =
+    "Attention weights are stored in 8 bits on a square-root scale: the error of a weight w is at most " +
+    `√w / ${app.contents.levels}, which is never more than 0.004. Masked cells are striped.`;
+  return element(
+    "dialog",
+    { className: "help", "aria-label": "Shortcuts and help" },
+    element("h2", { textContent: "Shortcuts", tabIndex: -1, autofocus: true }),
+    element("p", {
+      textContent:
+        "Arrows work in the view, after a click on it or when it is reached with Tab; all other keys work everywhere.",
+    }),
+    element("dl", { className: "keys" }, ...rows),
+    element("label", {}, letters, " enable shortcuts of single characters"),
+    element("p", { textContent: about }),
+    element("p", {
+      textContent:
+        "With the mouse: click to choose, Ctrl + wheel or a pinch to zoom, drag to move a zoomed map.",
+    }),
+    element("form", { method: "dialog" }, element("button", { textContent: "Close" })),
+  );
+}

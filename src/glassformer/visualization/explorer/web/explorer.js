@@ -1,0 +1,318 @@
+// The explorer: a page with every head of a model, which works without a network.
+
+import { withVisibleText } from "./text.js";
+import { PageSource, Store } from "./data.js";
+import { paletteOf, textColorOn } from "./colors.js";
+import { displayedKind, fromHash, initialState, nearestState, toHash } from "./state.js";
+import { headsView, overviewWidths } from "./heads_view.js";
+import { mapView } from "./map_view.js";
+import { rolloutView } from "./rollout_view.js";
+import { linesView } from "./lines_view.js";
+import { imageView, loadImages } from "./image_view.js";
+import { predictionsView } from "./predictions_view.js";
+import { scoreView } from "./score_view.js";
+import { byHeadView } from "./by_head_view.js";
+import { buildScene, predictionsFor } from "./scene.js";
+import { element, fillPanel } from "./panel.js";
+import { modelTitle, toSvg } from "./export.js";
+import { handleKey } from "./keyboard.js";
+import { followCell, hover, pan, zoom } from "./navigation.js";
+import { buildHeader, buildHelp, buildTabs, Controls } from "./controls.js";
+import { ScrollCanvas } from "./canvas.js";
+
+const VIEWS = [headsView, mapView, byHeadView, linesView, imageView, predictionsView, scoreView, rolloutView];
+const ANNOUNCE_DELAY = 200; // milliseconds; while a key is held, screen readers are told the last step only
+
+class Explorer {
+  /** source: has the methods of PageSource. */
+  constructor(root, source) {
+    this.root = root;
+    this.contents = withVisibleText(source.contents());
+    this.store = new Store(source, this.contents);
+    this.views = VIEWS.filter((view) => view.available(this.contents));
+    this.start = { ...initialState(this.contents), view: this.contents.image ? "image" : "map" };
+    this.state = this.nearestState(fromHash(location.hash, this.start, this.contents));
+    this.timings = {};
+    this.cells = new Map(); // the cell chosen last in each kind of attention
+    this.build();
+    this.applyTheme();
+    this.listen();
+    this.ready = this.open();
+  }
+
+  async open() {
+    await this.loadImage();
+    await this.show();
+    this.timings.drawn = performance.now();
+    await this.loadThumbnails();
+    this.timings.complete = performance.now();
+  }
+
+  /** The nearest state that exists on this page, with its view. */
+  nearestState(state) {
+    const view = this.views.some(({ name }) => name === state.view) ? state.view : this.start.view;
+    return nearestState({ ...state, view }, this.contents);
+  }
+
+  get view() {
+    return this.views.find(({ name }) => name === this.state.view);
+  }
+
+  /** The kind of attention that is shown; views of one kind only do not change the chosen one. */
+  get kind() {
+    return displayedKind(this.state, this.contents);
+  }
+
+  get attention() {
+    return this.contents.attention.find(({ kind }) => kind === this.kind);
+  }
+
+  // ---- the page
+
+  build() {
+    const { contents } = this;
+    this.controls = new Controls(this);
+    this.tabs = buildTabs(this);
+    this.stage = element("div", { className: "stage", tabIndex: 0, role: "application" });
+    this.overview = element("div", { className: "overview", tabIndex: 0, role: "application" });
+    this.panel = element("aside", {
+      className: "panel",
+      "aria-label": "The chosen cell, its row and its column",
+      tabIndex: 0,
+    });
+    this.announcement = element("p", { className: "visually-hidden", role: "status", "aria-live": "polite" });
+    this.hint = element("div", { className: "hint", hidden: true, "aria-hidden": "true" });
+    const view = element("section", { className: "view", id: "view", role: "tabpanel" }, this.stage);
+    const columns = element("div", { className: "columns" }, this.overview, view, this.panel);
+    this.root.replaceChildren(
+      buildHeader(this),
+      element("nav", { className: "bar", "aria-label": "View and settings" }, this.tabs, this.controls.bar),
+      columns,
+      this.announcement,
+      this.hint,
+    );
+    this.mainCanvas = new ScrollCanvas(this.stage, {
+      view: () => this.view,
+      scene: () => this.scene(),
+      onSelect: (hit) => this.select(hit),
+      onHover: (hit, event) => hover(this, hit, event),
+      fitsContent: () => matchMedia("(max-width: 959px)").matches, // as in the style sheet
+      onPan: (dx, dy) => pan(this, dx, dy),
+      onZoom: (factor, point) => zoom(this, factor, point),
+    });
+    this.overviewCanvas = new ScrollCanvas(this.overview, {
+      view: () => headsView,
+      scene: () => this.scene(true),
+      onSelect: (hit) => this.set(hit),
+      onHover: (hit, event) => hover(this, hit, event, headsView),
+      shrinks: true,
+    });
+    document.title = `${modelTitle(contents)} - glassformer`;
+  }
+
+  /** Set the colors of the page and of the views. */
+  applyTheme() {
+    const { theme } = this.state;
+    const dark = theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+    this.palette = paletteOf(dark ? "dark" : "light");
+    const { style } = document.documentElement;
+    style.colorScheme = this.palette.theme;
+    for (const name of ["paper", "card", "ink", "soft", "line", "accent", "mark", "wash"])
+      style.setProperty(`--${name}`, this.palette[name]);
+  }
+
+  listen() {
+    document.addEventListener("keydown", (event) => handleKey(this, event) && event.preventDefault());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.set({}));
+    addEventListener("hashchange", () => {
+      const { theme, shortcuts } = this.state; // preferences, which a link does not change
+      this.set({ ...fromHash(location.hash, this.start, this.contents), theme, shortcuts }, { replace: true });
+    });
+  }
+
+  // ---- state and drawing
+
+  scene(compact = false) {
+    return buildScene(this, compact);
+  }
+
+  /**
+   * Change the state; resolves when the view is drawn. follow: scroll a zoomed map to the chosen cell;
+   * replace: add no entry to the history.
+   */
+  set(change, { follow = false, replace = false } = {}) {
+    const [before, kind] = [this.state, this.kind];
+    this.hovered = null;
+    this.hint.hidden = true; // its text may be outdated
+    this.state = this.nearestState({ ...before, ...change });
+    if (this.kind !== kind) this.state = this.nearestState({ ...this.state, ...this.lastCell(kind, before), ...change });
+    if (change.theme || Object.keys(change).length === 0) this.applyTheme();
+    if (follow) followCell(this);
+    if (!replace && before.view !== this.state.view) this.writeHash(true);
+    return this.show(before);
+  }
+
+  /** The cell chosen last in the kind of attention that is now shown, after that of the kind before is saved. */
+  lastCell(kind, { query, key }) {
+    this.cells.set(kind, { query, key });
+    return this.cells.get(this.kind) ?? { query: Infinity, key: 0 };
+  }
+
+  /** Write the state into the URL; a new view gets an entry in the history. */
+  writeHash(newView = false) {
+    const hash = toHash(this.state, this.start);
+    if (!newView && hash === location.hash.slice(1)) return;
+    const address = hash ? `#${hash}` : location.pathname + location.search;
+    try {
+      if (newView) history.pushState(null, "", address);
+      else history.replaceState(null, "", address);
+    } catch {
+      /* a frame without a URL */
+    }
+  }
+
+  missingData() {
+    const { contents, state, attention } = this;
+    const layer = attention.layers.indexOf(state.layer);
+    const maps = [attention.maps[layer]];
+    if (state.view === "rollout") maps.push(contents.rollouts[state.rollout].map);
+    if (state.view === "image") maps.push(...contents.rollouts.map(({ map }) => map));
+    const predictions = predictionsFor(this).map((entry) => entry.predictions);
+    const json = [...predictions, ...predictions.map(({ targets }) => targets).filter(Boolean)];
+    const rows = attention.heads[layer].length * attention.queries.length;
+    const scores = contents.decompositions.filter(({ kind }) => kind === this.kind);
+    const missing = (packed) => !this.store.loaded(packed);
+    return [
+      ...maps.filter(missing).map((packed) => this.store.maps(packed)),
+      ...json.filter(missing).map((packed) => this.store.json(packed)),
+      ...scores
+        .map(({ layers }) => layers[layer])
+        .filter(missing)
+        .map((packed) => this.store.scores(packed, rows)),
+    ];
+  }
+
+  /** Draw the state, after loading what is missing. */
+  show(before) {
+    const missing = this.missingData();
+    if (!missing.length) return (this.shown = Promise.resolve(this.drawAll(before)));
+    const wanted = this.state;
+    return (this.shown = Promise.all(missing).then(() => this.state === wanted && this.drawAll(before)));
+  }
+
+  /** Draw the view at once, and the rest of the page with the next frame, so that held keys stay fast. */
+  drawAll(before) {
+    if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
+    this.setData("view", this.state.view);
+    this.setData("zoomed", String(this.state.zoom > 1));
+    this.mainCanvas.draw();
+    if (!before || before.view !== this.state.view) this.mainCanvas.reveal();
+    this.settled ??= new Promise((done) =>
+      requestAnimationFrame(() => {
+        this.settled = null;
+        const scene = this.scene(); // not ready while a layer is loading; another frame follows then
+        if (scene.ready) this.drawControls(scene);
+        this.writeHash();
+        done();
+      }),
+    );
+  }
+
+  /** Set a data attribute for the style sheet; only if it changed, since the browser then updates the layout. */
+  setData(name, value) {
+    if (this.root.dataset[name] !== value) this.root.dataset[name] = value;
+  }
+
+  drawControls(scene) {
+    const [min, max] = overviewWidths(this.scene(true));
+    const { scale } = this.mainCanvas;
+    for (const [name, width] of Object.entries({ "--overview-min": min, "--overview-max": max })) {
+      const pixels = `${Math.ceil(width * scale)}px`;
+      if (this.root.style.getPropertyValue(name) !== pixels) this.root.style.setProperty(name, pixels);
+    }
+    this.controls.update(scene);
+    for (const tab of this.tabs.children) {
+      const chosen = tab.id === `tab-${this.state.view}`;
+      tab.setAttribute("aria-selected", chosen);
+      tab.tabIndex = chosen ? 0 : -1;
+    }
+    this.stage.parentElement.setAttribute("aria-labelledby", `tab-${this.state.view}`);
+    this.overviewCanvas.draw();
+    fillPanel(this.panel, scene, this);
+    this.updateTokens();
+    this.describe(scene);
+  }
+
+  describe(scene) {
+    clearTimeout(this.timer);
+    const text = this.view.describe(scene);
+    this.stage.setAttribute("aria-label", `${this.view.title}. ${text}`);
+    this.overview.setAttribute("aria-label", `Overview of all heads; use the arrows to choose one. Chosen: ${scene.headTitle}`);
+    this.timer = setTimeout(() => (this.announcement.textContent = text), ANNOUNCE_DELAY);
+  }
+
+  /** Show a message, also to screen readers. */
+  announce(text) {
+    clearTimeout(this.timer);
+    this.announcement.textContent = text;
+    this.hint.textContent = text;
+    Object.assign(this.hint.style, { left: "50%", top: "1rem" });
+    this.hint.hidden = false;
+    setTimeout(() => (this.hint.hidden = true), 1800);
+  }
+
+  async loadThumbnails() {
+    const all = this.contents.attention.flatMap(({ thumbnails }) => thumbnails);
+    await Promise.all(all.map((packed) => this.store.maps(packed)));
+    this.mainCanvas.draw();
+    this.overviewCanvas.draw();
+  }
+
+  async loadImage() {
+    const { image } = this.contents;
+    if (image) [this.imageCanvas, this.grayCanvas] = await loadImages(image);
+  }
+
+  // ---- actions
+
+  move(across, down, view = this.view) {
+    view.move(this, across, down);
+    this.mainCanvas.reveal();
+    this.overviewCanvas.reveal();
+  }
+
+  select(hit) {
+    this.stage.focus({ preventScroll: true });
+    const isChosen =
+      this.state.view === "heads" && hit.layer === this.state.layer && hit.head === this.state.head;
+    const { side, ...change } = hit;
+    this.set(isChosen ? { ...change, view: "map" } : change); // a click on the chosen head opens it
+  }
+
+  toggleTheme() {
+    this.set({ theme: this.palette.theme === "dark" ? "light" : "dark" });
+  }
+
+  help() {
+    const dialog = buildHelp(this);
+    this.root.append(dialog);
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.showModal();
+  }
+
+  box() {
+    return this.mainCanvas.box();
+  }
+
+  /** The color of numbers on a color of the scale. */
+  textColorOn(index) {
+    return textColorOn(this.palette, index);
+  }
+
+  /** The view as SVG. */
+  svg() {
+    return toSvg(this);
+  }
+}
+
+window.glassformer = new Explorer(document.getElementById("explorer"), new PageSource(document));

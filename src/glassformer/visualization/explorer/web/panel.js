@@ -1,0 +1,161 @@
+// The panel beside the view, as text: the chosen cell, its row and column, the head's labels, predictions.
+
+import { formatNumber, formatProbability, isolate } from "./text.js";
+import { MEAN } from "./state.js";
+import { describeHeadLabel } from "./heads_view.js";
+import { describeTarget, predictionList } from "./predictions_view.js";
+import { describeParts } from "./score_view.js";
+
+const MAX_ROWS = 10;
+const NO_LABEL = "No label: it did not exceed its baselines in any pattern that was measured.";
+const VISION_MODEL = "No label: heads are labeled with patterns of text, and this model reads images.";
+const NOT_ANALYZED =
+  "Not analyzed. Run glassformer explore with --names to analyze it, or with --heads-report to use a saved analysis.";
+
+/** Create an element with properties, attributes, event listeners (on...) and children; texts are not parsed as HTML. */
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name in made && !name.startsWith("aria")) made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export function fillPanel(panel, scene, app) {
+  const parts = [cellSection(scene), headLabelsSection(scene)];
+  parts.push(listSection(scene, app, "query"), listSection(scene, app, "key"));
+  for (const entry of scene.predictions)
+    if (entry.predictions.rows.length === 1 && scene.state.view !== "predictions") parts.push(predictionsSection(scene, entry));
+  const focused = panel.contains(document.activeElement) && document.activeElement.dataset;
+  panel.replaceChildren(...parts.filter(Boolean));
+  if (focused?.side) buttonOf(panel, focused).focus({ preventScroll: true });
+}
+
+/** The button of the same token, or if the list has changed, the one at the same position. */
+function buttonOf(panel, { side, index, position }) {
+  const list = [...panel.querySelectorAll(`[data-side="${side}"]`)];
+  return list.find((button) => button.dataset.index === index) ?? list[position] ?? list.at(-1) ?? panel;
+}
+
+const section = (title, ...children) =>
+  element("section", {}, element("h2", { textContent: title }), ...children);
+
+function cellSection(scene) {
+  const { attention, state, shownMatrix } = scene;
+  const weight = shownMatrix.at(state.query, state.key);
+  const token = (labels, index) => element("b", { textContent: isolate(labels[index]), dir: "auto" });
+  const words = element(
+    "p",
+    { className: "cell" },
+    token(attention.queries, state.query),
+    element("span", { textContent: ` (${state.query}) → ` }),
+    token(attention.keys, state.key),
+    element("span", { textContent: ` (${state.key})` }),
+  );
+  const masked = weight !== weight;
+  const number = element("p", { className: "number", textContent: masked ? "masked" : formatNumber(weight) });
+  const error = Math.sqrt(weight) / scene.contents.levels + 4e-6;
+  const exact = masked ? "the mask hides this key from this query" : `exact to within ${formatNumber(error)}`;
+  const parts =
+    scene.parts && state.view !== "rollout"
+      ? [element("p", { className: "soft", textContent: describeParts(scene) })]
+      : [];
+  return section(
+    "Chosen cell",
+    words,
+    number,
+    element("p", { className: "soft", textContent: exact }),
+    ...parts,
+  );
+}
+
+function headLabelsSection(scene) {
+  const { state, contents } = scene;
+  if (state.view === "rollout" || state.head === MEAN) return null;
+  const labels = scene.headLabelsOf(state.layer, state.head);
+  if (!labels.length) {
+    const analyzed = contents.head_labels.length || contents.head_labels_source;
+    const why = analyzed ? NO_LABEL : contents.image ? VISION_MODEL : NOT_ANALYZED;
+    return section("What this head does", element("p", { className: "soft", textContent: why }));
+  }
+  const items = labels.map((label) => element("li", { textContent: describeHeadLabel(label) }));
+  const source = contents.head_labels_source;
+  const note = source ? [element("p", { className: "soft", textContent: source })] : [];
+  return section("What this head does", element("ul", {}, ...items), ...note);
+}
+
+/** The ten largest weights of the chosen row or column, and a summary of the others. */
+function listSection(scene, app, side) {
+  const { attention, state, shownMatrix, words } = scene;
+  const isRow = side === "query";
+  const weights = isRow ? shownMatrix.row(state.query) : shownMatrix.column(state.key);
+  const labels = isRow ? attention.keys : attention.queries;
+  const order = [...weights.keys()].filter((index) => weights[index] === weights[index]);
+  order.sort((a, b) => weights[b] - weights[a] || a - b);
+  const rest = order.slice(MAX_ROWS).reduce((sum, index) => sum + weights[index], 0);
+  const token = isRow ? attention.queries[state.query] : attention.keys[state.key];
+  const name = isRow ? `Row: “${token}” ${words.active}` : `Column: “${token}” ${words.passive}`;
+  const max = weights[order[0]] || 1;
+  const rows = order
+    .slice(0, MAX_ROWS)
+    .map((index, position) =>
+      weightRow(app, labels[index], index, weights[index], weights[index] / max, isRow ? "key" : "query", position),
+    );
+  const [others, all] = [order.length - MAX_ROWS, order.reduce((sum, index) => sum + weights[index], 0)];
+  if (isRow && others > 0) rows.push(restRow(`${others} others together`, rest));
+  if (!isRow && order.length > 1) rows.push(restRow(`mean of ${order.length} queries`, all / order.length));
+  const table = element("table", { "aria-label": name }, element("tbody", {}, ...rows));
+  return section(name, table);
+}
+
+function weightRow(app, label, index, weight, share, side, position) {
+  const choose = element("button", {
+    type: "button",
+    className: "token",
+    textContent: isolate(label),
+    dir: "auto",
+    onclick: () => app.set({ [side]: index }, { follow: true }),
+  });
+  Object.assign(choose.dataset, { side, index, position });
+  const bar = element("span", { className: "bar" });
+  bar.style.setProperty("--share", share);
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, choose),
+    element("td", { className: "token-index", textContent: index }),
+    element("td", {}, bar),
+    element("td", { className: "weight", textContent: formatNumber(weight) }),
+  );
+}
+
+const restRow = (words, weight) =>
+  element(
+    "tr",
+    { className: "rest" },
+    element("th", { scope: "row", colSpan: 3, textContent: words }),
+    element("td", { className: "weight", textContent: formatNumber(weight) }),
+  );
+
+function predictionsSection(scene, entry) {
+  const rows = predictionList(scene, entry)
+    .slice(0, 5)
+    .map(({ label, share }) => {
+      const bar = element("span", { className: "bar" });
+      bar.style.setProperty("--share", share);
+      return element(
+        "tr",
+        {},
+        element("th", { scope: "row", textContent: isolate(label), dir: "auto" }),
+        element("td", {}, bar),
+        element("td", { className: "weight", textContent: formatProbability(share) }),
+      );
+    });
+  const target = describeTarget(scene, entry);
+  const note = target ? [element("p", { className: "soft", textContent: target })] : [];
+  const title = `Most probable: ${entry.predictions.title}`;
+  return section(title, element("table", { "aria-label": title }, element("tbody", {}, ...rows)), ...note);
+}

@@ -1,0 +1,1 @@
+"""Figures of attention, attributions, predictions, head labels, ablations and training runs."""

@@ -1,0 +1,156 @@
+"""Tables of the logit lens: the most likely token after each layer at each position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from glassformer.analysis import LogitLens, logit_lens
+from glassformer.analysis.logit_lens import readout
+from glassformer.attention.recording.selection import as_ints
+from glassformer.models import TransformerModel
+from glassformer.visualization.figures.layout import (
+    COLORBAR_HEIGHT,
+    NUMBER_SIZE,
+    PAGE_WIDTH,
+    TITLE_SIZE,
+    Canvas,
+    Heading,
+    LegendEntry,
+    text_width,
+    whitespace_legend,
+)
+from glassformer.visualization.figures.style import (
+    drawable_label,
+    figure_style,
+    set_fonts,
+    text_color,
+    weight_colors,
+)
+from glassformer.visualization.model_input import encode_input, model_title, token_labels, tokenizer_for
+from glassformer.visualization.validation import Text, check_finite
+
+MAX_LABEL = 10
+"""Characters of a token in a cell."""
+MAX_POSITIONS = 16
+"""Positions that are drawn by default."""
+ROW_HEIGHT, MIN_CELL_WIDTH = 0.145, 0.34
+"""Inches."""
+LEFT = 0.82
+"""Inches of the names of layers."""
+
+
+def logit_lens_of_text(
+    model: TransformerModel,
+    text: Text,
+    target: Text | None = None,
+    positions: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    name: str | None = None,
+) -> Figure:
+    """Compute the logit lens of a text and draw it. See ``AttentionVisualizer.plot_logit_lens``."""
+    kind = readout(model).kind
+    layers = None if layers is None else as_ints(layers, "layer")
+    if layers is not None and not layers:
+        raise ValueError("layers must not be empty; leave them out for all layers.")
+    encoded = encode_input(model, text, target)
+    labels = encoded.decoded.labels
+    columns = None if positions is None else _check_positions(positions, len(labels))
+    lens = logit_lens(model, encoded.ids, 1, layers)
+    check_finite(lens.log_probabilities, "The logit lens")
+    tokens = sorted(set(lens.tokens.flatten().tolist()))
+    return draw_logit_lens(
+        lens,
+        labels,
+        dict(zip(tokens, token_labels(model, tokenizer_for(model, text), tokens), strict=True)),
+        title=f"{model_title(model, kind, name)}: most likely token after each layer",
+        caption=encoded.caption,
+        notes=encoded.notes,
+        positions=columns,
+    )
+
+
+def draw_logit_lens(
+    lens: LogitLens,
+    labels: Sequence[str],
+    names: Mapping[int, str],
+    *,
+    title: str,
+    caption: str,
+    notes: Sequence[str] = (),
+    positions: Sequence[int] | None = None,
+) -> Figure:
+    """Draw the most likely token after each layer at each position, bold if it is the last layer's already.
+
+    Args:
+        lens: Of a text.
+        labels: A label per position.
+        names: Labels of the predicted tokens, by id.
+        title: The model.
+        caption: The text.
+        notes: What a reader should know.
+        positions: Those to be drawn, however wide that is. Default: the last ones that fit on a page.
+    """
+    columns = list(range(len(labels)))[-MAX_POSITIONS:] if positions is None else list(positions)
+    if positions is None and len(columns) < len(labels):
+        notes = (*notes, f"the last {len(columns)} of {len(labels)} positions")
+    tokens = lens.tokens[:, columns, 0].cpu().numpy()
+    probabilities = lens.log_probabilities[:, columns, 0].exp().cpu().numpy()
+    predicted = {token: drawable_label(names[token], MAX_LABEL) for token in np.unique(tokens).tolist()}
+    inputs = [drawable_label(labels[column], MAX_LABEL) for column in columns]
+    cell = max(text_width(word, NUMBER_SIZE, "bold") + 0.06 for word in (*predicted.values(), *inputs))
+    if positions is None:
+        cell = min(cell, (PAGE_WIDTH - LEFT - 0.1) / len(columns))
+    cell = max(MIN_CELL_WIDTH, cell)
+    width, height = cell * len(columns), ROW_HEIGHT * len(tokens)
+    shown = [labels[column] for column in columns] + [names[token] for token in predicted]
+    legend = [LegendEntry("bold: same as after the last layer"), *whitespace_legend(shown)]
+    heading = Heading(max(4.2, LEFT + width + 0.1), title, caption, notes, legend)
+    with figure_style():
+        canvas = Canvas(heading.width, heading.height + height + 0.42 + COLORBAR_HEIGHT)
+        heading.draw(canvas)
+        axes = canvas.axes(LEFT, heading.height, width, height)
+        colors, norm = weight_colors()
+        image = axes.imshow(probabilities, cmap=colors, norm=norm, aspect="auto", interpolation="none")
+        for (row, column), token in np.ndenumerate(tokens):
+            axes.text(
+                column,
+                row,
+                _fit_label(predicted[int(token)], cell),
+                ha="center",
+                va="center",
+                fontsize=NUMBER_SIZE,
+                fontweight="bold" if token == tokens[-1, column] else "normal",
+                color=text_color(colors(norm(probabilities[row, column]))),
+            )
+        axes.set_xticks(
+            range(len(columns)), [_fit_label(label, cell) for label in inputs], fontsize=NUMBER_SIZE
+        )
+        layers = ["embedding" if layer == 0 else str(layer - 1) for layer in lens.layers]
+        axes.set_yticks(range(len(tokens)), layers, fontsize=NUMBER_SIZE)
+        axes.set_xlabel("input token", fontsize=TITLE_SIZE)
+        axes.set_ylabel("after layer", fontsize=TITLE_SIZE)
+        top, bar = heading.height + height + 0.42, max(1.5, min(3.2, heading.width - LEFT - 2.1))
+        canvas.colorbar(LEFT, top, bar, image, "probability (square-root scale)")
+        return set_fonts(canvas.figure)
+
+
+def _fit_label(label: str, width: float) -> str:
+    """Shorten a label to the width of a cell; its middle goes first."""
+    for max_length in range(len(label), 2, -1):
+        shortened = drawable_label(label, max_length)
+        if text_width(shortened, NUMBER_SIZE, "bold") <= width - 0.03:
+            return shortened
+    return drawable_label(label, 3)
+
+
+def _check_positions(positions: Sequence[int], length: int) -> list[int]:
+    positions = as_ints(positions, "position")
+    for position in positions:
+        if not -length <= position < length:
+            raise ValueError(f"position {position} does not exist: positions are 0 to {length - 1}")
+    if not positions:
+        raise ValueError("positions must not be empty; leave them out for the last ones.")
+    return [position % length for position in positions]

@@ -1,0 +1,240 @@
+"""Inputs of a model with labels and captions, and the attention that the model computes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from glassformer.analysis import EncodedText, encode_pair, encode_text
+from glassformer.analysis.inputs import special_token_adder
+from glassformer.attention import attentions_of, record_attention
+from glassformer.contracts import Tokenizer
+from glassformer.eval_mode import eval_mode
+from glassformer.models import TransformerModel
+from glassformer.tokenization import ByteTokenizer
+from glassformer.visualization.figures.style import isolate
+from glassformer.visualization.validation import Text, check_finite, check_index, check_texts
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """A text, or a source and a target, as a model reads it."""
+
+    source: EncodedText
+    """The text, with display labels."""
+    target: EncodedText | None
+    """What the decoder of an encoder-decoder reads: the start token and all but the last target token."""
+    predicted: EncodedText | None
+    """What the decoder predicts at each position: the target."""
+    caption: str
+    notes: tuple[str, ...]
+
+    @property
+    def ids(self) -> Any:
+        """Token ids as ``glassformer.analysis`` takes them: a list, or a pair of source and target."""
+        return self.source.ids if self.predicted is None else (self.source.ids, self.predicted.ids)
+
+    @property
+    def decoded(self) -> EncodedText:
+        """The tokens at whose positions the model makes predictions."""
+        return self.source if self.target is None else self.target
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Attention weights of some heads of a layer."""
+
+    weights: npt.NDArray[np.floating]
+    """``(head, query, key)``."""
+    allowed: npt.NDArray[np.bool_] | None
+    """``(query, key)``, True where a query may attend to a key. None if all are."""
+    queries: list[str]
+    keys: list[str]
+    """A label per row and per column."""
+    row_label: str
+    caption: str
+    notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Arguments of ``draw_heads`` and ``draw_head``."""
+        names = ("queries", "keys", "allowed", "row_label", "caption", "notes")
+        return {name: getattr(self, name) for name in names}
+
+
+def encode_input(
+    model: TransformerModel, text: Text, target: Text | None = None, *, source_only: bool = False
+) -> ModelInput:
+    """Encode a text for a figure.
+
+    Args:
+        model: Any model of texts.
+        text: A text, or token ids.
+        target: Of an encoder-decoder. Default: what the model generates.
+        source_only: Whether only the encoder of an encoder-decoder runs.
+
+    Raises:
+        ValueError: See ``analysis.read``; or the target is empty.
+        TypeError: See ``analysis.read``; or the model has no decoder and a target is given.
+    """
+    text, target = check_texts(text, target)
+    if source_only or not (model.is_encoder_decoder or target is not None):
+        source = with_display_labels(model, text, encode_text(model, text))
+        return ModelInput(source, None, None, quote(model, text, source), source.notes)
+    pair = encode_pair(model, text, target)
+    source = with_display_labels(model, text, pair.source)
+    decoded, predicted = (
+        with_display_labels(model, target, part) for part in (pair.decoder_input, pair.decoder_target)
+    )
+    caption = f"{quote(model, text, source)} → {quote(model, target, predicted)}"
+    return ModelInput(source, decoded, predicted, caption, source.notes + predicted.notes)
+
+
+def compute_attention(
+    model: TransformerModel,
+    text: Text,
+    layer: int,
+    heads: Sequence[int] | None = None,
+    kind: str | None = None,
+    target: Text | None = None,
+) -> AttentionMap:
+    """Compute the attention weights of a layer on a text.
+
+    Args:
+        model: Any model of texts.
+        text: A text, or token ids.
+        layer: Index of the layer.
+        heads: Indices of heads. Default: all.
+        kind: ``"encoder"``, ``"decoder"`` or ``"cross"`` for an encoder-decoder.
+        target: See ``encode_input``.
+
+    Raises:
+        ValueError: The layer, head or kind does not exist, or see ``encode_input``.
+        TypeError: The layer or a head is no integer, or see ``encode_input``.
+    """
+    layer = check_index(layer, "layer")
+    heads = None if heads is None else [check_index(head, "head") for head in heads]
+    with record_attention(model, [layer], heads, kind):
+        pass  # raises before anything is computed
+    encoded = encode_input(model, text, target, source_only=kind == "encoder")
+    inputs = [
+        torch.tensor([part.ids], device=model.device) for part in (encoded.source, encoded.target) if part
+    ]
+    forward: Any = model.encode if model.is_encoder_decoder and kind == "encoder" else model
+    with torch.no_grad(), eval_mode(model), record_attention(model, [layer], heads, kind) as recording:
+        forward(*inputs)
+    weights, allowed = recording[layer], recording.allowed[layer]
+    check_finite(weights, f"The attention of layer {layer}")
+    queries, keys = encoded.decoded, encoded.decoded
+    if kind == "cross" and encoded.predicted is not None:
+        queries, keys = encoded.predicted, encoded.source
+    return AttentionMap(
+        weights[0].float().cpu().numpy(),
+        None if allowed is None else allowed.expand_as(weights)[0, 0].cpu().numpy(),
+        queries.labels,
+        keys.labels,
+        "predicted token (query)" if kind == "cross" else "query token",
+        encoded.caption,
+        encoded.notes,
+    )
+
+
+def tokenizer_for(model: TransformerModel, text: object) -> Tokenizer | None:
+    """The tokenizer that encodes a text or labels ids: bytes if a text is given and the model has none."""
+    return ByteTokenizer() if model.tokenizer is None and isinstance(text, str) else model.tokenizer
+
+
+def special_token_labels(model: Any, tokenizer: Tokenizer | None) -> dict[int, str]:
+    """Labels of an encoder-decoder's start and end tokens if the tokenizer has no printable ones."""
+    if tokenizer is None or not model.is_encoder_decoder:
+        return {}
+    labels = {model.start_token: "⟨start⟩", model.end_token: "⟨end⟩"}
+    return {token: label for token, label in labels.items() if not tokenizer.decode([token]).isprintable()}
+
+
+def token_labels(model: TransformerModel, tokenizer: Tokenizer | None, tokens: Iterable[int]) -> list[str]:
+    """Labels of token ids; the id itself for a token that the tokenizer does not know.
+
+    Args:
+        model: The model that the tokens are inputs or outputs of.
+        tokenizer: From ``tokenizer_for``.
+        tokens: Token ids.
+    """
+    special = special_token_labels(model, tokenizer)
+    return [
+        str(token)
+        if tokenizer is None or token >= tokenizer.vocab_size
+        else special.get(token) or tokenizer.label(token)
+        for token in tokens
+    ]
+
+
+def with_display_labels(model: TransformerModel, text: object, encoded: EncodedText) -> EncodedText:
+    """Label special tokens readably, and note the last word of a text that was cut.
+
+    Args:
+        model: The model that ``encoded`` is an input of.
+        text: The text, or ids, that was encoded.
+        encoded: Its tokens.
+    """
+    tokenizer = tokenizer_for(model, text)
+    notes = encoded.notes + _truncation_notes(model, tokenizer, text, encoded)
+    return replace(encoded, labels=token_labels(model, tokenizer, encoded.ids), notes=notes)
+
+
+def quote(model: TransformerModel, text: Text | None, encoded: EncodedText) -> str:
+    """Quote a text in a caption.
+
+    Args:
+        model: The model that ``encoded`` is an input of.
+        text: The text; ids, which are counted; or None for ids that the model generated, which are decoded.
+        encoded: Its tokens.
+    """
+    tokenizer = model.tokenizer
+    if text is None and tokenizer is not None:
+        end = getattr(model, "end_token", None)
+        known = [token for token in encoded.ids if token != end and token < tokenizer.vocab_size]
+        text = tokenizer.decode(known)
+    return isolate(" ".join(text.split())) if isinstance(text, str) else f"{len(encoded.ids)} token ids"
+
+
+def truncate(text: str, max_length: int) -> str:
+    """Cut a text to ``max_length`` characters, between words unless that would lose half of it."""
+    if len(text) <= max_length:
+        return text
+    end = text.rfind(" ", max_length // 2, max_length - 1)
+    return f"{text[:end]} …" if end > 0 else f"{text[: max_length - 1]}…"
+
+
+def model_title(model: TransformerModel, kind: str | None = None, name: str | None = None) -> str:
+    """A model for a title, with its size: ``mine: GPT, 30 layers x 9 heads``.
+
+    Args:
+        model: Any model.
+        kind: The kind of attention whose layers and heads are counted. Default: the first one.
+        name: What the model is called.
+    """
+    kinds = attentions_of(model)
+    layers = kinds[kind or next(iter(kinds))]
+    family = type(model).__name__.removesuffix("Model")
+    attention = f" {kind} attention" if kind is not None and len(kinds) > 1 else ""
+    sizes = [layer.num_heads for layer in layers]
+    heads = f"x {sizes[0]} heads" if len(set(sizes)) == 1 else f"with {sum(sizes)} heads"
+    prefix = f"{name}: " if name else ""
+    return f"{prefix}{family}{attention}, {len(layers)} layers {heads}"
+
+
+def _truncation_notes(
+    model: TransformerModel, tokenizer: Tokenizer | None, text: object, encoded: EncodedText
+) -> tuple[str, ...]:
+    if tokenizer is None or not isinstance(text, str):
+        return ()
+    ids = tokenizer.encode(text)
+    remaining = len(encoded.ids) - len(special_token_adder(model, tokenizer)([]))
+    words = tokenizer.decode(ids[:remaining]).split() if remaining < len(ids) else []
+    return (f"the last word read is “{words[-1][-40:]}”",) if words else ()

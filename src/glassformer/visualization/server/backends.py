@@ -1,0 +1,300 @@
+"""Backends: how a model of each task encodes a text and predicts tokens for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from glassformer.analysis import EncodedText, encode_text
+from glassformer.analysis.inputs import special_token_adder
+from glassformer.contracts import Cache, LanguageModel
+from glassformer.models import TransformerModel
+from glassformer.tokenization import MASK, ByteTokenizer
+
+MAX_QUOTED = 40
+"""Characters of the end of a truncated text that a note quotes."""
+
+
+@dataclass(frozen=True)
+class TokenLimit:
+    """Maximum number of tokens of a text."""
+
+    max_tokens: int
+    """Of the server; at most that of the model."""
+    max_seq_len: int
+    """Of the model."""
+
+    def __str__(self) -> str:
+        if self.max_tokens >= self.max_seq_len:
+            return f"the model accepts at most {self.max_seq_len:,} tokens"
+        return (
+            f"this server accepts at most {self.max_tokens:,} tokens (--max-tokens), "
+            f"the model {self.max_seq_len:,}"
+        )
+
+
+@dataclass(frozen=True)
+class TruncatedText(EncodedText):
+    """The token ids of a text, truncated to the limit."""
+
+    truncated: tuple[int, ...] = ()
+    """Token ids that were cut off."""
+    cut_at: int = 0
+    """Index in ``ids`` at which they were cut off."""
+
+
+class Predictor(Protocol):
+    """Next-token or masked-token logits for one text."""
+
+    def logits(self, generated: list[int]) -> Tensor | None:
+        """``(vocab_size,)`` for the token after the generated ones; None if there is no place for one."""
+        ...
+
+
+class Backend:
+    """Interface of a model to the page, shared by all tasks.
+
+    Args:
+        model: a model of texts.
+        limit: maximum number of tokens.
+
+    Raises:
+        ValueError: a model without a tokenizer whose vocabulary is too small for bytes.
+    """
+
+    predicts: ClassVar[str] = ""
+    """What is predicted, in words; empty for a model without a language modeling head."""
+    example: ClassVar[str] = "The cat sat on the mat because"
+    """The text that the page starts with."""
+
+    def __init__(self, model: Any, limit: TokenLimit) -> None:
+        self.model, self.limit, self.max_tokens = model, limit, limit.max_tokens
+        self.tokenizer = model.tokenizer or ByteTokenizer()
+        self.add_special_tokens = special_token_adder(model, model.tokenizer)
+        self.notes = encode_text(model, "a").notes if model.tokenizer is None else ()
+
+    def encode(self, text: str) -> TruncatedText:
+        """Encode and truncate a text.
+
+        Raises:
+            ValueError: an empty text.
+        """
+        return self._truncate(encode_text(self.model, text, self.max_tokens), self.tokenizer.encode(text))
+
+    def predictor(self, source: list[int]) -> Predictor:
+        """A predictor for a text; it caches, so all its calls must ablate the same heads.
+
+        Args:
+            source: token ids of the text.
+        """
+        raise NotImplementedError
+
+    def max_generated(self, source: list[int]) -> int:
+        """Number of generated tokens that fit beside the text."""
+        return self.max_tokens - len(source)
+
+    def full_message(self, encoded: TruncatedText) -> str:
+        """Why no further token can be predicted."""
+        return f"No token can be added: {self.limit}."
+
+    def explorer_inputs(self, source: list[int], generated: list[int]) -> dict[str, Any]:
+        """Keyword arguments of the explorer for the text and the generated tokens."""
+        return {"text": source + generated}
+
+    def last_hidden_states(self, source: list[int]) -> Tensor:
+        """Output of the last layer, ``(seq, d_model)``."""
+        hidden: Tensor = self.model.hidden_states(torch.tensor([source], device=self.model.device))
+        return hidden[0]
+
+    def _truncate(self, encoded: EncodedText, ids: list[int], mask: int | None = None) -> TruncatedText:
+        """Note what was cut off.
+
+        Args:
+            encoded: the text, truncated, with special tokens.
+            ids: token ids of the whole text, without special tokens.
+            mask: token id of [MASK], to count those that were cut off.
+        """
+        length = len(self.add_special_tokens(ids))
+        kept = len(ids) - max(0, length - self.max_tokens)
+        if kept == len(ids):
+            return TruncatedText(encoded.ids, encoded.labels, encoded.is_delimiter, encoded.notes)
+        kept = max(0, kept)
+        truncated = tuple(ids[kept:])
+        masks = "" if mask not in truncated else f" (with {truncated.count(mask)} {MASK})"
+        end = _last_words(self.tokenizer.decode(ids[:kept]))
+        note = f"{len(truncated):,} of {length:,} tokens{masks} were truncated after “{end}”: {self.limit}"
+        # The special tokens before the text: the common prefix of two different texts.
+        pairs = zip(self.add_special_tokens([0]), self.add_special_tokens([1]), strict=False)
+        prefix = next((index for index, (a, b) in enumerate(pairs) if a != b), 0)
+        return TruncatedText(
+            encoded.ids, encoded.labels, encoded.is_delimiter, (*self.notes, note), truncated, prefix + kept
+        )
+
+
+class Encoder(Backend):
+    """An encoder without masked-LM head: only its attention and its hidden states are shown."""
+
+
+class Decoder(Backend):
+    """A decoder: predicts the token after the text."""
+
+    predicts = "the next token"
+
+    def predictor(self, source: list[int]) -> Predictor:
+        """Continue the text."""
+        return CausalPredictor(self.model, source, self.max_tokens, self.model.device)
+
+
+class Seq2Seq(Backend):
+    """An encoder-decoder: predicts the next token of a target for the text."""
+
+    predicts = "the next token of the target"
+
+    def predictor(self, source: list[int]) -> Predictor:
+        """Continue the target from its start token."""
+        device = self.model.device
+        decoder = self.model.conditioned_on(torch.tensor([source], device=device))
+        return CausalPredictor(decoder, [self.model.start_token], self.max_tokens, device)
+
+    def max_generated(self, source: list[int]) -> int:
+        """Maximum length of the target, which does not depend on the source."""
+        return self.max_tokens
+
+    def explorer_inputs(self, source: list[int], generated: list[int]) -> dict[str, Any]:
+        """Source and target."""
+        return {"text": source, "target_text": generated or None}
+
+
+class MaskedLM(Backend):
+    """An encoder with masked-LM head: predicts the first [MASK], filling them from left to right."""
+
+    predicts = f"the first {MASK}"
+    example = f"The cat sat on the {MASK}."
+
+    def __init__(self, model: Any, limit: TokenLimit) -> None:
+        super().__init__(model, limit)
+        self.mask: int = model.tokenizer.mask_token
+
+    def encode(self, text: str) -> TruncatedText:
+        """Encode and truncate a text with [MASK], or the tokenizer's own name of it, for the mask token."""
+        masks = "|".join(map(re.escape, (MASK, self.tokenizer.label(self.mask))))
+        first, *others = re.split(masks, text)
+        ids = self.tokenizer.encode(first)
+        for part in others:
+            ids = [*ids, self.mask, *self.tokenizer.encode(part)]
+        if not ids:
+            raise ValueError("the text is empty: give at least one token")
+        room = self.max_tokens - (len(self.add_special_tokens(ids)) - len(ids))
+        return self._truncate(
+            encode_text(self.model, self.add_special_tokens(ids[: max(0, room)])), ids, self.mask
+        )
+
+    def predictor(self, source: list[int]) -> Predictor:
+        """Fill the masks of the text."""
+        return MaskPredictor(self.model, source, self.mask)
+
+    def max_generated(self, source: list[int]) -> int:
+        """Number of masks."""
+        return source.count(self.mask)
+
+    def full_message(self, encoded: TruncatedText) -> str:
+        """Whether all masks are filled, or some were truncated."""
+        if self.mask not in encoded.truncated:
+            return f"No {MASK} is left: write one into the text where a token is to be predicted."
+        which = f"The next {MASK}" if self.mask in encoded.ids else f"The {MASK}"
+        return f"{which} was truncated: {self.limit}."
+
+    def explorer_inputs(self, source: list[int], generated: list[int]) -> dict[str, Any]:
+        """The text with its first masks filled."""
+        return {"text": fill_masks(source, generated, self.mask)}
+
+
+def choose_backend(model: TransformerModel, limit: TokenLimit) -> Backend:
+    """Choose the backend of a model by its task.
+
+    Args:
+        model: a model of texts.
+        limit: maximum number of tokens.
+    """
+    if model.is_encoder_decoder:
+        return Seq2Seq(model, limit)
+    if model.task == "causal_lm":
+        return Decoder(model, limit)
+    has_mask = model.tokenizer is not None and model.tokenizer.mask_token is not None
+    return (MaskedLM if model.task == "masked_lm" and has_mask else Encoder)(model, limit)
+
+
+class CausalPredictor:
+    """Next-token logits with a cache that is kept as long as the text grows at its end.
+
+    Args:
+        model: a language model.
+        prefix: token ids before the generated ones.
+        max_tokens: maximum number of tokens in all.
+        device: of the model.
+    """
+
+    def __init__(
+        self, model: LanguageModel, prefix: list[int], max_tokens: int, device: torch.device
+    ) -> None:
+        self.model, self.prefix, self.max_tokens, self.device = model, prefix, max_tokens, device
+        self._cached: list[int] = []
+        self._cache: Sequence[Cache] | None = None
+        self._logits: Tensor | None = None
+
+    def logits(self, generated: list[int]) -> Tensor | None:
+        """Logits of the token after the generated ones, None at the limit."""
+        ids = self.prefix + generated
+        if len(ids) > self.max_tokens:
+            return None
+        if ids == self._cached:
+            return self._logits
+        length, cache = len(self._cached), self._cache
+        if cache is None or ids[:length] != self._cached:
+            length, cache = 0, self.model.make_cache(self.max_tokens)
+        self._cached, self._cache = [], None  # a cancelled forward pass leaves a partly filled cache
+        new = torch.tensor([ids[length:]], device=self.device)
+        self._logits = self.model.next_token_logits(new, cache=cache)[0]
+        self._cached, self._cache = ids, cache
+        return self._logits
+
+
+class MaskPredictor:
+    """Logits of the first mask that is not filled; later masks stay masked."""
+
+    def __init__(self, model: Any, source: list[int], mask: int) -> None:
+        self.model, self.source, self.mask = model, source, mask
+
+    def logits(self, generated: list[int]) -> Tensor | None:
+        """Logits of the next mask, None if all are filled."""
+        ids = fill_masks(self.source, generated, self.mask)
+        if self.mask not in ids:
+            return None
+        logits: Tensor = self.model(torch.tensor([ids], device=self.model.device))
+        return logits[0, ids.index(self.mask)]
+
+
+def fill_masks(source: list[int], generated: list[int], mask: int) -> list[int]:
+    """Replace the first masks by the generated tokens."""
+    tokens = iter(generated)
+    return [next(tokens, mask) if token == mask else token for token in source]
+
+
+def _last_words(text: str) -> str:
+    """The last words of a text, at most ``MAX_QUOTED`` characters."""
+    words = text.rstrip("\ufffd").split()
+    taken = words[-1:]
+    for word in reversed(words[:-1]):
+        if len(" ".join([word, *taken])) > MAX_QUOTED:
+            break
+        taken.insert(0, word)
+    whole = len(taken) == len(words)
+    end = " ".join(taken)
+    if len(end) > MAX_QUOTED:
+        end, whole = end[-MAX_QUOTED:], False
+    return end if whole else f"… {end}"

@@ -1,0 +1,72 @@
+// Table of the most probable tokens: a bar with all heads and a bar without the ablated ones.
+
+import { element, formatPercent, visibleText } from "./explorer_modules.js";
+
+/**
+ * Fills the table from a response; a click on a token adds it to the text. The table is one tab stop: arrow keys
+ * move between the tokens, and a focused row keeps the focus.
+ */
+export function showPredictions(page, { predictions, divergence, message }, ablated) {
+  const table = page.querySelector(".predictions");
+  table.hidden = !predictions.length;
+  table.classList.toggle("compare", ablated);
+  const max = Math.max(...predictions.flatMap(({ before, after }) => [before, after]), 1e-9);
+  const add = (id) => page.dispatchEvent(new CustomEvent("add-token", { detail: id }));
+  const rows = predictions.map((prediction) => row(prediction, max, ablated, add));
+  if (predictions.length) rows.push(remainder(predictions));
+  const [body] = table.tBodies;
+  const focused = [...body.rows].findIndex((row) => row.contains(document.activeElement));
+  body.replaceChildren(...rows);
+  setTabStop(buttonsOf(body)[Math.max(0, Math.min(focused, predictions.length - 1))], focused >= 0);
+  page.querySelector("#legend").replaceChildren(...(!predictions.length ? [message] : ablated ? legend() : []));
+  page.querySelector("#summary").textContent = predictions.length
+    ? [`The longest bar is ${formatPercent(max)}.`, ...(ablated ? [divergenceText(divergence)] : [])].join(" ") : "";
+}
+
+/** Handles arrow keys, Home and End in the table. */
+export function onTableKey(event) {
+  const buttons = buttonsOf(event.currentTarget);
+  const index = buttons.indexOf(event.target);
+  const next = { ArrowUp: index - 1, ArrowDown: index + 1, Home: 0, End: buttons.length - 1 }[event.key];
+  if (index < 0 || next === undefined) return;
+  event.preventDefault();
+  setTabStop(buttons[Math.max(0, Math.min(buttons.length - 1, next))], true);
+}
+
+const buttonsOf = (body) => [...body.querySelectorAll("button")];
+
+function setTabStop(button, focus) {
+  if (!button) return;
+  for (const other of buttonsOf(button.closest("tbody"))) other.tabIndex = other === button ? 0 : -1;
+  if (focus) button.focus();
+}
+
+const divergenceText = (divergence) =>
+  `Without the ablated heads, the distribution changes by a Kullback-Leibler divergence of ${divergence === 0 ? "0" : divergence.toPrecision(3)} nats.`;
+
+function row({ id, label, before, after }, max, ablated, add) {
+  const text = visibleText(label);
+  const token = element("button", { type: "button", className: "token", dir: "auto", textContent: text, title: `Add ${text} to the text`, onclick: () => add(id) });
+  const bars = [bar("before", before / max), ...(ablated ? [bar("after", after / max)] : [])];
+  return element("tr", {}, element("th", { scope: "row" }, token), element("td", {}, ...bars), ...numbers(before, after));
+}
+
+function remainder(predictions) {
+  const sum = (name) => Math.max(0, 1 - predictions.reduce((total, prediction) => total + prediction[name], 0));
+  return element("tr", { className: "remainder" }, element("th", { scope: "row", textContent: "all others" }), element("td", {}),
+    ...numbers(sum("before"), sum("after")));
+}
+
+const numbers = (before, after) => [element("td", { className: "numeric", textContent: formatPercent(before) }),
+  element("td", { className: "numeric ablated", textContent: formatPercent(after) })];
+
+function bar(kind, share) {
+  const made = element("span", { className: `bar ${kind}`, "aria-hidden": "true" });
+  made.style.setProperty("--share", share);
+  return made;
+}
+
+function legend() {
+  const key = (kind, text) => [element("span", { className: `key ${kind}`, "aria-hidden": "true" }), element("span", { textContent: text })];
+  return [...key("before", "all heads"), ...key("after", "without the ablated heads")];
+}

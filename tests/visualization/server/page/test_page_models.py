@@ -1,0 +1,148 @@
+"""The server's page for each kind of model, for a truncated text, and by keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glassformer.visualization.server import ModelSession
+from glassformer.visualization.server.schema import PredictionRequest
+
+pytestmark = pytest.mark.slow
+AXE = Path(__file__).parents[4] / "node_modules" / "axe-core" / "axe.min.js"
+FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.id"
+
+
+def test_a_model_without_language_modeling_head_shows_how_heads_change_hidden_states(
+    browser, bert, served, idle, rows, missing
+):
+    if not AXE.exists():
+        missing("needs axe-core: npm install axe-core")
+    model = bert()
+    with served(model) as (url, _):
+        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        page.goto(url)
+        page.wait_for_selector("#tokens span")
+        assert (
+            page.inner_text("#legend")
+            == "This model has no language modeling head, so it predicts no tokens."
+        )
+        assert "Ablate heads" in page.inner_text("#summary")
+        assert page.is_hidden("#generation")
+        assert "logit lens" not in page.inner_text("#analyses-label")
+        page.fill("#text", "the cat sat")
+        page.click("[data-head='0.1']")
+        page.wait_for_selector(".vector-changes tr td")
+        idle(page)
+        expected = ModelSession(model, name="bert").predict(
+            PredictionRequest("the cat sat", ablated_heads=("0.1",))
+        )
+        shown = page.evaluate(
+            "Array.from(document.querySelectorAll('#vector-changes tr'),"
+            " (row) => [row.cells[0].textContent, row.cells[2].textContent])"
+        )
+        pairs = zip(expected["cosines"], range(99), expected["tokens"], strict=False)
+        assert shown == [
+            [f"{token} ({position})", f"{cosine:.4f}"] for cosine, position, token in sorted(pairs)
+        ]
+        mean = sum(expected["cosines"]) / len(expected["cosines"])
+        assert f"a mean cosine of {mean:.4f}" in page.inner_text("#summary")
+        page.evaluate(AXE.read_text("utf-8"))
+        assert page.evaluate("axe.run()")["violations"] == []
+        page.click("#restore")
+        page.wait_for_selector(".vector-changes", state="hidden")
+        page.fill("#text", "")
+        page.wait_for_selector("#error", state="visible")
+        assert page.is_visible("#legend")
+        page.context.close()
+
+
+def test_source_and_target_are_shown_in_two_rows(browser, t5, served, until):
+    with served(t5()) as (url, _):
+        page = browser.new_context(viewport={"width": 1600, "height": 900}).new_page()
+        page.goto(url)
+        page.wait_for_selector("#predictions tr")
+        names = "Array.from(document.querySelectorAll('#tokens b'), (name) => name.textContent).join()"
+        assert page.evaluate(names) == "Source,Target"
+        assert page.inner_text("#tokens .chips >> nth=1") == "empty"
+        page.click("#next")
+        until(page, "document.querySelectorAll('#tokens .generated').length === 1")
+        assert page.locator("#tokens .chips >> nth=1").locator("span").count() == 1
+        assert page.locator("#tokens .chips >> nth=0").locator(".generated").count() == 0
+        tops = "new Set(Array.from(document.querySelectorAll('.switches h3'), (h3) => h3.offsetTop)).size"
+        assert page.evaluate(tops) == 1
+        page.context.close()
+
+
+def test_the_place_of_a_truncation_is_marked(page, until):
+    page.fill("#text", "one two three four five six seven eight")
+    until(page, "document.querySelectorAll('#tokens em').length === 1")
+    assert page.inner_text("#tokens em") == "✂ 7 truncated"
+    assert page.evaluate("document.querySelector('#tokens em').previousSibling.textContent") == "e"
+    assert "were truncated after “one two three four five six seve”" in page.inner_text("#notes")
+    assert "the model accepts at most 32 tokens" in page.inner_text("#notes")
+    assert page.is_enabled("#next")
+    page.click("#next")
+    until(page, "document.getElementById('next').disabled")
+    assert page.inner_text("#legend") == "No token can be added: the model accepts at most 32 tokens."
+
+
+def test_ten_tab_stops_lead_from_the_text_to_the_last_button(browser, gpt, served, until, idle):
+    with served(gpt(num_layers=30, num_heads=4)) as (url, _):
+        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        page.goto(url)
+        page.wait_for_selector("#predictions tr")
+        page.focus("#text")
+        presses = 0
+        while page.evaluate("document.activeElement.id") != "explore":
+            page.keyboard.press("Tab")
+            presses += 1
+        assert presses <= 10
+
+        page.focus("#predictions button")
+        first = page.evaluate("document.activeElement.textContent")
+        for key, index in (("ArrowDown", 1), ("End", 11), ("ArrowDown", 11), ("Home", 0), ("ArrowUp", 0)):
+            page.keyboard.press(key)
+            focused = "[...document.querySelectorAll('#predictions button')].indexOf(document.activeElement)"
+            assert page.evaluate(focused) == index
+        assert page.locator("#predictions button[tabindex='0']").all_inner_texts() == [first]
+
+        page.focus(".whole-layer >> nth=0")
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate(FOCUSED) == "all heads of layer 1"
+        page.keyboard.press("Space")
+        until(page, "document.getElementById('count').textContent === '4 ablated'")
+        assert page.get_attribute("#count", "role") == "status"
+        assert page.evaluate(FOCUSED) == "all heads of layer 1"
+        whole = page.locator(".whole-layer").nth(1)
+        assert whole.get_attribute("aria-pressed") == "false"
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate(FOCUSED) == "layer 1, head 0"
+        page.keyboard.press("Space")
+        assert whole.get_attribute("aria-pressed") == "mixed"
+        page.keyboard.press("End")
+        assert page.evaluate(FOCUSED) == "layer 1, head 3"
+        page.keyboard.press("Home")
+        page.keyboard.press("Space")
+        assert whole.get_attribute("aria-pressed") == "false"
+        page.keyboard.press("Space")
+        assert whole.get_attribute("aria-pressed") == "true"
+        assert page.locator("#switches [tabindex='0']").count() == 1
+        page.context.close()
+
+
+@pytest.mark.parametrize(("layers", "below"), [(2, True), (30, False)])
+def test_few_heads_are_below_the_text_and_many_beside_it(browser, gpt, served, layers, below):
+    with served(gpt(num_layers=layers)) as (url, _):
+        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        page.goto(url)
+        page.wait_for_selector("#predictions tr")
+        boxes = {
+            name: page.locator(f".{name}-box").bounding_box() for name in ("text", "predictions", "heads")
+        }
+        assert (boxes["heads"]["x"] == boxes["text"]["x"]) is below
+        assert (boxes["predictions"]["x"] == boxes["text"]["x"]) is not below
+        top = page.locator("#temperature").bounding_box()["y"]
+        assert page.locator("#top-k").bounding_box()["y"] == top
+        page.context.close()
