@@ -167,6 +167,7 @@ def test_a_block_called_with_x_as_keyword_is_recorded():
     assert torch.equal(seen.resid_pre[1], x)
 
 
+@pytest.mark.slow
 def test_layers_and_heads_out_of_range_raise():
     with pytest.raises(ValueError, match="layer 7 does not exist: layers are 0 to 2"):
         with record_activations(GPTModel(**SIZES), [7]):

@@ -69,6 +69,7 @@ def test_cross_attention_reads_another_source_and_is_never_rotated():
     assert not torch.allclose(rotary(x)[0], plain(x)[0])
 
 
+@pytest.mark.slow
 @given(cuts=st.lists(st.integers(1, 8), max_size=4, unique=True), rotary=st.booleans(), fused=st.booleans())
 def test_logits_are_the_same_with_a_cache(cuts, rotary, fused):
     mha = MultiHeadAttention(

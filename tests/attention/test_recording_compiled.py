@@ -30,6 +30,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", COMPILED)
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 def test_compiled_models_are_recorded(how):
@@ -51,6 +52,7 @@ def test_compiled_models_are_recorded(how):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_recording_restores_the_compiler_stance():
     taken = []
 
@@ -70,6 +72,7 @@ def test_recording_restores_the_compiler_stance():
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["default", "eager_on_recompile"])
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 def test_recording_blocks_may_end_in_any_order(before):
@@ -96,6 +99,7 @@ def test_recording_blocks_may_end_in_any_order(before):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 def test_recording_inside_compiled_code_raises():
     torch.compiler.reset()
@@ -113,6 +117,7 @@ def test_recording_inside_compiled_code_raises():
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_the_result_of_torch_compile_raises():
     with pytest.raises(TypeError, match="_orig_mod"), record_attention(torch.compile(build("learned"))):
         pass

@@ -103,6 +103,7 @@ def unused(model):
     return ["pooler."] if model.config.get("head") != "classification" else []
 
 
+@pytest.mark.slow
 @models
 def test_gradients_reach_every_parameter(parts):
     model = build(parts).train()
@@ -115,6 +116,7 @@ def test_gradients_reach_every_parameter(parts):
             assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 @models
 def test_fast_kernels_give_the_outputs_and_gradients_of_the_textbook(parts):
     reference = build(parts, kernel="textbook")
@@ -129,6 +131,7 @@ def test_fast_kernels_give_the_outputs_and_gradients_of_the_textbook(parts):
             torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-8)
 
 
+@pytest.mark.slow
 @models
 def test_gradient_checkpointing_does_not_change_gradients(parts):
     gradients = []
@@ -139,6 +142,7 @@ def test_gradient_checkpointing_does_not_change_gradients(parts):
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.slow
 @models
 def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
     model = build(parts)
@@ -197,6 +201,7 @@ def test_source_and_target_may_be_padded(parts):
     torch.testing.assert_close(logits[2, :3], model(source[2:, :4], target[2:, :3])[0])
 
 
+@pytest.mark.slow
 @encoder_decoders
 def test_a_decoder_attends_to_the_source_and_is_causal(parts):
     model, source, target = build(parts), tokens(2, 7), tokens(2, 9, seed=3)
@@ -213,6 +218,7 @@ def test_a_decoder_attends_to_the_source_and_is_causal(parts):
         assert not torch.allclose(model(other, target)[:, 0], before[:, 0])
 
 
+@pytest.mark.slow
 @encoder_decoders
 @pytest.mark.parametrize("cuts", [[], [1], [4], [2, 3, 8], list(range(1, 9))])
 def test_decoding_with_caches_gives_the_same_logits(parts, cuts):
@@ -227,6 +233,7 @@ def test_decoding_with_caches_gives_the_same_logits(parts, cuts):
         start = end
 
 
+@pytest.mark.slow
 @encoder_decoders
 def test_several_targets_share_a_source(parts):
     model, source, target = build(parts), tokens(2, 7), tokens(6, 4, seed=3)
@@ -239,6 +246,7 @@ def test_several_targets_share_a_source(parts):
         torch.testing.assert_close(decoder.next_token_logits(target), expected, atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 @encoder_decoders
 def test_overfits_a_few_pairs_and_generates_their_targets(parts):
     family, sizes, keywords = MODELS[parts]

@@ -65,6 +65,7 @@ def tokens(*shape):
     return torch.randint(0, SIZES["vocab_size"], shape, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 @models
 @given(cuts=st.lists(st.integers(1, 8), max_size=3, unique=True), changed=st.integers(0, 8))
 @settings(max_examples=8)
@@ -85,6 +86,7 @@ def test_logits_are_causal_for_any_state_of_the_cache(parts, cuts, changed):
     assert not torch.allclose(before[:, changed], after[:, changed])
 
 
+@pytest.mark.slow
 @models
 @given(
     cuts=st.lists(st.integers(1, 8), max_size=4, unique=True), left=st.integers(0, 3), right=st.integers(0, 3)
@@ -105,6 +107,7 @@ def test_with_and_without_cache_and_padding_the_logits_agree(parts, cuts, left, 
     torch.testing.assert_close(cached, expected, atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 @models
 def test_padding_of_a_row_does_not_affect_others(parts):
     model, ids = build(parts), tokens(3, 7)
@@ -129,6 +132,7 @@ def test_gradients_reach_every_parameter(parts):
             assert reached > 0, name
 
 
+@pytest.mark.slow
 @models
 def test_fast_kernels_give_the_logits_and_gradients_of_the_textbook(parts):
     ids, targets = tokens(2, 9), tokens(2, 9).flatten()
@@ -150,6 +154,7 @@ def assert_same_tensors(again, model):
     assert [name for name in here if not torch.equal(there[name], here[name])] == []
 
 
+@pytest.mark.slow
 @models
 def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
     model = build(parts)
@@ -167,6 +172,7 @@ def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
         ]
 
 
+@pytest.mark.slow
 @models
 def test_overfits_a_small_batch(parts):
     torch.manual_seed(0)

@@ -153,11 +153,13 @@ def tokenizer(case: Case) -> Tokenizer:
     return made(case)
 
 
+@pytest.mark.slow
 def test_it_implements_the_protocol(tokenizer: Tokenizer) -> None:
     assert isinstance(tokenizer, Tokenizer)
     assert tokenizer.vocab_size > 0
 
 
+@pytest.mark.slow
 def test_awkward_texts_are_decoded_unchanged(case: Case, tokenizer: Tokenizer) -> None:
     texts = case.awkward()
     expected = [case.decoded(text) for text in texts]
@@ -274,6 +276,7 @@ def test_a_lone_surrogate_raises_value_error(tokenizer: Tokenizer) -> None:
         tokenizer.encode("a\ud800")
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(deadline=None, max_examples=30)
 def test_saving_and_loading_gives_identical_ids(

@@ -179,6 +179,7 @@ def test_a_failed_write_raises_oserror(folder, monkeypatch):
         GPTModel(**SIZES).save_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_loading_takes_no_more_memory_than_the_weights(tmp_path):
     sizes = {"vocab_size": 1000, "d_model": 1024, "num_layers": 5, "num_heads": 2, "max_seq_len": 8}
     GPTModel(**sizes).save_pretrained(tmp_path)

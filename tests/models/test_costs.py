@@ -48,6 +48,7 @@ def test_parameters_add_up(options):
     assert total(describe(model, 5)).parameters == model.num_parameters()
 
 
+@pytest.mark.slow
 @given(options=choices, n=lengths, batch=batches)
 def test_flops_are_those_that_pytorch_counts(options, n, batch):
     model = build(options, kernel="textbook")
@@ -217,6 +218,7 @@ def check(model, costs, inputs, textbook):
     assert sums.flops == counter.get_total_flops()
 
 
+@pytest.mark.slow
 @given(options=berts, n=lengths, batch=batches, dtype=dtypes)
 def test_bert_costs_what_pytorch_counts(options, n, batch, dtype):
     sizes = {"d_model": 16, "max_seq_len": 12, **options}
@@ -224,6 +226,7 @@ def test_bert_costs_what_pytorch_counts(options, n, batch, dtype):
     check(model, describe(model, n, batch), (torch.zeros(batch, n, dtype=torch.long),), textbook)
 
 
+@pytest.mark.slow
 @given(options=t5s, n=lengths, m=lengths, batch=batches, dtype=dtypes)
 def test_encoder_decoders_cost_what_pytorch_counts(options, n, m, batch, dtype):
     sizes = {"d_model": 16, "max_seq_len": 12, "end_token": 0, **options}
@@ -232,6 +235,7 @@ def test_encoder_decoders_cost_what_pytorch_counts(options, n, m, batch, dtype):
     check(model, describe(model, n, batch, m), inputs, textbook)
 
 
+@pytest.mark.slow
 @given(options=vits, batch=batches, dtype=dtypes)
 def test_vit_costs_what_pytorch_counts(options, batch, dtype):
     sizes = {"image_size": 8, "patch_size": 4, "d_model": 16, **options}
@@ -245,6 +249,7 @@ def test_formulas_of_bert_give_the_numbers(options, n):
     check_formulas(BERTModel(d_model=16, max_seq_len=12, **options), n)
 
 
+@pytest.mark.slow
 @given(options=t5s, n=st.integers(2, 12), m=st.integers(2, 12))
 def test_formulas_of_encoder_decoders_give_the_numbers(options, n, m):
     check_formulas(T5Model(d_model=16, max_seq_len=12, end_token=0, **options), n, m=m)
@@ -259,6 +264,7 @@ def test_formulas_of_vit_give_the_numbers(options):
 PRESETS = [(family, name) for family in TransformerModel.families.values() for name in family.presets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), PRESETS, ids=[name for _, name in PRESETS])
 def test_presets_are_described_on_the_meta_device(family, name):
     with torch.device("meta"):

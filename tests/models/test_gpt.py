@@ -107,6 +107,7 @@ def test_gradient_checkpointing_can_be_set_later():
     assert model.token_embedding.weight.grad is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["learned", "rotary", "alibi", "relative_bias"])
 @pytest.mark.parametrize("mask", [None, torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1]])])
 def test_compiles_into_one_graph(positions, mask):

@@ -59,6 +59,7 @@ OWN = {"gpt-nano", "gpt-micro", "gpt-mini", "gpt-small", "bert-mini", "t5-mini",
 PAPER_OF_2017 = {"transformer-base": (63_082_496, 65e6), "transformer-big": (214_245_376, 213e6)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), [(f, name) for f in PUBLISHED for name in PUBLISHED[f]])
 def test_presets_have_the_published_number_of_parameters(family, name):
     with torch.device("meta"):

@@ -20,7 +20,7 @@ from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, V
 from glassformer.models.costs import describe, total
 from glassformer.positions.build import SCHEMES
 from glassformer.training import ModelConfig, TrainingConfig
-from glassformer.training.model_setup import load_matching_weights
+from glassformer.training.pipeline import load_matching_weights
 
 SIZES = {"vocab_size": 20, "d_model": 16, "num_layers": 3, "num_heads": 4, "max_seq_len": 12}
 some_of_4 = st.lists(st.sampled_from(range(4)), max_size=3, unique=True)
@@ -168,6 +168,7 @@ def kept_bytes(model, *inputs):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("positions", sorted(SCHEMES))
 @given(gone=layers, other=layers, n=st.integers(1, 6))

@@ -48,7 +48,8 @@ class ScaledDotProductAttention(nn.Module):
             q: ``(..., head, query, d_k)``.
             k: ``(..., kv_head, key, d_k)``, where ``kv_head`` divides ``head``.
             v: ``(..., kv_head, key, d_v)``.
-            mask: a ``Mask``, or a boolean tensor that broadcasts to ``(..., head, query, key)``.
+            mask: a ``Mask``, or a boolean tensor that broadcasts to ``(..., head, query, key)``, or
+                ``(batch, query, key)``.
             bias: added to the scores, broadcasts to ``(..., head, query, key)``.
 
         Returns:
@@ -77,7 +78,8 @@ def attention_weights(
         scores = scores + bias.to(scores.dtype)
     if mask is None:
         return torch.softmax(scores, dim=-1)
-    allowed = as_dense(mask, q, k)
+    allowed = as_dense(mask, q, k)  # the queries are the last ones of the keys, also with a cache
+    # Not -inf, which would give NaN in a row without allowed keys; the second fill makes that row zero.
     scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
     return torch.softmax(scores, dim=-1).masked_fill(~allowed, 0.0)
 
@@ -92,7 +94,7 @@ def repeat_kv_heads(x: Tensor, q: Tensor) -> Tensor:
         q: queries ``(..., head, query, d_head)``.
 
     Returns:
-        ``(..., head, key, d_head)``.
+        ``(..., head, key, d_head)``, or with one head unchanged, which broadcasts.
 
     Raises:
         ValueError: if the number of query heads is not a multiple of the number of key heads.
@@ -146,7 +148,7 @@ class MultiHeadAttention(nn.Module):
         self.v_proj = nn.Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
         self.out_proj = nn.Linear(self.num_heads * self.d_head, d_model, bias=out_bias)
         self.kernel = ScaledDotProductAttention() if kernel is None else kernel
-        # The position scheme is a module of the model: keep its method only, to register it once.
+        # Only the method is kept: as an attribute, the scheme would be registered once more in every layer.
         self.rotate = None if rotary is None else rotary.rotate
 
     def forward(
@@ -171,8 +173,8 @@ class MultiHeadAttention(nn.Module):
             bias: added to the scores, ``(1 or batch, head, query, key)``.
             positions: of the queries in self-attention, ``(query,)`` or ``(batch, query)``. Default: counted
                 from zero, or from the end of the cache.
-            cache: keys and values of earlier calls; the new ones are appended. A filled cache
-                (``cache.is_filled``) replaces ``key`` and ``value``.
+            cache: keys and values of earlier calls; the new ones are appended. A ``CrossAttentionCache``
+                that is filled (``cache.is_filled``) replaces ``key`` and ``value``.
 
         Returns:
             The output ``(batch, query, d_model)``, and the weights averaged over heads
@@ -180,7 +182,7 @@ class MultiHeadAttention(nn.Module):
 
         """
         q, k, v = self._project(query, key, value, positions, cache)
-        heads, weights = self.kernel(q, k, v, mask, bias)  # (batch, head, query, d_head)
+        heads, weights = self.kernel(q, k, v, mask, bias)  # heads: (batch, head, query, d_head)
         output = self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, query, d_model)
         return output, None if weights is None else weights.mean(dim=1)
 
@@ -223,7 +225,9 @@ class MultiHeadAttention(nn.Module):
                 start = 0 if cache is None else cache.length
                 positions = torch.arange(start, start + query.size(1), device=query.device)
             q, k = self.rotate(q, positions), self.rotate(k, positions)
-        return q, *((k, v) if cache is None else cache.append(k, v))
+        if cache is not None:
+            k, v = cache.append(k, v)
+        return q, k, v
 
     def _split_heads(self, x: Tensor, num_heads: int) -> Tensor:
         """``(batch, seq, num_heads * d_head) -> (batch, num_heads, seq, d_head)``."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TransformerBlock(nn.Module):
     """Base class of the blocks: self-attention, optional cross-attention, and a feed-forward network.
 
-    The forward of a block takes these inputs, all but ``x`` optional, and all but ``mask`` by keyword:
+    The forward of a block takes ``x``, and optionally ``mask`` and, by keyword, the other inputs:
 
     - ``x``: the residual stream, ``(batch, seq, d_model)``;
     - ``mask``: of self-attention;
@@ -34,7 +34,7 @@ class TransformerBlock(nn.Module):
     Args:
         attention: self-attention.
         feed_forward: ``(batch, seq, d_model) -> (batch, seq, d_model)``, applied to each position.
-        norms: one for each sublayer in order, named norm1, norm2, norm3.
+        norms: norm1 to norm3, one for each sublayer in order; a single one if ``shares_norm``.
         cross_attention: attention to ``memory``.
         scales: one module for each sublayer, applied to its output (LayerScale, Touvron et al. 2021).
         dropout: probability of dropping an element of a sublayer's output during training.
@@ -51,7 +51,7 @@ class TransformerBlock(nn.Module):
     needs_final_norm: ClassVar[bool] = True
     """Whether a model ends with one more norm, because the residual stream itself is not normalized."""
     resid_mid_name: ClassVar[str | None] = None
-    """Attribute of the module that reads the stream between attention and feed-forward network."""
+    """Attribute of the module whose input is the stream between attention and feed-forward network."""
     shares_norm: ClassVar[bool] = False
     """Whether one norm serves all sublayers."""
 
@@ -81,7 +81,7 @@ class TransformerBlock(nn.Module):
         self.gradient_checkpointing = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the block, and recompute it in the backward pass if ``gradient_checkpointing`` is set."""
+        """Run the block; with gradient checkpointing and no cache, recompute it in the backward pass."""
         if self.gradient_checkpointing and self.training and kwargs.get("cache") is None:
             return checkpoint(super().__call__, *args, use_reentrant=False, **kwargs)
         return super().__call__(*args, **kwargs)
@@ -95,7 +95,7 @@ class TransformerBlock(nn.Module):
 
     @property
     def resid_mid_reader(self) -> nn.Module | None:
-        """The module that reads the stream between attention and feed-forward network, if any."""
+        """The module whose input ``record_activations`` records as ``resid_mid``, if there is one."""
         return None if self.resid_mid_name is None else getattr(self, self.resid_mid_name)
 
     def _attend(
@@ -109,18 +109,18 @@ class TransformerBlock(nn.Module):
         memory_mask: Mask | Tensor | None = None,
         memory_cache: Cache | None = None,
     ) -> Tensor:
-        """Self-attention; the inputs of cross-attention are not used."""
+        """Self-attention; takes all inputs of a block, so that an unknown one raises TypeError."""
         output, _ = self.attention(x, mask=mask, bias=bias, positions=positions, cache=cache)
-        return self._scale_and_drop(output, 0)
+        return self._scale_and_drop(output, sublayer=0)
 
     def _cross_attend(
         self, x: Tensor, memory: Any = None, memory_mask: Any = None, memory_cache: Any = None, **_: Any
     ) -> Tensor:
         output, _ = self.cross_attention(x, memory, mask=memory_mask, cache=memory_cache)  # type: ignore[misc]
-        return self._scale_and_drop(output, 1)
+        return self._scale_and_drop(output, sublayer=1)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self._scale_and_drop(self.feed_forward(x), -1)
+        return self._scale_and_drop(self.feed_forward(x), sublayer=-1)  # the last one
 
     def _scale_and_drop(self, output: Tensor, sublayer: int) -> Tensor:
         output = output if self.scales is None else self.scales[sublayer](output)
@@ -155,18 +155,18 @@ class PostNormBlock(TransformerBlock):
 
 
 class ParallelBlock(TransformerBlock):
-    """x = x + f(norm1(x)) + g(norm2(x)): all sublayers read the same stream (GPT-NeoX, PaLM)."""
+    """x = x + f(norm1(x)) + g(norm2(x)): all sublayers read the same stream (GPT-NeoX)."""
 
     def forward(self, x: Tensor, mask: Mask | Tensor | None = None, **inputs: Any) -> Tensor:
         """Apply the block; see ``TransformerBlock``."""
         output = self._attend(self.norm1(x), mask, **inputs)
         if self.cross_attention is not None:
             output = output + self._cross_attend(self.norm2(x), **inputs)
-        return x + (output + self._feed_forward(self.last_norm(x)))
+        return x + (output + self._feed_forward(self.last_norm(x)))  # in the order of the published code
 
 
 class SharedNormParallelBlock(TransformerBlock):
-    """x = x + f(norm1(x)) + g(norm1(x)): a parallel block with one norm (GPT-J)."""
+    """x = x + f(norm1(x)) + g(norm1(x)): a parallel block with one norm (GPT-J, PaLM)."""
 
     shares_norm = True
 
@@ -176,7 +176,7 @@ class SharedNormParallelBlock(TransformerBlock):
         output = self._attend(h, mask, **inputs)
         if self.cross_attention is not None:
             output = output + self._cross_attend(h, **inputs)
-        return x + (output + self._feed_forward(h))
+        return x + (output + self._feed_forward(h))  # in the order of the published code
 
 
 BLOCKS: dict[str, type[TransformerBlock]] = {

@@ -81,11 +81,11 @@ class GPTModel(TransformerModel):
         """The input of ``lm_head``, ``(batch, seq, d_model)``; see ``forward``."""
         check_ids(input_ids, self.vocab_size)
         cached = 0 if cache is None else cache[0].length
-        key_positions, padding = positions_and_padding(input_ids, attention_mask, cached)
-        positions = key_positions[..., cached:]
+        key_positions, padding_mask = positions_and_padding(input_ids, attention_mask, cached)
+        positions = key_positions[..., cached:]  # of the new tokens: (seq,) or (batch, seq)
         x = self.dropout(self.positions.embed(self.token_embedding(input_ids), positions))
-        mask = self.mask if padding is None else self.mask & padding
-        bias = self.positions.bias(positions, key_positions)
+        mask = self.mask if padding_mask is None else self.mask & padding_mask
+        bias = self.positions.bias(positions, key_positions)  # None for most schemes
         for layer, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache[layer]
             x = block(x, mask, bias=bias, positions=positions, cache=layer_cache)
@@ -95,7 +95,7 @@ class GPTModel(TransformerModel):
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
-        """Logits ``(batch, vocab_size)`` of the token after the last column; see ``forward``."""
+        """Logits ``(batch, vocab_size)`` after the last token; padding must be left. See ``forward``."""
         logits: Tensor = self.lm_head(self.hidden_states(input_ids, attention_mask, cache)[:, -1])
         return logits
 
@@ -103,7 +103,7 @@ class GPTModel(TransformerModel):
         """An empty cache for each layer, with room for ``capacity`` tokens."""
         return [KVCache(capacity) for _ in self.blocks]
 
-    generate = generate_tokens
+    generate = generate_tokens  # functions of `glassformer.generation`, with the model as first argument
     stream = stream_tokens
 
     def tied_parameters(self) -> dict[str, str]:
@@ -111,14 +111,14 @@ class GPTModel(TransformerModel):
         return {"lm_head.weight": "token_embedding.weight"} if self.config.tie_embeddings else {}
 
     def initialize(self) -> None:
-        """Draw random weights as GPT-2: N(0, 0.02), positions N(0, 0.01), biases zero.
+        """Draw random weights as GPT-2: standard deviation 0.02, positions 0.01, biases zero.
 
-        Projections into the residual stream are scaled by 1 / sqrt(2 num_layers), so that its variance does
-        not grow with depth (Radford et al. 2019, section 2.3, and the published code).
+        Projections into the residual stream are scaled by 1 / sqrt(number of sublayers), so that its variance
+        does not grow with depth (Radford et al. 2019, section 2.3).
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
-                continue  # norms and biases
+                continue  # norms; biases are set to zero below
             std = 0.01 if name.startswith("positions.") else 0.02
             if name.endswith(("out_proj.weight", "down_proj.weight")):
                 std /= math.sqrt(2 * len(self.blocks))

@@ -183,13 +183,13 @@ class T5Model(TransformerModel):
         if len(decoder_input_ids) != len(memory):
             raise ValueError(f"got {len(decoder_input_ids)} targets for {len(memory)} sources")
         cached = 0 if cache is None else cache[0].length
-        key_positions, padding = positions_and_padding(
+        key_positions, padding_mask = positions_and_padding(
             decoder_input_ids, decoder_attention_mask, cached, "decoder_attention_mask"
         )
         x = self.token_embedding(decoder_input_ids) * self.embedding_scale
         hidden: Tensor = self.decoder(
             x,
-            causal() if padding is None else causal() & padding,
+            causal() if padding_mask is None else causal() & padding_mask,
             key_positions[..., cached:],
             key_positions,
             cache=cache,
