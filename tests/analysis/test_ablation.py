@@ -132,6 +132,7 @@ def test_the_reference_has_the_mean_and_samples_of_all_positions():
     torch.testing.assert_close(everything.samples[2], torch.cat(outputs[2]))
 
 
+@pytest.mark.slow
 def test_samples_are_uniform():
     torch.manual_seed(0)
     model = GPTModel(50, 8, 1, 1, max_seq_len=20)

@@ -74,6 +74,7 @@ def textbook_scores(model, attention, example, kind):
     return scores if bias is None else scores + bias[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [0, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)

@@ -61,6 +61,7 @@ def test_gradient_rollout_finds_the_important_token(planted):
     assert deletion_test(planted, TEXT, attribution).score > 0.1
 
 
+@pytest.mark.slow
 def test_random_attributions_score_about_zero(planted):
     """On texts with the important token at any position, the interval of the mean covers zero."""
     generator = torch.Generator().manual_seed(0)
@@ -121,6 +122,7 @@ def test_areas_scores_and_intervals():
     assert found.interval(1.0) == (0.5, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orders", [39, 100])
 def test_the_interval_covers_a_new_random_order(orders):
     """For any distribution of areas, here an exponential one."""

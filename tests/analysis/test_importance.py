@@ -176,6 +176,7 @@ def test_rank_correlation_needs_the_same_heads():
         rank_correlation({(0, 0): 1.0, (0, 1): 2.0}, {(0, 0): 1.0})
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_rank_correlation_covers_the_true_one():
     """For two normal variables rho is (6 / pi) arcsin(r / 2) (Pearson 1907)."""
     r, covered, draw = 0.6, 0, np.random.default_rng(0)

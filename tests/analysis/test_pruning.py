@@ -54,6 +54,7 @@ def build(name, **options):
     return model, tuple(x.double() if x.is_floating_point() else x for x in inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=6)
 @given(heads=some_heads, data=st.data())
@@ -81,6 +82,7 @@ def _single(x):
     return x.float() if x.is_floating_point() else x
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(groups=st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=6))
 def test_any_heads_that_share_keys_can_be_pruned_together(groups):

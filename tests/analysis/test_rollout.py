@@ -274,6 +274,7 @@ def test_the_minimum_cut_limits_the_flow():
     assert rollout([weights, weights])[1].tolist() == pytest.approx([0.4375, 0.5625])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 99))
 def test_flow_is_at_least_rollout(seed):
     """The paths that rollout adds up form a flow."""

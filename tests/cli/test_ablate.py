@@ -129,6 +129,7 @@ def test_every_head_alone_is_compared_with_its_gradient(target, tmp_path, capsys
     assert (folder / "capabilities.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["mean", "resample"])
 def test_mean_and_resample_ablation(target, how, tmp_path, capsys):
     text = tmp_path / "text.txt"
@@ -141,6 +142,7 @@ def test_mean_and_resample_ablation(target, how, tmp_path, capsys):
     assert (settings["data"], settings["texts"]) == (str(text), 2)
 
 
+@pytest.mark.slow
 def test_the_estimated_time_excludes_reference_outputs(target, tmp_path, monkeypatch, capsys):
     clock, gather = [0.0], ablation.reference_outputs
 
@@ -157,6 +159,7 @@ def test_the_estimated_time_excludes_reference_outputs(target, tmp_path, monkeyp
     assert "about 0.0 minutes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_changed_texts_raise_an_error_and_missing_texts_before_the_folder_is_made(target, tmp_path, capsys):
     text, folder = tmp_path / "text.txt", tmp_path / "run"
     options = ["--heads", "1.3", *SMALL, "--how", "mean", "--data", text, "--random-draws", "0"]
@@ -204,6 +207,7 @@ def test_an_interrupted_run_is_resumed(target, tmp_path, capsys, monkeypatch):
     assert "0 sets of heads to measure" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_run_folders_of_earlier_versions_are_resumed(target, tmp_path, capsys):
     """Their settings have hashes of items with other field names, and their parts have other keys."""
     folder = tmp_path / "run"
@@ -224,6 +228,7 @@ def test_run_folders_of_earlier_versions_are_resumed(target, tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_analysis_raises_an_error(target, tmp_path, capsys):
     folder = tmp_path / "run"
     command = [target, "--heads", "0.1", *SMALL, "--random-draws", "0", "--run-folder", str(folder)]
@@ -248,6 +253,7 @@ def test_a_folder_of_another_analysis_raises_an_error(target, tmp_path, capsys):
     assert "is a file" in error_of(capsys, *command[:-1], tmp_path / "full" / "file")
 
 
+@pytest.mark.slow
 def test_a_note_says_that_every_head_of_a_layer_is_ablated(target, tmp_path, capsys):
     heads = "1.0,1.1,1.2,1.3"
     assert main(["ablate", target, "--heads", heads, *SMALL, "--run-folder", str(tmp_path / "run")]) == 0

@@ -84,6 +84,7 @@ def test_partial_results_are_deleted_after_the_results_are_written(
     assert (folder / "parts").exists()
 
 
+@pytest.mark.slow
 def test_a_single_sentence_gives_a_report_without_clusters(target, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("There is but a single sentence.")
@@ -171,6 +172,7 @@ def test_truncated_sentences_are_reported(target, tmp_path, capsys):
     assert "1 sentences were truncated to 80 tokens" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(target, corpus, tmp_path, capsys):
     on = ("--data", corpus, "--run-folder", tmp_path / "run")
     assert "unknown pattern 'frist', did you mean 'first'" in refused(
@@ -197,7 +199,7 @@ def test_errors_are_one_line(target, corpus, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_without_scikit_learn_there_are_no_clusters(target, corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "glassformer.experiments.head_clusters.study", None)
+    monkeypatch.setitem(sys.modules, "glassformer.experiments.head_clusters.figure", None)
     folder = tmp_path / "run"
     assert main(["analyze", str(target), "--data", str(corpus), *QUICK, "--run-folder", str(folder)]) == 0
     assert "no clusters: " in capsys.readouterr().out

@@ -68,6 +68,7 @@ def test_the_package_runs_as_a_module():
     assert done.stdout.startswith("glassformer ")
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(capsys, tmp_path):
     assert "unknown command 'genrate', did you mean 'generate'" in refused(capsys, "genrate")
     assert "--tempertaure, 3; did you mean --temperature" in refused(
@@ -105,6 +106,7 @@ def test_train_writes_a_run_folder(run_folder, capsys):
     assert again.tokenizer.decode([72, 105]) == "Hi"
 
 
+@pytest.mark.slow
 def test_an_existing_run_folder_is_not_overwritten(run_folder, small, capsys):
     before = (run_folder / "metrics.jsonl").read_bytes()
     assert "(--resume), remove it (--overwrite)" in refused(
@@ -142,6 +144,7 @@ def test_resume_uses_the_run_folder_of_the_config(small, tmp_path, capsys, monke
     assert not (tmp_path / "runs" / "train").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -160,6 +163,7 @@ def test_overwrite_deletes_nothing_if_the_options_are_invalid(mistake, small, tm
     assert sorted(path.name for path in folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_resume_refuses_another_text(tmp_path, capsys):
     text, folder = tmp_path / "text.txt", tmp_path / "run"
     text.write_text("one two three. " * 300)
@@ -173,6 +177,7 @@ def test_resume_refuses_another_text(tmp_path, capsys):
     assert "the data or the tokenizer has changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_error_of_a_damaged_checkpoint_names_the_previous_one(small, tmp_path, capsys):
     folder = tmp_path / "run"
     steps = ["--steps", "2", "--checkpoints.every", "1", "--run-folder", str(folder)]
@@ -195,6 +200,7 @@ def test_a_damaged_tokenizer_is_trained_again(tmp_path, corpus):
     assert trained.read_bytes() == good
 
 
+@pytest.mark.slow
 def test_options_override_the_config_file_and_the_file_overrides_defaults(small, tmp_path, capsys):
     (tmp_path / "a.toml").write_text("steps = 2\nseed = 7\n[optimizer]\nlearning_rate = 0.5\n")
     flags = ["--config", str(tmp_path / "a.toml"), "--seed", "8", "--run-folder", str(tmp_path / "run")]
@@ -220,6 +226,7 @@ def test_an_interrupted_run_prints_the_command_that_resumes_it(small, tmp_path, 
     assert "glassformer train --resume --run-folder somewhere" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_generate_prints_the_prompt_and_its_continuation(run_folder, capsys, monkeypatch):
     options = ["--max-new-tokens", "12", "--seed", "1"]
     assert main(["generate", str(run_folder), "--prompt", "The cat", *options]) == 0

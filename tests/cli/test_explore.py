@@ -18,6 +18,7 @@ from glassformer.data import documents
 from glassformer.models import ViTModel
 
 
+@pytest.mark.slow
 def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch):
     opened = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
@@ -36,7 +37,7 @@ def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch)
     [
         (["--layers", "7"], "layer 7 does not exist"),
         (["--layers", "x"], "--layers must be numbers and ranges such as 0-15,20, got 'x'"),
-        (["--output", "page.png"], "must end in .html, got 'page.png'"),
+        (["--output", "page.png"], "must be saved as .html, .htm, got '.png'"),
         (["--text", ""], "the text is empty"),
         (["--image", "picture.png"], "a GPTModel takes no images"),
         (["--layers", "0-99999999"], "layer 99999999 does not exist: layers are 0 to 2"),
@@ -70,7 +71,7 @@ def test_errors_take_one_line(run_folder, tmp_path, capsys, monkeypatch, argumen
         (["--image", "picture.png", "--names"], "--image and --names cannot be used together"),
         (["--names", "--kind", "cross"], "--names needs self-attention"),
         (["--output", "other.json/deep/a.html"], "other.json is a file: nothing can be written below it"),
-        (["--output", "."], ". is a folder: name the page"),
+        (["--output", "."], ". is a folder: give the path of a file"),
     ],
 )
 def test_errors_that_are_found_before_the_model_is_loaded(tmp_path, capsys, monkeypatch, arguments, message):

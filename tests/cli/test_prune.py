@@ -34,6 +34,7 @@ def test_given_heads_are_removed(tmp_path, capsys):
     assert smaller.tokenizer is not None
 
 
+@pytest.mark.slow
 def test_a_fraction_of_the_heads_is_removed_by_importance(tmp_path, capsys):
     saved(tmp_path / "whole")
     (tmp_path / "text.txt").write_text("One line of words.\nx\nAnd another one here.\n")

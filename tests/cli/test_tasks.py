@@ -84,6 +84,7 @@ def test_fill_mask_prints_tokens_with_their_probabilities(folders, capsys):
     assert len(lines) == 4
 
 
+@pytest.mark.slow
 def test_translate_prints_a_line_for_each_source(folders, capsys, monkeypatch):
     model = T5Model.from_pretrained(folders["sounds"])
     sources = ["a b", "cab", "hedge a cab"]

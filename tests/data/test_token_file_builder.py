@@ -118,6 +118,7 @@ def test_a_document_split_by_position_has_one_end_of_text_token(tmp_path: Path) 
     assert [file.num_documents for file in files.splits.values()] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_existing_files_are_reused(tmp_path: Path) -> None:
     first = build(tmp_path / "cache")
     for i, text in enumerate(TEXTS):
@@ -142,6 +143,7 @@ def test_a_different_text_tokenizer_or_option_gives_different_files(tmp_path: Pa
     assert len(keys) == len(list(tmp_path.iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_resumes_with_identical_files(tmp_path: Path) -> None:
     expected = content(build(tmp_path / "whole"))
     with pytest.raises(ZeroDivisionError):
@@ -154,6 +156,7 @@ def test_an_interrupted_build_resumes_with_identical_files(tmp_path: Path) -> No
     assert f"resuming the token files in {files.folder}: " in recorder.notes[0]
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("stop_at", [0, 1, 20, 45, 59])
 def test_a_killed_build_resumes_with_identical_files(tmp_path: Path, stop_at: int) -> None:
@@ -164,6 +167,7 @@ def test_a_killed_build_resumes_with_identical_files(tmp_path: Path, stop_at: in
     assert content(build(tmp_path / "resumed")) == expected
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize(
     "last_step",
@@ -186,6 +190,7 @@ def test_a_build_killed_at_its_last_step_gives_identical_files(
     assert again == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -207,6 +212,7 @@ def test_a_damaged_unfinished_build_starts_again(tmp_path: Path, damage: Callabl
     assert recorder.notes[0].endswith("are damaged; starting again")
 
 
+@pytest.mark.slow
 @needs_fork
 def test_after_a_full_disk_existing_files_are_unchanged_and_the_build_resumes(tmp_path: Path) -> None:
     expected = content(build(tmp_path / "whole"))

@@ -146,6 +146,7 @@ def test_the_result_equals_that_of_transformers(make_positions, options, max_new
     torch.testing.assert_close(scores, theirs.sequences_scores, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(prompts=prompt_lists, max_new_tokens=st.integers(0, 12), max_len=st.integers(2, 9), options=options)
 def test_a_batch_gives_the_results_of_its_prompts_with_and_without_a_cache(

@@ -24,6 +24,7 @@ def greedy_reference(model, ids, count, max_len):
     return ids
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, max_lens, policies, st.booleans())
 def test_greedy_decoding_equals_a_simple_implementation(
@@ -43,6 +44,7 @@ def test_a_sliding_window_never_exceeds_max_seq_len(make_model, prompts, count, 
     assert all(length <= max_len for length in model.window_lengths)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, max_lens, st.integers(0, 99))
 def test_sampling_is_the_same_with_and_without_a_cache(make_model, prompts, count, max_len, seed):
@@ -53,6 +55,7 @@ def test_sampling_is_the_same_with_and_without_a_cache(make_model, prompts, coun
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, counts, max_lens)
 def test_continuing_a_result_equals_one_longer_generation(make_model, prompts, first, more, max_len):
@@ -119,6 +122,7 @@ def test_the_prompt_is_not_modified(make_model):
     assert ids.tolist() == [[9, 1], [2, 3]]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, st.sampled_from([-1, 0, VOCAB]))
 def test_a_padded_tensor_keeps_its_padding_and_continues_like_its_rows(make_model, prompts, count, pad):
@@ -225,6 +229,7 @@ def test_several_sequences_process_the_prompt_once(make_model):
     assert tensor.shape == (4, 7)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(prompt_lists, counts, max_lens, st.booleans())
 def test_several_greedy_sequences_are_equal(make_model, prompts, count, max_len, use_cache):

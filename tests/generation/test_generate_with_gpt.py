@@ -61,6 +61,7 @@ def greedy(model, **options):
     return generate(recording, PROMPTS, 30, temperature=0, **options), recording
 
 
+@pytest.mark.slow
 def test_cached_and_uncached_agree_far_past_max_seq_len(gpt):
     cached, with_cache = greedy(gpt)
     uncached, without = greedy(gpt, use_cache=False)
@@ -69,6 +70,7 @@ def test_cached_and_uncached_agree_far_past_max_seq_len(gpt):
     torch.testing.assert_close(torch.stack(with_cache.logits), torch.stack(without.logits), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_batch_gives_what_each_prompt_gives_alone(gpt):
     batch = generate(gpt, PROMPTS, 30, temperature=0)
     assert batch == [generate(gpt, prompt, 30, temperature=0) for prompt in PROMPTS]
@@ -80,6 +82,7 @@ def test_the_default_policy_depends_on_the_positions(gpt):
     assert max(recording.num_keys) == (longest if gpt.positions.extrapolates else MAX_SEQ_LEN)
 
 
+@pytest.mark.slow
 def test_the_policy_can_be_chosen(gpt):
     _, recording = greedy(gpt, overflow="slide")
     assert max(recording.num_keys) == MAX_SEQ_LEN

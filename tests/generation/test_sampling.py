@@ -95,6 +95,7 @@ def test_processors_apply_in_the_documented_order(case, penalty, temperature, k,
     assert sampler(logits, context).equal(expected)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(logits_and_context(), fractions)
 def test_the_nucleus_is_the_smallest_set_that_holds_p(case, p):

@@ -45,6 +45,7 @@ def peer(**changes: Any) -> nn.Module:
 KINDS = ["F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()

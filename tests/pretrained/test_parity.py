@@ -286,6 +286,7 @@ def compare(ours: Outputs, theirs: Outputs, inputs: Inputs, tolerance: float) ->
     return largest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
 def test_logits_and_hidden_states_are_equal(name: str, side: str, tmp_path: Path) -> None:
@@ -321,6 +322,7 @@ def exact_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modeling_t5.T5LayerNorm, "forward", norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
 def test_outputs_are_equal_to_ten_digits_in_double_precision(
@@ -336,6 +338,7 @@ def test_outputs_are_equal_to_ten_digits_in_double_precision(
     compare(case.call_ours(ours, inputs), case.call_peer(peer, inputs), inputs, tolerance=1e-10)
 
 
+@pytest.mark.slow
 def test_gradients_are_equal(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     peer = case.make()
@@ -362,6 +365,7 @@ def test_gradients_are_equal(name: str, tmp_path: Path) -> None:
     assert max(float(gradient.abs().max()) for gradient in theirs.values()) > 1e-2
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_written_weights_are_bit_equal(name: str, tmp_path: Path) -> None:
     case = CASES[name]
@@ -385,6 +389,7 @@ def test_written_weights_are_bit_equal(name: str, tmp_path: Path) -> None:
 LANGUAGE = [name for name in CASES if name.startswith(("gpt", "llama", "mistral", "qwen2", "t5"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 4])
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_generated_ids_are_equal(name: str, num_beams: int, tmp_path: Path) -> None:

@@ -262,6 +262,7 @@ class NoTensors:
     shapes: ClassVar = {"bert.pooler.dense.weight": (768, 768)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_config_describes_its_preset(name: str) -> None:
     values = PUBLISHED[name]

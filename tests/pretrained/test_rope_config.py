@@ -61,6 +61,7 @@ def to_older_keys(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True], ids=["rope_parameters", "rope_scaling"])
 @pytest.mark.parametrize("name", SCALINGS)
 @torch.no_grad()

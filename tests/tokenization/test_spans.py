@@ -34,6 +34,7 @@ def byte_level(make_byte_level_bpe: Callable[..., tokenizers.Tokenizer]) -> Make
     return lambda **parts: PretrainedTokenizer(make_byte_level_bpe(**parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMALIZERS)
 @given(text=st.text() | st.text("aAİ語\u0301\u0316ﬁ\u00b4 \u00a0\u200b\x00é"))
 @settings(deadline=None, max_examples=40)

@@ -3,10 +3,8 @@
 import errno
 import json
 import os
-import random
 from importlib import import_module
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from glassformer.models import GPTModel
 from glassformer.training import Checkpoints, LanguageModeling, OptimizerConfig, adamw
 from glassformer.training import checkpoints as checkpoints_module
-from glassformer.training.checkpoints import preserved_random_state, random_state, set_random_state
 
 
 @pytest.fixture
@@ -106,6 +103,7 @@ def test_save_on_a_file_system_without_links(tmp_path, trained, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["step-000003"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
@@ -182,6 +180,7 @@ def test_incomplete_checkpoints_of_killed_processes_are_removed(tmp_path, traine
     assert not left.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"]
 )
@@ -265,46 +264,3 @@ def test_an_incomplete_random_state_is_named_and_no_weight_is_changed(tmp_path, 
     with pytest.raises(ValueError, match=f"step-000001 is damaged: its random state lacks '{name}'"):
         checkpoints.restore(path, model, optimizer)
     assert same_state(model.state_dict(), before)
-
-
-def draw():
-    return (
-        torch.rand(3).tolist(),
-        torch.randn(3).tolist(),
-        np.random.standard_normal(3).tolist(),
-        random.gauss(0, 1),
-    )
-
-
-def test_random_state_is_restored_for_every_generator():
-    draw()  # so that some generators have a second Gaussian number cached
-    tensors, values = random_state()
-    values = json.loads(json.dumps(values))
-    expected = draw()
-    assert draw() != expected
-    set_random_state(tensors, values)
-    assert draw() == expected
-
-
-def test_preserved_random_state():
-    before = random_state()
-    expected = draw()
-    set_random_state(*before)
-    with preserved_random_state():
-        draw()
-    assert draw() == expected
-
-
-def test_random_state_includes_cuda_and_mps(monkeypatch):
-    states = {"cuda": [torch.tensor([1]), torch.tensor([2])], "mps": torch.tensor([3])}
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states["cuda"])
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda s: states.update(cuda=s))
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states["mps"])
-    monkeypatch.setattr(torch.mps, "set_rng_state", lambda s: states.update(mps=s))
-    saved = random_state()
-    states |= {"cuda": [], "mps": None}
-    set_random_state(*saved)
-    assert states == {"cuda": [torch.tensor([1]), torch.tensor([2])], "mps": torch.tensor([3])}

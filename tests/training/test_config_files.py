@@ -13,8 +13,7 @@ import glassformer
 from glassformer.models import TransformerModel
 from glassformer.training import ModelConfig, TaskConfig, TrainingConfig, load_config, save_config
 from glassformer.training.config_files import config_path, differences, flatten, to_toml
-from glassformer.training.model_setup import build_model
-from glassformer.training.pipeline import TASKS
+from glassformer.training.pipeline import TASKS, build_model
 
 NAMES = sorted(path.stem for path in (Path(glassformer.__file__).parent / "configs").glob("*.toml"))
 
@@ -45,6 +44,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(name=texts, number=st.floats(allow_nan=False), options=st.dictionaries(texts, values, max_size=3))
 def test_saved_values_are_loaded_unchanged(tmp_path_factory, name, number, options):
     path = tmp_path_factory.getbasetemp() / "round_trip.toml"

@@ -34,6 +34,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_loss_and_gradients_equal_the_plain_ones(data):

@@ -16,9 +16,9 @@ from glassformer.data import Batches
 from glassformer.models import BERTModel
 from glassformer.tokenization import ByteTokenizer, WordPieceTokenizer
 from glassformer.training import DataConfig, ModelConfig, TaskConfig, train
-from glassformer.training.baselines import Unigram
+from glassformer.training.evaluation import Unigram
+from glassformer.training.language_modeling import TransformedWindows
 from glassformer.training.masked_language_modeling import (
-    MaskedBatches,
     MaskedLanguageModeling,
     Masking,
     SpecialTokens,
@@ -89,10 +89,10 @@ def test_unsuitable_tokenizers_are_rejected():
 
 
 def test_special_tokens_surround_every_row_and_are_not_targets(tokenizer, ids):
-    marks = SpecialTokens(tokenizer)
-    batch = masked_batch(ids[:3], Masking(tokenizer, 0.15, whole_words=False), marks, 0, 0)
+    special_tokens = SpecialTokens(tokenizer)
+    batch = masked_batch(ids[:3], Masking(tokenizer, 0.15, whole_words=False), special_tokens, 0, 0)
     rows, targets = batch.tensors["input_ids"], batch.tensors["targets"]
-    assert len(marks) == 2
+    assert len(special_tokens) == 2
     assert rows.shape == targets.shape == (3, 302)
     for row in rows.tolist():
         assert row[0] == tokenizer.add_special_tokens([])[0]
@@ -113,14 +113,18 @@ def test_the_loss_is_the_mean_over_masked_tokens(tokenizer, ids):
 @pytest.mark.slow
 def test_a_small_bert_beats_the_unigram_baseline(tokenizer, ids):
     torch.manual_seed(0)
-    masking, marks = Masking(tokenizer, 0.15, whole_words=False), SpecialTokens(tokenizer)
+    masking, special_tokens = Masking(tokenizer, 0.15, whole_words=False), SpecialTokens(tokenizer)
     text = np.tile(ids[0], 4)
-    batches = MaskedBatches(Batches(text, 16, 22, seed=0), masking, marks)
+
+    def transform(ids, seed, number):
+        return masked_batch(ids, masking, special_tokens, seed, number)
+
+    batches = TransformedWindows(Batches(text, 16, 22, seed=0), transform)
     parts = {"head": "masked_lm", "residual": "pre", "positions": "rotary"}
     model = BERTModel(tokenizer.vocab_size, 32, 2, 4, max_seq_len=24, **parts)
-    held_out = [masked_batch(batches.batches.batch(10**6)[:, :-1].numpy(), masking, marks, 9, 9)]
+    held_out = [transform(batches.windows.batch(10**6)[:, :-1].numpy(), 9, 9)]
     unigram = Unigram(text, tokenizer.vocab_size)
-    before = evaluate_masked(model, lambda: iter(held_out), unigram)
+    before = evaluate_masked(model, held_out, unigram)
     assert before["loss"] == pytest.approx(math.log(tokenizer.vocab_size), abs=0.3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(250):
@@ -128,13 +132,14 @@ def test_a_small_bert_beats_the_unigram_baseline(tokenizer, ids):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    after = evaluate_masked(model, lambda: iter(held_out), unigram)
+    after = evaluate_masked(model, held_out, unigram)
     assert after["unigram_loss"] == before["unigram_loss"] < before["loss"]
     assert after["loss"] < 0.5 * after["unigram_loss"]
     assert after["accuracy"] > before["accuracy"]
     assert model.training
 
 
+@pytest.mark.slow
 def test_a_run_reports_its_metrics_and_the_unigram_baseline(config, console, tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(TEXTS * 12), encoding="utf-8")
     run = replace(

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from glassformer.training.progress import ProgressBar, ProgressLines, progress_display
+from glassformer.training.progress import ProgressDisplay
 
 ROW = {"step": 5, "loss": 1.5, "tokens_per_second": 12345.6}
 EVALUATED = ROW | {"validation_loss": 1.25, "validation_bits_per_byte": 0.75}
@@ -12,8 +12,8 @@ EVALUATED = ROW | {"validation_loss": 1.25, "validation_bits_per_byte": 0.75}
 
 def test_lines_without_a_terminal():
     console = Console(file=io.StringIO(), width=40)
-    display = progress_display(10, console)
-    assert isinstance(display, ProgressLines)
+    display = ProgressDisplay(10, console)
+    assert display.bar is None
     display.start(0)
     display.update(ROW)  # too soon after the start for a line
     display.update(EVALUATED)
@@ -29,7 +29,7 @@ def test_lines_without_a_terminal():
 
 def test_the_unit_of_the_speed_is_shown():
     console = Console(file=io.StringIO())
-    ProgressLines(5, console).update({"step": 5, "loss": 1.5, "examples": 99, "examples_per_second": 20.0})
+    ProgressDisplay(5, console).update({"step": 5, "loss": 1.5, "examples": 99, "examples_per_second": 20.0})
     assert "20 examples/s" in console.file.getvalue()
 
 
@@ -37,7 +37,7 @@ def test_lines_appear_at_the_given_interval(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     console = Console(file=io.StringIO(), width=200)
-    display = ProgressLines(2000, console)
+    display = ProgressDisplay(2000, console)
     display.start(500)
     for step in (600, 700, 800):
         now[0] += 6
@@ -47,14 +47,14 @@ def test_lines_appear_at_the_given_interval(monkeypatch):
 
 def test_a_row_without_training_loss():
     console = Console(file=io.StringIO())
-    ProgressLines(10, console).update({"step": 0, "validation_loss": 4.0})
+    ProgressDisplay(10, console).update({"step": 0, "validation_loss": 4.0})
     assert console.file.getvalue() == "step 0  validation loss 4.0000\n"
 
 
 def test_a_bar_in_a_terminal():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    display = progress_display(10, console)
-    assert isinstance(display, ProgressBar)
+    display = ProgressDisplay(10, console)
+    assert display.bar is not None
     display.update({"step": 0, "validation_loss": 4.0})
     display.start(0)
     display.update(ROW)
@@ -74,7 +74,7 @@ def test_a_bar_in_a_terminal():
 
 def test_the_speed_is_a_moving_average():
     console = Console(file=io.StringIO(), width=200)
-    display = ProgressLines(3, console, seconds=0)
+    display = ProgressDisplay(3, console, seconds=0)
     display.start(0)
     for step, speed in [(1, 1000.0), (2, 1000.0), (3, 2000.0)]:
         display.update(ROW | {"step": step, "tokens_per_second": speed})

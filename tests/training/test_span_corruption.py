@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from glassformer.data import Batches
 from glassformer.models import T5Model
 from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
-from glassformer.training.span_corruption import SpanCorruption, SpanCorruptionBatches
+from glassformer.training.language_modeling import TransformedWindows
+from glassformer.training.span_corruption import SpanCorruption, corrupted_batch
 
 FIRST = 1000
 corruptions = {
@@ -70,12 +71,10 @@ def test_a_row_that_is_too_short_raises():
 
 
 def test_span_corruption_batches_are_functions_of_their_number():
-    batches = [
-        SpanCorruptionBatches(
-            Batches(np.arange(500), 6, 40, seed), SpanCorruption(0.15, 3.0, FIRST), end_token=999
-        )
-        for seed in (0, 0, 1)
-    ]
+    def transform(rows, seed, number):
+        return corrupted_batch(rows, SpanCorruption(0.15, 3.0, FIRST), 999, seed, number)
+
+    batches = [TransformedWindows(Batches(np.arange(500), 6, 40, seed), transform) for seed in (0, 0, 1)]
     first, again, other = (b.batch(3).tensors for b in batches)
     assert all((first[name] == again[name]).all() for name in first)
     assert (first["source"] != other["source"]).any()

@@ -1,9 +1,10 @@
-"""The training loop: learning, resuming, interruption, and errors."""
+"""The training loop, and its stop on signals."""
 
 import errno
 import json
 import os
 import signal
+import threading
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from glassformer.training import (
     NonFiniteError,
     OptimizerConfig,
 )
+from glassformer.training.trainer import StopSignals
 
 
 def losses(rows):
@@ -134,6 +136,7 @@ def test_accumulation_is_the_mean_over_the_batches(trainer, tiny_model):
     assert all(b - a == 24 for a, b in pairwise(tokens))
 
 
+@pytest.mark.slow
 def test_evaluation_and_samples_do_not_affect_training(trainer):
     def draw(model):
         model.eval()
@@ -146,6 +149,7 @@ def test_evaluation_and_samples_do_not_affect_training(trainer):
     assert same(weights(quiet.model), weights(busy.model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(trainer, sent, accumulation):
@@ -166,6 +170,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(trainer, sen
     assert same(weights(second.model), weights(undisturbed.model))
 
 
+@pytest.mark.slow
 def test_resume_drops_rows_after_the_checkpoint(trainer):
     first = trainer(checkpoints=CheckpointConfig(every=4))
 
@@ -198,6 +203,7 @@ def test_resume_without_a_checkpoint_starts_over(trainer):
     assert [row["step"] for row in second.run_folder.metrics.rows()] == list(range(11))
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_does_nothing(trainer):
     first = trainer()
     result = first.run()
@@ -206,12 +212,14 @@ def test_resume_of_a_finished_run_does_nothing(trainer):
     assert same(weights(first.model), weights(again.model))
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_is_still_a_finished_run(trainer):
     built = trainer()
     built.batches = SignalAt(built.batches, 9, signal.SIGINT)
     assert built.run().status == "finished"
 
 
+@pytest.mark.slow
 def test_a_signal_before_the_first_step_saves_the_start(trainer):
     built = trainer()
 
@@ -318,6 +326,7 @@ def test_bfloat16_autocast(trainer):
     assert all(p.dtype is torch.float32 for p in built.model.parameters())
 
 
+@pytest.mark.slow
 def test_log_every(trainer):
     built = trainer(log_every=3)
     built.run()
@@ -332,6 +341,7 @@ def test_no_evaluation(trainer):
     assert built.run_folder.checkpoints.best() is None
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept(trainer):
     figures = iter([9.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     built = trainer(steps=20, checkpoints=CheckpointConfig(every=4, keep=1))
@@ -367,3 +377,44 @@ def test_tensorboard_gets_every_row(trainer, monkeypatch):
     built.run()
     assert rows == built.run_folder.metrics.rows()
     assert built.tensorboard.first_step == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_only_recorded(number):
+    before = signal.getsignal(number)
+    with StopSignals() as stop:
+        assert stop.received is None
+        os.kill(os.getpid(), number)
+        assert stop.received == number.name
+        assert signal.getsignal(number) is before  # the second signal has its usual effect
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_signal_has_its_usual_effect():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs of a shell
+    try:
+        with pytest.raises(KeyboardInterrupt), StopSignals():
+            for _ in range(2):  # raised one after the other; two pending signals would count as one
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_handlers_are_restored_after_an_error():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), StopSignals():
+        1 / 0  # noqa: B018
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nothing_happens_outside_the_main_thread():
+    seen = []
+
+    def enter():
+        with StopSignals():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]

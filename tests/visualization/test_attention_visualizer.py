@@ -38,6 +38,7 @@ def labels(axes, which):
     return [text.get_text() for text in getattr(axes, f"get_{which}ticklabels")()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 3, 4, 5, 6, 8, 12])
 def test_every_head_is_drawn_with_its_weights(heads, texts_of):
     model = build(heads)
@@ -69,6 +70,7 @@ def test_one_head_large_with_its_numbers(texts_of):
     assert "layer 0, head 4" in texts_of(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "length", "expected"),
     [("heads", 16, 16), ("heads", 64, 16), ("heads", 80, 16), ("head", 64, 64), ("head", 80, 40)],
@@ -112,6 +114,7 @@ def test_a_saved_figure_has_the_same_bytes_again(suffix, start, tmp_path):
     assert sorted(os.listdir(tmp_path / "new")) == [f"one.{suffix}", f"two.{suffix}"]
 
 
+@pytest.mark.slow
 def test_notes_tell_what_was_done_to_the_text(texts_of):
     model = build()
     title = texts_of(AttentionVisualizer(model).plot_head("x" * 90, 0, 0))
@@ -140,6 +143,7 @@ def test_notes_of_a_long_text_stay_whole_and_inside_the_figure(heads, texts_of):
         assert all(box.y0 >= top or box.y1 <= figure.axes[0].get_window_extent().y0 for box in heading)
 
 
+@pytest.mark.slow
 def test_a_caption_that_fits_stays_on_one_line():
     figure = AttentionVisualizer(build(4)).plot_attention_heads("The cat", 0)
     lines = [text.get_text() for text in figure.texts][1:4]
@@ -158,6 +162,7 @@ def test_the_head_map_notes_that_texts_were_read_as_bytes(tmp_path):
     assert "read as bytes" not in svg["tokens"]
 
 
+@pytest.mark.slow
 def test_the_model_is_not_changed():
     model = build(dropout=0.5).train()
     state = torch.get_rng_state()
@@ -213,6 +218,7 @@ def test_a_window_is_hatched_on_both_sides():
     np.testing.assert_array_equal(axes.images[0].get_array().mask, ~seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rows", "columns", "name"),
     [
@@ -242,6 +248,7 @@ def test_an_encoder_decoder_has_three_kinds_of_attention(
     assert large.axes[0].get_ylabel() == ("predicted token (query)" if kind == "cross" else "query token")
 
 
+@pytest.mark.slow
 def test_without_a_target_the_model_generates_one_and_a_note_says_so(encoder_decoder, texts_of):
     model = encoder_decoder
     generated = model.generate(
@@ -260,6 +267,7 @@ def test_captions_of_wide_characters_stay_inside_the_figure():
         assert all(shown.get_window_extent().x1 <= figure.bbox.width for shown in figure.texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heads", "registers", "channels"), [(1, 0, 1), (4, 2, 3), (6, 0, 3)])
 def test_attention_of_the_class_token_is_laid_over_the_image(heads, registers, channels, tmp_path):
     model = ViTModel(12, 4, 24, 2, heads, num_registers=registers, num_channels=channels)
@@ -349,6 +357,7 @@ def test_a_figure_of_many_heads_fits_on_a_page(heads, length, grid):
     assert height <= 10
 
 
+@pytest.mark.slow
 def test_a_caption_is_shortened_between_words(encoder_decoder):
     text = "The people of the United States have the right to vote. " * 3
     figure = AttentionVisualizer(build()).plot_attention_heads(text, 0)
@@ -361,6 +370,7 @@ def test_a_caption_is_shortened_between_words(encoder_decoder):
     assert caption.count("“") == caption.count("”") == caption.count("…") == 2
 
 
+@pytest.mark.slow
 def test_special_tokens_of_an_encoder_decoder_are_labeled_in_every_figure(randomize):
     model = randomize(T5Model(257, 8, 2, 4))
     model.tokenizer = ByteTokenizer()
@@ -389,6 +399,7 @@ def test_unusual_texts_stay_inside_the_figure(text, tmp_path, decoder):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lens.png", "rollout.pdf"]
 
 
+@pytest.mark.slow
 def test_cross_attention_is_that_kind_of_attention(decoder, encoder_decoder):
     visualizer = AttentionVisualizer(encoder_decoder)
     figure = visualizer.plot_cross_attention("cab", 2, target_text="K AH")
@@ -412,6 +423,7 @@ def head_report(layers, heads):
     return HeadReport("GPT", {"margin": 0.1, "kind": "self"}, rows, {"num_items": 12})
 
 
+@pytest.mark.slow
 def test_a_head_map_is_drawn_from_a_report_or_its_file(tmp_path, decoder, texts_of):
     report, visualizer = head_report(2, 4), AttentionVisualizer(decoder)
     report.save(tmp_path / "heads.json")

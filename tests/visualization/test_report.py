@@ -70,6 +70,7 @@ def test_a_table_without_caption_has_none(tmp_path):
     assert '<tr><th scope="row">b</th><td>c</td></tr>' in page
 
 
+@pytest.mark.slow
 def test_links_and_previews_are_escaped(tmp_path):
     figure = draw_loss_curve(METRICS, {})
     section = Section("x").link('a".html', "<a>", "<b>").preview('a".html', figure, "<c>")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from glassformer.analysis.attribution_targets import AttributionTarget, default_target
-from glassformer.analysis.bootstrap import Numbers, bootstrap_interval
+from glassformer.analysis.head_patterns.statistics import Numbers, bootstrap_interval
 from glassformer.analysis.inputs import model_inputs, special_token_adder
 from glassformer.analysis.rollout import (
     attention_rollout,

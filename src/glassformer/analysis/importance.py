@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate
-from glassformer.analysis.bootstrap import REPLICATES, Numbers
+from glassformer.analysis.head_patterns.statistics import REPLICATES, Numbers
 from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import choose_kind
 from glassformer.attention.recording import hooks

@@ -15,7 +15,7 @@ from glassformer.analysis.image_inputs import preprocess_image
 from glassformer.contracts import Tokenizer
 from glassformer.deprecation import renamed_arguments
 from glassformer.models import TransformerModel
-from glassformer.tokenization import ByteTokenizer
+from glassformer.tokenization import ByteTokenizer, token_label
 
 MAX_TARGET_TOKENS = 64
 """Tokens that an encoder-decoder generates at most where no target is given."""
@@ -189,11 +189,6 @@ def _byte_fallback(vocab_size: int) -> Tokenizer:
             "set model.tokenizer, put its tokenizer.json into the model's folder, or pass token ids"
         )
     return ByteTokenizer()
-
-
-def token_label(tokenizer: Tokenizer | None, token: int) -> str:
-    """The tokenizer's label of a token; its id if there is no tokenizer or it does not have the token."""
-    return str(token) if tokenizer is None or token >= tokenizer.vocab_size else tokenizer.label(token)
 
 
 def _is_delimiter(tokenizer: Tokenizer | None, token: int) -> bool:

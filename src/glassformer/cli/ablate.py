@@ -119,8 +119,8 @@ class Ablate(Command):
             ValueError: there is no text in it.
         """
         from glassformer.analysis import encode_text
-        from glassformer.cli.visualize import first_paragraphs
         from glassformer.data import documents
+        from glassformer.data.corpora import first_paragraphs
 
         paragraphs = first_paragraphs((document.text for document in documents(self.data)), self.max_texts)
         if not paragraphs:

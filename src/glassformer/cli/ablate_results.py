@@ -12,7 +12,7 @@ from rich.table import Table
 
 from glassformer.analysis.ablation import Head, head_name, parse_heads
 from glassformer.analysis.behaviors import BehaviorTable, BehaviorTask, compare_group, item_loss
-from glassformer.analysis.bootstrap import Numbers
+from glassformer.analysis.head_patterns.statistics import Numbers
 from glassformer.analysis.importance import head_mask_gradients, rank_correlation, rank_interval
 from glassformer.analysis.partial_results import PartialResults
 from glassformer.files import save_table
@@ -109,13 +109,7 @@ def write_every_head(
     ``abs_drop``, the mean of |drop|, is E |dL/dmask|, in ``abs_gradient`` (Michel, Levy & Neubig 2019,
     equation 3).
 
-    Args:
-        table: as in ``write_groups``.
-        tasks: as in ``write_groups``.
-        gradients: from ``compute_gradients``.
-        folder: as in ``write_groups``.
-        title: as in ``write_groups``.
-        caption: as in ``write_groups``.
+    ``gradients`` are those of ``compute_gradients``; the other arguments are as in ``write_groups``.
     """
     console = _console()
     _print_all_heads(table, tasks, console)

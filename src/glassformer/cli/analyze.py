@@ -154,7 +154,7 @@ def _cluster(
     if len(distances.heads) < 3:
         return [f"no clusters: the model has {len(distances.heads)} heads, and three are needed"]
     try:
-        from glassformer.experiments.head_clusters.study import write_cluster_study
+        from glassformer.experiments.head_clusters.figure import write_cluster_study
     except ImportError as error:
         return [f"no clusters: {error}"]
     return write_cluster_study(report, distances, baseline, path)

@@ -19,10 +19,10 @@ from glassformer.training.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from glassformer.training.schedule import Schedule
+from glassformer.training.optimizer import Schedule
 
 if TYPE_CHECKING:
-    from glassformer.training.metrics import Evaluation
+    from glassformer.training.evaluation import Evaluation
 
 CONFIG = TrainingConfig(
     run_folder="runs/demo",
@@ -104,7 +104,7 @@ def free_folder(name: str) -> str:
 
 def ngram_evaluations(files: Any) -> dict[str, Evaluation]:
     """Evaluate unigram and bigram models of the training tokens on the validation tokens."""
-    from glassformer.training.baselines import ngram_baselines
+    from glassformer.training.evaluation import ngram_baselines
 
     validation = files.validation
     return ngram_baselines(files.train.tokens, validation.tokens, files.vocab_size, validation.num_bytes)

@@ -16,7 +16,7 @@ from glassformer.data import Corpus
 from glassformer.models import TransformerModel
 from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.config_files import to_toml
-from glassformer.training.metrics import Evaluation
+from glassformer.training.evaluation import Evaluation
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.trainer import TrainingResult
 from glassformer.visualization import AttentionVisualizer, draw_loss_curve

@@ -59,7 +59,7 @@ class Explore(Command):
         from glassformer.cli.resolve_model import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
         from glassformer.visualization.explorer import check_page_path
-        from glassformer.visualization.validation import load_head_report
+        from glassformer.visualization.figures.head_map import load_head_report
 
         check_page_path(self.output)
         if self.names and self.heads_report is not None:

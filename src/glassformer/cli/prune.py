@@ -71,8 +71,8 @@ class Prune(Command):
         from glassformer.analysis.pruning import least_important
         from glassformer.attention import choose_kind
         from glassformer.cli.resolve_model import can_generate
-        from glassformer.cli.visualize import first_paragraphs
         from glassformer.data import documents
+        from glassformer.data.corpora import first_paragraphs
 
         if self.heads is not None:
             kind, _ = choose_kind(model, self.kind)

@@ -90,8 +90,8 @@ class Serve(Command):
 
     def load_texts(self) -> list[str] | None:
         """The first paragraphs of the data."""
-        from glassformer.cli.visualize import first_paragraphs
         from glassformer.data import documents
+        from glassformer.data.corpora import first_paragraphs
 
         if self.data is None:
             return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +58,7 @@ class Visualize(Command):
         from glassformer.choices import choose
         from glassformer.cli.resolve_model import load_model, model_name
         from glassformer.data import Corpus
+        from glassformer.data.corpora import first_paragraphs
         from glassformer.visualization import AttentionVisualizer, check_writable
 
         if self.max_texts < 1:
@@ -127,8 +126,3 @@ class Visualize(Command):
             visualizer.plot_attention_heads(
                 self.input_text, layer, path, kind=kind, target_text=self.target_text
             )
-
-
-def first_paragraphs(texts: Iterable[str], count: int) -> list[str]:
-    """The first ``count`` lines that are not blank; reads no more texts than needed."""
-    return list(islice((line for text in texts for line in text.splitlines() if line.strip()), count))

@@ -9,8 +9,7 @@ for inputs, targets in windows(files.validation, seq_len=256, batch_size=8): ...
 from typing import TYPE_CHECKING
 
 from glassformer.data.batches import Batches, windows
-from glassformer.data.chunking import chunk_text
-from glassformer.data.corpora import DEFAULT_CORPUS, Document, Source, documents
+from glassformer.data.corpora import DEFAULT_CORPUS, Document, Source, chunk_text, documents
 from glassformer.data.progress import ConsoleProgress, CountProgress, Progress, SilentProgress
 from glassformer.data.splits import DEFAULT_FRACTIONS, SPLITS, Chunk, Corpus
 from glassformer.data.token_file_builder import build_token_files

@@ -1,4 +1,9 @@
-"""Batches of tensors: token windows of a split, and padding of sequences to one length."""
+"""Batches: token windows of a split, and examples sampled epoch by epoch.
+
+A batch depends only on the seed and the step, so a training that resumes at step n gets the batches that it
+would have got without the interruption. Random numbers come from Philox (Salmon et al. 2011), a counter-based
+generator.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,9 @@ import torch
 from torch import Tensor
 
 from glassformer.data.token_files import TokenFile
+
+POOL_BATCHES = 64
+"""Number of batches that are sorted by length together."""
 
 TokenSource: TypeAlias = TokenFile | npt.NDArray[Any] | Tensor | Sequence[int]
 
@@ -74,10 +82,6 @@ def batch_by_length(
 class Batches:
     """Random windows of ``seq_len + 1`` tokens of a split, drawn uniformly with replacement.
 
-    Batch ``step`` depends only on ``(seed, step)``, so a training that resumes at step n gets the batches
-    that it would have got without the interruption. The random numbers come from Philox (Salmon et al. 2011),
-    a counter-based generator whose key is ``(seed, step)``.
-
     Args:
         tokens: one split, at least ``seq_len + 1`` tokens.
         batch_size: windows per batch.
@@ -105,13 +109,8 @@ class Batches:
 
         Inputs are ``batch[:, :-1]``, targets ``batch[:, 1:]``.
         """
-        if step < 0:
-            raise ValueError(f"step must not be negative, got {step}")
-        # Raw output: NumPy does not guarantee that its distributions never change.
-        random = np.random.Philox(key=np.array([self.seed, step], dtype=np.uint64)).random_raw(
-            self.batch_size
-        )
-        starts = random % np.uint64(len(self.tokens) - self.seq_len)
+        _check_step(step)
+        starts = _random_bits(self.batch_size, self.seed, step) % np.uint64(len(self.tokens) - self.seq_len)
         rows = [self.tokens[start : start + self.seq_len + 1] for start in starts.astype(np.int64)]
         return torch.from_numpy(np.stack(rows).astype(np.int64))
 
@@ -135,17 +134,12 @@ def windows(tokens: TokenSource, seq_len: int, batch_size: int) -> Iterator[tupl
     num_targets = len(array) - 1
     if num_targets < 1:
         raise ValueError(f"the split has {len(array)} tokens, but at least 2 are needed to predict one")
-    return _windows(array, seq_len, batch_size, num_targets)
-
-
-def _windows(
-    array: npt.NDArray[Any], seq_len: int, batch_size: int, num_targets: int
-) -> Iterator[tuple[Tensor, Tensor]]:
     full = num_targets - num_targets % seq_len
-    for start in range(0, full, batch_size * seq_len):
-        yield _inputs_and_targets(array, start, min(start + batch_size * seq_len, full), seq_len)
+    starts = range(0, full, batch_size * seq_len)
+    spans = [(start, min(start + batch_size * seq_len, full), seq_len) for start in starts]
     if full < num_targets:
-        yield _inputs_and_targets(array, full, num_targets, num_targets - full)
+        spans.append((full, num_targets, num_targets - full))
+    return (_inputs_and_targets(array, *span) for span in spans)
 
 
 def _inputs_and_targets(array: npt.NDArray[Any], start: int, end: int, seq_len: int) -> tuple[Tensor, Tensor]:
@@ -159,6 +153,77 @@ def _token_array(tokens: TokenSource) -> npt.NDArray[Any]:
     if array.ndim != 1:
         raise ValueError(f"tokens must be one-dimensional, got the shape {array.shape}")
     return array
+
+
+class BatchSampler:
+    """Indices of the examples in each batch: every example once per epoch, in a new order each epoch.
+
+    With ``lengths``, a batch holds examples of similar length: the shuffled epoch is split into pools of
+    ``POOL_BATCHES`` batches, each pool is sorted by length and split into batches, and the batches are
+    shuffled.
+
+    Args:
+        num_examples: number of examples.
+        batch_size: examples per batch; the last batch of an epoch may be smaller.
+        seed: not negative.
+        lengths: the length of each example.
+
+    Raises:
+        ValueError: no examples, or a batch size that is not positive.
+    """
+
+    def __init__(
+        self, num_examples: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None
+    ) -> None:
+        if num_examples < 1:
+            raise ValueError("there are no examples to train on")
+        _check_positive(batch_size=batch_size)
+        self.num_examples, self.batch_size, self.seed = num_examples, batch_size, seed
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.batches_per_epoch = -(-num_examples // batch_size)
+        self._epoch = -1
+        self._batches: list[npt.NDArray[Any]] = []
+
+    def batch(self, step: int) -> npt.NDArray[Any]:
+        """Return the indices of the examples in the batch of a step, ``(batch,)``."""
+        _check_step(step)
+        epoch, index = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._shuffle(epoch)
+        return self._batches[index]
+
+    def _shuffle(self, epoch: int) -> list[npt.NDArray[Any]]:
+        order = random_permutation(self.num_examples, self.seed, epoch, 0)
+        if self.lengths is None:
+            return batched(order, self.batch_size)
+        pools = batched(order, self.batch_size * POOL_BATCHES)
+        sorted_pools = [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
+        batches = [batch for pool in sorted_pools for batch in batched(pool, self.batch_size)]
+        return [batches[i] for i in random_permutation(len(batches), self.seed, epoch, 1)]
+
+
+def random_numbers(count: int, *key: int) -> npt.NDArray[np.float64]:
+    """Return uniform numbers in [0, 1), determined by up to three keys."""
+    numbers: npt.NDArray[np.float64] = (_random_bits(count, *key) >> np.uint64(11)) / 2.0**53
+    return numbers
+
+
+def random_permutation(count: int, *key: int) -> npt.NDArray[Any]:
+    """Return a random permutation of ``range(count)``, determined by up to three keys."""
+    return np.argsort(random_numbers(count, *key), kind="stable")
+
+
+def _random_bits(count: int, *key: int) -> npt.NDArray[np.uint64]:
+    """Random 64-bit integers; raw output, as NumPy's distributions may change between versions."""
+    first, second, third = (*key, 0, 0)[:3]
+    generator = np.random.Philox(key=np.array([first, second], dtype=np.uint64), counter=[0, 0, 0, third])
+    bits: npt.NDArray[np.uint64] = generator.random_raw(count)
+    return bits
+
+
+def _check_step(step: int) -> None:
+    if step < 0:
+        raise ValueError(f"step must not be negative, got {step}")
 
 
 def _check_positive(**sizes: int) -> None:

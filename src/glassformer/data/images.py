@@ -1,10 +1,11 @@
-"""Labeled images: MNIST, the digits of scikit-learn, or arrays from a file."""
+"""Labeled images: MNIST, the digits of scikit-learn, or arrays from a file; random shifts and rotations."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import importlib.util
+import math
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from glassformer.choices import suggestion
 from glassformer.data.splits import SPLITS, group_split
@@ -32,7 +36,6 @@ class Images:
     """``(image,)``, from 0."""
 
     def __post_init__(self) -> None:
-        """Check the shapes."""
         if self.pixels.ndim != 4 or len(self.pixels) != len(self.labels) or self.labels.ndim != 1:
             raise ValueError(
                 "images must be (image, channel, height, width) with one label each, got the shape "
@@ -172,6 +175,28 @@ class ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in self._ALLOWED:
             raise ValueError(f"the pickle must hold NumPy arrays only, but it names {module}.{name}; not run")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def shift_and_rotate(pixels: Tensor, shift: Tensor, degrees: Tensor) -> Tensor:
+    """Rotate images about their center, then shift them, with bilinear interpolation and zero padding.
+
+    Args:
+        pixels: ``(batch, channel, height, width)``.
+        shift: pixels to the right and down, ``(batch, 2)``.
+        degrees: counterclockwise rotation, ``(batch,)``.
+    """
+    height, width = pixels.shape[-2:]
+    angle = degrees * (math.pi / 180)
+    cos, sin = angle.cos(), angle.sin()
+    x, y = shift[:, 0], shift[:, 1]
+    # affine_grid maps output to input coordinates, both from -1 to 1 over the image.
+    rows = (
+        torch.stack((cos, -sin * height / width, (-x * cos + y * sin) * 2 / width), dim=-1),
+        torch.stack((sin * width / height, cos, (-x * sin - y * cos) * 2 / height), dim=-1),
+    )
+    theta = torch.stack(rows, dim=1).to(pixels.dtype)  # (batch, 2, 3)
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, align_corners=False)
 
 
 PRESPLIT: dict[str, Callable[[Path], dict[str, Images]]] = {"mnist": _mnist}

@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from glassformer.data.chunking import chunk_text
-from glassformer.data.corpora import Document, Source, documents
+from glassformer.data.corpora import Document, Source, chunk_text, documents
 from glassformer.data.progress import Progress, SilentProgress
 
 SPLITS = ("train", "validation", "test")

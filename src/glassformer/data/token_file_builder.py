@@ -20,8 +20,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from glassformer.contracts import Tokenizer
-from glassformer.data.chunking import CHUNK_CHARACTERS
-from glassformer.data.corpora import Source
+from glassformer.data.corpora import CHUNK_CHARACTERS, Source
 from glassformer.data.progress import ConsoleProgress, Progress
 from glassformer.data.splits import DEFAULT_FRACTIONS, SPLITS, Chunk, Corpus
 from glassformer.data.token_files import (

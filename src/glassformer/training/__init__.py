@@ -20,22 +20,20 @@ from glassformer.training.config import (
     TrainingConfig,
 )
 from glassformer.training.config_files import load_config, save_config
-from glassformer.training.schedule import Schedule
+from glassformer.training.optimizer import Schedule
 
 if TYPE_CHECKING:
-    from glassformer.training.baselines import Bigram, Unigram, evaluate_ngram, ngram_baselines
     from glassformer.training.checkpoints import Checkpoints
     from glassformer.training.cross_entropy import chunked_cross_entropy
+    from glassformer.training.evaluation import Bigram, Evaluation, Unigram, evaluate_ngram, ngram_baselines
     from glassformer.training.language_modeling import (
         LanguageModeling,
         evaluate,
         evaluate_split,
         prepare_data,
     )
-    from glassformer.training.metrics import Evaluation
-    from glassformer.training.model_setup import build_model
     from glassformer.training.optimizer import adamw
-    from glassformer.training.pipeline import train
+    from glassformer.training.pipeline import build_model, train
     from glassformer.training.run_folder import RunFolder
     from glassformer.training.task import Objective
     from glassformer.training.trainer import NonFiniteError, Trainer, TrainingResult
@@ -73,14 +71,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "baselines": ("Bigram", "Unigram", "evaluate_ngram", "ngram_baselines"),
     "checkpoints": ("Checkpoints",),
     "cross_entropy": ("chunked_cross_entropy",),
+    "evaluation": ("Bigram", "Evaluation", "Unigram", "evaluate_ngram", "ngram_baselines"),
     "language_modeling": ("LanguageModeling", "evaluate", "evaluate_split", "prepare_data"),
-    "metrics": ("Evaluation",),
-    "model_setup": ("build_model",),
     "optimizer": ("adamw",),
-    "pipeline": ("train",),
+    "pipeline": ("build_model", "train"),
     "run_folder": ("RunFolder",),
     "task": ("Objective",),
     "trainer": ("NonFiniteError", "Trainer", "TrainingResult"),

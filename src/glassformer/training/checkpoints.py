@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from glassformer.files import atomic_path, atomic_write, sync
+from glassformer.training.devices import random_state, set_random_state
 
 FORMAT = 1
 _PARTIAL = ".partial"
@@ -248,41 +247,3 @@ def _atomic_folder(target: Path) -> Iterator[Path]:
         raise OSError(f"cannot write {target}: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State of the random number generators of torch, numpy and Python, as tensors and JSON values."""
-    tensors = {"torch.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors |= {f"torch.cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    if torch.backends.mps.is_available():
-        tensors["torch.mps"] = torch.mps.get_rng_state()
-    numpy: Any = np.random.get_state(legacy=False)
-    tensors["numpy.key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
-    values = {"pos": int(numpy["state"]["pos"]), "has_gauss": numpy["has_gauss"], "gauss": numpy["gauss"]}
-    return tensors, {"python": random.getstate(), "numpy": values}
-
-
-def set_random_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Restore a state returned by ``random_state``."""
-    torch.set_rng_state(tensors["torch.cpu"])
-    if torch.cuda.is_available():
-        names = [f"torch.cuda.{i}" for i in range(torch.cuda.device_count())]
-        torch.cuda.set_rng_state_all([tensors[name] for name in names if name in tensors])
-    if torch.backends.mps.is_available() and "torch.mps" in tensors:
-        torch.mps.set_rng_state(tensors["torch.mps"])
-    numpy = values["numpy"]
-    key = tensors["numpy.key"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))
-    version, state, gauss = values["python"]
-    random.setstate((version, tuple(state), gauss))
-
-
-@contextmanager
-def preserved_random_state() -> Iterator[None]:
-    """Restore the random state at the end of the block."""
-    before = random_state()
-    try:
-        yield
-    finally:
-        set_random_state(*before)

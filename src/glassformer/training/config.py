@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
 from glassformer.deprecation import renamed_arguments
-from glassformer.training.schedule import Schedule
+from glassformer.training.optimizer import Schedule
 
 T = TypeVar("T")
 
@@ -52,7 +52,6 @@ class DataConfig:
     """Cache of token files, with one subfolder per text, tokenizer and split."""
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         _check_at_least("data.vocab_size", self.vocab_size, 1)
         _check_at_least("data.seq_len", self.seq_len, 1)
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1) or self.fractions[0] == 0:
@@ -98,7 +97,6 @@ class TaskConfig:
     """image-classification: largest random rotation of training images, in degrees."""
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         if self.kind in self.RENAMED_VALUES["kind"]:
             new = self.RENAMED_VALUES["kind"][self.kind]
             warnings.warn(f"task {self.kind!r} is now called {new!r}", DeprecationWarning, stacklevel=4)
@@ -170,7 +168,6 @@ class OptimizerConfig:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         _check_at_least("optimizer.learning_rate", self.learning_rate, 0)
         _check_at_least("optimizer.weight_decay", self.weight_decay, 0)
         _check_at_least("optimizer.epsilon", self.epsilon, 0)
@@ -189,7 +186,6 @@ class EvaluationConfig:
     """sequence-to-sequence: validation sources for which targets are generated at each evaluation."""
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         _check_at_least("evaluation.every", self.every, 0)
         _check_at_least("evaluation.batch_size", self.batch_size, 1)
         _check_at_least("evaluation.num_generated", self.num_generated, 0)
@@ -205,7 +201,6 @@ class CheckpointConfig:
     """Newest checkpoints to keep, in addition to the one with the lowest validation loss."""
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         _check_at_least("checkpoints.every", self.every, 0)
         _check_at_least("checkpoints.keep", self.keep, 1)
 
@@ -244,7 +239,6 @@ class TrainingConfig:
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
-        """Validate the values."""
         for name in ("steps", "batch_size", "accumulation", "log_every"):
             _check_at_least(name, getattr(self, name), 1)
         for name in ("clip_norm", "seed"):

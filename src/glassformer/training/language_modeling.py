@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
 from glassformer.contracts import Tokenizer
 from glassformer.data import Batches, ConsoleProgress, TokenFile, TokenFiles, build_token_files, windows
+from glassformer.data.batches import Batch
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
-from glassformer.tokenization import ByteTokenizer
 from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.cross_entropy import chunked_cross_entropy
-from glassformer.training.metrics import Evaluation
-from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask
+from glassformer.training.evaluation import Evaluation
+from glassformer.training.task import IGNORE_INDEX, PreparedTask, Task
 from glassformer.training.tokenizers import make_tokenizer
+
+EVALUATION_SEED = 2**32 - 1
+"""Seed of the random choices in validation and test text."""
 
 
 class CausalLM(Protocol):
@@ -103,27 +107,27 @@ def evaluate(
     return Evaluation(total / count, count, num_bytes)
 
 
-class LanguageModelingTask:
+class LanguageModelingTask(Task):
     """Predict each token of a text from the tokens before it."""
 
     family = "gpt"
-
-    def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
-        """The vocabulary of the byte tokenizer."""
-        return {"vocab_size": ByteTokenizer().vocab_size}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
     ) -> PreparedTask:
         """Build or reuse the token files of the text."""
         tokenizer, files = prepare_data(config.data, console, tokenizer)
+
+        def evaluate_validation(model: Any) -> dict[str, float]:
+            return evaluate_split(model, files.validation, config).metrics()
+
         return PreparedTask(
             LanguageModeling(),
             training_windows(files, config, config.data.seq_len),
             files.key,
             {"vocab_size": tokenizer.vocab_size},
             tokenizer,
-            evaluate=_evaluation(files.validation, config) if len(files.validation) > 1 else None,
+            evaluate=evaluate_validation if len(files.validation) > 1 else None,
         )
 
 
@@ -155,11 +159,30 @@ def training_windows(files: TokenFiles, config: TrainingConfig, seq_len: int) ->
         raise ValueError(f"{config.data.source}, training split: {error}") from error
 
 
+Transform = Callable[[NDArray[Any], int, int], Batch]
+"""Makes a batch of ids ``(batch, seq)``; a seed and the number of the batch determine its random choices."""
+
+
+class TransformedWindows:
+    """Batches of random windows of a text that a transform has changed, for denoising objectives."""
+
+    def __init__(self, windows: Batches, transform: Transform) -> None:
+        self.windows, self.transform = windows, transform
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        return self.transform(self.windows.batch(step)[:, :-1].numpy(), self.windows.seed, step)
+
+
+def transformed_windows(
+    split: TokenFile | NDArray[Any], seq_len: int, batch_size: int, transform: Transform
+) -> Iterator[Batch]:
+    """All windows of a split in order, transformed in the same way at every evaluation."""
+    for number, (ids, _) in enumerate(windows(split, seq_len, batch_size)):
+        yield transform(ids.numpy(), EVALUATION_SEED, number)
+
+
 def evaluate_split(model: TransformerModel, split: TokenFile, config: TrainingConfig) -> Evaluation:
     """Evaluation on a whole split, in windows of the training length."""
     batches = windows(split, config.data.seq_len, config.evaluation.batch_size)
     return evaluate(model, batches, num_bytes=split.num_bytes)
-
-
-def _evaluation(split: TokenFile, config: TrainingConfig) -> Evaluate:
-    return lambda model: evaluate_split(model, split, config).metrics()

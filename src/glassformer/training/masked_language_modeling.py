@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,18 +15,18 @@ from rich.console import Console
 from torch import Tensor
 
 from glassformer.contracts import Tokenizer
-from glassformer.data import Batches, TokenFile, windows
-from glassformer.data.batch_sampler import random_numbers
-from glassformer.data.batches import Batch
+from glassformer.data import TokenFile
+from glassformer.data.batches import Batch, random_numbers
 from glassformer.eval_mode import eval_mode
-from glassformer.tokenization import ByteTokenizer
-from glassformer.training.baselines import Unigram
 from glassformer.training.config import TrainingConfig
-from glassformer.training.language_modeling import prepare_data, training_windows
-from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask
-
-EVALUATION_SEED = 2**32 - 1
-"""Seed of the masks of validation and test text, the same at every evaluation."""
+from glassformer.training.evaluation import Unigram
+from glassformer.training.language_modeling import (
+    TransformedWindows,
+    prepare_data,
+    training_windows,
+    transformed_windows,
+)
+from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask, Task
 
 
 @dataclass(frozen=True)
@@ -121,28 +122,15 @@ class SpecialTokens:
 
     def add(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Input ids with special tokens: ``(batch, seq)`` to ``(batch, seq + special tokens)``."""
-        return self._concatenate(self.before, rows, self.after)
+        padded = self.pad_targets(rows)
+        padded[:, : len(self.before)] = self.before
+        padded[:, padded.shape[1] - len(self.after) :] = self.after
+        return padded
 
     def pad_targets(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Targets with ``IGNORE_INDEX`` at the special tokens, in the shape of ``add``."""
-        return self._concatenate([IGNORE_INDEX] * len(self.before), rows, [IGNORE_INDEX] * len(self.after))
-
-    @staticmethod
-    def _concatenate(before: list[int], rows: npt.NDArray[Any], after: list[int]) -> npt.NDArray[Any]:
-        left, right = np.tile(before, (len(rows), 1)), np.tile(after, (len(rows), 1))
-        return np.concatenate((left, rows, right), axis=1).astype(np.int64)
-
-
-class MaskedBatches:
-    """Batches of masked windows of a text."""
-
-    def __init__(self, batches: Batches, masking: Masking, special_tokens: SpecialTokens) -> None:
-        self.batches, self.masking, self.special_tokens = batches, masking, special_tokens
-
-    def batch(self, step: int) -> Batch:
-        """``input_ids`` and ``targets``, both ``(batch, seq_len)``."""
-        ids = self.batches.batch(step)[:, :-1].numpy()
-        return masked_batch(ids, self.masking, self.special_tokens, self.batches.seed, step)
+        widths = ((0, 0), (len(self.before), len(self.after)))
+        return np.pad(rows.astype(np.int64), widths, constant_values=IGNORE_INDEX)
 
 
 def masked_batch(ids: npt.NDArray[Any], masking: Masking, special_tokens: SpecialTokens, *key: int) -> Batch:
@@ -156,14 +144,14 @@ def masked_batch(ids: npt.NDArray[Any], masking: Masking, special_tokens: Specia
     )
 
 
-class MaskedLanguageModelingTask:
+class MaskedLanguageModelingTask(Task):
     """Predict the masked tokens of a text."""
 
     family = "bert"
 
     def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
-        """The vocabulary of the byte tokenizer."""
-        return {"vocab_size": ByteTokenizer().vocab_size, "head": "masked_lm"}
+        """The vocabulary of the byte tokenizer, with the masked LM head."""
+        return super().placeholder_keywords(config) | {"head": "masked_lm"}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
@@ -175,19 +163,18 @@ class MaskedLanguageModelingTask:
         length = config.data.seq_len - len(special_tokens)
         unigram = Unigram(files.train.tokens, tokenizer.vocab_size)
 
+        def transform(ids: npt.NDArray[Any], seed: int, number: int) -> Batch:
+            return masked_batch(ids, masking, special_tokens, seed, number)
+
         def evaluation(split: TokenFile) -> Evaluate | None:
             if len(split) < 2:
                 return None
-
-            def batches() -> Iterator[Batch]:
-                for number, (ids, _) in enumerate(windows(split, length, config.evaluation.batch_size)):
-                    yield masked_batch(ids.numpy(), masking, special_tokens, EVALUATION_SEED, number)
-
-            return lambda model: evaluate_masked(model, batches, unigram)
+            batches = partial(transformed_windows, split, length, config.evaluation.batch_size, transform)
+            return lambda model: evaluate_masked(model, batches(), unigram)
 
         return PreparedTask(
             MaskedLanguageModeling(),
-            MaskedBatches(training_windows(files, config, length), masking, special_tokens),
+            TransformedWindows(training_windows(files, config, length), transform),
             files.key,
             {"vocab_size": tokenizer.vocab_size, "head": "masked_lm"},
             tokenizer,
@@ -197,12 +184,12 @@ class MaskedLanguageModelingTask:
 
 
 @torch.no_grad()
-def evaluate_masked(model: Any, batches: Callable[[], Iterator[Batch]], unigram: Unigram) -> dict[str, float]:
+def evaluate_masked(model: Any, batches: Iterable[Batch], unigram: Unigram) -> dict[str, float]:
     """Loss and accuracy over all masked tokens, and the loss of the unigram baseline."""
     objective = MaskedLanguageModeling()
     loss = correct = unigram_loss = count = 0.0
     with eval_mode(model):
-        for batch in batches():
+        for batch in batches:
             logits = objective.logits(model, batch.to(model.device)).cpu()
             targets = batch.tensors["targets"][batch.tensors["targets"] != IGNORE_INDEX]  # (masked tokens,)
             loss += float(F.cross_entropy(logits, targets, reduction="sum"))

@@ -4,129 +4,79 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-class ProgressDisplay(Protocol):
-    """Display of a trainer's progress."""
-
-    def start(self, step: int) -> None:
-        """Begin at ``step`` updates."""
-        ...
-
-    def update(self, row: Mapping[str, Any]) -> None:
-        """Show a row of metrics."""
-        ...
-
-    def print(self, text: str) -> None:
-        """Print a permanent line."""
-        ...
-
-    def stop(self) -> None:
-        """End the display."""
-        ...
+SPEED_MOMENTUM = 0.9
+"""Weight of the earlier speed in its exponential moving average."""
 
 
-def progress_display(total: int, console: Console | None = None) -> ProgressDisplay:
-    """A ``ProgressBar`` if the console is a terminal, else ``ProgressLines``."""
-    console = console or Console()
-    return ProgressBar(total, console) if console.is_terminal else ProgressLines(total, console)
+class ProgressDisplay:
+    """Loss, speed and remaining time of a run.
 
+    In a terminal, a bar. Elsewhere, a line every ``seconds`` seconds and at the last step. In both, a line
+    for each evaluation.
 
-class ProgressBar:
-    """A bar with loss, speed and remaining time."""
+    Args:
+        total: updates of the whole run.
+        console: where progress is shown; None is standard output.
+        seconds: time between two lines.
+    """
 
-    def __init__(self, total: int, console: Console) -> None:
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self.task = self.progress.add_task("training", total=total, metrics="")
-        self._text = _LossAndSpeed()
-
-    def start(self, step: int) -> None:
-        """Show the bar."""
-        self.progress.update(self.task, completed=step)
-        self.progress.start()
-
-    def update(self, row: Mapping[str, Any]) -> None:
-        """Advance the bar; print the validation loss if the row has one."""
-        self.progress.update(self.task, completed=row["step"], metrics=self._text.update(row))
-        if "validation_loss" in row:
-            self.print(_validation_text(row))
-
-    def print(self, text: str) -> None:
-        """Print above the bar."""
-        self.progress.console.print(text, markup=False, highlight=False)
-
-    def stop(self) -> None:
-        """Leave the bar in its last state."""
-        self.progress.stop()
-
-
-class ProgressLines:
-    """A line every ``seconds`` seconds, at the last step, and for each evaluation."""
-
-    def __init__(self, total: int, console: Console, seconds: float = 10.0) -> None:
-        self.total, self.console, self.seconds = total, console, seconds
-        self._text = _LossAndSpeed()
+    def __init__(self, total: int, console: Console | None = None, seconds: float = 10.0) -> None:
+        self.total, self.seconds = total, seconds
+        self.console = console or Console()
+        self.bar: Progress | None = None
+        if self.console.is_terminal:
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn())
+            text = TextColumn("{task.fields[text]}")
+            self.bar = Progress(*columns, text, TimeRemainingColumn(), console=self.console)
+            self._task = self.bar.add_task("training", total=total, text="")
+        self._speed = 0.0
         self._first_step, self._start_time, self._last_time = 0, 0.0, 0.0
 
     def start(self, step: int) -> None:
-        """Record the first step and the time."""
-        self._first_step, self._start_time = step, time.monotonic()
-        self._last_time = self._start_time
+        """Begin at ``step`` updates."""
+        self._first_step = step
+        self._start_time = self._last_time = time.monotonic()
+        if self.bar is not None:
+            self.bar.update(self._task, completed=step)
+            self.bar.start()
 
     def update(self, row: Mapping[str, Any]) -> None:
-        """Print a line if one is due."""
-        now = time.monotonic()
-        text = self._text.update(row)
-        if "loss" in row and (now - self._last_time >= self.seconds or row["step"] == self.total):
-            self._last_time = now
-            done = row["step"] - self._first_step
-            remaining = (now - self._start_time) / done * (self.total - row["step"])
-            self.print(f"step {row['step']}/{self.total}  {text}  {_clock(remaining)} left")
+        """Show a row of metrics: training loss and speed, validation loss, or both."""
+        text = self._loss_and_speed(row) if "loss" in row else ""
+        if self.bar is not None:
+            self.bar.update(self._task, completed=row["step"], text=text)
+        elif text:
+            self._print_if_due(row["step"], text)
         if "validation_loss" in row:
-            self.print(_validation_text(row))
+            bits = row.get("validation_bits_per_byte")
+            per_byte = "" if bits is None else f"  {bits:.4f} bits/byte"
+            self.print(f"step {row['step']}  validation loss {row['validation_loss']:.4f}{per_byte}")
 
     def print(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print a permanent line, above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=self.bar is None)
 
     def stop(self) -> None:
-        """Do nothing."""
+        """Leave the bar in its last state."""
+        if self.bar is not None:
+            self.bar.stop()
 
-
-class _LossAndSpeed:
-    """Text with the loss of a row, and the speed as an exponential moving average."""
-
-    def __init__(self, momentum: float = 0.9) -> None:
-        self._momentum, self._speed = momentum, 0.0
-
-    def update(self, row: Mapping[str, Any]) -> str:
-        """Add a row; the text is empty if it has no training loss."""
-        if "loss" not in row:
-            return ""
+    def _loss_and_speed(self, row: Mapping[str, Any]) -> str:
         key = next(name for name in row if name.endswith("_per_second"))
-        unit, speed = key.removesuffix("_per_second"), row[key]
-        self._speed = self._momentum * self._speed + (1 - self._momentum) * speed if self._speed else speed
-        return f"loss {row['loss']:.4f}  {self._speed:,.0f} {unit}/s"
+        previous = self._speed or row[key]
+        self._speed = SPEED_MOMENTUM * previous + (1 - SPEED_MOMENTUM) * row[key]
+        return f"loss {row['loss']:.4f}  {self._speed:,.0f} {key.removesuffix('_per_second')}/s"
 
-
-def _validation_text(row: Mapping[str, Any]) -> str:
-    bits = row.get("validation_bits_per_byte")
-    per_byte = "" if bits is None else f"  {bits:.4f} bits/byte"
-    return f"step {row['step']}  validation loss {row['validation_loss']:.4f}{per_byte}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    def _print_if_due(self, step: int, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last_time >= self.seconds or step == self.total:
+            self._last_time = now
+            done = step - self._first_step
+            minutes, seconds = divmod(round((now - self._start_time) / done * (self.total - step)), 60)
+            hours, minutes = divmod(minutes, 60)
+            self.print(f"step {step}/{self.total}  {text}  {hours}:{minutes:02}:{seconds:02} left")

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
-from glassformer.choices import choose
 from glassformer.contracts import Tokenizer
-from glassformer.data.batch_sampler import BatchSampler
-from glassformer.data.batches import Batch, batched
-from glassformer.data.parallel_text import Pair, read_pairs
+from glassformer.data.batches import Batch, BatchSampler, batched
 from glassformer.data.splits import group_split
-from glassformer.tokenization import ByteTokenizer, SymbolTokenizer
+from glassformer.data.text_datasets import Pair, read_pairs
+from glassformer.tokenization import BPETokenizer, ByteTokenizer, SymbolTokenizer
 from glassformer.tokenization.base import pad_sequences, padding_mask
 from glassformer.training.config import DataConfig, TrainingConfig
-from glassformer.training.metrics import error_rates, mean_loss
-from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask, hash_rows
-from glassformer.training.tokenizers import (
-    TRAINABLE_TOKENIZERS,
-    TrainTokenizer,
-    is_tokenizer_path,
-    read_tokenizer,
-)
+from glassformer.training.evaluation import error_rates, mean_loss
+from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask, Task, hash_rows
+from glassformer.training.tokenizers import MakeTokenizer, make_tokenizer
 
 
 @dataclass(frozen=True)
@@ -110,11 +102,11 @@ class PairBatches:
     def __init__(self, pairs: Sequence[EncodedPair], batch_size: int, seed: int) -> None:
         self.pairs = [(pair.source, target) for pair in pairs for target in pair.targets]
         lengths = [len(source) * 1000 + len(target) for source, target in self.pairs]
-        self.epochs = BatchSampler(len(self.pairs), batch_size, seed, lengths)
+        self.sampler = BatchSampler(len(self.pairs), batch_size, seed, lengths)
 
     def batch(self, step: int) -> Batch:
         """``source`` and ``source_mask`` ``(batch, source seq)``, ``target`` ``(batch, target seq)``."""
-        return pair_batch([self.pairs[index] for index in self.epochs.batch(step)])
+        return pair_batch([self.pairs[index] for index in self.sampler.batch(step)])
 
 
 def pair_batch(pairs: Sequence[tuple[list[int], list[int]]]) -> Batch:
@@ -129,14 +121,10 @@ def pair_batch(pairs: Sequence[tuple[list[int], list[int]]]) -> Batch:
     )
 
 
-class SequenceToSequenceTask:
+class SequenceToSequenceTask(Task):
     """Generate targets for sources, read from a dictionary or a tab-separated file."""
 
     family = "t5"
-
-    def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
-        """The vocabulary of the byte tokenizer."""
-        return {"vocab_size": ByteTokenizer().vocab_size}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
@@ -179,24 +167,19 @@ class SequenceToSequenceTask:
         )
 
 
-PAIR_TOKENIZERS: dict[str, TrainTokenizer] = {
-    "symbols": lambda texts, vocab_size: SymbolTokenizer.train(texts),
-    "bpe": TRAINABLE_TOKENIZERS["bpe"],
-    "byte": lambda texts, vocab_size: ByteTokenizer(),
-}
-"""Tokenizers by ``data.tokenizer``, trained on sources and targets together."""
-
-
 def make_pair_tokenizer(config: DataConfig, training: Sequence[Pair]) -> Tokenizer:
-    """One of ``PAIR_TOKENIZERS``, or a tokenizer read from a file.
+    """A tokenizer trained on sources and targets together, the byte tokenizer, or one read from a file.
 
     Raises:
         ValueError: an unknown name.
     """
-    if is_tokenizer_path(config):
-        return read_tokenizer(Path(config.tokenizer))
-    train = choose(PAIR_TOKENIZERS, config.tokenizer, "tokenizer of pairs (or path of one)")
-    return train((text for pair in training for text in (pair.source, *pair.targets)), config.vocab_size)
+    texts = [text for pair in training for text in (pair.source, *pair.targets)]
+    options: dict[str, MakeTokenizer] = {
+        "symbols": lambda config: SymbolTokenizer.train(texts),
+        "bpe": lambda config: BPETokenizer.train(texts, config.vocab_size),
+        "byte": lambda config: ByteTokenizer(),
+    }
+    return make_tokenizer(config, options, "tokenizer of pairs")
 
 
 def evaluate_pairs(

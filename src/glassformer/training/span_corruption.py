@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,18 @@ import torch
 from rich.console import Console
 
 from glassformer.contracts import Tokenizer
-from glassformer.data import Batches, TokenFile, windows
-from glassformer.data.batch_sampler import random_numbers, random_permutation
-from glassformer.data.batches import Batch
-from glassformer.tokenization import ByteTokenizer
+from glassformer.data import TokenFile
+from glassformer.data.batches import Batch, random_numbers, random_permutation
 from glassformer.training.config import TrainingConfig
-from glassformer.training.language_modeling import prepare_data, training_windows
-from glassformer.training.masked_language_modeling import EVALUATION_SEED
-from glassformer.training.metrics import mean_loss
+from glassformer.training.evaluation import mean_loss
+from glassformer.training.language_modeling import (
+    TransformedWindows,
+    prepare_data,
+    training_windows,
+    transformed_windows,
+)
 from glassformer.training.sequence_to_sequence import SequenceToSequence
-from glassformer.training.task import Evaluate, PreparedTask
+from glassformer.training.task import Evaluate, PreparedTask, Task
 
 Ids = npt.NDArray[Any]
 
@@ -75,21 +78,8 @@ class SpanCorruption:
 
 def _random_partition(total: int, parts: int, key: Sequence[int]) -> Ids:
     """``parts`` random integers of at least one that sum to ``total``."""
-    first, second, *rest = key
-    cuts = np.sort(random_permutation(total - 1, first, second, *rest)[: parts - 1]) + 1
-    return np.diff(np.concatenate(([0], cuts, [total])))
-
-
-class SpanCorruptionBatches:
-    """Batches of windows of a text with spans removed."""
-
-    def __init__(self, batches: Batches, corruption: SpanCorruption, end_token: int) -> None:
-        self.batches, self.corruption, self.end_token = batches, corruption, end_token
-
-    def batch(self, step: int) -> Batch:
-        """``source``, ``source_mask`` and ``target``, as for ``SequenceToSequence``."""
-        rows = self.batches.batch(step)[:, :-1].numpy()
-        return corrupted_batch(rows, self.corruption, self.end_token, self.batches.seed, step)
+    cuts = np.sort(random_permutation(total - 1, *key)[: parts - 1]) + 1
+    return np.diff(cuts, prepend=0, append=total)
 
 
 def corrupted_batch(rows: Ids, corruption: SpanCorruption, end_token: int, seed: int, number: int) -> Batch:
@@ -106,14 +96,10 @@ def corrupted_batch(rows: Ids, corruption: SpanCorruption, end_token: int, seed:
     )
 
 
-class SpanCorruptionTask:
+class SpanCorruptionTask(Task):
     """Generate the spans that were removed from a text."""
 
     family = "t5"
-
-    def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
-        """The vocabulary of the byte tokenizer."""
-        return {"vocab_size": ByteTokenizer().vocab_size}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
@@ -126,21 +112,20 @@ class SpanCorruptionTask:
         task, length = config.task, config.data.seq_len
         corruption = SpanCorruption(task.corruption_rate, task.mean_span_length, tokenizer.vocab_size)
 
+        def transform(rows: Ids, seed: int, number: int) -> Batch:
+            return corrupted_batch(rows, corruption, end_token, seed, number)
+
         def evaluation(split: TokenFile) -> Evaluate | None:
             if len(split) <= length:
                 return None
-
-            def batches() -> Iterator[Batch]:
-                for number, (rows, _) in enumerate(windows(split, length, config.evaluation.batch_size)):
-                    if rows.size(1) == length:  # the last window may be too short
-                        yield corrupted_batch(rows.numpy(), corruption, end_token, EVALUATION_SEED, number)
-
+            tokens = split.tokens[: 1 + (len(split) - 1) // length * length]  # no shorter last window
+            batches = partial(transformed_windows, tokens, length, config.evaluation.batch_size, transform)
             return lambda model: {"loss": mean_loss(model, SequenceToSequence(end_token), batches())}
 
         num_sentinels = corruption.num_spans(length) + 1
         return PreparedTask(
             SequenceToSequence(end_token, task.label_smoothing),
-            SpanCorruptionBatches(training_windows(files, config, length), corruption, end_token),
+            TransformedWindows(training_windows(files, config, length), transform),
             files.key,
             {
                 "vocab_size": tokenizer.vocab_size + num_sentinels,

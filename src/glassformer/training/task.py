@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from glassformer.contracts import Tokenizer
+from glassformer.tokenization import ByteTokenizer
 from glassformer.training.config import TrainingConfig
 
 IGNORE_INDEX = -100
@@ -72,8 +73,11 @@ class Task(Protocol):
     """Model family that can be trained on the task."""
 
     def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
-        """Stand-ins for ``PreparedTask.model_keywords``, for checks before any data is read."""
-        ...
+        """Stand-ins for ``PreparedTask.model_keywords``, for checks before any data is read.
+
+        Default: the vocabulary of the byte tokenizer.
+        """
+        return {"vocab_size": ByteTokenizer().vocab_size}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,27 @@ from glassformer.training.config import DataConfig
 
 TrainTokenizer = Callable[[Iterable[str], int], Tokenizer]
 """Trains a tokenizer of a given vocabulary size on texts."""
+MakeTokenizer = Callable[[DataConfig], Tokenizer]
+"""Makes a tokenizer of a configured vocabulary size."""
 
 
-def make_tokenizer(config: DataConfig) -> Tokenizer:
-    """The tokenizer named by ``config.tokenizer``: one of ``TOKENIZERS``, or read from a path.
+def make_tokenizer(
+    config: DataConfig, options: Mapping[str, MakeTokenizer] | None = None, kind: str = "tokenizer"
+) -> Tokenizer:
+    """The tokenizer named by ``config.tokenizer``: one of the options, or read from a path.
+
+    Args:
+        config: the data configuration.
+        options: tokenizers by name. Default: ``TOKENIZERS``.
+        kind: what the options are, for the error message.
 
     Raises:
         ValueError: neither a known name nor an existing path.
     """
-    if is_tokenizer_path(config):
-        return read_tokenizer(Path(config.tokenizer))
-    return choose(TOKENIZERS, config.tokenizer, "tokenizer (or path of one)")(config)
-
-
-def is_tokenizer_path(config: DataConfig) -> bool:
-    """Whether ``config.tokenizer`` is the path of a file or folder."""
-    return config.tokenizer not in TOKENIZERS and Path(config.tokenizer).exists()
-
-
-def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a .tiktoken file, or in a folder with ``tokenizer.json``."""
+    options = TOKENIZERS if options is None else options
+    path = Path(config.tokenizer)  # a .tiktoken file, or a folder with tokenizer.json
+    if config.tokenizer in options or not path.exists():
+        return choose(options, config.tokenizer, f"{kind} (or path of one)")(config)
     return BPETokenizer.from_tiktoken(path) if path.suffix == ".tiktoken" else load_tokenizer(path)
 
 
@@ -75,7 +76,7 @@ def _hash_file(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
-def _train_on_training_split(train: TrainTokenizer) -> Callable[[DataConfig], Tokenizer]:
+def _train_on_training_split(train: TrainTokenizer) -> MakeTokenizer:
     def make(config: DataConfig) -> Tokenizer:
         corpus = Corpus(config.source, config.fractions, config.split_seed)
         inputs = [corpus.digest, corpus.fractions, corpus.seed, config.vocab_size]
@@ -95,7 +96,7 @@ TRAINABLE_TOKENIZERS: dict[str, TrainTokenizer] = {
     "wordpiece": lambda texts, vocab_size: WordPieceTokenizer.train(texts, vocab_size),
 }
 
-TOKENIZERS: dict[str, Callable[[DataConfig], Tokenizer]] = {
+TOKENIZERS: dict[str, MakeTokenizer] = {
     **{kind: _train_on_training_split(train) for kind, train in TRAINABLE_TOKENIZERS.items()},
     "byte": lambda config: ByteTokenizer(),
     "character": _character_tokenizer,

@@ -8,26 +8,34 @@ results of an uninterrupted one on the same machine.
 from __future__ import annotations
 
 import math
-import random
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
-from glassformer.training.checkpoints import preserved_random_state
 from glassformer.training.config import TrainingConfig
-from glassformer.training.devices import autocast, autocast_dtype, choose_device, deterministic_kernels
+from glassformer.training.devices import (
+    autocast,
+    autocast_dtype,
+    choose_device,
+    deterministic_kernels,
+    preserved_random_state,
+    seed_everything,
+)
 from glassformer.training.optimizer import adamw
-from glassformer.training.progress import progress_display
+from glassformer.training.progress import ProgressDisplay
 from glassformer.training.run_folder import RunFolder, TensorBoardLog
-from glassformer.training.stop_signals import StopSignals
 from glassformer.training.task import BatchSource, Evaluate, Objective
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Sample = Callable[[Any], str]
 """Generates a text with a model; stored in ``samples.jsonl`` at every evaluation."""
@@ -89,7 +97,7 @@ class Trainer:
         self.optimizer = adamw(self.model, config.optimizer)
         self.parameters: list[nn.Parameter] = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.dtype = autocast_dtype(config.precision, self.device)
-        self.display = progress_display(config.steps, console)
+        self.display = ProgressDisplay(config.steps, console)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.last_row: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
@@ -269,11 +277,35 @@ class Trainer:
         return f"the last checkpoint is {latest}" if latest else "there is no checkpoint yet"
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the random number generators of torch (all devices), numpy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+class StopSignals:
+    """Context in which the first SIGINT or SIGTERM only sets ``received``, so that an update can finish.
+
+    A second signal has its usual effect. Outside the main thread, where Python delivers no signals, the
+    context does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {s: signal.signal(s, self._handle) for s in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
 
 def compile_blocks(model: nn.Module) -> None:

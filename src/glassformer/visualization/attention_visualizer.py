@@ -21,8 +21,13 @@ from glassformer.visualization.figures.image_maps import draw_image_heads, image
 from glassformer.visualization.figures.logit_lens import logit_lens_of_text
 from glassformer.visualization.figures.rollout import rollout_of_input
 from glassformer.visualization.figures.style import check_writable, save_figure
-from glassformer.visualization.model_input import compute_attention, model_title
-from glassformer.visualization.validation import Text, check_finite, check_index
+from glassformer.visualization.model_input import (
+    Text,
+    check_finite,
+    check_index,
+    compute_attention,
+    model_title,
+)
 
 
 class AttentionVisualizer:
@@ -109,7 +114,7 @@ class AttentionVisualizer:
         """Attribute the model's answer to its input by attention rollout through all layers.
 
         A second column shows gradient-weighted rollout if the answer has gradients. Each comes with the score
-        of its deletion test (``analysis.deletion``). Attributions of an image are laid over it.
+        of its deletion test (``analysis.faithfulness``). Attributions of an image are laid over it.
 
         Args:
             example: A text, token ids, or an image.
@@ -175,7 +180,7 @@ class AttentionVisualizer:
         """Draw the attention of the class token to the patches of an image, for every head of a layer.
 
         Args:
-            image: See ``analysis.read_image``: a file, an array, or a tensor of pixel values.
+            image: See ``analysis.preprocess_image``: a file, an array, or a tensor of pixel values.
             layer: Index of the layer.
             save_path: File of the figure.
 

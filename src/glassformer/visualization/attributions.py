@@ -30,8 +30,7 @@ from glassformer.analysis.rollout import (
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 from glassformer.visualization.figures.style import drawable_label, format_probability, isolate
-from glassformer.visualization.model_input import token_labels
-from glassformer.visualization.validation import check_finite
+from glassformer.visualization.model_input import check_finite, token_labels
 
 MAX_GRADIENT_WEIGHTS = 100_000_000
 """Attention weights of all layers up to which gradients are computed, which take memory."""
@@ -91,13 +90,13 @@ def explain(
 
     Args:
         model: Any model.
-        example: See ``analysis.examples.inputs_of``.
-        position: The position of the answer; see ``outcome_of``.
+        example: See ``analysis.inputs.model_inputs``.
+        position: The position of the answer; see ``analysis.attribution_targets.default_target``.
         faithfulness: Whether to run ``deletion_test``. Default: only if it takes a few seconds.
 
     Raises:
         ValueError: The position does not exist, or see ``attention_rollout`` and ``deletion_test``.
-        TypeError: See ``outcome_of``.
+        TypeError: See ``default_target``.
     """
     inputs = model_inputs(model, example)
     with torch.no_grad(), eval_mode(model):

@@ -1,14 +1,16 @@
-"""Inputs of a model with labels and captions, and the attention that the model computes on them."""
+"""Inputs of a model, checked, encoded and labeled, and the attention that the model computes on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from glassformer.analysis import EncodedText, encode_pair, encode_text
 from glassformer.analysis.inputs import special_token_adder
@@ -16,9 +18,13 @@ from glassformer.attention import attentions_of, record_attention
 from glassformer.contracts import Tokenizer
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
-from glassformer.tokenization import ByteTokenizer
+from glassformer.tokenization import ByteTokenizer, token_label
 from glassformer.visualization.figures.style import isolate
-from glassformer.visualization.validation import Text, check_finite, check_index, check_texts
+
+Text = str | Sequence[int]
+"""A text, or token ids."""
+MAX_QUOTE = 300
+"""Characters of a text that a page quotes."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class ModelInput:
         """The tokens at whose positions the model makes predictions."""
         return self.source if self.target is None else self.target
 
+    def tensors(self, device: torch.device) -> list[Tensor]:
+        """Arguments of the model's forward pass, each ``(1, seq)``."""
+        return [torch.tensor([part.ids], device=device) for part in (self.source, self.target) if part]
+
 
 @dataclass(frozen=True)
 class AttentionMap:
@@ -68,30 +78,40 @@ class AttentionMap:
 
 
 def encode_input(
-    model: TransformerModel, text: Text, target: Text | None = None, *, source_only: bool = False
+    model: TransformerModel,
+    text: Text,
+    target: Text | None = None,
+    *,
+    source_only: bool = False,
+    quoted: Callable[[str], str] = isolate,
 ) -> ModelInput:
-    """Encode a text for a figure.
+    """Encode a text for a figure or a page.
 
     Args:
         model: Any model of texts.
         text: A text, or token ids.
         target: Of an encoder-decoder. Default: what the model generates.
         source_only: Whether only the encoder of an encoder-decoder runs.
+        quoted: Puts a text into quotation marks for the caption.
 
     Raises:
-        ValueError: See ``analysis.read``; or the target is empty.
-        TypeError: See ``analysis.read``; or the model has no decoder and a target is given.
+        ValueError: See ``analysis.encode_text``; or the target is empty.
+        TypeError: See ``analysis.encode_text``; or the model has no decoder and a target is given.
     """
-    text, target = check_texts(text, target)
+    text = escape_surrogates(text)
+    if target is not None:
+        if len(target) == 0:
+            raise ValueError("The target is empty: give at least one token, or leave it out.")
+        target = escape_surrogates(target)
     if source_only or not (model.is_encoder_decoder or target is not None):
         source = with_display_labels(model, text, encode_text(model, text))
-        return ModelInput(source, None, None, quote(model, text, source), source.notes)
+        return ModelInput(source, None, None, quote(model, text, source, quoted), source.notes)
     pair = encode_pair(model, text, target)
     source = with_display_labels(model, text, pair.source)
     decoded, predicted = (
         with_display_labels(model, target, part) for part in (pair.decoder_input, pair.decoder_target)
     )
-    caption = f"{quote(model, text, source)} → {quote(model, target, predicted)}"
+    caption = f"{quote(model, text, source, quoted)} → {quote(model, target, predicted, quoted)}"
     return ModelInput(source, decoded, predicted, caption, source.notes + predicted.notes)
 
 
@@ -122,12 +142,9 @@ def compute_attention(
     with record_attention(model, [layer], heads, kind):
         pass  # raises before anything is computed
     encoded = encode_input(model, text, target, source_only=kind == "encoder")
-    inputs = [
-        torch.tensor([part.ids], device=model.device) for part in (encoded.source, encoded.target) if part
-    ]
     forward: Any = model.encode if model.is_encoder_decoder and kind == "encoder" else model
     with torch.no_grad(), eval_mode(model), record_attention(model, [layer], heads, kind) as recording:
-        forward(*inputs)
+        forward(*encoded.tensors(model.device))
     weights, allowed = recording[layer], recording.allowed[layer]
     check_finite(weights, f"The attention of layer {layer}")
     queries, keys = encoded.decoded, encoded.decoded
@@ -149,29 +166,17 @@ def tokenizer_for(model: TransformerModel, text: object) -> Tokenizer | None:
     return ByteTokenizer() if model.tokenizer is None and isinstance(text, str) else model.tokenizer
 
 
-def special_token_labels(model: Any, tokenizer: Tokenizer | None) -> dict[int, str]:
-    """Labels of an encoder-decoder's start and end tokens if the tokenizer has no printable ones."""
-    if tokenizer is None or not model.is_encoder_decoder:
-        return {}
-    labels = {model.start_token: "⟨start⟩", model.end_token: "⟨end⟩"}
-    return {token: label for token, label in labels.items() if not tokenizer.decode([token]).isprintable()}
-
-
 def token_labels(model: TransformerModel, tokenizer: Tokenizer | None, tokens: Iterable[int]) -> list[str]:
-    """Labels of token ids; the id itself for a token that the tokenizer does not know.
+    """Labels of token ids, with names for unprintable start and end tokens. See ``tokenization.token_label``.
 
     Args:
         model: The model that the tokens are inputs or outputs of.
         tokenizer: From ``tokenizer_for``.
         tokens: Token ids.
     """
-    special = special_token_labels(model, tokenizer)
-    return [
-        str(token)
-        if tokenizer is None or token >= tokenizer.vocab_size
-        else special.get(token) or tokenizer.label(token)
-        for token in tokens
-    ]
+    pair: Any = model
+    names = {pair.start_token: "⟨start⟩", pair.end_token: "⟨end⟩"} if model.is_encoder_decoder else {}
+    return [token_label(tokenizer, token, names) for token in tokens]
 
 
 def with_display_labels(model: TransformerModel, text: object, encoded: EncodedText) -> EncodedText:
@@ -187,20 +192,31 @@ def with_display_labels(model: TransformerModel, text: object, encoded: EncodedT
     return replace(encoded, labels=token_labels(model, tokenizer, encoded.ids), notes=notes)
 
 
-def quote(model: TransformerModel, text: Text | None, encoded: EncodedText) -> str:
+def quote(
+    model: TransformerModel,
+    text: Text | None,
+    encoded: EncodedText,
+    quoted: Callable[[str], str] = isolate,
+) -> str:
     """Quote a text in a caption.
 
     Args:
         model: The model that ``encoded`` is an input of.
         text: The text; ids, which are counted; or None for ids that the model generated, which are decoded.
         encoded: Its tokens.
+        quoted: Puts a text into quotation marks.
     """
     tokenizer = model.tokenizer
     if text is None and tokenizer is not None:
         end = getattr(model, "end_token", None)
         known = [token for token in encoded.ids if token != end and token < tokenizer.vocab_size]
         text = tokenizer.decode(known)
-    return isolate(" ".join(text.split())) if isinstance(text, str) else f"{len(encoded.ids)} token ids"
+    return quoted(" ".join(text.split())) if isinstance(text, str) else f"{len(encoded.ids)} token ids"
+
+
+def quote_start(text: str) -> str:
+    """The first ``MAX_QUOTE`` characters of a text in quotation marks."""
+    return f"“{truncate(text, MAX_QUOTE)}”"
 
 
 def truncate(text: str, max_length: int) -> str:
@@ -238,3 +254,31 @@ def _truncation_notes(
     remaining = len(encoded.ids) - len(special_token_adder(model, tokenizer)([]))
     words = tokenizer.decode(ids[:remaining]).split() if remaining < len(ids) else []
     return (f"the last word read is “{words[-1][-40:]}”",) if words else ()
+
+
+# Checks
+
+
+def check_index(value: object, name: str) -> int:
+    """Return the index of a layer, a head or a position as an int.
+
+    Raises:
+        TypeError: The value is no integer, or it is a bool.
+    """
+    if not isinstance(value, bool):
+        try:
+            return index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{name} must be an int, got {value!r}.")
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Raise a ValueError if a model computed infinities or NaN."""
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name} is not finite: the model's weights are broken or diverged.")
+
+
+def escape_surrogates(text: Text) -> Text:
+    r"""Write lone surrogates, which UTF-8 cannot encode, as escapes such as ``\ud800``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(text, str) else text

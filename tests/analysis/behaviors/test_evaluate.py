@@ -54,6 +54,7 @@ def copier(back=15):
     return model.eval()
 
 
+@pytest.mark.slow
 def test_only_the_copying_head_has_an_effect_on_copying():
     model = copier()
     tasks = build_behavior_tasks(LETTERS, ["copying", "control"], 8)
@@ -71,6 +72,7 @@ def test_only_the_copying_head_has_an_effect_on_copying():
             assert (drops == 0).all()
 
 
+@pytest.mark.slow
 def test_a_group_is_compared_with_random_heads_and_its_parts():
     model = copier()
     tasks = build_behavior_tasks(LETTERS, ["copying", "control"], 8)
@@ -188,6 +190,7 @@ def by_hand(model, item):
     return np.mean(score) - np.mean(wrong), np.mean(np.array(score) > np.array(wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["zero", "mean"])
 @pytest.mark.parametrize("batch_tokens", [1, 300])
 def test_scores_are_those_of_items_one_by_one(model, how, batch_tokens):
@@ -239,6 +242,7 @@ def test_tables_have_a_row_for_each_set_and_task(model, tmp_path):
         save_table([], tmp_path / "table.xls")
 
 
+@pytest.mark.slow
 def test_models_and_tasks_that_do_not_fit_raise_errors(model):
     def refused(kind, *arguments):
         with pytest.raises(kind) as error:

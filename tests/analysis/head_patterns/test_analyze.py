@@ -44,6 +44,7 @@ def row_of(report, layer, head, pattern, measure):
     return row
 
 
+@pytest.mark.slow
 def test_constructed_heads_get_their_labels(report):
     assert main_labels(report) == {
         (0, 0): "previous",
@@ -58,6 +59,7 @@ def test_constructed_heads_get_their_labels(report):
     assert row_of(report, 1, 0, "induction", "mass")["score"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_head_with_uniform_attention_has_no_label_and_entropy_one(report):
     for layer in (0, 1):
         assert (layer, 3) not in {(row["layer"], row["head"]) for row in report.names}
@@ -69,6 +71,7 @@ def test_a_head_with_uniform_attention_has_no_label_and_entropy_one(report):
     assert row_of(report, 0, 0, "distance", "mean")["score"] == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_bidirectional_heads_get_their_labels(known_bert, write_sentences):
     report = analyze_heads(known_bert, write_sentences(100), QUICK)
     assert main_labels(report) == {(0, 0): "next", (0, 1): "offset+2"}
@@ -90,6 +93,7 @@ def test_induction_heads_exceed_the_fixed_offset_baseline(report):
     assert row_of(report, 0, 0, "induction", "rate")["score"] < 0.1
 
 
+@pytest.mark.slow
 def test_a_higher_margin_removes_labels(known_gpt, write_sentences):
     strict = HeadAnalysisSettings(patterns=("delimiter",), margin=0.99, replicates=100)
     assert analyze_heads(known_gpt, write_sentences(80), strict).names == []
@@ -133,6 +137,7 @@ class Interrupted(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_resumed_analysis_gives_the_same_result(known_gpt, write_sentences, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ITEMS_PER_PART", 30)
     texts = write_sentences(100)
@@ -165,6 +170,7 @@ def test_a_resumed_analysis_gives_the_same_result(known_gpt, write_sentences, tm
     assert HeadReport.load(tmp_path / "heads.json") == HeadReport.load(tmp_path / "heads.json")
 
 
+@pytest.mark.slow
 def test_encoding_is_resumed(known_gpt, write_sentences, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ITEMS_PER_PART", 30)
     texts = [*write_sentences(99), "a" * 80]
@@ -201,6 +207,7 @@ def test_the_size_of_partial_results_is_known_in_advance(known_gpt, write_senten
     assert part.stat().st_size < raw / 2
 
 
+@pytest.mark.slow
 def test_texts_are_iterated_once_and_parts_are_bounded(known_gpt, write_sentences, monkeypatch):
     monkeypatch.setattr(module, "ITEMS_PER_PART", 16)
     sizes = []
@@ -336,6 +343,7 @@ def test_token_ids_need_no_tokenizer():
     assert any("no query has a visible target" in note and "delimiter" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_long_texts_are_truncated_and_counted(known_gpt, write_sentences):
     texts = [*write_sentences(4), "a" * 80, "b" * 50]
     whole = analyze_heads(known_gpt, texts, HeadAnalysisSettings(patterns=("first",), replicates=20))
@@ -354,6 +362,7 @@ def test_short_models_are_not_measured_on_repeated_tokens(write_sentences):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 def test_an_encoder_decoder_is_analyzed_one_kind_at_a_time(kind):
     model = T5Model(40, 16, 2, 2, num_decoder_layers=3)

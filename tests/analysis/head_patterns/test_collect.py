@@ -93,6 +93,7 @@ def slow_sums(weights, visible, is_target):
     return mass, hits, chance, queries, offsets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_sums_match_their_definition(model):
     sums = collect_sums(model, ITEMS, [*PATTERNS, RELATION])
@@ -167,6 +168,7 @@ def test_tied_weights_count_as_fractions():
         torch.testing.assert_close(sums["token/mass"][:, head], sums["token/chance"])
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 999))
 def test_chance_is_the_mean_over_shuffled_targets(seed):
     """For any head, because its rows sum to one."""

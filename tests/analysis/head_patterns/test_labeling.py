@@ -40,6 +40,7 @@ def results(seed, rates, baseline, margin, patterns=1):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 def test_p_values_are_uniform_for_heads_that_exceed_the_baseline_by_exactly_the_margin(margin):
     baseline = [0.4, *[0.1] * (HEADS - 1)]
@@ -51,6 +52,7 @@ def test_p_values_are_uniform_for_heads_that_exceed_the_baseline_by_exactly_the_
     assert (p <= 0.05).mean() < 0.08
 
 
+@pytest.mark.slow
 def test_heads_that_equal_the_baseline_are_rarely_labeled():
     """Rates vary between heads, in the same way in the model and in the baseline."""
     wrong = 0

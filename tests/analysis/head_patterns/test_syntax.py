@@ -48,6 +48,7 @@ def pairs_of(parse: Parse, text: str, relation: str) -> set[tuple[str, str]]:
     return {(words[i], words[j]) for i, j in parse.relations()[relation]}
 
 
+@pytest.mark.slow
 def test_relations_of_a_sentence(parser: Parser) -> None:
     [parse] = parser.parse([SENTENCE])
     assert words_in(parse, SENTENCE) == ["The", "quick", "dog", "chased", "the", "old", "cats", "."]
@@ -59,6 +60,7 @@ def test_relations_of_a_sentence(parser: Parser) -> None:
         assert pairs_of(parse, SENTENCE, back) == {(j, i) for i, j in pairs_of(parse, SENTENCE, there)}
 
 
+@pytest.mark.slow
 def test_passive_subjects_are_found_and_white_space_is_no_word(parser: Parser) -> None:
     text = "Yesterday\n\n the cats  weren't seen."
     [parse] = parser.parse([text])
@@ -81,6 +83,7 @@ def test_texts_are_parsed_lazily_and_in_order(parser: Parser) -> None:
     assert words_in(next(parses), "Number 3 sleeps.")[1] == "3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(text=st.text() | st.text("the cat's don't 語😀\u0301,. \n"))
 @settings(deadline=None, max_examples=60)
@@ -207,6 +210,7 @@ def test_without_a_pipeline_the_error_names_the_package(monkeypatch: pytest.Monk
         Parser()
 
 
+@pytest.mark.slow
 def test_a_pipeline_without_a_parser_is_refused(tmp_path: Path) -> None:
     spacy = pytest.importorskip("spacy", reason="needs the extra syntax")
     pipeline = spacy.blank("en")

@@ -48,6 +48,7 @@ def distances(kinds: list[int] | None, num_heads: int = 12, seed: int = 0) -> He
     return HeadDistances(heads, (halves[0], halves[1]), (QUERIES, QUERIES))
 
 
+@pytest.mark.slow
 def test_planted_clusters_are_found() -> None:
     kinds = [0, 1, 2, 2, 1, 0, 0, 1, 2, 1, 1, 0]
     found = cluster_heads(distances(kinds), null_samples=99)
@@ -113,6 +114,7 @@ def test_the_silhouette_belongs_to_a_cut_of_the_tree() -> None:
     assert mean_silhouette(distances([0, 1, 2, 2, 1, 0, 0, 1, 2, 1, 1, 0]).all, cut) == found.silhouette
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_clustering() -> None:
     first, second = (cluster_heads(distances(None), null_samples=19, seed=3) for _ in range(2))
     assert (first.cluster, first.p_value) == (second.cluster, second.p_value)

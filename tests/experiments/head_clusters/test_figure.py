@@ -32,6 +32,7 @@ def colors(figure: Figure) -> dict[str, str]:
     return {text.get_text(): to_hex(text.get_color()) for text in figure.axes[0].texts}
 
 
+@pytest.mark.slow
 def test_every_head_is_in_the_dendrogram_in_the_color_of_its_cluster(clustering: Clustering) -> None:
     figure = draw_clusters(clustering, title="a model", caption="some texts")
     labels = colors(figure)
@@ -58,6 +59,7 @@ def test_labels_have_colors_and_heads_without_a_label_are_gray(clustering: Clust
     assert len(markers) == 12  # all labels are distinguishable
 
 
+@pytest.mark.slow
 def test_labels_on_the_map_do_not_overlap(clustering: Clustering) -> None:
     figure = draw_clusters(clustering, title="a model")
     canvas = FigureCanvasAgg(figure)

@@ -100,6 +100,7 @@ def test_analyses_that_need_too_much_memory_are_left_out(tiny, monkeypatch):
     assert any("the text is too long" in note for note in contents.notes)
 
 
+@pytest.mark.slow
 def test_deletion_tests_have_as_many_steps_as_are_quick(tiny, monkeypatch):
     model = tiny(GPTModel, vocab_size=257, max_seq_len=128)
     example, tested = list(range(100)), []

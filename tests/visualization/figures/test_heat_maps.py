@@ -61,6 +61,7 @@ def test_cells_fill_most_of_a_side_with_whole_pixels(tokens, inches):
     assert (grid.cells - 1) * grid.block < tokens <= grid.cells * grid.block
 
 
+@pytest.mark.slow
 def test_masked_cells_are_hatched_and_zero_is_not():
     weights = np.zeros((12, 12))
     allowed = np.tril(np.ones((12, 12), dtype=bool))
@@ -81,6 +82,7 @@ def test_masked_cells_are_hatched_and_zero_is_not():
     assert [swatch.get_hatch() for swatch in swatches] == [HATCHED["hatch"]]
 
 
+@pytest.mark.slow
 def test_a_partly_masked_block_shows_the_other_weights():
     tokens = 2501
     weights = np.triu(np.full((tokens, tokens), np.nan), 1) + np.tril(np.full((tokens, tokens), 0.5))
@@ -92,6 +94,7 @@ def test_a_partly_masked_block_shows_the_other_weights():
     assert set(shown.compressed()) == {0.5}
 
 
+@pytest.mark.slow
 def test_a_note_tells_which_labels_are_left_out():
     figure = draw_head(np.full((150, 150), 0.1), ["a"] * 150, ["a"] * 150, title="t", caption="c")
     said = " ".join(text.get_text() for text in figure.texts)

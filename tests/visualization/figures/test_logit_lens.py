@@ -34,6 +34,7 @@ def test_each_cell_is_the_most_likely_token_and_its_probability(decoder, texts_o
     assert texts_of(figure).startswith("GPT, 2 layers x 4 heads: most likely token after each layer “a cat”")
 
 
+@pytest.mark.slow
 def test_given_positions_and_layers_are_drawn(decoder, encoder_decoder, make_encoder, texts_of):
     visualizer = AttentionVisualizer(decoder)
     figure = visualizer.plot_logit_lens("abcdef", positions=[0, -2], layers=[0, 2])

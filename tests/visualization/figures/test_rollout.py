@@ -92,6 +92,7 @@ def test_without_a_head_the_mean_vector_is_explained(make_encoder, texts_of):
         AttentionVisualizer(model).plot_rollout("the cat", 1)
 
 
+@pytest.mark.slow
 def test_a_masked_token_and_a_target_are_explained(encoder_decoder, make_encoder, texts_of):
     model = make_encoder("masked_lm")
     figure = AttentionVisualizer(model).plot_rollout("the cat", 2, faithfulness=False)
@@ -129,6 +130,7 @@ def test_shares_of_patches_are_laid_over_the_image(head, tmp_path, randomize, te
     assert "resized from 24 x 24 to 12 x 12 pixels" in texts_of(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [64, 65, 80])
 def test_labels_of_a_long_text_do_not_overlap(length, decoder):
     figure = AttentionVisualizer(decoder).plot_rollout("x" * length, faithfulness=False)
@@ -161,6 +163,7 @@ def test_the_summary_of_a_deletion_test_compares_with_random_orders(test, words)
     assert summary.startswith(f"rollout\n{words}")
 
 
+@pytest.mark.slow
 def test_of_a_long_text_the_largest_bars_and_the_position_of_the_answer_are_labeled(decoder, texts_of):
     text = "".join(chr(33 + place % 90) for place in range(80))
     figure = AttentionVisualizer(decoder).plot_rollout(text, 70, faithfulness=False)

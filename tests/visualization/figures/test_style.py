@@ -127,6 +127,7 @@ def test_a_fallback_font_draws_what_the_main_font_lacks(one_fallback):
     assert box.width > 40  # the square, not the narrow box of a missing character
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_bundled_fonts")
 def test_a_listed_font_whose_file_is_gone_is_not_used(monkeypatch):
     gone = dataclasses.replace(fontManager.ttflist[0], fname="/nowhere/gone.ttf", name="Noto Sans")

@@ -105,6 +105,7 @@ def test_another_port_in_the_host_header_is_refused_only_on_a_loopback_address(m
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_disconnected_client_cancels_its_job(model, block, served):
     waiting, release, handle = block(model)
     with served(model) as (_, port):

@@ -167,6 +167,7 @@ def test_the_server_survives_ten_thousand_malformed_requests(model, served, conn
     assert logged() == ""
 
 
+@pytest.mark.slow
 def test_the_application_refuses_what_uvicorn_would_not_pass_on(app, request_to, post):
     draw = random.Random(6)
 

@@ -80,6 +80,7 @@ def test_top_k_of_one_is_greedy_and_no_token_is_added_at_the_limit(model):
     assert full["message"] == "No token can be added: the model accepts at most 32 tokens."
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_generates_a_target_and_has_three_kinds_of_attention(t5):
     model = t5()
     session = ModelSession(model, name="t5")

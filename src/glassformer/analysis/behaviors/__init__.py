@@ -1,4 +1,4 @@
-"""What heads are for: probe tasks, and which of them each ablation hurts."""
+"""Behavior tasks, and the effect of ablations on them."""
 
 from glassformer.analysis.behaviors.evaluate import (
     BehaviorTable,

@@ -27,7 +27,7 @@ import torch
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate, head_name
 from glassformer.analysis.behaviors.scoring import ItemBatch
 from glassformer.analysis.behaviors.tasks import BehaviorTask
-from glassformer.analysis.bootstrap import Numbers, bootstrap_difference, bootstrap_interval
+from glassformer.analysis.head_patterns.statistics import Numbers, bootstrap_difference, bootstrap_interval
 from glassformer.attention import attentions_of
 from glassformer.data.batches import batch_by_length
 from glassformer.eval_mode import eval_mode

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.analysis.behaviors.tasks import TaskItem
-from glassformer.analysis.bootstrap import Numbers
+from glassformer.analysis.head_patterns.statistics import Numbers
 from glassformer.attention.recording import hooks
 from glassformer.tokenization.base import pad_sequences
 

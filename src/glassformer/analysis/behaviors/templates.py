@@ -5,22 +5,8 @@ from __future__ import annotations
 import re
 from itertools import product
 
-NOUNS = [
-    ("key", "keys"),
-    ("cabinet", "cabinets"),
-    ("teacher", "teachers"),
-    ("window", "windows"),
-    ("bridge", "bridges"),
-    ("picture", "pictures"),
-    ("farmer", "farmers"),
-    ("garden", "gardens"),
-    ("doctor", "doctors"),
-    ("letter", "letters"),
-    ("song", "songs"),
-    ("ship", "ships"),
-    ("house", "houses"),
-    ("student", "students"),
-]
+_SINGULARS = "key cabinet teacher window bridge picture farmer garden doctor letter song ship house student"
+NOUNS = [(noun, f"{noun}s") for noun in _SINGULARS.split()]
 """Singular and plural forms."""
 PREPOSITIONS = ["near", "behind", "beside", "next to", "in front of", "across from"]
 VERBS = [("is", "are"), ("was", "were"), ("has", "have")]

@@ -7,10 +7,10 @@
     p-value     how often samples of a null model without clusters have as high a silhouette
     map         points in the plane whose distances approximate those of the heads (MDS)
 
-Any set of points can be cut into clusters that fit it, so the silhouette is compared with that of null models
-(``null_models``), for which the number of clusters is selected again, as in the gap statistic (Tibshirani et
-al. 2001). The p-value is the larger one of the two null models. The silhouette is averaged over clusters
-rather than heads because a single head far from all others is no cluster.
+Any set of points can be cut into clusters that fit it, so the silhouette is compared with that of null
+models, for which the number of clusters is selected again, as in the gap statistic (Tibshirani et al. 2001).
+The p-value is the larger one of the two null models. The silhouette is averaged over clusters rather than
+heads because a single head far from all others is no cluster.
 
 This module needs scikit-learn, which the extra ``analysis`` installs.
 """
@@ -25,14 +25,17 @@ import numpy as np
 import numpy.typing as npt
 
 from glassformer.analysis.ablation import Head
-from glassformer.experiments.head_clusters.distances import HeadDistances, Matrix, principal_coordinates
+from glassformer.experiments.head_clusters.distances import (
+    HeadDistances,
+    Matrix,
+    NullModel,
+    principal_coordinates,
+)
 
 try:
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
-
-    from glassformer.experiments.head_clusters.null_models import NullModel
 except ImportError as error:
     raise ImportError(
         f"clusters of heads need scikit-learn: pip install 'glassformer[analysis]' ({error})"

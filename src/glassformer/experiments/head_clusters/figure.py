@@ -1,4 +1,4 @@
-"""The figure of a clustering of heads: a circular dendrogram and a map."""
+"""The clustering study of a head analysis, and its figure: a circular dendrogram and a map."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from math import cos, pi, sin
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,19 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from glassformer.analysis.ablation import Head, head_name
-from glassformer.experiments.head_clusters.clustering import Clustering
+from glassformer.analysis.head_patterns.report import HeadReport
+from glassformer.experiments.head_clusters.clustering import (
+    Clustering,
+    agreement,
+    best_silhouette,
+    cluster_heads,
+)
+from glassformer.experiments.head_clusters.distances import HeadDistances
+from glassformer.visualization import save_figure
 from glassformer.visualization.figures.style import figure_style
 
+SIGNIFICANCE = 0.05
+"""The largest p-value at which heads are reported as clustered."""
 UNLABELED = "no label"
 _GRAY = "#8c8c8c"
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5a00", "#4b0092")
@@ -28,6 +39,38 @@ _FONT_SIZE, _LEAF_WIDTH = 6.0, 0.105
 Array = npt.NDArray[np.float64]
 Marker = tuple[str, str]
 """Color and marker."""
+
+
+def write_cluster_study(
+    report: HeadReport, distances: HeadDistances, baseline: HeadDistances, path: str | Path
+) -> list[str]:
+    """Cluster the heads of a report, save the figure, and return a summary as lines of text.
+
+    Args:
+        report: of the head analysis.
+        distances: of the model's heads, at least three.
+        baseline: of a model with random weights.
+        path: of the figure.
+    """
+    clusters = cluster_heads(distances)
+    labels = {(row["layer"], row["head"]): row["name"] for row in report.names if row["main"]}
+    comparison = "are not" if clusters.p_value > SIGNIFICANCE else "are"
+    summary = [
+        f"heads {comparison} significantly clustered: {clusters.num_clusters} clusters have silhouette "
+        f"{clusters.silhouette:.3f}, null models without clusters {clusters.null_silhouette:.3f} "
+        f"(p = {clusters.p_value:.3f}), random weights (seed {report.settings['seed']}) "
+        f"{best_silhouette(baseline.all):.3f}",
+        f"adjusted Rand index of the clusters on the two halves of the sentences: {clusters.stability:.3f}",
+    ]
+    if len(labels) > 1:
+        agrees = agreement(clusters, labels)
+        summary.append(
+            f"adjusted Rand index of the clusters and the labels of heads: {agrees.rand_index:.3f} "
+            f"(permutation test: p = {agrees.rand_p_value:.3f})"
+        )
+    figure = draw_clusters(clusters, labels or None, title=report.model, caption="\n".join(summary))
+    save_figure(figure, path)
+    return summary
 
 
 def draw_clusters(

@@ -14,13 +14,14 @@ from glassformer.models import TransformerModel
 from glassformer.visualization.explorer.collect import (
     MAX_PAGE_SIZE,
     PageOptions,
-    Text,
     collect_contents,
     no_progress,
 )
 from glassformer.visualization.explorer.page import page_html
 from glassformer.visualization.explorer.schema import Contents, with_head_labels
-from glassformer.visualization.validation import check_folder, check_head_report, load_head_report
+from glassformer.visualization.figures.head_map import check_head_report, load_head_report
+from glassformer.visualization.figures.style import check_writable
+from glassformer.visualization.model_input import Text
 
 __all__ = [
     "Contents",
@@ -116,10 +117,4 @@ def check_page_path(path: str | Path) -> Path:
         ValueError: if the path does not end in .html.
         OSError: if the folder cannot be made or written to, or the path is a folder.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name the page to write.")
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"The file name of a page must end in .html, got {path.name!r}.")
-    check_folder(path.parent)
-    return path
+    return check_writable(path, (".html", ".htm"), "page")

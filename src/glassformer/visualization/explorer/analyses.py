@@ -1,9 +1,9 @@
-"""Analyses shown on a page: logit lens, attention rollout, and the decomposition of attention scores."""
+"""Analyses shown on a page: predictions, logit lens, attention rollout, decomposition of attention scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
 from itertools import compress
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from glassformer.analysis import EncodedText
 from glassformer.analysis.attribution_targets import AttributionTarget, default_target
 from glassformer.analysis.decomposition import each_score_parts
 from glassformer.analysis.faithfulness import DeletionResult, deletion_test
@@ -30,6 +31,7 @@ from glassformer.models import TransformerModel
 from glassformer.visualization.attributions import MAX_GRADIENT_WEIGHTS, deletion_steps, score_description
 from glassformer.visualization.explorer.encoding import (
     MASKED,
+    PackedJson,
     pack_json,
     pack_maps,
     pack_scores,
@@ -37,11 +39,11 @@ from glassformer.visualization.explorer.encoding import (
     select_cells,
     unpack_maps,
 )
-from glassformer.visualization.explorer.predictions import flat_row, token_labels
 from glassformer.visualization.explorer.schema import AttentionMaps, Decomposition, Predictions, Rollout
+from glassformer.visualization.model_input import token_labels
 
-LENS_TOP_K = 3
-"""Number of predictions stored for each layer and position."""
+TOP_K, LENS_TOP_K = 10, 3
+"""Number of predictions stored for each position, of the model and after each layer."""
 MAX_WEIGHTS = MAX_GRADIENT_WEIGHTS
 """Number of attention weights above which scores are not decomposed and gradients not computed."""
 SIZE_BUDGET = 3_570_000
@@ -50,6 +52,90 @@ CHARACTERS_PER_SCORE = 3.2
 MIN_SCORE_SHARE = 1 / 12
 """Characters for scores, as a share of those of the maps, that are always available."""
 PARTS = ("content", "position", "bias")
+
+
+def output_predictions(
+    model: TransformerModel,
+    tokenizer: Tokenizer | None,
+    output: Tensor,
+    targets: EncodedText | None,
+    kinds: Sequence[str],
+) -> list[Predictions]:
+    """The most probable tokens, or classes, of a model's output; an empty list for a model without a head.
+
+    Args:
+        model: any model; its ``task`` says what the output is.
+        tokenizer: gives the labels of tokens; without one they are numbers.
+        output: of the forward pass of a batch of one.
+        targets: the input of a decoder or a masked language model, or the target of an encoder-decoder.
+        kinds: kinds of attention on the page.
+    """
+    if model.task in ("classification", "token_classification"):
+        return [_class_predictions(output[0], list(getattr(model, "labels", [])), list(kinds))]
+    if targets is None:
+        return []
+    if model.task == "seq2seq_lm":
+        title, kinds, offset = "the target token here", [k for k in ("cross", "decoder") if k in kinds], 0
+    elif model.task == "causal_lm":
+        title, offset = "the next token", 1
+    elif model.task == "masked_lm":
+        title, offset = "the token here", 0
+    else:
+        return []
+    if not kinds:
+        return []
+    return [_token_predictions(title, list(kinds), output[0], model, tokenizer, targets.ids[offset:])]
+
+
+def flat_row(probabilities: Tensor, ids: Tensor, indices: dict[int, int]) -> list[float]:
+    """The list ``[index, probability, index, probability, ...]`` of one row.
+
+    Args:
+        probabilities: ``(k,)``.
+        ids: of the tokens, ``(k,)``.
+        indices: the index of each token in the list of labels; new tokens are added.
+    """
+    row: list[float] = []
+    for token, probability in zip(ids.tolist(), probabilities.tolist(), strict=True):
+        row += [indices.setdefault(token, len(indices)), round(probability, 5)]
+    return row
+
+
+def _token_predictions(
+    title: str,
+    kinds: list[str],
+    logits: Tensor,
+    model: TransformerModel,
+    tokenizer: Tokenizer | None,
+    targets: list[int],
+) -> Predictions:
+    """Predictions of logits ``(seq, vocab_size)``; ``targets[i]`` is the token predicted at position i."""
+    indices: dict[int, int] = {}
+    probabilities, tokens = _top_k(logits)
+    rows = [[flat_row(p, t, indices)] for p, t in zip(probabilities, tokens, strict=True)]
+    found: list[list[Any] | None] = [None] * len(rows)
+    for position, token in enumerate(targets):
+        distribution = logits[position].float().softmax(-1)
+        rank = 1 + int((distribution > distribution[token]).sum())
+        index = indices.setdefault(token, len(indices))
+        found[position] = [index, round(float(distribution[token]), 5), rank]
+    labels = token_labels(model, tokenizer, indices)
+    return Predictions(title, kinds, ["the model"], labels, pack_json(rows), PackedJson(pack_json(found)))
+
+
+def _class_predictions(logits: Tensor, labels: list[str], kinds: list[str]) -> Predictions:
+    """Predictions of logits ``(labels,)`` of the whole input, or ``(seq, labels)`` of each position."""
+    probabilities, classes = _top_k(logits.reshape(-1, logits.size(-1)))
+    indices: dict[int, int] = {}
+    rows = [[flat_row(p, c, indices)] for p, c in zip(probabilities, classes, strict=True)]
+    names = [labels[number] if number < len(labels) else str(number) for number in indices]
+    return Predictions("the class", kinds, ["the model"], names, pack_json(rows))
+
+
+def _top_k(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and ids, ``(..., k)``, of logits ``(..., vocab_size)``."""
+    best = logits.float().softmax(-1).topk(min(TOP_K, logits.size(-1)), dim=-1)
+    return best.values.cpu(), best.indices.cpu()
 
 
 def logit_lens_predictions(
@@ -96,48 +182,43 @@ def attention_rollouts(
 
     Args:
         model: of any family.
-        example: an input, as ``analysis.examples.inputs_of`` takes it.
+        example: an input, see ``analysis.inputs.model_inputs``.
         attention: on the page; the result is empty if the attention to be rolled out is not there.
         faithfulness: whether to run deletion tests. Default: if they are quick.
     """
-    kind, _ = self_attention_stack(model, "encoder" if "encoder" in attentions_of(model) else None)
+    several_kinds = len(attentions_of(model)) > 1
+    kind, _ = self_attention_stack(model, "encoder" if several_kinds else None)
     shown = next((item for item in attention if item.kind == kind), None)
     if shown is None:
         return []
-    steps = deletion_steps(model, len(shown.queries), faithfulness)
-    outcome = _outcome(model, example)
-    of_kind = f" of the {kind}" if len(attentions_of(model)) > 1 else ""
-    tests: list[DeletionResult] = []
-
-    def tested(name: str, matrix: Tensor, drawn: Tensor, note: str) -> Rollout:
-        packed = pack_maps(quantize(drawn.float().numpy()[None], _visible(shown)))
-        untested = Rollout(kind, name + of_kind, packed, note)
-        if outcome is None:
-            return untested
-        if not steps:
-            return replace(untested, note=f"glassformer explore --faithfulness measures it; {note}")
-        worth, beside = attribution_for(outcome, matrix), tests[0] if tests else None
-        try:
-            test = deletion_test(model, example, worth, outcome, steps=steps, baseline=beside)
-        except ValueError:  # the input has no token that may be deleted
-            return untested
-        tests.append(test)
-        low, high = test.interval()
-        note = f"{score_description(test, outcome)}; {note}"
-        return replace(
-            untested, note=note, faithfulness=test.score, low=low, high=high, query=outcome.position
-        )
-
+    target = _attribution_target(model, example)
+    of_kind = f" of the {kind}" if several_kinds else ""
     matrix = attention_rollout(model, example, kind)
-    whole = of_kind or " of the model"
-    note = f"the mean of the heads and the identity, half each, multiplied through all layers{whole}"
-    rollouts = [tested("rollout", matrix, matrix, note)]
-    if outcome is not None and outcome.differentiable and fits_in_memory(model, attention):
-        matrix = gradient_rollout(model, example, outcome, kind)
-        gained = (matrix - torch.eye(len(matrix), dtype=matrix.dtype)).clamp(min=0)
-        drawn = gained / gained.sum(-1, keepdim=True).clamp(min=1e-30)
+    note = "the mean of the heads and the identity, half each, multiplied through all layers"
+    methods = [("rollout", matrix, matrix, note + (of_kind or " of the model"))]
+    if target is not None and target.differentiable and fits_in_memory(model, attention):
+        matrix = gradient_rollout(model, example, target, kind)
+        added = (matrix - torch.eye(len(matrix), dtype=matrix.dtype)).clamp(min=0)
+        shares = added / added.sum(-1, keepdim=True).clamp(min=1e-30)
         note = "contributions to the model's prediction, as shares of each row, without the identity"
-        rollouts.append(tested("gradient-weighted rollout", matrix, drawn, note))
+        methods.append(("gradient-weighted rollout", matrix, shares, note))
+    steps = deletion_steps(model, len(shown.queries), faithfulness)
+    rollouts: list[Rollout] = []
+    baseline: DeletionResult | None = None  # its random orders are computed only once
+    for name, matrix, shares, note in methods:
+        packed = pack_maps(quantize(shares.float().numpy()[None], _visible(shown)))
+        result: dict[str, Any] = {}
+        if target is not None and not steps:
+            note = f"glassformer explore --faithfulness measures it; {note}"
+        elif target is not None:
+            scores = attribution_for(target, matrix)
+            with suppress(ValueError):  # the input has no token that may be deleted
+                test = deletion_test(model, example, scores, target, steps=steps, baseline=baseline)
+                baseline = baseline or test
+                note = f"{score_description(test, target)}; {note}"
+                low, high = test.interval()
+                result = {"faithfulness": test.score, "low": low, "high": high, "query": target.position}
+        rollouts.append(Rollout(kind, name + of_kind, packed, note, **result))
     return rollouts
 
 
@@ -195,8 +276,8 @@ def _visible(item: AttentionMaps) -> npt.NDArray[np.bool_] | None:
     return np.tril(np.ones((length, length), dtype=np.bool_)) if causal else None
 
 
-def _outcome(model: TransformerModel, example: Any) -> AttributionTarget | None:
-    """The prediction that relevance is computed for; None if there is none, as in a text without a mask."""
+def _attribution_target(model: TransformerModel, example: Any) -> AttributionTarget | None:
+    """The prediction that is attributed to the input; None if there is none, as in a text without a mask."""
     inputs = model_inputs(model, example)
     with torch.no_grad(), eval_mode(model):
         output = model(*inputs)

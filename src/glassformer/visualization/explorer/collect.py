@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from glassformer.analysis import EncodedPair, EncodedText, encode_pair, encode_text, preprocess_image
+from glassformer.analysis import EncodedText, preprocess_image
 from glassformer.analysis.image_inputs import ImageSource as ImageSource
 from glassformer.analysis.image_inputs import PreprocessedImage
 from glassformer.attention import AttentionMap, attentions_of, record_attention
@@ -26,19 +25,23 @@ from glassformer.visualization.explorer.analyses import (
     attention_rollouts,
     fits_in_memory,
     logit_lens_predictions,
+    output_predictions,
     score_decompositions,
 )
 from glassformer.visualization.explorer.encoding import PackedMaps, pack_maps, quantize, thumbnails
-from glassformer.visualization.explorer.predictions import output_predictions
 from glassformer.visualization.explorer.schema import AttentionMaps, Contents, InputImage
-from glassformer.visualization.model_input import tokenizer_for, truncate, with_display_labels
-from glassformer.visualization.validation import check_finite, check_index, check_texts
+from glassformer.visualization.model_input import (
+    Text,
+    check_finite,
+    check_index,
+    encode_input,
+    quote,
+    quote_start,
+    tokenizer_for,
+)
 
-Text = str | Sequence[int]
 MAX_PAGE_SIZE = 100_000_000
 """Size of a page, in bytes, above which ``force`` is needed."""
-MAX_QUOTE = 300
-"""Number of characters of the input that a page quotes."""
 
 
 def no_progress(message: str) -> None:
@@ -53,7 +56,7 @@ class PageOptions:
     """
 
     image: ImageSource | None = None
-    """The input of a vision model, as ``analysis.read_image`` takes it."""
+    """The input of a vision model, as ``analysis.preprocess_image`` takes it."""
     target_text: Text | None = None
     """The target of an encoder-decoder, as text or token ids. Default: what the model generates."""
     kind: str | None = None
@@ -204,41 +207,25 @@ class _MapCollector:
         )
 
 
-# ---- inputs
-
-
 def _text_input(model: TransformerModel, text: Text | None, target: Text | None) -> _Input:
     if text is None:
         raise ValueError(f"No input for the {type(model).__name__}: give a text or an image.")
-    text, target = check_texts(text, target)
-    if model.is_encoder_decoder or target is not None:
-        return _pair_input(model, encode_pair(model, text, target), text, target)
-    encoded = with_display_labels(model, text, encode_text(model, text))
-    axes = _Axes("the text on itself", encoded.labels, encoded.labels)
-    ids = _batch(model, encoded)
-    description = _quoted(_text_of(model, text if isinstance(text, str) else None, encoded), encoded)
-    return _Input(lambda: model(ids), {"self": axes}, description, encoded.notes, text, encoded)
-
-
-def _pair_input(model: TransformerModel, pair: EncodedPair, text: Text, target_text: Text | None) -> _Input:
-    source = with_display_labels(model, text, pair.source)
-    decoder_input, target = (
-        with_display_labels(model, target_text, side) for side in (pair.decoder_input, pair.decoder_target)
-    )
-    axes = {
-        "encoder": _Axes("the source on itself", source.labels, source.labels),
-        "decoder": _Axes("the target on itself", decoder_input.labels, decoder_input.labels),
-        "cross": _Axes(
-            "the target on the source", target.labels, source.labels, "query (predicts this token)"
-        ),
-    }
-    ids = (_batch(model, pair.source), _batch(model, pair.decoder_input))
-    quoted_target = _quoted(_text_of(model, target_text, pair.decoder_target), pair.decoder_target)
-    description = f"{_quoted(text, pair.source)} → {quoted_target}"
-    notes = source.notes + target.notes
-    return _Input(
-        lambda: model(*ids), axes, description, notes, (text, pair.decoder_target.ids), pair.decoder_target
-    )
+    encoded = encode_input(model, text, target, quoted=quote_start)
+    source, decoded, predicted = encoded.source, encoded.target, encoded.predicted
+    if decoded is None or predicted is None:
+        axes = {"self": _Axes("the text on itself", source.labels, source.labels)}
+        description = encoded.caption if isinstance(text, str) else quote(model, None, source, quote_start)
+    else:
+        axes = {
+            "encoder": _Axes("the source on itself", source.labels, source.labels),
+            "decoder": _Axes("the target on itself", decoded.labels, decoded.labels),
+            "cross": _Axes(
+                "the target on the source", predicted.labels, source.labels, "query (predicts this token)"
+            ),
+        }
+        description = encoded.caption
+    inputs = encoded.tensors(model.device)
+    return _Input(lambda: model(*inputs), axes, description, encoded.notes, encoded.ids, predicted or source)
 
 
 def _image_input(model: TransformerModel, image: ImageSource) -> _Input:
@@ -264,28 +251,6 @@ def _png(encoded: PreprocessedImage, first_patch: int) -> InputImage:
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     height, width = pixels.shape[:2]
     return InputImage("self", source, width, height, *encoded.grid, first_patch)
-
-
-def _batch(model: TransformerModel, encoded: EncodedText) -> Tensor:
-    return torch.tensor([encoded.ids], device=model.device)
-
-
-# ---- descriptions
-
-
-def _text_of(model: TransformerModel, text: Text | None, encoded: EncodedText) -> Text:
-    """The text that was given, or else the decoded ids; the ids themselves without a tokenizer."""
-    if text is not None or model.tokenizer is None:
-        return encoded.ids if text is None else text
-    end = getattr(model, "end_token", None)
-    vocab_size = model.tokenizer.vocab_size
-    return model.tokenizer.decode([token for token in encoded.ids if token != end and token < vocab_size])
-
-
-def _quoted(text: Text, encoded: EncodedText) -> str:
-    if not isinstance(text, str):
-        return f"{len(encoded.ids)} token ids"
-    return f"“{truncate(' '.join(text[: 2 * MAX_QUOTE].split()), MAX_QUOTE)}”"
 
 
 def _with_unit(number: int) -> str:

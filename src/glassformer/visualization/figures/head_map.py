@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from glassformer.analysis.head_patterns import PATTERN_GROUPS, HeadReport
 from glassformer.analysis.head_patterns.report import Row
+from glassformer.attention import choose_kind
 from glassformer.models import TransformerModel
 from glassformer.visualization.figures.layout import (
     LABEL_SIZE,
@@ -41,7 +42,6 @@ from glassformer.visualization.figures.style import (
     text_color,
 )
 from glassformer.visualization.model_input import model_title
-from glassformer.visualization.validation import check_head_report, load_head_report
 
 CELL_WIDTH, CELL_HEIGHT = 0.52, 0.36
 """Inches of a cell; narrower if there are many heads, as far as the labels stay legible."""
@@ -119,6 +119,48 @@ def head_map_of_model(
     report = load_head_report(report)
     kind = check_head_report(model, report)
     return draw_head_map(report, title=model_title(model, kind, name))
+
+
+def load_head_report(report: HeadReport | str | Path) -> HeadReport:
+    """Return a report, or the one that a file holds.
+
+    Raises:
+        OSError: The file does not exist.
+        ValueError: The file holds no report.
+        TypeError: Neither a report nor a path.
+    """
+    if isinstance(report, HeadReport):
+        return report
+    if not isinstance(report, str | Path):
+        raise TypeError(f"report must be a HeadReport or the path of its .json file, got {report!r}.")
+    return HeadReport.load(report)
+
+
+def check_head_report(model: TransformerModel, report: HeadReport, *, complete: bool = True) -> str:
+    """Check that a report is about the heads of a model.
+
+    Args:
+        model: The model whose heads are to be labeled.
+        report: Of an analysis.
+        complete: Whether the report must contain every head of the model.
+
+    Returns:
+        The kind of attention that the report is about.
+
+    Raises:
+        ValueError: The report is about a model with other heads.
+    """
+    kind, attentions = choose_kind(model, report.settings.get("kind"))
+    heads = {(layer, head) for layer, module in enumerate(attentions) for head in range(module.num_heads)}
+    reported = {(row["layer"], row["head"]) for row in report.rows}
+    different = reported ^ heads if complete else reported - heads
+    if different:
+        layer, head = min(different)
+        lacking = "the model" if (layer, head) in reported else "the report"
+        raise ValueError(
+            f"The report on {report.model} is about another model: {lacking} has no head {layer}.{head}."
+        )
+    return kind
 
 
 def abbreviate(label: str, lines: int = 2) -> str:

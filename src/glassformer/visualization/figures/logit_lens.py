@@ -29,8 +29,14 @@ from glassformer.visualization.figures.style import (
     text_color,
     weight_colors,
 )
-from glassformer.visualization.model_input import encode_input, model_title, token_labels, tokenizer_for
-from glassformer.visualization.validation import Text, check_finite
+from glassformer.visualization.model_input import (
+    Text,
+    check_finite,
+    encode_input,
+    model_title,
+    token_labels,
+    tokenizer_for,
+)
 
 MAX_LABEL = 10
 """Characters of a token in a cell."""

@@ -35,8 +35,7 @@ from glassformer.visualization.figures.style import (
     left_to_right,
     set_fonts,
 )
-from glassformer.visualization.model_input import encode_input, model_title
-from glassformer.visualization.validation import Text, check_index
+from glassformer.visualization.model_input import Text, check_index, encode_input, model_title
 
 MAX_LABELED_TOKENS = 64
 """Tokens up to which all are labeled; of a longer text, only those with the largest shares."""

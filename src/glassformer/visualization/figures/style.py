@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -16,7 +17,6 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.text import Text
 
 from glassformer.files import atomic_path
-from glassformer.visualization.validation import check_folder
 
 DPI = 300
 """Dots per inch of a saved .png."""
@@ -247,19 +247,33 @@ def _characters(family: str, weight: str = "normal") -> frozenset[int]:
 # Saving
 
 
-def check_writable(path: str | Path) -> Path:
-    """Check that a figure can be saved to a path, before any work; create its folder if it is missing.
+def check_writable(path: str | Path, formats: Sequence[str] = FORMATS, kind: str = "figure") -> Path:
+    """Check that a file can be written, before any work; create its folder if it is missing.
+
+    Args:
+        path: Of the file.
+        formats: Suffixes that it may have.
+        kind: What the file holds, for the message.
 
     Raises:
-        ValueError: The suffix is not one of ``FORMATS``.
+        ValueError: The suffix is not one of ``formats``.
         OSError: The folder cannot be created or written to, or the path is a folder.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the path of a file.")
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"A figure must be saved as {', '.join(FORMATS)}, got {path.suffix or path.name!r}.")
-    check_folder(path.parent)
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"A {kind} must be saved as {', '.join(formats)}, got {path.suffix or path.name!r}.")
+    folder = path.parent
+    file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if file is not None:
+        raise NotADirectoryError(f"{file} is a file: nothing can be written below it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     return path
 
 

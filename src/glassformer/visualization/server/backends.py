@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -14,7 +13,7 @@ from glassformer.analysis import EncodedText, encode_text
 from glassformer.analysis.inputs import special_token_adder
 from glassformer.contracts import Cache, LanguageModel
 from glassformer.models import TransformerModel
-from glassformer.tokenization import MASK, ByteTokenizer
+from glassformer.tokenization import MASK, ByteTokenizer, encode_with_masks
 
 MAX_QUOTED = 40
 """Characters of the end of a truncated text that a note quotes."""
@@ -182,11 +181,7 @@ class MaskedLM(Backend):
 
     def encode(self, text: str) -> TruncatedText:
         """Encode and truncate a text with [MASK], or the tokenizer's own name of it, for the mask token."""
-        masks = "|".join(map(re.escape, (MASK, self.tokenizer.label(self.mask))))
-        first, *others = re.split(masks, text)
-        ids = self.tokenizer.encode(first)
-        for part in others:
-            ids = [*ids, self.mask, *self.tokenizer.encode(part)]
+        ids = encode_with_masks(self.tokenizer, text)
         if not ids:
             raise ValueError("the text is empty: give at least one token")
         room = self.max_tokens - (len(self.add_special_tokens(ids)) - len(ids))

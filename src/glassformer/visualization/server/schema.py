@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn
 
 from glassformer.choices import choose, suggestion
@@ -65,77 +65,49 @@ def parse_request(body: bytes) -> PredictionRequest:
             raise ValueError(f"unknown key {_short(key)}{suggestion(key, keys)} (keys: {', '.join(keys)})")
     if "text" not in values:
         raise ValueError('the key "text" is missing')
-    return PredictionRequest(**{key: VALIDATORS[key](value) for key, value in values.items()})
+    return _validate(PredictionRequest(**values))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"text must be a string, got {_short(value)}")
-    if len(value) > MAX_CHARACTERS:
-        raise ValueError(f"text must have at most {MAX_CHARACTERS:,} characters, got {len(value):,}")
-    surrogate = re.search("[\ud800-\udfff]", value)
+def _validate(request: PredictionRequest) -> PredictionRequest:
+    """Check the types and sizes of values that come from JSON."""
+    text = request.text
+    _check(isinstance(text, str), "text must be a string", text)
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"text must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}")
+    surrogate = re.search("[\ud800-\udfff]", text)
     if surrogate:
         raise ValueError(f"text has an unpaired surrogate {surrogate[0]!a} at character {surrogate.start()}")
-    return value
+    for token in _check_list(request.generated, "generated"):
+        valid = type(token) is int and 0 <= token < 2**31
+        _check(valid, "generated must be a list of token ids", token, " in it")
+    for head in _check_list(request.ablated_heads, "ablated_heads"):
+        valid = isinstance(head, str) and len(head) <= 40
+        _check(valid, 'ablated_heads must be a list of heads such as "4.7"', head, " in it")
+    _check(isinstance(request.ablation, str), 'ablation must be "zero" or "mean"', request.ablation)
+    choose({"zero": "zero", "mean": "mean"}, request.ablation[:40], "ablation")
+    temperature, top_k = request.temperature, request.top_k
+    valid = type(temperature) in (int, float) and 0 <= temperature <= 100
+    _check(valid, "temperature must be a number from 0 to 100", temperature)
+    _check(type(top_k) is int and 0 <= top_k < 2**31, "top_k must be an integer of at least 0", top_k)
+    _check(isinstance(request.analyses, bool), "analyses must be true or false", request.analyses)
+    return replace(
+        request,
+        generated=tuple(request.generated),
+        ablated_heads=tuple(request.ablated_heads),
+        temperature=float(temperature),
+    )
 
 
-def _generated(value: Any) -> tuple[int, ...]:
-    ids = _list(value, "generated")
-    for token in ids:
-        if type(token) is not int or not 0 <= token < 2**31:
-            raise ValueError(f"generated must be a list of token ids, got {_short(token)} in it")
-    return tuple(ids)
+def _check(valid: bool, requirement: str, value: Any, where: str = "") -> None:
+    if not valid:
+        raise ValueError(f"{requirement}, got {_short(value)}{where}")
 
 
-def _ablated_heads(value: Any) -> tuple[str, ...]:
-    heads = _list(value, "ablated_heads")
-    for head in heads:
-        if not isinstance(head, str) or len(head) > 40:
-            raise ValueError(f'ablated_heads must be a list of heads such as "4.7", got {_short(head)} in it')
-    return tuple(heads)
-
-
-def _ablation(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f'ablation must be "zero" or "mean", got {_short(value)}')
-    return choose({"zero": "zero", "mean": "mean"}, value[:40], "ablation")
-
-
-def _temperature(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 100:
-        raise ValueError(f"temperature must be a number from 0 to 100, got {_short(value)}")
-    return float(value)
-
-
-def _top_k(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise ValueError(f"top_k must be an integer of at least 0, got {_short(value)}")
-    return value
-
-
-def _analyses(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"analyses must be true or false, got {_short(value)}")
-    return value
-
-
-VALIDATORS: dict[str, Callable[[Any], Any]] = {
-    "text": _text,
-    "generated": _generated,
-    "ablated_heads": _ablated_heads,
-    "ablation": _ablation,
-    "temperature": _temperature,
-    "top_k": _top_k,
-    "analyses": _analyses,
-}
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list, got {_short(value)}")
+def _check_list(value: Any, name: str) -> Sequence[Any]:
+    _check(isinstance(value, list | tuple), f"{name} must be a list", value)
     if len(value) > MAX_ITEMS:
         raise ValueError(f"{name} must have at most {MAX_ITEMS:,} items, got {len(value):,}")
-    return value
+    return value  # type: ignore[no-any-return]
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

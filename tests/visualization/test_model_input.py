@@ -1,4 +1,4 @@
-"""Token labels, captions and titles."""
+"""Labels, captions, titles and encoding of the inputs of figures."""
 
 from __future__ import annotations
 

@@ -1,33 +1,34 @@
-"""Text classification, with bag-of-words and majority-class baselines."""
+"""Classification of texts and of images."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
 from glassformer.contracts import Tokenizer
-from glassformer.data.batch_sampler import BatchSampler
-from glassformer.data.batches import Batch, batched
-from glassformer.data.classification import LabeledText, read_labeled_texts
+from glassformer.data.batches import Batch, BatchSampler, batched, random_numbers
+from glassformer.data.images import Images, read_images, shift_and_rotate
 from glassformer.data.splits import group_split
+from glassformer.data.text_datasets import LabeledText, read_labeled_texts
 from glassformer.eval_mode import eval_mode
-from glassformer.tokenization import ByteTokenizer
 from glassformer.tokenization.base import pad_sequences, padding_mask
-from glassformer.training.baselines import bag_of_words_accuracy, majority_class_accuracy
 from glassformer.training.config import DataConfig, TrainingConfig
-from glassformer.training.task import Evaluate, PreparedTask, hash_rows
+from glassformer.training.evaluation import baseline_accuracies
+from glassformer.training.task import Evaluate, PreparedTask, Task, hash_rows
 from glassformer.training.tokenizers import (
     TRAINABLE_TOKENIZERS,
+    MakeTokenizer,
+    TrainTokenizer,
     cached_tokenizer,
-    is_tokenizer_path,
-    read_tokenizer,
+    make_tokenizer,
 )
 
 
@@ -94,11 +95,11 @@ class TextBatches:
 
     def __init__(self, texts: Sequence[EncodedText], batch_size: int, seed: int) -> None:
         self.texts = texts
-        self.epochs = BatchSampler(len(texts), batch_size, seed, [len(text.ids) for text in texts])
+        self.sampler = BatchSampler(len(texts), batch_size, seed, [len(text.ids) for text in texts])
 
     def batch(self, step: int) -> Batch:
         """``input_ids`` and ``attention_mask`` ``(batch, seq)``, ``labels`` ``(batch,)``."""
-        return text_batch([self.texts[index] for index in self.epochs.batch(step)])
+        return text_batch([self.texts[index] for index in self.sampler.batch(step)])
 
 
 def text_batch(texts: Sequence[EncodedText]) -> Batch:
@@ -113,14 +114,14 @@ def text_batch(texts: Sequence[EncodedText]) -> Batch:
     )
 
 
-class TextClassificationTask:
+class TextClassificationTask(Task):
     """Predict the label of a text."""
 
     family = "bert"
 
     def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
         """The vocabulary of the byte tokenizer, with the default number of labels."""
-        return {"vocab_size": ByteTokenizer().vocab_size, "head": "classification"}
+        return super().placeholder_keywords(config) | {"head": "classification"}
 
     def prepare(
         self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
@@ -150,24 +151,6 @@ class TextClassificationTask:
         )
 
 
-def baseline_accuracies(
-    training: Sequence[LabeledText], test: Sequence[LabeledText], console: Console
-) -> dict[str, float]:
-    """Test accuracies of the bag-of-words and majority-class baselines.
-
-    A bag-of-words baseline that cannot be computed is left out, and the reason is printed.
-    """
-    labels, test_labels = [text.label for text in training], [text.label for text in test]
-    accuracies = {"commonest_label_accuracy": majority_class_accuracy(labels, test_labels)}
-    try:
-        accuracies["bag_of_words_accuracy"] = bag_of_words_accuracy(
-            [text.text for text in training], labels, [text.text for text in test], test_labels
-        )
-    except (ImportError, ValueError) as error:
-        console.print(f"skipped the bag-of-words baseline: {error}", markup=False, highlight=False)
-    return accuracies
-
-
 def _check_labels(texts: dict[str, list[LabeledText]], labels: Sequence[str], data: DataConfig) -> None:
     if len(labels) < 2:
         raise ValueError(
@@ -184,16 +167,14 @@ def _check_labels(texts: dict[str, list[LabeledText]], labels: Sequence[str], da
 
 
 def _make_tokenizer(config: DataConfig, training: Sequence[LabeledText]) -> Tokenizer:
-    if is_tokenizer_path(config):
-        return read_tokenizer(Path(config.tokenizer))
-    if config.tokenizer not in TRAINABLE_TOKENIZERS:
-        raise ValueError(
-            f"data.tokenizer must be {', '.join(TRAINABLE_TOKENIZERS)} or the path of a tokenizer.json for"
-            f" text-classification, got {config.tokenizer!r}"
-        )
-    train = TRAINABLE_TOKENIZERS[config.tokenizer]
-    texts, vocab_size = [text.text for text in training], config.vocab_size
-    return cached_tokenizer(config, [texts, vocab_size], lambda: train(texts, vocab_size))
+    texts = [text.text for text in training]
+
+    def trained(train: TrainTokenizer) -> MakeTokenizer:
+        size = config.vocab_size
+        return lambda config: cached_tokenizer(config, [texts, size], lambda: train(texts, size))
+
+    options = {kind: trained(train) for kind, train in TRAINABLE_TOKENIZERS.items()}
+    return make_tokenizer(config, options, "tokenizer of labeled texts")
 
 
 def _encode(
@@ -220,3 +201,95 @@ def _evaluation_batches(texts: Sequence[EncodedText], batch_size: int) -> list[B
 def _evaluation(texts: Sequence[EncodedText], batch_size: int) -> Evaluate:
     batches = _evaluation_batches(texts, batch_size)
     return lambda model: evaluate_classifier(model, batches)
+
+
+@dataclass(frozen=True)
+class ImageClassification(Classification):
+    """Classification of images with pixel values from 0 to 1, normalized as the model expects."""
+
+    def logits(self, model: Any, batch: Batch) -> Tensor:
+        """Logits ``(batch, labels)`` of ``images``."""
+        logits: Tensor = model(model.normalize(batch.tensors["images"]))
+        return logits
+
+
+class ImageBatches:
+    """Batches of randomly shifted and rotated images.
+
+    Args:
+        images: the training split.
+        batch_size: images per batch.
+        seed: seed of the order, the shifts and the rotations.
+        max_shift: largest shift in each direction, in pixels.
+        max_rotation: largest rotation in either direction, in degrees.
+    """
+
+    def __init__(
+        self, images: Images, batch_size: int, seed: int, max_shift: float = 0.0, max_rotation: float = 0.0
+    ) -> None:
+        self.images, self.seed = images, seed
+        self.max_shift, self.max_rotation = max_shift, max_rotation
+        self.sampler = BatchSampler(len(images), batch_size, seed)
+
+    def batch(self, step: int) -> Batch:
+        """``images`` ``(batch, channel, height, width)`` from 0 to 1, and ``labels`` ``(batch,)``."""
+        batch = image_batch(self.images.select(self.sampler.batch(step)))
+        if not self.max_shift and not self.max_rotation:
+            return batch
+        pixels = batch.tensors["images"]
+        draws = torch.from_numpy(random_numbers(3 * len(pixels), self.seed, step, 4)).view(-1, 3) * 2 - 1
+        moved = shift_and_rotate(pixels, draws[:, :2] * self.max_shift, draws[:, 2] * self.max_rotation)
+        return Batch({**batch.tensors, "images": moved})
+
+
+def image_batch(images: Images) -> Batch:
+    """A batch of images."""
+    return Batch({"images": torch.from_numpy(images.pixels), "labels": torch.from_numpy(images.labels)})
+
+
+class ImageClassificationTask(Task):
+    """Predict the class of an image."""
+
+    family = "vit"
+
+    def placeholder_keywords(self, config: TrainingConfig) -> dict[str, Any]:
+        """Images of a single patch."""
+        patch_size = config.model.options.get("patch_size", 16)
+        return {"image_size": patch_size, "num_channels": 1, "labels": 2, "head": "classification"}
+
+    def prepare(
+        self, config: TrainingConfig, tokenizer: Tokenizer | None, console: Console | None
+    ) -> PreparedTask:
+        """Read the images of all splits."""
+        data, task = config.data, config.task
+        images = read_images(data.source, data.folder, data.fractions, data.split_seed)
+        training = images["train"]
+        num_classes = 1 + max(int(split.labels.max()) for split in images.values() if len(split))
+        height, width = training.pixels.shape[2:]
+        if height != width:
+            raise ValueError(f"{data.source}: images must be square, got {height} x {width}")
+
+        def evaluation(split: Images) -> Evaluate | None:
+            if not len(split):
+                return None
+            groups = batched(np.arange(len(split)), config.evaluation.batch_size)
+            batches = [image_batch(split.select(group)) for group in groups]
+            return lambda model: evaluate_classifier(model, batches, ImageClassification())
+
+        return PreparedTask(
+            ImageClassification(task.label_smoothing),
+            ImageBatches(training, config.batch_size, config.seed, task.max_shift, task.max_rotation),
+            hashlib.blake2b(
+                training.pixels.tobytes() + training.labels.tobytes(), digest_size=16
+            ).hexdigest(),
+            {
+                "image_size": height,
+                "num_channels": training.pixels.shape[1],
+                "labels": [str(number) for number in range(num_classes)],
+                "head": "classification",
+                "pixel_mean": 0.0,
+                "pixel_std": 1.0,
+            },
+            evaluate=evaluation(images["validation"]),
+            test=evaluation(images["test"]),
+        )

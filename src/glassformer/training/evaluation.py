@@ -1,8 +1,8 @@
-"""Baselines for trained models: n-gram models of text, and classifiers on word counts.
+"""Evaluation of trained models: metrics, and baselines to compare them with.
 
-Unigram, with k added to every count: p(t) = (c(t) + k) / (N + k V).
-Bigram, interpolated with it: p(t | s) = (c(s, t) + u(s) p(t)) / (c(s) + u(s)), where u(s) is the number of
-distinct tokens seen after s.
+The baselines of language models are n-gram models. Unigram, with k added to every count:
+p(t) = (c(t) + k) / (N + k V). Bigram, interpolated with it:
+p(t | s) = (c(s, t) + u(s) p(t)) / (c(s) + u(s)), where u(s) is the number of distinct tokens seen after s.
 
 Source: Witten and Bell, "The zero-frequency problem" (1991), method C, as interpolated in Chen and Goodman,
 "An Empirical Study of Smoothing Techniques for Language Modeling" (1998), section 2.4.
@@ -10,18 +10,112 @@ Source: Witten and Bell, "The zero-frequency problem" (1991), method C, as inter
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from rich.console import Console
 
-from glassformer.training.metrics import Evaluation
+from glassformer.data.batches import Batch
+from glassformer.data.text_datasets import LabeledText
+from glassformer.eval_mode import eval_mode
+from glassformer.training.task import Objective
 
 Tokens = NDArray[Any]
 """Ids ``(tokens,)`` of any integer type, in memory or mapped from a file."""
 BLOCK = 2**22
 """Tokens processed at a time, which bounds the memory together with the number of distinct bigrams."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss of a language model over ``num_tokens`` predicted tokens."""
+
+    nats_per_token: float
+    num_tokens: int
+    num_bytes: int | None = None
+    """UTF-8 bytes of the text, if known."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats per token)."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """nats/token * tokens / (bytes * log 2), which is comparable between tokenizers.
+
+        The first token of the text is not predicted; it is counted with the mean loss of the others.
+        """
+        if not self.num_bytes:
+            return None
+        return self.nats_per_token * (self.num_tokens + 1) / (self.num_bytes * math.log(2))
+
+    def metrics(self) -> dict[str, float]:
+        """``loss``, ``perplexity`` and, if the bytes are known, ``bits_per_byte``."""
+        bits = self.bits_per_byte
+        metrics = {"loss": self.nats_per_token, "perplexity": self.perplexity}
+        return metrics if bits is None else metrics | {"bits_per_byte": bits}
+
+
+@torch.no_grad()
+def mean_loss(model: Any, objective: Objective, batches: Iterable[Batch]) -> float:
+    """Exact mean of an objective over all batches, weighted by ``objective.count``, without dropout.
+
+    Raises:
+        ValueError: the batches contain no target.
+    """
+    total, count = 0.0, 0
+    with eval_mode(model):
+        for batch in batches:
+            number = objective.count(batch)
+            total += float(objective(model, batch.to(model.device))) * number
+            count += number
+    if count == 0:
+        raise ValueError("evaluation needs at least one target, but the batches have none")
+    return total / count
+
+
+def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Levenshtein distance: the least number of insertions, deletions and substitutions between them."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        above, row = row, [i]
+        for j, y in enumerate(b, start=1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (x != y)))
+    return row[-1]
+
+
+def error_rates(
+    predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Sequence[Any]]]
+) -> dict[str, float]:
+    """Symbol and sequence error rates, each prediction compared with its nearest reference.
+
+    symbol_error_rate = sum of edit distances / sum of reference lengths (for phonemes: PER);
+    sequence_error_rate = fraction of predictions that equal no reference (for words: WER).
+
+    Args:
+        predictions: one sequence per source.
+        references: for each source its correct sequences, at least one.
+
+    Raises:
+        ValueError: there are no predictions, or their number differs from that of the references.
+    """
+    if not predictions or len(predictions) != len(references):
+        raise ValueError(
+            "error rates need at least one prediction and as many references,"
+            f" got {len(predictions)} predictions"
+            f" and {len(references)} references"
+        )
+    errors = symbols = wrong = 0
+    for prediction, known in zip(predictions, references, strict=True):
+        distance, length = min((edit_distance(prediction, reference), len(reference)) for reference in known)
+        errors, symbols, wrong = errors + distance, symbols + length, wrong + (distance > 0)
+    return {"symbol_error_rate": errors / max(symbols, 1), "sequence_error_rate": wrong / len(predictions)}
 
 
 class Unigram:
@@ -108,6 +202,24 @@ def _blocks(tokens: Tokens, overlap: int = 0) -> Iterator[Tokens]:
     """Blocks of ``BLOCK`` tokens, each preceded by the last ``overlap`` tokens of the one before."""
     for start in range(0, max(len(tokens) - overlap, 0), BLOCK):
         yield np.asarray(tokens[start : start + BLOCK + overlap])
+
+
+def baseline_accuracies(
+    training: Sequence[LabeledText], test: Sequence[LabeledText], console: Console
+) -> dict[str, float]:
+    """Test accuracies of the bag-of-words and majority-class baselines.
+
+    A bag-of-words baseline that cannot be computed is left out, and the reason is printed.
+    """
+    labels, test_labels = [text.label for text in training], [text.label for text in test]
+    accuracies = {"commonest_label_accuracy": majority_class_accuracy(labels, test_labels)}
+    try:
+        accuracies["bag_of_words_accuracy"] = bag_of_words_accuracy(
+            [text.text for text in training], labels, [text.text for text in test], test_labels
+        )
+    except (ImportError, ValueError) as error:
+        console.print(f"skipped the bag-of-words baseline: {error}", markup=False, highlight=False)
+    return accuracies
 
 
 def bag_of_words_accuracy(

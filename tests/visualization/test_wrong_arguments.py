@@ -82,6 +82,7 @@ def test_no_layers_raise():
         visualizer.explore("a cat", layers=[])
 
 
+@pytest.mark.slow
 def test_lone_surrogates_are_escaped():
     visualizer = AttentionVisualizer(build())
     figure = visualizer.plot_head("a\ud800", 0, 0)
