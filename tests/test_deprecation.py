@@ -1,8 +1,11 @@
+import importlib
+import pkgutil
 import sys
 import types
 
 import pytest
 
+import glassformer
 from glassformer.deprecation import renamed_arguments, renamed_attributes
 
 
@@ -27,3 +30,22 @@ def test_an_old_keyword_warns_and_is_passed_on():
         assert work(3, told=print) == (3, print)
     with pytest.raises(TypeError, match="both 'on_progress' and its old name 'told'"):
         work(3, told=print, on_progress=print)
+
+
+def renamed_names():
+    """The old names of every package, from the tables of ``renamed_attributes``."""
+    for module in pkgutil.walk_packages(glassformer.__path__, "glassformer."):
+        if module.ispkg:
+            package = importlib.import_module(module.name)
+            closure = getattr(vars(package).get("__getattr__"), "__closure__", None) or ()
+            tables = [cell.cell_contents for cell in closure if isinstance(cell.cell_contents, dict)]
+            yield from ((package, old, new) for table in tables for old, new in table.items())
+
+
+def test_every_renamed_name_of_a_package_warns_and_gives_the_new_one():
+    names = list(renamed_names())
+    assert len(names) > 30
+    for package, old, new in names:
+        with pytest.warns(DeprecationWarning, match=f"{old} is now called {new}"):
+            assert getattr(package, old) is getattr(package, new)
+        assert new in package.__all__

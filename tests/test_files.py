@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
 import pytest
 
-from glassformer.files import atomic_path, atomic_write, package_file
+from glassformer.files import atomic_path, atomic_write, package_file, save_table
 
 
 def test_text_and_bytes_are_written(tmp_path):
@@ -52,3 +53,25 @@ def test_files_of_packages_are_found_or_the_error_says_what_to_install():
     for package, file in (("glassformer", "nothing.py"), ("no_such_package", "file")):
         with pytest.raises(FileNotFoundError, match=r"is not installed: pip install --no-deps package==1\.0"):
             package_file(package, file, "package==1.0")
+
+
+ROWS = [{"head": "0.1", "drop": 0.5}, {"head": "0.2", "drop": 0.25}]
+
+
+def test_csv_has_a_line_per_row(tmp_path):
+    save_table(ROWS, tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "head,drop\n0.1,0.5\n0.2,0.25\n"
+    save_table([], tmp_path / "empty.csv", ["head", "drop"])
+    assert (tmp_path / "empty.csv").read_text() == "head,drop\n"
+
+
+def test_json_has_the_rows_or_the_given_content(tmp_path):
+    save_table(ROWS, tmp_path / "table.json")
+    assert json.loads((tmp_path / "table.json").read_text()) == ROWS
+    save_table(ROWS, tmp_path / "table.json", json_content={"rows": ROWS})
+    assert json.loads((tmp_path / "table.json").read_text()) == {"rows": ROWS}
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\.csv or \.json, not '\.xls'"):
+        save_table(ROWS, tmp_path / "table.xls")

@@ -19,7 +19,6 @@ from glassformer.data.batches import (
     random_permutation,
 )
 from glassformer.tokenization import ByteTokenizer
-from glassformer.tokenization.base import pad_sequences, padding_mask
 
 TOKENS = np.arange(1000, dtype=np.uint16)
 
@@ -110,13 +109,6 @@ def test_every_type_of_tokens_gives_the_same_batches(tmp_path: Path) -> None:
     for tokens in (files.train, files.train.tokens, torch.tensor(ids), np.array(ids)):
         assert torch.equal(Batches(tokens, 3, 8, seed=0).batch(5), expected)
     assert sum(targets.numel() for _, targets in windows(files.train, 16, 4)) == len(ids) - 1
-
-
-def test_sequences_are_padded_on_the_right() -> None:
-    rows = [[1, 2, 3], [4], [5, 6]]
-    assert pad_sequences(rows, -1).tolist() == [[1, 2, 3], [4, -1, -1], [5, 6, -1]]
-    assert pad_sequences([[], [1]], 0, length=2).tolist() == [[0, 0], [1, 0]]
-    assert padding_mask(rows).tolist() == [[True, True, True], [True, False, False], [True, True, False]]
 
 
 def test_batches_by_length_have_sequences_of_similar_length() -> None:

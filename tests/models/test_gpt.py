@@ -190,3 +190,29 @@ def test_invalid_choices_raise(options, message):
 def test_an_unknown_preset_suggests_the_nearest():
     with pytest.raises(ValueError, match="unknown gpt preset 'gpt2-midium', did you mean 'gpt2-medium'"):
         GPTModel.from_preset("gpt2-midium")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"window": 3}, {"window": 3, "kernel": "textbook"}])
+def test_a_second_call_of_a_compiled_model_compiles_nothing(options):
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    model, ids = small(**options).eval(), torch.arange(8)[None]
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    for _ in range(3):
+        torch.testing.assert_close(compiled(ids), model(ids))
+    assert len(graphs) == 1
+    torch.compiler.reset()
+
+
+def test_a_mask_of_inference_mode_is_not_used_in_training():
+    model, ids = small(kernel="textbook"), torch.arange(8)[None]
+    with torch.inference_mode():
+        model(ids)
+    assert not model.causal_mask.dense(8, 8).is_inference()
+    model(ids).sum().backward()

@@ -69,15 +69,20 @@ class Mask(ABC):
         return _Bound(self, query_slots)
 
     def _evaluate(self, query_slots: Tensor, k_len: int) -> Tensor:
-        request = (query_slots.device, len(query_slots), k_len)
-        cached: tuple[tuple[torch.device, int, int], Tensor] | None = getattr(self, "_cached", None)
+        if torch.compiler.is_compiling():
+            return self._compute(query_slots, k_len)  # a cached tensor would be a guard, and compile again
+        request = (query_slots.device, len(query_slots), k_len, torch.is_inference_mode_enabled())
+        cached: tuple[tuple[torch.device, int, int, bool], Tensor] | None = getattr(self, "_cached", None)
         if cached is not None and cached[0] == request:
             return cached[1]
-        key_slots = torch.arange(k_len, device=query_slots.device)
-        dense = self.allows(query_slots[:, None], key_slots[None, :])
-        dense = dense.expand(*dense.shape[:-2], len(query_slots), k_len)
+        dense = self._compute(query_slots, k_len)
         object.__setattr__(self, "_cached", (request, dense))
         return dense
+
+    def _compute(self, query_slots: Tensor, k_len: int) -> Tensor:
+        key_slots = torch.arange(k_len, device=query_slots.device)
+        dense = self.allows(query_slots[:, None], key_slots[None, :])
+        return dense.expand(*dense.shape[:-2], len(query_slots), k_len)
 
     def __and__(self, other: Mask) -> Mask:
         return _Combined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented

@@ -42,7 +42,7 @@ class GPTModel(TransformerModel):
             config.max_seq_len,
         )
         self.window = config.window
-        self.mask = causal() if config.window is None else causal() & sliding_window(config.window)
+        self.causal_mask = causal()
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = build_model_positions(config, config.max_seq_len)
         self.dropout = nn.Dropout(config.dropout)
@@ -84,7 +84,8 @@ class GPTModel(TransformerModel):
         key_positions, padding_mask = positions_and_padding(input_ids, attention_mask, cached)
         positions = key_positions[..., cached:]  # of the new tokens: (seq,) or (batch, seq)
         x = self.dropout(self.positions.embed(self.token_embedding(input_ids), positions))
-        mask = self.mask if padding_mask is None else self.mask & padding_mask
+        mask = self.causal_mask if self.window is None else self.causal_mask & sliding_window(self.window)
+        mask = mask if padding_mask is None else mask & padding_mask
         bias = self.positions.bias(positions, key_positions)  # None for most schemes
         for layer, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache[layer]

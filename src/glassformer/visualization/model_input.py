@@ -56,8 +56,8 @@ class ModelInput:
 
 
 @dataclass(frozen=True)
-class AttentionMap:
-    """Attention weights of some heads of a layer."""
+class LabeledAttention:
+    """Attention weights of some heads of a layer, with labels for a figure."""
 
     weights: npt.NDArray[np.floating]
     """``(head, query, key)``."""
@@ -122,7 +122,7 @@ def compute_attention(
     heads: Sequence[int] | None = None,
     kind: str | None = None,
     target: Text | None = None,
-) -> AttentionMap:
+) -> LabeledAttention:
     """Compute the attention weights of a layer on a text.
 
     Args:
@@ -150,7 +150,7 @@ def compute_attention(
     queries, keys = encoded.decoded, encoded.decoded
     if kind == "cross" and encoded.predicted is not None:
         queries, keys = encoded.predicted, encoded.source
-    return AttentionMap(
+    return LabeledAttention(
         weights[0].float().cpu().numpy(),
         None if allowed is None else allowed.expand_as(weights)[0, 0].cpu().numpy(),
         queries.labels,
