@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from glassformer.files import atomic_path, atomic_write, package_file, save_table
+from glassformer.files import atomic_path, atomic_write, package_file, read_json, save_table
 
 
 def test_text_and_bytes_are_written(tmp_path):
@@ -75,3 +75,20 @@ def test_json_has_the_rows_or_the_given_content(tmp_path):
 def test_other_suffixes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.csv or \.json, not '\.xls'"):
         save_table(ROWS, tmp_path / "table.xls")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"{", "Expecting property name"),
+        (b"\xff", "can't decode byte 0xff"),
+        (b"", "Expecting value"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b"9" * 5000, "Exceeds the limit"),
+    ],
+)
+def test_what_is_not_json_is_refused_with_the_file(content, problem, tmp_path):
+    path = tmp_path / "values.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is not valid JSON: .*{problem}"):
+        read_json(path)

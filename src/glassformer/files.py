@@ -108,6 +108,34 @@ def save_table(
         raise ValueError(f"a table is saved as .csv or .json, not {path.suffix or path.name!r}")
 
 
+def parse_json(content: bytes | str, name: str) -> Any:
+    """Parse a JSON value.
+
+    Args:
+        content: text, or its UTF-8 bytes.
+        name: of the file, for the message.
+
+    Raises:
+        ValueError: not JSON, not UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError(f"{name} is not valid JSON: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not valid JSON: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, not UTF-8, or nested too deeply.
+    """
+    return parse_json(path.read_bytes(), str(path))
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object such as ``config.json``.
 
@@ -117,10 +145,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no model: {path} does not exist")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    config = read_json(path)
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
     return config
