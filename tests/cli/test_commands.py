@@ -8,13 +8,10 @@ import subprocess
 import sys
 
 import pytest
-import tokenizers
 import torch
 
 from glassformer.cli import COMMANDS, main
-from glassformer.cli.generate import decode_stream
 from glassformer.models import GPTModel
-from glassformer.tokenization import BPETokenizer, ByteTokenizer, PretrainedTokenizer
 
 
 def refused(capsys, *arguments):
@@ -260,27 +257,6 @@ def test_generate_needs_a_tokenizer_and_a_prompt_or_start_token(tmp_path, capsys
         main(["generate", str(tmp_path / "b"), "--prompt", "ab", "--max-new-tokens", "3", "--samples", "2"])
         == 0
     )
-
-
-def test_streamed_text_has_whole_characters():
-    tokenizer = ByteTokenizer()
-    assert list(decode_stream(tokenizer, iter("aé🙂".encode()))) == ["a", "é", "🙂"]
-    assert list(decode_stream(tokenizer, iter([97, 256, 98]))) == ["a"]
-    assert "".join(decode_stream(tokenizer, iter([0xF0, 0x9F]))) == "\ufffd"
-    assert "".join(decode_stream(tokenizer, iter([0x80] * 6 + [97]))).endswith("a")
-    bpe = BPETokenizer.train(["naïve 🙂 " * 20], 270)
-    assert "".join(decode_stream(bpe, iter(bpe.encode("naïve 🙂 naïve")))) == "naïve 🙂 naïve"
-    assert "".join(decode_stream(bpe, iter(bpe.encode(" 🙂 naïve")), bpe.encode("e"))) == " 🙂 naïve"
-
-
-def test_streamed_text_keeps_spaces_that_a_tokenizer_drops_at_the_start():
-    vocabulary = [("<unk>", -9.0), ("▁cat", -1.0), ("▁sat", -1.0), ("s", -1.0)]
-    words = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=0))
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    words.decoder = tokenizers.decoders.Metaspace()
-    tokenizer = PretrainedTokenizer(words)
-    cat, *rest = tokenizer.encode("cats sat cat")
-    assert list(decode_stream(tokenizer, iter(rest), [cat])) == ["s", " sat", " cat"]
 
 
 @pytest.mark.slow

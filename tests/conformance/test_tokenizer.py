@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from glassformer.contracts import Tokenizer
+from glassformer.generation import decode_stream
 from glassformer.tokenization import (
     BPETokenizer,
     ByteTokenizer,
@@ -25,6 +26,7 @@ from glassformer.tokenization import (
     WordPieceTokenizer,
     find_gpt2_ranks,
     load_tokenizer,
+    safe_decode,
 )
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ABC0123,.!?'\n\t\x00éßЖ語😀\u0301\u200d"
@@ -178,6 +180,22 @@ def test_any_text_is_decoded_unchanged_from_ids_in_range(case: Case, data: st.Da
 def test_the_empty_text_has_no_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("") == []
     assert tokenizer.decode([]) == ""
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_streamed_text_is_the_decoded_text(case: Case, data: st.DataObject) -> None:
+    """For any ids, with bytes that are no character, and ids that the tokenizer does not have."""
+    tokenizer = made(case)
+    partial = [i for i in range(min(tokenizer.vocab_size, 400)) if "\\x" in tokenizer.label(i)] or [0]
+    some_id = st.integers(0, tokenizer.vocab_size + 1) | st.sampled_from(partial)
+    known = st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=4)
+    ids = data.draw(st.lists(some_id | case.texts().map(tokenizer.encode), max_size=12))
+    ids = [token for part in ids for token in (part if isinstance(part, list) else [part])]
+    ids = ids * data.draw(st.sampled_from([1, 1, 20]))  # beyond the window
+    prompt = data.draw(known)
+    expected = safe_decode(tokenizer, [*prompt, *ids])[len(safe_decode(tokenizer, prompt)) :]
+    assert "".join(decode_stream(tokenizer, iter(ids), prompt)) == expected
 
 
 @given(st.data())

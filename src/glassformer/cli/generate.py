@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -43,13 +43,14 @@ class Generate(Command):
     def run(self) -> None:
         """Print the texts; a single one is streamed."""
         from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
-        from glassformer.generation import generate, stream
+        from glassformer.generation import decode_stream, generate, stream
 
         model: Any = load_model(self.target)
         require_capability(model, "generate", self.target)
         tokenizer = require_tokenizer(model, self.target)
         text = sys.stdin.read() if self.prompt == "-" else self.prompt
         ids = prompt_ids(tokenizer, text)
+        stop_tokens = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
         options: dict[str, Any] = {
             "temperature": self.temperature,
             "top_k": self.top_k,
@@ -57,12 +58,13 @@ class Generate(Command):
             "min_p": self.min_p,
             "repetition_penalty": self.repetition_penalty,
             "seed": self.seed,
-            "stop_tokens": [] if tokenizer.end_of_text is None else [tokenizer.end_of_text],
+            "stop_tokens": stop_tokens,
         }
         if self.samples == 1:
             steps = stream(model, [ids], self.max_new_tokens, **options)
             sys.stdout.write(text or "")
-            for chunk in decode_stream(tokenizer, (int(tokens) for tokens in steps), ids[-1:]):
+            tokens = takewhile(lambda token: token not in stop_tokens, map(int, steps))
+            for chunk in decode_stream(tokenizer, tokens, ids):
                 sys.stdout.write(chunk)
                 sys.stdout.flush()
             print()
@@ -70,7 +72,8 @@ class Generate(Command):
         rows = generate(model, [ids], self.max_new_tokens, num_return_sequences=self.samples, **options)
         for number, row in enumerate(rows, start=1):
             print(f"--- {number} of {self.samples} ---")
-            print((text or "") + "".join(decode_stream(tokenizer, iter(row[len(ids) :]), ids[-1:])))
+            tokens = takewhile(lambda token: token not in stop_tokens, row[len(ids) :])
+            print((text or "") + "".join(decode_stream(tokenizer, tokens, ids)))
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:
@@ -88,26 +91,3 @@ def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:
     if not text:
         raise ValueError("the prompt is empty: give at least one character, or leave --prompt out")
     return tokenizer.add_special_tokens(tokenizer.encode(text))
-
-
-def decode_stream(tokenizer: Tokenizer, ids: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
-    """Decode tokens as they come; tokens that end within a character are held back.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        ids: new token ids; an end-of-text token ends the stream.
-        before: the last token of the prompt, since some tokenizers drop a space at the start of a text.
-    """
-    from glassformer.tokenization import safe_decode
-
-    context, held = list(before), list[int]()
-    for token in ids:
-        if token == tokenizer.end_of_text:
-            break
-        held.append(token)
-        text = safe_decode(tokenizer, [*context, *held])[len(safe_decode(tokenizer, context)) :]
-        if not text.endswith("\ufffd") or len(held) > 4:  # a character has at most four bytes
-            yield text
-            context, held = held, []
-    if held:
-        yield safe_decode(tokenizer, [*context, *held])[len(safe_decode(tokenizer, context)) :]

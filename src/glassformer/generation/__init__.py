@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from glassformer.deprecation import renamed_attributes
 from glassformer.generation.beam_search import beam_search
+from glassformer.generation.decode_stream import decode_stream
 from glassformer.generation.fill_mask import MaskedLanguageModel, MaskPrediction, fill_mask
 from glassformer.generation.generate import generate, stream
 from glassformer.generation.options import GenerationConfig, GenerationOptions, OverflowPolicy
@@ -34,6 +35,7 @@ __all__ = [
     "TopK",
     "TopP",
     "beam_search",
+    "decode_stream",
     "fill_mask",
     "generate",
     "stream",

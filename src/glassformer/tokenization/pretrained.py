@@ -208,6 +208,14 @@ class PretrainedTokenizer(BaseTokenizer):
             return unicode_to_bytes
         return _sentencepiece_bytes if "▁" in decoder else str.encode
 
+    @cached_property
+    def byte_fallback_ids(self) -> frozenset[int]:
+        """Ids of tokens such as ``<0x0A>`` of which the decoder joins all neighbors to characters."""
+        if '"ByteFallback"' not in json.dumps(self._description()["decoder"]):
+            return frozenset()
+        vocabulary = self._tokenizer.get_vocab()
+        return frozenset(i for token, i in vocabulary.items() if re.fullmatch("<0x..>", token))
+
     def _description(self) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(self._tokenizer.to_str())
         return description
