@@ -191,7 +191,10 @@ def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
 def _match_optimizer_state(
     saved: Mapping[str, Tensor], model: nn.Module, source: Path
 ) -> dict[str, dict[str, Tensor]]:
-    """Saved state by parameter name and kind; raises ValueError if it does not match the model."""
+    """Saved state by parameter name and kind; raises ValueError if it does not match the model.
+
+    A parameter that never had a gradient, such as the pooler's in masked language modeling, has no state.
+    """
     parameters = dict(model.named_parameters())
     state: dict[str, dict[str, Tensor]] = {}
     for key, tensor in saved.items():
@@ -201,11 +204,10 @@ def _match_optimizer_state(
                 f"{source} has another architecture: {key!r} {tuple(tensor.shape)} matches no parameter"
             )
         state.setdefault(name, {})[kind] = tensor
-    missing = [
-        name for name, parameter in parameters.items() if parameter.requires_grad and name not in state
-    ]
-    if state and missing:
-        raise ValueError(f"{source} has another architecture: it has no state of {missing[0]!r}")
+    kinds = {kind for kinds in state.values() for kind in kinds}
+    for name, kinds_of_name in state.items():
+        if missing := kinds - kinds_of_name.keys():
+            raise ValueError(f"{source} is incomplete: it has no {min(missing)} of {name!r}")
     return state
 
 
