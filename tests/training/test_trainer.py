@@ -79,8 +79,8 @@ def test_one_batch_can_be_overfitted(trainer, tiny_model):
     class DistinctFirstToken(LanguageModeling):
         """Each row starts with a different token, so that all of its targets can be predicted."""
 
-        def __call__(self, model, batch):
-            return super().__call__(model, torch.cat([torch.arange(4)[:, None], batch[:, 1:]], 1))
+        def loss_sum(self, model, batch):
+            return super().loss_sum(model, torch.cat([torch.arange(4)[:, None], batch[:, 1:]], 1))
 
     built.objective = DistinctFirstToken()
     assert built.run().metrics["loss"] < 0.01
@@ -240,9 +240,9 @@ class ModifiedLoss:
         self.calls, self.call, self.modify = 0, call, modify
         self.count, self.unit = LanguageModeling().count, LanguageModeling.unit
 
-    def __call__(self, model, batch):
+    def loss_sum(self, model, batch):
         self.calls += 1
-        loss = LanguageModeling()(model, batch)
+        loss = LanguageModeling().loss_sum(model, batch)
         return self.modify(loss, model) if self.calls == self.call else loss
 
 
@@ -313,9 +313,9 @@ def test_bfloat16_autocast(trainer):
     seen = set()
 
     class Watching(LanguageModeling):
-        def loss(self, model, inputs, targets):
+        def loss(self, model, inputs, targets, reduction="mean"):
             seen.add((model.training, torch.is_autocast_enabled("cpu")))
-            return super().loss(model, inputs, targets)
+            return super().loss(model, inputs, targets, reduction)
 
     built = trainer(
         objective=Watching(), precision="bfloat16", steps=40, optimizer=OptimizerConfig(learning_rate=1e-2)

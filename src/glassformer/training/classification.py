@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
@@ -21,8 +20,9 @@ from glassformer.data.text_datasets import LabeledText, read_labeled_texts
 from glassformer.eval_mode import eval_mode
 from glassformer.tokenization.base import pad_sequences, padding_mask
 from glassformer.training.config import DataConfig, TrainingConfig
+from glassformer.training.cross_entropy import cross_entropy_sum
 from glassformer.training.evaluation import baseline_accuracies
-from glassformer.training.task import Evaluate, PreparedTask, Task, hash_rows
+from glassformer.training.task import Evaluate, Objective, PreparedTask, Task, hash_rows
 from glassformer.training.tokenizers import (
     TRAINABLE_TOKENIZERS,
     MakeTokenizer,
@@ -33,8 +33,8 @@ from glassformer.training.tokenizers import (
 
 
 @dataclass(frozen=True)
-class Classification:
-    """Mean of -log p(label | input), in nats per example.
+class Classification(Objective):
+    """-log p(label | input), in nats per example.
 
     Args:
         label_smoothing: probability mass spread evenly over all labels.
@@ -44,10 +44,9 @@ class Classification:
 
     label_smoothing: float = 0.0
 
-    def __call__(self, model: Any, batch: Batch) -> Tensor:
-        """Mean loss of a batch with ``labels`` and the model's inputs."""
-        logits = self.logits(model, batch).float()
-        return F.cross_entropy(logits, batch.tensors["labels"], label_smoothing=self.label_smoothing)
+    def loss_sum(self, model: Any, batch: Batch) -> Tensor:
+        """Loss of a batch with ``labels`` and the model's inputs."""
+        return cross_entropy_sum(self.logits(model, batch), batch.tensors["labels"], self.label_smoothing)
 
     def logits(self, model: Any, batch: Batch) -> Tensor:
         """Logits ``(batch, labels)`` of the inputs of a batch."""
@@ -67,8 +66,8 @@ def evaluate_classifier(
     predictions, labels, loss = [], [], 0.0
     with eval_mode(model):
         for batch in batches:
-            logits = objective.logits(model, batch.to(model.device)).float().cpu()
-            loss += float(F.cross_entropy(logits, batch.tensors["labels"], reduction="sum"))
+            logits = objective.logits(model, batch.to(model.device)).cpu()
+            loss += float(cross_entropy_sum(logits, batch.tensors["labels"]))
             predictions.append(logits.argmax(-1))
             labels.append(batch.tensors["labels"])
     predicted, true = torch.cat(predictions), torch.cat(labels)

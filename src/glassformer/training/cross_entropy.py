@@ -12,9 +12,10 @@ Kernels for LLM Training" (2024), section 3.2.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -30,6 +31,7 @@ class _Options(NamedTuple):
     dtype: torch.dtype  # of the matrix products
     hidden_grad: bool
     weight_grad: bool
+    mean: bool  # over the tokens, rather than the sum
 
 
 def chunked_cross_entropy(
@@ -39,8 +41,9 @@ def chunked_cross_entropy(
     *,
     ignore_index: int = -100,
     chunk_tokens: int | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    """Mean over tokens of -log softmax(hidden weight^T)[target].
+    """Mean or sum over tokens of -log softmax(hidden weight^T)[target].
 
     Value and gradients equal those of ``F.cross_entropy`` on the full logits. Matrix products use the data
     type of autocast if it is enabled; softmax, sums and the accumulated gradient of ``weight`` use at least
@@ -52,13 +55,14 @@ def chunked_cross_entropy(
         targets: ids ``(...)``, int64.
         ignore_index: tokens with this target are left out, and not computed.
         chunk_tokens: tokens whose logits are in memory at the same time; None chooses a size for the device.
+        reduction: ``"mean"`` or ``"sum"``.
 
     Returns:
-        A scalar in nats per token; zero if all tokens are ignored.
+        A scalar, in nats per token or in nats; zero if all tokens are ignored.
 
     Raises:
-        ValueError: the shapes do not match, a target is outside the vocabulary, or ``chunk_tokens`` is below
-            1.
+        ValueError: the shapes do not match, a target is outside the vocabulary, ``chunk_tokens`` is below 1,
+            or an unknown ``reduction``.
         TypeError: targets are not int64.
     """
     _check(hidden, weight, targets)
@@ -68,6 +72,8 @@ def chunked_cross_entropy(
         chunk_tokens = max(least, least * CHUNK_VOCAB_SIZE // len(weight))
     if chunk_tokens < 1:
         raise ValueError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
     flat, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     kept = targets != ignore_index
     if not bool(kept.all()):
@@ -76,9 +82,22 @@ def chunked_cross_entropy(
         _check_range(targets, weight.shape[0])
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     grad = torch.is_grad_enabled()
-    options = _Options(chunk_tokens, dtype, grad and hidden.requires_grad, grad and weight.requires_grad)
+    needs_grad = (grad and hidden.requires_grad, grad and weight.requires_grad)
+    options = _Options(chunk_tokens, dtype, *needs_grad, mean=reduction == "mean")
     loss: Tensor = _ChunkedCrossEntropy.apply(flat, weight, targets, options)  # type: ignore[no-untyped-call]
     return loss
+
+
+def cross_entropy_sum(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Sum of -log softmax(logits)[target] over all rows, in at least float32.
+
+    Args:
+        logits: ``(targets, classes)``.
+        targets: class indices ``(targets,)``; -100 is left out.
+        label_smoothing: probability mass spread evenly over all classes.
+    """
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits.to(exact), targets, label_smoothing=label_smoothing, reduction="sum")
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -105,7 +124,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _loss_and_gradients(
     hidden: Tensor, weight: Tensor, targets: Tensor, options: _Options
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Mean loss and its gradients for ``hidden`` and ``weight``; a gradient that is not needed is None."""
+    """The loss and its gradients for ``hidden`` and ``weight``; a gradient that is not needed is None."""
     with torch.autocast(hidden.device.type, enabled=False):
         exact = torch.promote_types(options.dtype, torch.float32)
         tokens, low_weight = len(targets), weight.to(options.dtype)
@@ -129,10 +148,10 @@ def _loss_and_gradients(
                 grad_hidden[chunk] = p @ low_weight
             if grad_weight is not None:
                 _add_product(grad_weight, p.T, h)
-        mean = 1 / max(tokens, 1)
-        grad_hidden = None if grad_hidden is None else grad_hidden.mul_(mean)
-        grad_weight = None if grad_weight is None else grad_weight.mul_(mean).to(weight.dtype)
-        return total.mul_(mean), grad_hidden, grad_weight
+        factor = 1 / max(tokens, 1) if options.mean else 1.0
+        grad_hidden = None if grad_hidden is None else grad_hidden.mul_(factor)
+        grad_weight = None if grad_weight is None else grad_weight.mul_(factor).to(weight.dtype)
+        return total.mul_(factor), grad_hidden, grad_weight
 
 
 def _softmax_in_place(logits: Tensor, target: Tensor) -> Tensor:

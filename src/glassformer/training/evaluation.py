@@ -23,7 +23,7 @@ from rich.console import Console
 from glassformer.data.batches import Batch
 from glassformer.data.text_datasets import LabeledText
 from glassformer.eval_mode import eval_mode
-from glassformer.training.task import Objective
+from glassformer.training.task import Objective, loss_sum
 
 Tokens = NDArray[Any]
 """Ids ``(tokens,)`` of any integer type, in memory or mapped from a file."""
@@ -64,7 +64,7 @@ class Evaluation:
 
 @torch.no_grad()
 def mean_loss(model: Any, objective: Objective, batches: Iterable[Batch]) -> float:
-    """Exact mean of an objective over all batches, weighted by ``objective.count``, without dropout.
+    """Exact mean of an objective over the targets of all batches, without dropout.
 
     Raises:
         ValueError: the batches contain no target.
@@ -72,9 +72,8 @@ def mean_loss(model: Any, objective: Objective, batches: Iterable[Batch]) -> flo
     total, count = 0.0, 0
     with eval_mode(model):
         for batch in batches:
-            number = objective.count(batch)
-            total += float(objective(model, batch.to(model.device))) * number
-            count += number
+            total += float(loss_sum(objective, model, batch.to(model.device)))
+            count += objective.count(batch)
     if count == 0:
         raise ValueError("evaluation needs at least one target, but the batches have none")
     return total / count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from glassformer.models import TransformerModel
 from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.cross_entropy import chunked_cross_entropy
 from glassformer.training.evaluation import Evaluation
-from glassformer.training.task import IGNORE_INDEX, PreparedTask, Task
+from glassformer.training.task import IGNORE_INDEX, Objective, PreparedTask, Task
 from glassformer.training.tokenizers import make_tokenizer
 
 EVALUATION_SEED = 2**32 - 1
@@ -41,8 +41,8 @@ class CausalLM(Protocol):
 
 
 @dataclass(frozen=True)
-class LanguageModeling:
-    """Mean of -log p(token t+1 | tokens 0 to t), in nats per token.
+class LanguageModeling(Objective):
+    """-log p(token t+1 | tokens 0 to t), in nats per token.
 
     Args:
         ignore_index: target value that is left out of the loss.
@@ -54,15 +54,21 @@ class LanguageModeling:
     ignore_index: int = IGNORE_INDEX
     chunk_tokens: int | None = None
 
-    def __call__(self, model: CausalLM, batch: Tensor) -> Tensor:
+    def loss_sum(self, model: CausalLM, batch: Tensor) -> Tensor:
         """Loss of ids ``(batch, seq + 1)``: the first ``seq`` of each row predict the last ``seq``."""
-        return self.loss(model, batch[:, :-1], batch[:, 1:])
+        return self.loss(model, batch[:, :-1], batch[:, 1:], reduction="sum")
 
     def count(self, batch: Tensor) -> int:
-        """Number of predicted tokens: all but the first of each row."""
-        return batch.size(0) * (batch.size(1) - 1)
+        """Number of predicted tokens: all but the first of each row, and the ignored ones."""
+        return int((batch[:, 1:] != self.ignore_index).sum())
 
-    def loss(self, model: CausalLM, inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(
+        self,
+        model: CausalLM,
+        inputs: Tensor,
+        targets: Tensor,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Tensor:
         """Loss of ``targets`` given ``inputs``, both ``(batch, seq)``."""
         return chunked_cross_entropy(
             model.hidden_states(inputs),
@@ -70,6 +76,7 @@ class LanguageModeling:
             targets,
             ignore_index=self.ignore_index,
             chunk_tokens=self.chunk_tokens,
+            reduction=reduction,
         )
 
 
@@ -98,10 +105,9 @@ def evaluate(
     total, count = 0.0, 0
     with eval_mode(model):
         for inputs, targets in batches:
-            predicted = int((targets != objective.ignore_index).sum())
-            loss = objective.loss(model, inputs.to(device), targets.to(device))  # type: ignore[arg-type]
-            total += float(loss) * predicted
-            count += predicted
+            count += int((targets != objective.ignore_index).sum())
+            inputs, targets = inputs.to(device), targets.to(device)
+            total += float(objective.loss(model, inputs, targets, "sum"))  # type: ignore[arg-type]
     if count == 0:
         raise ValueError("evaluation needs at least one token to predict, but the batches have none")
     return Evaluation(total / count, count, num_bytes)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from glassformer.data import TokenFile
 from glassformer.data.batches import Batch, random_numbers
 from glassformer.eval_mode import eval_mode
 from glassformer.training.config import TrainingConfig
+from glassformer.training.cross_entropy import cross_entropy_sum
 from glassformer.training.evaluation import Unigram
 from glassformer.training.language_modeling import (
     TransformedWindows,
@@ -26,26 +26,26 @@ from glassformer.training.language_modeling import (
     training_windows,
     transformed_windows,
 )
-from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask, Task
+from glassformer.training.task import IGNORE_INDEX, Evaluate, Objective, PreparedTask, Task
 
 
 @dataclass(frozen=True)
-class MaskedLanguageModeling:
-    """Mean of -log p(masked token | the tokens around it), in nats per masked token."""
+class MaskedLanguageModeling(Objective):
+    """-log p(masked token | the tokens around it), in nats per masked token."""
 
     unit: ClassVar[str] = "tokens"
 
-    def __call__(self, model: Any, batch: Batch) -> Tensor:
-        """Mean loss of ``input_ids`` and ``targets``, both ``(batch, seq)``."""
+    def loss_sum(self, model: Any, batch: Batch) -> Tensor:
+        """Loss of ``input_ids`` and ``targets``, both ``(batch, seq)``."""
         targets = batch.tensors["targets"]
-        return F.cross_entropy(self.logits(model, batch), targets[targets != IGNORE_INDEX])
+        return cross_entropy_sum(self.logits(model, batch), targets[targets != IGNORE_INDEX])
 
     def logits(self, model: Any, batch: Batch) -> Tensor:
         """Logits of the masked tokens, ``(masked tokens, vocab_size)``; the head runs on no other token."""
         masked = batch.tensors["targets"] != IGNORE_INDEX
         hidden = model.hidden_states(batch.tensors["input_ids"])[masked]  # (masked tokens, d_model)
         logits: Tensor = model.head.decoder(model.head.transform(hidden))
-        return logits.float()
+        return logits
 
     def count(self, batch: Batch) -> int:
         """Number of masked tokens."""
@@ -192,7 +192,7 @@ def evaluate_masked(model: Any, batches: Iterable[Batch], unigram: Unigram) -> d
         for batch in batches:
             logits = objective.logits(model, batch.to(model.device)).cpu()
             targets = batch.tensors["targets"][batch.tensors["targets"] != IGNORE_INDEX]  # (masked tokens,)
-            loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+            loss += float(cross_entropy_sum(logits, targets))
             correct += float((logits.argmax(-1) == targets).sum())
             unigram_loss -= float(np.log(unigram.probability[targets.numpy()]).sum())
             count += len(targets)

@@ -17,14 +17,15 @@ from glassformer.data.text_datasets import Pair, read_pairs
 from glassformer.tokenization import BPETokenizer, ByteTokenizer, SymbolTokenizer
 from glassformer.tokenization.base import pad_sequences, padding_mask
 from glassformer.training.config import DataConfig, TrainingConfig
+from glassformer.training.cross_entropy import cross_entropy_sum
 from glassformer.training.evaluation import error_rates, mean_loss
-from glassformer.training.task import IGNORE_INDEX, Evaluate, PreparedTask, Task, hash_rows
+from glassformer.training.task import IGNORE_INDEX, Evaluate, Objective, PreparedTask, Task, hash_rows
 from glassformer.training.tokenizers import MakeTokenizer, make_tokenizer
 
 
 @dataclass(frozen=True)
-class SequenceToSequence:
-    """Mean of -log p(target token t | source, target tokens before t), in nats per token.
+class SequenceToSequence(Objective):
+    """-log p(target token t | source, target tokens before t), in nats per token.
 
     Args:
         start_token: first input of the decoder.
@@ -36,19 +37,14 @@ class SequenceToSequence:
     start_token: int
     label_smoothing: float = 0.0
 
-    def __call__(self, model: Any, batch: Batch) -> Tensor:
-        """Mean loss of a batch of ``source``, ``source_mask`` and ``target``."""
+    def loss_sum(self, model: Any, batch: Batch) -> Tensor:
+        """Loss of a batch of ``source``, ``source_mask`` and ``target``."""
         tensors = batch.tensors
         target = tensors["target"]
         decoder_input = F.pad(target[:, :-1], (1, 0), value=self.start_token)
         decoder_input = decoder_input.masked_fill(decoder_input == IGNORE_INDEX, self.start_token)
         logits = model(tensors["source"], decoder_input, attention_mask=tensors["source_mask"])
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            target.flatten(),
-            ignore_index=IGNORE_INDEX,
-            label_smoothing=self.label_smoothing,
-        )
+        return cross_entropy_sum(logits.flatten(0, 1), target.flatten(), self.label_smoothing)
 
     def count(self, batch: Batch) -> int:
         """Number of target tokens."""

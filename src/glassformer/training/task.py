@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -27,18 +28,26 @@ Evaluate = Callable[[Any], Mapping[str, float]]
 
 
 class Objective(Protocol):
-    """A differentiable mean loss."""
+    """A differentiable loss: a sum over the targets of a batch, and their number.
+
+    The two are separate, because the mean over several batches is the sum of all losses divided by the number
+    of all targets, not the mean of the means.
+    """
 
     unit: ClassVar[str]
-    """What the mean is taken over: ``"tokens"`` or ``"examples"``."""
+    """What a target is one of: ``"tokens"`` or ``"examples"``."""
 
-    def __call__(self, model: Any, batch: Any) -> Tensor:
-        """Mean loss of a batch, a scalar."""
+    def loss_sum(self, model: Any, batch: Any) -> Tensor:
+        """Sum of the losses of the targets of a batch, a scalar."""
         ...
 
     def count(self, batch: Any) -> int:
-        """Number of units in a batch."""
+        """Number of targets in a batch."""
         ...
+
+    def __call__(self, model: Any, batch: Any) -> Tensor:
+        """Mean loss over the targets of a batch, a scalar; zero if there is none."""
+        return self.loss_sum(model, batch) / max(self.count(batch), 1)
 
 
 class BatchSource(Protocol):
@@ -90,6 +99,18 @@ class Task(Protocol):
             console: where progress is shown.
         """
         ...
+
+
+def loss_sum(objective: Objective, model: Any, batch: Any) -> Tensor:
+    """``objective.loss_sum``, also of an objective for version 0.1, which has only the mean and the count."""
+    if hasattr(objective, "loss_sum"):
+        return objective.loss_sum(model, batch)
+    warnings.warn(
+        f"{type(objective).__name__} needs a method loss_sum(model, batch): the sum of the losses of a batch",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return objective(model, batch) * objective.count(batch)
 
 
 def hash_rows(rows: Iterable[Any]) -> str:

@@ -33,7 +33,7 @@ from glassformer.training.devices import (
 from glassformer.training.optimizer import adamw
 from glassformer.training.progress import ProgressDisplay
 from glassformer.training.run_folder import RunFolder, TensorBoardLog
-from glassformer.training.task import BatchSource, Evaluate, Objective
+from glassformer.training.task import BatchSource, Evaluate, Objective, loss_sum
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -68,7 +68,7 @@ class Trainer:
 
     Args:
         model: an ``nn.Module`` with ``save_pretrained(folder)``; moved to the device of ``config``.
-        objective: mean loss of a batch.
+        objective: loss of a batch; an update minimizes its mean over the targets of ``accumulation`` batches.
         batches: update s uses the batches numbered from s * accumulation to (s + 1) * accumulation - 1.
         config: configuration of the run; ``data`` and ``model`` are not used.
         run: the run folder; if it has a checkpoint, the run is resumed from it.
@@ -143,20 +143,23 @@ class Trainer:
 
         Raises:
             NonFiniteError: the loss or a gradient is not finite; the weights are unchanged.
+            ValueError: no batch of the update has a target.
         """
         start = time.perf_counter()
         accumulation = self.config.accumulation
         learning_rate = self._set_learning_rate()
-        losses, count = [], 0
-        for micro_step in range(accumulation):
-            batch = self.batches.batch(self.step * accumulation + micro_step)
+        batches = [self.batches.batch(self.step * accumulation + number) for number in range(accumulation)]
+        count = sum(self.objective.count(batch) for batch in batches)
+        if count == 0:
+            raise ValueError(f"update {self.step + 1} has no target: its batches must have at least one")
+        losses = []
+        for batch in batches:
             batch = batch.to(self.device, non_blocking=True)
             with autocast(self.dtype, self.device):
-                loss = self.objective(self.model, batch)
-            (loss / accumulation).backward()  # type: ignore[no-untyped-call]
+                loss = loss_sum(self.objective, self.model, batch) / count
+            loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            count += self.objective.count(batch)
-        mean_loss = float(torch.stack(losses).mean())
+        mean_loss = float(torch.stack(losses).sum())
 
         total_norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm = float(total_norm)
