@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glassformer.training import DataConfig, EvaluationConfig, ModelConfig, TaskConfig, train
+from glassformer.training import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    NonFiniteError,
+    TaskConfig,
+    train,
+)
 from glassformer.training.config import CheckpointConfig
 from glassformer.training.pipeline import TASKS
 
@@ -82,3 +89,38 @@ def test_a_resumed_run_of_every_task_is_equal_to_the_bit(task_config, console, k
     assert files(resumed.checkpoint) == expected
     assert history(config.run_folder) == rows
     assert resumed.results == results
+
+
+def flip_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 16
+    path.write_bytes(content)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_skipped_if_asked_with_the_same_result(task_config, console):
+    config = task_config("language-modeling")
+    whole = train(config, console=console)
+    expected, rows = files(whole.checkpoint), history(config.run_folder)
+    flip_bit(whole.checkpoint / "optimizer.safetensors")
+    with pytest.raises(ValueError, match=r"step-000004 is damaged: optimizer.safetensors .*--skip-damaged"):
+        train(config, resume=True, console=console)
+    resumed = train(config, resume=True, skip_damaged=True, console=console)
+    assert "deleted: checkpoint" in console.file.getvalue()
+    assert files(resumed.checkpoint) == expected
+    assert history(config.run_folder) == rows
+
+
+def test_an_optimizer_state_that_is_not_finite_is_never_saved(trainer):
+    built = trainer()
+    step = built.optimizer.step
+
+    def overflowing_step():
+        step()
+        if built.step == 7:
+            built.optimizer.state[built.model.norm.weight]["exp_avg_sq"][0] = float("inf")
+
+    built.optimizer.step = overflowing_step
+    with pytest.raises(NonFiniteError, match=r"after step 8, exp_avg_sq/norm.weight are not finite"):
+        built.run()
+    assert built.run_folder.checkpoints.steps() == [4]

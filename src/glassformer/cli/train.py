@@ -24,6 +24,8 @@ class Train(Command):
     classify-mlm, digits, g2p, g2p-2017, g2p-published, mlm, mnist, spans. Unknown keys are errors."""
     resume: bool = False
     """Resume the run in --run-folder with its own config; the result is bit-equal to an uninterrupted run."""
+    skip_damaged: bool = False
+    """With --resume: delete checkpoints that are damaged, and resume from the newest one that is not."""
     overwrite: bool = False
     """Delete the run in --run-folder and start again."""
     prompt: str | None = None
@@ -51,7 +53,13 @@ class Train(Command):
         from glassformer.training.pipeline import train
 
         sample = None if self.prompt is None else sample_continuation(self.prompt)
-        result = train(self.settings, resume=self.resume, overwrite=self.overwrite, sample=sample)
+        result = train(
+            self.settings,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            skip_damaged=self.skip_damaged,
+            sample=sample,
+        )
         folder = self.settings.run_folder
         if result.status == "interrupted":
             print(f"interrupted at step {result.step}; saved in {result.checkpoint}")

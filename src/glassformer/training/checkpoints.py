@@ -1,31 +1,45 @@
 """Checkpoints of a training run: model, optimizer, random state, and progress.
 
 ``checkpoints/step-000123/`` contains the files of ``save_pretrained``, so it can be loaded like any other
-model, and ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. A checkpoint is written to a
-temporary folder, flushed to the disk and renamed, so it is complete or absent. ``latest`` and ``best`` are
-links to checkpoints.
+model, and ``optimizer.safetensors``, ``random.safetensors``, ``state.json``, and the SHA-256 of each of these
+files in ``checksums.json``. A checkpoint is written to a temporary folder, flushed to the disk and renamed,
+so it is complete or absent. ``latest`` and ``best`` are links to checkpoints.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-from glassformer.files import atomic_path, atomic_write, sync
+from glassformer.files import atomic_write, read_json_object, sync
+from glassformer.training.checkpoint_tensors import (
+    DamagedCheckpointError,
+    damaged,
+    load_optimizer_state,
+    match_optimizer_state,
+    match_weights,
+    optimizer_state,
+    read_tensors,
+    write_tensors,
+)
 from glassformer.training.devices import random_state, set_random_state
 
-FORMAT = 1
+FORMAT = 2
+"""Of ``state.json``. Format 1 has no checksums."""
+STATE, CHECKSUMS = "state.json", "checksums.json"
+TRAINING_FILES = ("optimizer.safetensors", "random.safetensors")
+"""Files of a checkpoint that only training reads."""
 _PARTIAL = ".partial"
 
 
@@ -58,10 +72,12 @@ class Checkpoints:
         with _atomic_folder(target) as folder:
             model.save_pretrained(folder)
             tensors, values = random_state()
-            _write(folder / "optimizer.safetensors", _optimizer_state(model, optimizer))
-            _write(folder / "random.safetensors", tensors)
+            write_tensors(folder / "optimizer.safetensors", optimizer_state(model, optimizer))
+            write_tensors(folder / "random.safetensors", tensors)
             state = {"format": FORMAT, "progress": dict(progress), "random": values}
-            atomic_write(folder / "state.json", json.dumps(state))
+            atomic_write(folder / STATE, json.dumps(state))
+            checksums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+            atomic_write(folder / CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
         self._link("latest", target)
         self._remove_old()
         return target
@@ -70,30 +86,74 @@ class Checkpoints:
         """Restore model, optimizer and random number generators; return the ``progress`` given to ``save``.
 
         Raises:
-            ValueError: a file is missing or damaged, or has another architecture; names the file or tensor.
-                Nothing is changed in this case.
+            DamagedCheckpointError: a file is missing or not what was written; names it.
+            ValueError: the checkpoint has another format or architecture, or tensors of another data type.
+                Nothing is changed in either case.
         """
+        verify(path)
+        state = read_state(path)
+        weights, optimizer_file = path / "model.safetensors", path / "optimizer.safetensors"
+        matched = match_weights(read_tensors(weights), model, weights)
+        moments = match_optimizer_state(read_tensors(optimizer_file), model, optimizer_file)
+        before = random_state()
         try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            progress: dict[str, Any] = state["progress"]
-            random_values, version = state["random"], state["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"checkpoint {path} is damaged: state.json: {error}") from error
-        if version != FORMAT:
-            raise ValueError(f"checkpoint {path} has format {version}; this version reads format {FORMAT}")
-        matched = match_weights(_read(path / "model.safetensors"), model, path / "model.safetensors")
-        moments = _match_optimizer_state(
-            _read(path / "optimizer.safetensors"), model, path / "optimizer.safetensors"
-        )
-        try:
-            set_random_state(_read(path / "random.safetensors"), random_values)
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"checkpoint {path} is damaged: its random state lacks {error}") from error
+            set_random_state(read_tensors(path / "random.safetensors"), state["random"])
+        except (LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            set_random_state(*before)
+            if isinstance(error, DamagedCheckpointError):
+                raise
+            problem = f"lacks {error}" if isinstance(error, KeyError) else f"is invalid: {error}"
+            raise DamagedCheckpointError(
+                f"checkpoint {path} is damaged: its random state {problem}"
+            ) from error
         with torch.no_grad():
             for tensor, saved in matched:
                 tensor.copy_(saved)
-        _load_optimizer_state(moments, model, optimizer)
+        load_optimizer_state(moments, model, optimizer)
+        progress: dict[str, Any] = state["progress"]
         return progress
+
+    def restore_latest(
+        self,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        skip_damaged: bool = False,
+        on_skip: Callable[[str], None] = lambda message: None,
+    ) -> dict[str, Any] | None:
+        """Restore the newest checkpoint and return its ``progress``, or None if there is no checkpoint.
+
+        Args:
+            model: see ``save``.
+            optimizer: see ``save``.
+            skip_damaged: restore the newest checkpoint that is not damaged, and delete the damaged ones.
+            on_skip: called with the reason for each checkpoint that is skipped.
+
+        Raises:
+            DamagedCheckpointError: the checkpoint, or with ``skip_damaged`` every checkpoint, is damaged.
+            ValueError: see ``restore``.
+        """
+        steps = self.steps()[::-1]
+        errors: list[str] = []
+        for step in steps:
+            path = self.path(step)
+            try:
+                progress = self.restore(path, model, optimizer)
+                if progress["step"] != step:
+                    raise damaged(path / STATE, f"is of step {progress['step']}")
+            except DamagedCheckpointError as error:
+                if not skip_damaged and len(steps) > 1:
+                    advice = f"--skip-damaged resumes from the one before it, {self.path(steps[1]).name}"
+                    raise DamagedCheckpointError(f"{error}; {advice}") from error
+                errors.append(str(error))
+                continue
+            for number, message in enumerate(errors):
+                on_skip(f"deleted: {message}")
+                shutil.rmtree(self.path(steps[number]))
+            return progress
+        if errors:
+            raise DamagedCheckpointError(errors[0])
+        return None
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints, ascending."""
@@ -116,10 +176,9 @@ class Checkpoints:
         return self.path(min(known, key=lambda step: known[step])) if known else None
 
     def _validation_loss(self, step: int) -> float | None:
-        with suppress(OSError, ValueError, KeyError):
-            state = json.loads((self.path(step) / "state.json").read_text(encoding="utf-8"))
-            loss: float | None = state["progress"].get("validation_loss")
-            return loss
+        with suppress(ValueError):
+            loss: float | None = read_state(self.path(step))["progress"].get("validation_loss")
+            return loss if loss is not None and abs(loss) < math.inf else None
         return None
 
     def _remove_old(self) -> None:
@@ -148,88 +207,70 @@ def best_checkpoint(run_folder: Path) -> Path:
     """The checkpoint of a run with the lowest validation loss, or the newest if no loss is known.
 
     Raises:
-        ValueError: the run has no checkpoint yet.
+        ValueError: the run has no checkpoint yet, or a file of its model is damaged.
     """
     checkpoints = Checkpoints(run_folder / "checkpoints")
     chosen = checkpoints.best() or checkpoints.latest()
     if chosen is None:
         raise ValueError(f"the run in {run_folder} has no checkpoint yet")
+    verify(chosen, without=TRAINING_FILES)
     return chosen
 
 
-def match_weights(saved: Mapping[str, Tensor], model: nn.Module, source: Path) -> list[tuple[Tensor, Tensor]]:
-    """Pairs (tensor of ``model``, saved values); a shared tensor may be saved under any of its names.
+def read_state(path: Path) -> dict[str, Any]:
+    """Content of ``state.json`` of a checkpoint.
 
     Raises:
-        ValueError: a tensor is missing, unknown, or of another shape.
+        DamagedCheckpointError: the file is missing or lacks a value.
+        ValueError: it was written by a later version.
     """
-    state = model.state_dict(keep_vars=True)
-    for name, tensor in saved.items():
-        if name not in state:
-            raise ValueError(f"{source} has another architecture: the model has no tensor {name!r}")
-        if tensor.shape != state[name].shape:
-            raise ValueError(
-                f"{source} has another architecture: {name!r} is {tuple(tensor.shape)} in the file"
-                f" and {tuple(state[name].shape)} in the model"
-            )
-    matched = {id(state[name]) for name in saved}
-    for name, tensor in state.items():
-        if id(tensor) not in matched:
-            raise ValueError(f"{source} has another architecture: it has no tensor {name!r}")
-    return [(state[name], tensor) for name, tensor in saved.items()]
-
-
-def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Optimizer state by kind and parameter name: ``exp_avg/blocks.0.norm1.weight``."""
-    return {
-        f"{kind}/{name}": tensor.contiguous()
-        for name, parameter in model.named_parameters()
-        for kind, tensor in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def _match_optimizer_state(
-    saved: Mapping[str, Tensor], model: nn.Module, source: Path
-) -> dict[str, dict[str, Tensor]]:
-    """Saved state by parameter name and kind; raises ValueError if it does not match the model.
-
-    A parameter that never had a gradient, such as the pooler's in masked language modeling, has no state.
-    """
-    parameters = dict(model.named_parameters())
-    state: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in saved.items():
-        kind, _, name = key.partition("/")
-        if name not in parameters or tensor.shape not in ((), parameters[name].shape):
-            raise ValueError(
-                f"{source} has another architecture: {key!r} {tuple(tensor.shape)} matches no parameter"
-            )
-        state.setdefault(name, {})[kind] = tensor
-    kinds = {kind for kinds in state.values() for kind in kinds}
-    for name, kinds_of_name in state.items():
-        if missing := kinds - kinds_of_name.keys():
-            raise ValueError(f"{source} is incomplete: it has no {min(missing)} of {name!r}")
+    file = path / STATE
+    try:
+        state = read_json_object(file)
+    except (OSError, ValueError) as error:
+        raise damaged(file, f"cannot be read: {error}") from error
+    if (version := state.get("format")) not in range(1, FORMAT + 1):
+        raise ValueError(f"checkpoint {path} has format {version}; this version reads formats 1 to {FORMAT}")
+    progress = state.get("progress")
+    if not isinstance(progress, dict) or not isinstance(state.get("random"), dict):
+        raise damaged(file, "must have the objects 'progress' and 'random'")
+    for name, kinds in {"step": int, "tokens": int, "seconds": int | float}.items():
+        value = progress.get(name, None if name == "step" else 0)
+        if not (isinstance(value, kinds) and 0 <= value < 2**63):
+            raise damaged(file, f"has the {name} {value!r}, which must be a number of at least 0")
+    if not isinstance(loss := progress.get("validation_loss", 0), int | float):
+        raise damaged(file, f"has the validation_loss {loss!r}, which must be a number")
     return state
 
 
-def _load_optimizer_state(
-    state: Mapping[str, dict[str, Tensor]], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    by_index = {index: state[name] for index, name in enumerate(ordered) if name in state}
-    optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+def verify(path: Path, without: Collection[str] = ()) -> None:
+    """Compare the files of a checkpoint with their checksums. Checkpoints of version 0.1 have none.
 
+    Args:
+        path: folder of the checkpoint.
+        without: names of files that are not read.
 
-def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
+    Raises:
+        DamagedCheckpointError: a file is missing or differs; names it.
+    """
+    file = path / CHECKSUMS
+    if not file.exists() and read_state(path)["format"] == 1:
+        return
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"checkpoint {path.parent} is damaged: {path.name}: {error}") from error
+        checksums = read_json_object(file)
+    except (OSError, ValueError) as error:
+        raise damaged(file, f"cannot be read: {error}") from error
+    present = {entry.name for entry in path.iterdir() if entry.is_file()}
+    for name in dict.fromkeys((*checksums, STATE)):
+        if name not in present:
+            raise damaged(path / name, "is missing")
+        if name not in without and _sha256(path / name) != checksums.get(name):
+            raise damaged(path / name, f"does not match its checksum in {CHECKSUMS}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NUMPY_STATE = 624
+"""Integers in the state of numpy's random number generator, a Mersenne Twister."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The named device; ``auto`` is the first available of cuda, mps and cpu.
@@ -96,6 +99,8 @@ def set_random_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -
     if torch.backends.mps.is_available() and "torch.mps" in tensors:
         torch.mps.set_rng_state(tensors["torch.mps"])
     numpy = values["numpy"]
+    if not 0 <= numpy["pos"] <= NUMPY_STATE:  # numpy does not check its index into the state
+        raise ValueError(f"the position in numpy's state must be from 0 to {NUMPY_STATE}, got {numpy['pos']}")
     key = tensors["numpy.key"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))
     version, state, gauss = values["python"]

@@ -49,6 +49,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    skip_damaged: bool = False,
     sample: Sample | None = None,
     console: Console | None = None,
 ) -> TrainingResult:
@@ -60,6 +61,7 @@ def train(
         config: configuration of the run.
         resume: resume the run in the folder.
         overwrite: remove the run in the folder and start a new one.
+        skip_damaged: resume from the newest checkpoint that is not damaged, and delete the damaged ones.
         sample: generates a text of the model at each evaluation.
         console: where progress is shown.
 
@@ -96,6 +98,7 @@ def train(
         evaluate=prepared.evaluate,
         sample=sample,
         console=console,
+        skip_damaged=skip_damaged,
     )
     result = trainer.run()
     if result.status == "interrupted" or prepared.test is None:

@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from glassformer.training.checkpoint_tensors import first_names, non_finite, optimizer_state
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import (
     autocast,
@@ -76,6 +77,7 @@ class Trainer:
             updates, and at the end.
         sample: generates a text at each evaluation.
         console: where progress is shown; None is standard output.
+        skip_damaged: resume from the newest checkpoint that is not damaged, and delete the damaged ones.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Trainer:
         evaluate: Evaluate | None = None,
         sample: Sample | None = None,
         console: Console | None = None,
+        skip_damaged: bool = False,
     ) -> None:
+        self.skip_damaged = skip_damaged
         self.device = choose_device(config.device)
         self.model: Any = model.to(self.device)
         self.objective, self.batches, self.config, self.run_folder = objective, batches, config, run
@@ -205,11 +209,13 @@ class Trainer:
     def _start_or_resume(self) -> None:
         """Restore the latest checkpoint and drop later rows, or evaluate the untrained model."""
         seed_everything(self.config.seed)
-        latest = self.run_folder.checkpoints.latest()
-        if latest is not None:
-            progress = self._restore(latest)
-            self.step, self.tokens, self.seconds = (progress[name] for name in ("step", "tokens", "seconds"))
-        last_logged = self.step if latest is not None else -1
+        progress = self.run_folder.checkpoints.restore_latest(
+            self.model, self.optimizer, skip_damaged=self.skip_damaged, on_skip=self.display.print
+        )
+        if progress is not None:
+            self.step = progress["step"]
+            self.tokens, self.seconds = progress.get("tokens", 0), progress.get("seconds", 0.0)
+        last_logged = self.step if progress is not None else -1
         self.run_folder.metrics.drop_after(last_logged)
         self.run_folder.samples.drop_after(last_logged)
         self.last_row = next(iter(self.run_folder.metrics.rows()[-1:]), {})
@@ -219,31 +225,18 @@ class Trainer:
         if self.config.compile:
             compile_blocks(self.model)
         self.model.train()
-        if latest is None and self.evaluate is not None:
+        if progress is None and self.evaluate is not None:
             row = self._evaluate()
             self._log(row)
             self.display.update(row)
         self.display.start(self.step)
 
-    def _restore(self, latest: Path) -> dict[str, Any]:
-        """Restore a checkpoint; the error for a damaged one names the checkpoint before it."""
-        checkpoints = self.run_folder.checkpoints
-        try:
-            return checkpoints.restore(latest, self.model, self.optimizer)
-        except ValueError as error:
-            steps = checkpoints.steps()
-            if len(steps) < 2:
-                raise
-            raise ValueError(
-                f"{error}; delete the folder {latest} to resume from {checkpoints.path(steps[-2])}"
-            ) from error
-
     def _save(self) -> None:
         """Save a checkpoint, after the logged rows are on the disk."""
-        wrong = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
+        wrong = non_finite(dict(self.model.named_parameters()) | optimizer_state(self.model, self.optimizer))
         if wrong:
             raise NonFiniteError(
-                f"after step {self.step}, {_first_names(wrong)} are not finite; {self._last_checkpoint()}"
+                f"after step {self.step}, {first_names(wrong)} are not finite; {self._last_checkpoint()}"
             )
         progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         if self.last_row.get("step") == self.step and "validation_loss" in self.last_row:
@@ -271,7 +264,7 @@ class Trainer:
         wrong = [name for name, p in named if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
         return (
             f"training stopped at step {self.step + 1}: the loss is {loss}, the gradient norm {norm}"
-            f" (learning rate {learning_rate:.3g}). Gradients that are not finite: {_first_names(wrong)}."
+            f" (learning rate {learning_rate:.3g}). Gradients that are not finite: {first_names(wrong)}."
             f" The weights were not changed; {self._last_checkpoint()}"
         )
 
@@ -315,8 +308,3 @@ def compile_blocks(model: nn.Module) -> None:
     """Compile each block in place, or the whole model if it has no ``blocks``; parameter names stay."""
     for module in getattr(model, "blocks", [model]):
         module.compile()
-
-
-def _first_names(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "none") + more
