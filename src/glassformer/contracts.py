@@ -70,6 +70,8 @@ class Positions(Protocol):
     """Number of positions in the scheme's table; None for a scheme without a table."""
     extrapolates: bool
     """Whether the scheme is designed for sequences longer than those of training."""
+    max_cached_len: int | None
+    """Length beyond which each token changes the rotation of all others, so that cached keys are outdated."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Add positions to token embeddings ``(batch, seq, d_model)``. Called once per forward pass."""
@@ -196,7 +198,7 @@ class LanguageModel(Protocol):
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
-        """Return logits ``(batch, vocab_size)`` for the token after the last column of ``input_ids``.
+        """Return logits ``(batch, vocab_size)`` for the token after the last real one of each row.
 
         Args:
             input_ids: ``(batch, new)``: with a cache, only the tokens that are not in it.

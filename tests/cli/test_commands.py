@@ -241,6 +241,9 @@ def test_generate_prints_the_prompt_and_its_continuation(run_folder, capsys, mon
     capsys.readouterr()
     assert "prompt is empty" in refused(capsys, "generate", str(run_folder), "--prompt", "")
     assert "temperature" in refused(capsys, "generate", str(run_folder), "--temperature", "-1")
+    overflow = ["--max-new-tokens", "200", "--temperature", "0", "--overflow"]
+    for policy, message in (("extend", "position"), ("error", "max_seq_len"), ("wrap", "overflow")):
+        assert message in refused(capsys, "generate", str(run_folder), *overflow, policy)
     assert "below 2**63" in refused(capsys, "generate", str(run_folder), "--seed", "9" * 20)
 
 

@@ -231,6 +231,9 @@ def test_decoding_with_caches_gives_the_same_logits(parts, cuts):
         pieces.append(decoder.next_token_logits(target[:, start:end], cache=cache))
         torch.testing.assert_close(pieces[-1], expected[:, end - 1], atol=1e-10, rtol=0)
         start = end
+    padded = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])  # the second target has 5 tokens
+    after = torch.stack([expected[0, 8], expected[1, 4]])
+    torch.testing.assert_close(decoder.next_token_logits(target, padded), after, atol=1e-10, rtol=0)
 
 
 @pytest.mark.slow

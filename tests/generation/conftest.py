@@ -14,6 +14,7 @@ from torch import Tensor
 class Positions:
     max_positions: int | None = None
     extrapolates: bool = False
+    max_cached_len: int | None = None
 
 
 class IdCache:

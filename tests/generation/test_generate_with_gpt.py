@@ -8,6 +8,14 @@ from glassformer.generation import generate
 from glassformer.models import GPTModel
 
 SCHEMES = ["learned", "sinusoidal", "rotary", "alibi", "relative_bias", "none"]
+SCALINGS = {
+    "linear": {"factor": 4.0},
+    "ntk": {"factor": 4.0},
+    "dynamic": {"factor": 4.0, "original_max_seq_len": 12},
+    "dynamic, shorter original": {"factor": 2.0, "original_max_seq_len": 7},
+    "yarn": {"factor": 4.0, "original_max_seq_len": 12},
+    "llama3": {"factor": 4.0, "original_max_seq_len": 12},
+}
 PROMPTS = [[1, 2, 3], list(range(4, 24)), [9], [8] * 13]
 MAX_SEQ_LEN = 12
 
@@ -92,6 +100,57 @@ def test_the_policy_can_be_chosen(gpt):
     else:
         with pytest.raises(ValueError, match=f"extend.* {MAX_SEQ_LEN}"):
             greedy(gpt, overflow="extend")
+
+
+def make_scaled(name, **keywords):
+    scaling = {"kind": name.partition(",")[0], **SCALINGS[name]}
+    return make_gpt({"kind": "rotary", "scaling": scaling}, **keywords)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overflow", [None, "slide"])
+@pytest.mark.parametrize("name", SCALINGS)
+def test_with_scaled_rotary_positions_the_cache_changes_nothing(name, overflow):
+    gpt = make_scaled(name)
+    cached, with_cache = greedy(gpt, overflow=overflow)
+    uncached, without = greedy(gpt, overflow=overflow, use_cache=False)
+    assert cached == uncached
+    longest = len(PROMPTS[1]) + 29
+    assert max(without.num_keys) == (MAX_SEQ_LEN if overflow == "slide" else longest)
+    torch.testing.assert_close(torch.stack(with_cache.logits), torch.stack(without.logits), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"num_return_sequences": 3, "seed": 0}, {"num_beams": 3}])
+def test_under_dynamic_scaling_samples_and_beams_do_not_depend_on_the_cache(options):
+    gpt = make_scaled("dynamic, shorter original")
+    cached = generate(gpt, PROMPTS, 12, **options)
+    assert cached == generate(gpt, PROMPTS, 12, use_cache=False, **options)
+    alone = [generate(gpt, [prompt], 12, **options)[0] for prompt in PROMPTS if "seed" not in options]
+    assert alone == (cached if alone else [])
+
+
+def test_under_dynamic_scaling_an_outdated_cache_is_refused():
+    gpt = make_scaled("dynamic").eval()
+    cache = gpt.make_cache(20)
+    gpt(torch.ones(1, 11, dtype=torch.long), cache=cache)
+    gpt(torch.ones(1, 1, dtype=torch.long), cache=cache)
+    with pytest.raises(ValueError, match="valid up to 12 tokens, but the text has 13"):
+        gpt(torch.ones(1, 1, dtype=torch.long), cache=cache)
+
+
+@pytest.mark.parametrize("cached", [0, 2])
+def test_the_next_token_follows_the_last_real_one(cached):
+    """Padding may be on the left or on the right."""
+    gpt = make_gpt("learned").eval()
+    ids = torch.arange(1, 13).view(2, 6)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    cache = gpt.make_cache(6) if cached else None
+    if cached:
+        gpt(ids[:, :cached], cache=cache)
+    logits = gpt.next_token_logits(ids[:, cached:], mask, cache)
+    for row, length in enumerate(mask.sum(1)):
+        alone = gpt(ids[row : row + 1, :length])[:, -1]
+        torch.testing.assert_close(logits[row : row + 1], alone, atol=1e-5, rtol=0)
 
 
 def test_grouped_queries_and_several_sequences_agree_with_and_without_cache():

@@ -71,6 +71,14 @@ def test_under_dynamic_scaling_each_row_has_its_own_length():
         torch.testing.assert_close(together[row], rotary.rotate(x[row : row + 1], positions[row])[0])
 
 
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_only_scaled_rotary_positions_are_meant_for_longer_texts(kind):
+    rotary = RotaryPositions(D, scaling={"kind": kind, **OPTIONS[kind]})
+    assert rotary.extrapolates == (kind != "none")
+    assert rotary.max_cached_len == (ORIGINAL if kind == "dynamic" else None)
+    assert not RotaryPositions(D).extrapolates
+
+
 def test_yarn_and_llama3_leave_fast_pairs_and_interpolate_slow_ones():
     for kind in ("yarn", "llama3"):
         # waves that the original length holds many of, and waves that it holds less than one of

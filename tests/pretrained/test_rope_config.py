@@ -172,3 +172,26 @@ def test_defaults_of_llama3_scaling_are_written(tmp_path: Path) -> None:
     ids = torch.arange(30)[None]
     theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval()
     assert float((theirs(ids).logits - llama(ids)).abs().max()) <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [3, 47])
+@pytest.mark.parametrize("name", SCALINGS)
+def test_by_default_generation_beyond_max_seq_len_equals_that_of_transformers(
+    tmp_path: Path, name: str, start: int
+) -> None:
+    """Prompts below and above ``max_seq_len``, with and without a cache."""
+    torch.manual_seed(0)
+    theirs = peer(rope_type=name.removesuffix("_with_options"), **SCALINGS[name])
+    for matrix in (weight for weight in theirs.parameters() if weight.dim() > 1):
+        nn.init.normal_(matrix, std=0.3)  # so that the output does not repeat one token
+    theirs.save_pretrained(tmp_path)
+    ours = glassformer.from_pretrained(tmp_path, dtype=torch.float64)
+    ids = torch.randint(1, VOCABULARY, (2, start))
+    # With a cache, dynamic scaling of transformers leaves old keys at the angles of shorter texts.
+    options = {"use_cache": name != "dynamic", "eos_token_id": None, "pad_token_id": 0}
+    expected = theirs.double().generate(ids, max_new_tokens=50, do_sample=False, **options)
+    assert len(set(expected[0].tolist())) > 8
+    for use_cache in (True, False):
+        found = ours.generate(ids, 50, temperature=0, use_cache=use_cache, stop_tokens=[])
+        assert torch.equal(found, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -39,6 +39,8 @@ class Generate(Command):
     """Random seed, for reproducible text."""
     samples: int = 1
     """Number of texts to generate."""
+    overflow: Literal["slide", "extend", "error"] | None = None
+    """Beyond the model's length: drop the oldest half, grow, or stop with an error. Default: by positions."""
 
     def run(self) -> None:
         """Print the texts; a single one is streamed."""
@@ -59,6 +61,7 @@ class Generate(Command):
             "repetition_penalty": self.repetition_penalty,
             "seed": self.seed,
             "stop_tokens": stop_tokens,
+            "overflow": self.overflow,
         }
         if self.samples == 1:
             steps = stream(model, [ids], self.max_new_tokens, **options)

@@ -152,7 +152,9 @@ class DecodingState:
 
     def next_token_logits(self) -> Tensor:
         """Process the tokens that are not in the cache, and return logits ``(batch, vocab_size)``."""
-        if self.length - self.first_column > self.max_len:
+        longest = self.length - self.first_column
+        limit = self.model.positions.max_cached_len
+        if longest > self.max_len or (limit is not None and longest > limit):
             self._start_windows()
         new = self.buffer[:, self.next_column : self.length]
         mask = self.window_mask

@@ -63,11 +63,14 @@ def generate(
     positions                             default   alternatives
     ====================================  ========  ========================================================
     ALiBi, T5 relative bias, none         extend    slide, error
+    rotary with scaling                   extend    slide, error
     rotary, sinusoidal                    slide     error, extend (beyond the lengths of training)
     learned                               slide     error
     ====================================  ========  ========================================================
 
-    - extend: the context grows without limit.
+    - extend: the context grows without limit. Scaling of rotary positions (linear, NTK, YaRN, Llama 3) takes
+      effect only so. Under dynamic scaling each token beyond the original length changes the angles of all,
+      so the whole context is processed again for each one, as without a cache.
     - slide: when the context has ``max_seq_len`` tokens, the oldest half is dropped and the rest is processed
       again, with positions from zero. The start of the window depends only on the number of tokens: it is the
       same for a long prompt, in a batch, and without a cache. The cost arises every ``max_seq_len / 2``

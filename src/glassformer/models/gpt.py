@@ -14,7 +14,7 @@ from glassformer.generation import stream as stream_tokens
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
 from glassformer.models.config import GPTConfig
-from glassformer.models.inputs import check_ids, positions_and_padding
+from glassformer.models.inputs import check_cached_len, check_ids, last_token, positions_and_padding
 from glassformer.models.presets import GPT_PRESETS
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class GPTModel(TransformerModel):
         check_ids(input_ids, self.vocab_size)
         cached = 0 if cache is None else cache[0].length
         key_positions, padding_mask = positions_and_padding(input_ids, attention_mask, cached)
+        check_cached_len(self.positions, cached, key_positions)
         positions = key_positions[..., cached:]  # of the new tokens: (seq,) or (batch, seq)
         x = self.dropout(self.positions.embed(self.token_embedding(input_ids), positions))
         mask = self.causal_mask if self.window is None else self.causal_mask & sliding_window(self.window)
@@ -96,8 +97,9 @@ class GPTModel(TransformerModel):
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
-        """Logits ``(batch, vocab_size)`` after the last token; padding must be left. See ``forward``."""
-        logits: Tensor = self.lm_head(self.hidden_states(input_ids, attention_mask, cache)[:, -1])
+        """Logits ``(batch, vocab_size)`` after the last real token of each row. See ``forward``."""
+        hidden = self.hidden_states(input_ids, attention_mask, cache)
+        logits: Tensor = self.lm_head(last_token(hidden, attention_mask))
         return logits
 
     def make_cache(self, capacity: int) -> list[KVCache]:

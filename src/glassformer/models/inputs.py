@@ -7,6 +7,7 @@ from torch import Tensor
 
 from glassformer.attention import padding
 from glassformer.attention.masks import Padding
+from glassformer.contracts import Positions
 
 
 def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> None:
@@ -64,3 +65,33 @@ def positions_and_padding(
         return torch.arange(keys, device=input_ids.device), None
     positions = mask.attention_mask.cumsum(dim=1) - 1
     return positions.clamp(min=0), mask
+
+
+def last_token(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The vector of the last real token of each row, ``(batch, d_model)``.
+
+    Args:
+        hidden: of the new tokens, ``(batch, seq, d_model)``.
+        attention_mask: ``(batch, cached + seq)``, or None without padding.
+
+    """
+    if attention_mask is None:
+        return hidden[:, -1]
+    columns = torch.arange(1, hidden.size(1) + 1, device=hidden.device)
+    last = (columns * (attention_mask[:, -hidden.size(1) :] != 0)).argmax(dim=1)
+    return hidden[torch.arange(hidden.size(0), device=hidden.device), last]
+
+
+def check_cached_len(scheme: Positions, cached: int, key_positions: Tensor) -> None:
+    """Check that keys in a cache are rotated as the text needs it.
+
+    Raises:
+        ValueError: if there are cached tokens, and the text is longer than ``scheme.max_cached_len``.
+
+    """
+    limit = scheme.max_cached_len
+    if cached and limit is not None and (length := int(key_positions.max()) + 1) > limit:
+        raise ValueError(
+            f"with these positions a cache is valid up to {limit} tokens, but the text has {length}: each "
+            "further token changes the rotation of all, so clear the cache and process the whole text"
+        )

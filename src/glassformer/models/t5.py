@@ -20,7 +20,7 @@ from glassformer.generation.prompts import Prompt, batch_prompts, check_num_retu
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
 from glassformer.models.config import T5Config
-from glassformer.models.inputs import check_ids, positions_and_padding
+from glassformer.models.inputs import check_cached_len, check_ids, last_token, positions_and_padding
 from glassformer.models.presets import T5_PRESETS
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class T5Model(TransformerModel):
         key_positions, padding_mask = positions_and_padding(
             decoder_input_ids, decoder_attention_mask, cached, "decoder_attention_mask"
         )
+        check_cached_len(self.decoder.positions, cached, key_positions)
         x = self.token_embedding(decoder_input_ids) * self.embedding_scale
         hidden: Tensor = self.decoder(
             x,
@@ -311,10 +312,10 @@ class ConditionedDecoder(nn.Module):
     def next_token_logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
-        """Logits ``(batch, vocab_size)`` of the token after the last column of targets ``(batch, new)``."""
+        """Logits ``(batch, vocab_size)`` after the last real token of each target ``(batch, new)``."""
         source = self._source_for(input_ids.size(0))
         hidden = self.model.decode(input_ids, source.memory, source.mask, attention_mask, cache, source.cache)
-        logits: Tensor = self.model.lm_head(hidden[:, -1])
+        logits: Tensor = self.model.lm_head(last_token(hidden, attention_mask))
         return logits
 
     def make_cache(self, capacity: int) -> list[KVCache]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from glassformer.positions.rotary_scaling import build_scaling
+from glassformer.positions.rotary_scaling import Scaling, build_scaling
 from glassformer.positions.scheme import PositionScheme
 
 Pairing = Literal["half", "interleaved"]
@@ -66,6 +66,8 @@ class RotaryPositions(PositionScheme):
             raise ValueError(f'pairing must be "half" or "interleaved", not {pairing!r}')
         self.theta, self.d_rotary = theta, d_rotary
         self.scaling = build_scaling(scaling)
+        self.extrapolates = type(self.scaling) is not Scaling  # all others are for longer texts
+        self.max_cached_len = self.scaling.max_constant_len
         self._swap, self._arrange = PAIRINGS[pairing]
         self._cached: tuple[Tensor, int, torch.dtype, Tensor, Tensor] | None = None
 

@@ -25,6 +25,11 @@ class Scaling:
     attention_factor: float = 1.0
     """Factor of rotated queries and keys; its square is a factor of the scores."""
 
+    @property
+    def max_constant_len(self) -> int | None:
+        """Length up to which the frequencies do not depend on the length; None if they never do."""
+        return None
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
@@ -72,12 +77,16 @@ class NTK(Scaling):
 class Dynamic(Scaling):
     """NTK scaling by factor * length / original - (factor - 1), which is 1 up to the original length.
 
-    The angles depend on the length of the text so far; keys in a cache keep the angles of the length at which
-    they were computed (Peng et al. 2023, section 3.3).
+    The angles of all tokens depend on the length of the text so far (Peng et al. 2023, section 3.3). So do
+    the hidden states: beyond the original length, each new token needs the whole text to be processed again.
     """
 
     factor: float
     original_max_seq_len: int
+
+    @property
+    def max_constant_len(self) -> int | None:  # noqa: D102
+        return self.original_max_seq_len
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
         current = length.to(frequencies).clamp(min=self.original_max_seq_len)

@@ -15,6 +15,8 @@ class PositionScheme(nn.Module):
     """Number of positions in the table; None if there is no table."""
     extrapolates: bool = False
     """Whether the scheme is meant for texts longer than those of training."""
+    max_cached_len: int | None = None
+    """Length beyond which each token changes the rotation of all others, so that cached keys are outdated."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings ``(batch, seq, d_model)`` with positions added."""

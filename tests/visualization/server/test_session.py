@@ -80,6 +80,18 @@ def test_top_k_of_one_is_greedy_and_no_token_is_added_at_the_limit(model):
     assert full["message"] == "No token can be added: the model accepts at most 32 tokens."
 
 
+def test_under_dynamic_scaling_each_token_is_predicted_from_the_whole_text():
+    torch.manual_seed(0)
+    scaling = {"kind": "dynamic", "factor": 4.0, "original_max_seq_len": 9}
+    positions = {"kind": "rotary", "scaling": scaling}
+    model = GPTModel(257, 16, 2, 2, max_seq_len=32, positions=positions).eval()
+    session, generated = ModelSession(model, name="dynamic"), ()
+    expected = model.generate(list(TEXT.encode()), 8, temperature=0, use_cache=False)[-8:]
+    for _ in range(8):
+        generated += (session.step(PredictionRequest(TEXT, generated=generated, temperature=0))["token"],)
+    assert list(generated) == expected
+
+
 @pytest.mark.slow
 def test_an_encoder_decoder_generates_a_target_and_has_three_kinds_of_attention(t5):
     model = t5()

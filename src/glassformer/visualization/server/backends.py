@@ -250,7 +250,9 @@ class CausalPredictor:
         if ids == self._cached:
             return self._logits
         length, cache = len(self._cached), self._cache
-        if cache is None or ids[:length] != self._cached:
+        limit = self.model.positions.max_cached_len
+        is_outdated = limit is not None and len(ids) > limit
+        if cache is None or is_outdated or ids[:length] != self._cached:
             length, cache = 0, self.model.make_cache(self.max_tokens)
         self._cached, self._cache = [], None  # a cancelled forward pass leaves a partly filled cache
         new = torch.tensor([ids[length:]], device=self.device)
