@@ -231,6 +231,9 @@ def test_a_sentencepiece_tokenizer_is_loaded(tmp_path: Path, write: Any) -> None
         assert ours.decode(ids) == text
         assert {1, 2}.isdisjoint(ids)
     assert ours.add_special_tokens([9]) == [1, 9]
+    assert glassformer.from_pretrained(path).token_ids == {"bos_token_id": 1, "eos_token_id": 2}
+    ends = write(model, tmp_path / "ends.gguf", **tokens({**metadata, "eot_token_id": 5, "eom_token_id": 2}))
+    assert glassformer.from_pretrained(ends).stop_tokens == [2, 5]
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
     for text in ["the cat sat", "thecatsat the cathe o"]:
         assert theirs(text)["input_ids"] == ours.add_special_tokens(ours.encode(text))

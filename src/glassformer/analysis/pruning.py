@@ -68,6 +68,7 @@ def prune_heads(model: Model, heads: Iterable[Head], kind: str | None = None) ->
     smaller.load_state_dict(state, strict=False, assign=True)
     smaller.tie_parameters()
     smaller.tokenizer = model.tokenizer
+    smaller.token_ids, smaller.generation_config = model.token_ids, model.generation_config
     return smaller.train(model.training)
 
 

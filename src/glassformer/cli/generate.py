@@ -52,7 +52,8 @@ class Generate(Command):
         tokenizer = require_tokenizer(model, self.target)
         text = sys.stdin.read() if self.prompt == "-" else self.prompt
         ids = prompt_ids(tokenizer, text)
-        stop_tokens = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
+        ends = (*model.stop_tokens, tokenizer.end_of_text)
+        stop_tokens = [token for token in ends if token is not None]
         options: dict[str, Any] = {
             "temperature": self.temperature,
             "top_k": self.top_k,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Annotated, Any
@@ -46,7 +46,7 @@ class Translate(Command):
             ids = [[*row, model.end_token] for row in tokenizer.encode_batch([*filter(None, sources)])]
             targets = iter(model.generate(ids, self.max_new_tokens, **self.decoding_options()) if ids else ())
             for source, rank in product(sources, range(1, self.n_best + 1)):
-                target = without_end(next(targets), model.end_token) if source else []
+                target = without_end(next(targets), [*model.stop_tokens, model.end_token]) if source else []
                 print(f"{rank}\t" if self.n_best > 1 else "", safe_decode(tokenizer, target), sep="")
             sys.stdout.flush()
 
@@ -79,6 +79,6 @@ def batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def without_end(ids: list[int], end_token: int) -> list[int]:
+def without_end(ids: list[int], end_tokens: Sequence[int]) -> list[int]:
     """Remove the end token."""
-    return ids[:-1] if ids and ids[-1] == end_token else ids
+    return ids[:-1] if ids and ids[-1] in end_tokens else ids

@@ -13,7 +13,12 @@ from torch import Tensor
 from glassformer.contracts import LanguageModel
 from glassformer.eval_mode import eval_mode
 from glassformer.generation.decoding_state import DecodingState, StopTokens, start_decoding
-from glassformer.generation.options import GenerationConfig, GenerationOptions, documents_options
+from glassformer.generation.options import (
+    GenerationConfig,
+    GenerationOptions,
+    build_config,
+    documents_options,
+)
 from glassformer.generation.prompts import Prompt, append_tokens
 from glassformer.generation.sampling import LogitsProcessor, repetition_processors
 
@@ -57,7 +62,7 @@ def beam_search(
     that of Wu et al. 2016, "Google's Neural Machine Translation System", equation 14, with |y| in place of
     (5 + |y|) / 6.
     """
-    config = GenerationConfig(**options)
+    config = build_config(model, options)
     _check_options(config, model.vocab_size)
     state, stop = start_decoding(model, prompt, max_new_tokens, config)
     processors = repetition_processors(config)

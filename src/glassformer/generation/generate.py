@@ -12,7 +12,11 @@ from glassformer.contracts import LanguageModel
 from glassformer.eval_mode import eval_mode
 from glassformer.generation.beam_search import beam_search
 from glassformer.generation.decoding_state import DecodingState, StopTokens, start_decoding
-from glassformer.generation.options import GenerationConfig, GenerationOptions, documents_options
+from glassformer.generation.options import (
+    GenerationOptions,
+    build_config,
+    documents_options,
+)
 from glassformer.generation.prompts import Prompt, append_tokens
 from glassformer.generation.sampling import Sampler
 
@@ -92,7 +96,7 @@ def generate(
             options together with beam search.
         TypeError: ids that are not integers, or an unknown option.
     """
-    config = GenerationConfig(**options)
+    config = build_config(model, options)
     if config.num_beams != 1:
         ids, _ = beam_search(model, prompt, max_new_tokens, **options)
         return ids
@@ -125,7 +129,7 @@ def stream(
         ValueError: as ``generate``, or ``num_beams`` other than 1.
         TypeError: as ``generate``.
     """
-    config = GenerationConfig(**options)
+    config = build_config(model, options)
     if config.num_beams != 1:
         raise ValueError(f"stream cannot use beam search: num_beams must be 1, got {config.num_beams}")
     if config.seed is not None and not 0 <= config.seed < 2**63:

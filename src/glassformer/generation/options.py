@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -31,7 +31,8 @@ class GenerationConfig:
             multiplies negative ones; above 0, None or 1 is off. Options apply in the order repetition
             penalty, temperature, top-k, top-p, min-p.
         seed: makes sampling reproducible without changing PyTorch's global random state, which None uses.
-        stop_tokens: ids that end a sequence; the stop token is part of the result.
+        stop_tokens: ids that end a sequence; the stop token is part of the result. Default: the end-of-text
+            tokens that came with a published model, ``model.stop_tokens``; no token if there are none.
         num_return_sequences: sequences for each prompt: independent samples, or the best beams, best first.
             The prompt is processed once.
         num_beams: number of beams; above 1 ``generate`` uses beam search, which does not sample: of the
@@ -41,7 +42,8 @@ class GenerationConfig:
         early_stopping: for beam search: stop as soon as ``num_beams`` sequences have ended.
         attention_mask: for a prompt given as a tensor, of the same shape: 1 or True for a real token, with
             padding on the left. The ids of padding are ignored and come back unchanged.
-        pad_id: id that fills a row of a tensor after its stop token; default: the first of ``stop_tokens``.
+        pad_id: id that fills a row of a tensor after its stop token; default: the padding token that came
+            with a published model, or the first of ``stop_tokens``.
         use_cache: keep keys and values. Without a cache all tokens are processed again for each new one; the
             result is the same.
         overflow: ``"slide"``, ``"extend"`` or ``"error"``; default: depends on the position scheme (see
@@ -83,6 +85,12 @@ class GenerationOptions(TypedDict, total=False):
     pad_id: int | None
     use_cache: bool
     overflow: OverflowPolicy | None
+
+
+def build_config(model: Any, options: Mapping[str, Any]) -> GenerationConfig:
+    """Return the options, completed by those that come with the model (``model.generation_defaults()``)."""
+    defaults = model.generation_defaults() if hasattr(model, "generation_defaults") else {}
+    return GenerationConfig(**{**defaults, **options})
 
 
 def documents_options(function: Function) -> Function:

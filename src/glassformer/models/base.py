@@ -19,6 +19,12 @@ from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_path, atomic_write, read_json_object
 from glassformer.layers import TransformerBlock
 from glassformer.models.config import BlockConfig, document_arguments
+from glassformer.models.generation_config import (
+    known_token_ids,
+    read_generation_config,
+    select_token_ids,
+    write_generation_config,
+)
 from glassformer.positions import migrate_positions
 from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, load_tokenizer
 
@@ -68,6 +74,23 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer: Tokenizer | None = None
+        self.token_ids: dict[str, Any] = {}
+        """``bos_token_id``, ``eos_token_id`` and the like in the config of a published model."""
+        self.generation_config: dict[str, Any] = {}
+        """Content of the ``generation_config.json`` of a published model."""
+
+    @property
+    def stop_tokens(self) -> list[int]:
+        """The end-of-text tokens of ``generation_config`` or ``token_ids``: by default, they end a text."""
+        return self._known_token_ids("eos_token_id")
+
+    def generation_defaults(self) -> dict[str, Any]:
+        """Options of generation that come with the model: ``stop_tokens`` and ``pad_id``."""
+        pad = self._known_token_ids("pad_token_id")
+        return {"stop_tokens": self.stop_tokens, **({"pad_id": pad[0]} if pad else {})}
+
+    def _known_token_ids(self, name: str) -> list[int]:
+        return known_token_ids(name, self.config.get("vocab_size", 0), self.generation_config, self.token_ids)
 
     @property
     def task(self) -> str:
@@ -151,6 +174,8 @@ class TransformerModel(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and the tokenizer, each atomically.
 
+        ``generation_config`` is written as ``generation_config.json``.
+
         Args:
             folder: created if it does not exist.
 
@@ -169,7 +194,10 @@ class TransformerModel(nn.Module):
         except SafetensorError as error:
             raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
         save_tokenizer(self.tokenizer, folder)
-        header = {"format": FORMAT, "family": self.family}
+        write_generation_config(self.generation_config, folder)
+        header: dict[str, Any] = {"format": FORMAT, "family": self.family}
+        if self.token_ids:
+            header["token_ids"] = self.token_ids
         atomic_write(folder / "config.json", json.dumps({**header, **self.saved_config()}, indent=2) + "\n")
 
     @classmethod
@@ -186,7 +214,7 @@ class TransformerModel(nn.Module):
         """
         folder = Path(folder)
         config_path, tensor_path = folder / "config.json", folder / "model.safetensors"
-        family, config = _read_config(config_path)
+        family, config, token_ids = _read_config(config_path)
         if not issubclass(family, cls):
             raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
         with _open_tensors(tensor_path) as file:
@@ -195,6 +223,7 @@ class TransformerModel(nn.Module):
         load_tensors(model, tensor_path)
         if (folder / TOKENIZER_FILE).exists():
             model.tokenizer = load_tokenizer(folder)
+        model.token_ids, model.generation_config = token_ids, read_generation_config(folder)
         return model.eval()
 
 
@@ -302,11 +331,16 @@ def _check_tensors(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, 
         raise ValueError(f"{path} does not fit the model: {'; '.join(wrong[:5])}{more}")
 
 
-def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
+def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any], dict[str, Any]]:
+    """Return the family, its hyperparameters, and the ids of special tokens."""
     config = read_json_object(path)
     if config.pop("format", None) != FORMAT:
         raise ValueError(f'{path} does not have the format "{FORMAT}"')
     family = choose(TransformerModel.families, str(config.pop("family", "")), "model family")
+    token_ids = config.pop("token_ids", {})
+    if not isinstance(token_ids, dict):
+        raise ValueError(f"{path}: token_ids must be a JSON object, got {token_ids!r}")
+    token_ids = select_token_ids(token_ids, path)
     known = family.keywords()
     optional = ADDED_KEYS.get(family.family, set()) | {"pruned_heads"}
     for name in config:
@@ -317,4 +351,4 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any]]:
             raise ValueError(f"{path}: the key {name!r} is missing")
     if "positions" in config:
         config["positions"] = migrate_positions(config["positions"])
-    return family, config
+    return family, config, token_ids

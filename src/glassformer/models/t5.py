@@ -216,7 +216,8 @@ class T5Model(TransformerModel):
 
         Returns:
             The targets without ``start_token``: a tensor ``(rows, new)`` padded with ``pad_token`` if the
-            sources are a tensor, otherwise lists. By default, a target ends with ``end_token``.
+            sources are a tensor, otherwise lists. By default, a target ends with one of ``stop_tokens``, or
+            with ``end_token`` if there are none.
 
         """
         attention_mask = options.pop("attention_mask", None)
@@ -227,7 +228,8 @@ class T5Model(TransformerModel):
             columns = torch.arange(batch.ids.size(1))
             source, mask = batch.ids, columns >= torch.tensor(batch.padding)[:, None]
         check_num_return_sequences(input_ids, options.get("num_return_sequences", 1))
-        options = {"stop_tokens": [self.end_token], "pad_id": self.pad_token, **options}
+        defaults: Any = {"stop_tokens": self.stop_tokens or [self.end_token], "pad_id": self.pad_token}
+        options = {**defaults, **options}
         with eval_mode(self):
             decoder = self.conditioned_on(source.to(self.device), mask.to(self.device))
             start = torch.full((source.size(0), 1), self.start_token, device=self.device)

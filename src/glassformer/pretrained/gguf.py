@@ -18,7 +18,7 @@ from torch import Tensor
 from glassformer.models import GPTModel, TransformerModel
 from glassformer.pretrained.checkpoint_format import build_model
 from glassformer.pretrained.config_reader import ConfigReader
-from glassformer.pretrained.gguf_tokenizers import read_tokenizer
+from glassformer.pretrained.gguf_tokenizers import read_token_ids, read_tokenizer
 from glassformer.pretrained.tensor_files import map_file
 from glassformer.pretrained.weight_table import (
     WeightEntry,
@@ -53,6 +53,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, ignore: Sequence[str
     keywords = read_config(config, file)
     table = partial(weight_table, qkv_bias=has_qkv_bias(file))
     model = build_model(GPTModel, keywords, str(path), table, file, dtype or torch.float32)
+    model.token_ids = read_token_ids(file.metadata)
     try:
         model.tokenizer = read_tokenizer(file.metadata)
     except ValueError as error:

@@ -32,6 +32,12 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 
 _SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
+_TOKEN_ID_KEYS = {
+    "bos_token_id": ("bos",),
+    "eos_token_id": ("eos", "eot", "eom"),
+    "pad_token_id": ("padding",),
+}
+
 
 def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
     """Build the tokenizer that the metadata describe.
@@ -67,6 +73,18 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
         if is_lossless(tokenizer)
         else PretrainedTokenizer(tokenizer, settings)
     )
+
+
+def read_token_ids(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ids of special tokens by their names in Hugging Face configs.
+
+    Besides the end of text, the ends of a turn and of a message end a generated text.
+    """
+    found: dict[str, list[int]] = {}
+    for name, keys in _TOKEN_ID_KEYS.items():
+        values = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in keys)
+        found[name] = list(dict.fromkeys(value for value in values if type(value) is int))
+    return {name: ids if len(ids) > 1 else ids[0] for name, ids in found.items() if ids}
 
 
 def _byte_level(

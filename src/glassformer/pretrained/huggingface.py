@@ -16,6 +16,11 @@ from glassformer.choices import choose
 from glassformer.files import atomic_path, atomic_write
 from glassformer.models import TransformerModel
 from glassformer.models.base import save_tokenizer
+from glassformer.models.generation_config import (
+    read_generation_config,
+    select_token_ids,
+    write_generation_config,
+)
 from glassformer.pretrained.bert import BERT
 from glassformer.pretrained.checkpoint_format import CheckpointFormat, build_model, common_dtype
 from glassformer.pretrained.config_reader import ConfigReader
@@ -76,6 +81,8 @@ def read_folder(
     model = build_model(model_class, keywords, source, checkpoint_format.weight_table, tensors, dtype)
     if "vocab_size" in model.config:
         _load_tokenizer(model, folder)
+        model.token_ids = select_token_ids(values, source)
+        model.generation_config = read_generation_config(folder)
     return model
 
 
@@ -97,6 +104,8 @@ def _load_tokenizer(model: TransformerModel, folder: Path) -> None:
 def write_folder(model: TransformerModel, folder: Path) -> None:
     """Write what `transformers` loads: ``config.json``, ``model.safetensors`` and the tokenizer.
 
+    The ids of special tokens are those that came with the model, else those of its tokenizer.
+
     Raises:
         OSError: not writable, or the disk is full; existing files are unchanged.
         ValueError: no checkpoint format can express the model.
@@ -110,6 +119,7 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
     except SafetensorError as error:
         raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
     save_tokenizer(model.tokenizer, folder)
+    write_generation_config(model.generation_config, folder)
     if "pixel_mean" in model.config:
         write_image_processor(folder, model.config)
     atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")
@@ -135,7 +145,7 @@ def choose_format(model: TransformerModel) -> tuple[str, dict[str, Any]]:
         except ValueError as error:
             problems.append(f"{name}: {error}")
             continue
-        return name, {"model_type": name, **_shared_config(model), **config}
+        return name, {"model_type": name, **_shared_config(model), **config, **model.token_ids}
     raise ValueError(f"no Hugging Face format can express this model ({'; '.join(problems)})")
 
 
@@ -149,7 +159,7 @@ def _shared_config(model: TransformerModel) -> dict[str, Any]:
         config["label2id"] = {label: i for i, label in enumerate(labels)}
     if "vocab_size" in model.config:
         tokenizer = model.tokenizer
-        config["bos_token_id"] = None
+        config["bos_token_id"] = getattr(tokenizer, "begin_of_text", None)
         config["eos_token_id"] = None if tokenizer is None else tokenizer.end_of_text
         config["pad_token_id"] = None if tokenizer is None else tokenizer.pad_token
     return config

@@ -16,7 +16,10 @@ from glassformer.pretrained.gguf import read_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
 
 _CONFIG_FILES = [
+    "additional_chat_templates/*.jinja",
+    "chat_template.jinja",
     "config.json",
+    "generation_config.json",
     "merges.txt",
     "preprocessor_config.json",
     "special_tokens_map.json",

@@ -57,6 +57,7 @@ class PretrainedTokenizer(BaseTokenizer):
         self.vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)
         if not self.vocab_size:
             raise ValueError("the tokenizer's vocabulary is empty")
+        self.begin_of_text = self._find_special("begin_of_text", "bos_token")
         self.end_of_text = self._find_special("end_of_text", "eos_token", "sep_token")
         self.pad_token = self._find_special("pad", "pad_token")
         self.mask_token = self._find_special("mask", "mask_token")

@@ -15,6 +15,7 @@ MASK = "[MASK]"
 """The mask token, by BERT's name. ``encode_with_masks`` accepts it for every tokenizer."""
 
 USUAL_NAMES = {
+    "begin_of_text": (),
     "end_of_text": (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "[SEP]"),
     "pad": ("[PAD]", "<pad>", "<|pad|>"),
     "mask": ("[MASK]", "<mask>"),

@@ -249,6 +249,7 @@ def load_matching_weights(
                 " remove tie_embeddings"
             )
     model.tokenizer = trained.tokenizer
+    model.token_ids, model.generation_config = trained.token_ids, trained.generation_config
     return model
 
 

@@ -78,7 +78,7 @@ class ModelSession:
         self.tokenizer = model.tokenizer or ByteTokenizer()
         self.backend = choose_backend(model, self.limit)
         self.heads = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
-        end_tokens = {self.tokenizer.end_of_text, getattr(model, "end_token", None)}
+        end_tokens = {*model.stop_tokens, self.tokenizer.end_of_text, getattr(model, "end_token", None)}
         self.end_tokens = {token for token in end_tokens if token is not None}
         self._predictors: dict[str, tuple[Any, Predictor]] = {}
         self._references: dict[str, tuple[Any, ReferenceOutputs]] = {}
