@@ -249,3 +249,8 @@ def test_first_paragraphs_are_not_blank_and_no_text_is_read_in_vain() -> None:
     unread = iter(["a\n\n  \nb\n", "c\nd", "e"])
     assert first_paragraphs(unread, 3) == ["a", "b", "c"]
     assert list(unread) == ["e"]
+
+
+def test_paragraphs_end_at_newlines_only() -> None:
+    separators = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+    assert first_paragraphs([f"a{separators}b\r\nc"], 5) == [f"a{separators}b", "c"]

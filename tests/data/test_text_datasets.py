@@ -119,6 +119,11 @@ def test_passages_contain_every_word_and_end_at_line_breaks():
     assert [len(passage.split()) for passage in passages] == [120, 120, 90]
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_passages_do_not_end_at_other_separators(separator):
+    assert list(split_into_passages(f"a b c{separator}d\ne f", 3)) == ["a b c d", "e f"]
+
+
 def test_tsv_and_jsonl_files_are_read(tmp_path):
     rows = tmp_path / "texts.tsv"
     rows.write_text("good film\tyes\nbad film\tno\n", encoding="utf-8")

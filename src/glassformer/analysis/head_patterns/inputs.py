@@ -32,7 +32,7 @@ _LAST_WORD = re.compile(r"(\w+)\.$")
 def sentences(texts: Iterable[str], min_words: int = MIN_WORDS, max_words: int = MAX_WORDS) -> Iterator[str]:
     """The sentences of texts that have ``min_words`` to ``max_words`` words, white space normalized."""
     for text in texts:
-        for line in text.splitlines():
+        for line in text.split("\n"):
             for sentence in split_sentences(line):
                 words = sentence.split()
                 if min_words <= len(words) <= max_words:
