@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from glassformer.tokenization import WordPieceTokenizer, load_tokenizer
+from glassformer.tokenization import WordPieceTokenizer, load_tokenizer, printable_label
 
 TEXTS = ["The cat sat on the mat. The cat's hat is flat.\n" * 5, "naïve café, 语 123 123 1234\n" * 5]
 AWKWARD = [
@@ -61,11 +61,63 @@ def test_ids_of_vocab_txt_equal_those_of_transformers(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = load_tokenizer(tmp_path)
     theirs = transformers.BertTokenizer(
-        vocab={line: i for i, line in enumerate(lines.splitlines())}, **settings
+        vocab={line: i for i, line in enumerate(lines.removesuffix("\n").split("\n"))}, **settings
     )
     for text in [*TEXTS, *AWKWARD]:
         expected = theirs(text, split_special_tokens=True)["input_ids"]
         assert tokenizer.add_special_tokens(tokenizer.encode(text)) == expected
+
+
+SEPARATORS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\r\r"]
+SPACES = [
+    " ",
+    "\t",
+    "\xa0",
+    "\u3000",
+    "\u1680",
+    "\u2007",
+    "\u202f",
+    "\x1f",
+    "\u200b",
+    "\ufeff",
+    "\u180e",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("sign", SEPARATORS + SPACES)
+def test_lines_of_vocab_txt_end_as_in_transformers(tmp_path: Path, sign: str) -> None:
+    lines = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "a",
+        f"##{sign}",
+        f"##x{sign}y",
+        f"{sign}c",
+        f"d{sign}",
+        "b",
+    ]
+    path = tmp_path / "vocab.txt"
+    for end in ("\n", "\r\n"):
+        path.write_bytes(end.join([*lines, ""]).encode())
+        ours, theirs = load_tokenizer(tmp_path), transformers.BertTokenizer.from_pretrained(tmp_path)
+        assert isinstance(ours, WordPieceTokenizer)
+        pieces = [theirs.convert_ids_to_tokens(i) for i in range(len(lines))]
+        assert ours.vocab_size == len(theirs) == len(lines)
+        assert [ours.label(i) for i in range(len(lines))] == [printable_label(p.encode()) for p in pieces]
+        assert ours.encode("a b") == [5, 10]
+
+
+def test_the_last_of_two_pieces_that_differ_in_white_space_counts(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n\u2028\na\u2029\nb\n", "utf-8")
+    ours, theirs = load_tokenizer(tmp_path), transformers.BertTokenizer.from_pretrained(tmp_path)
+    assert ours.encode("a b") == theirs("a b", add_special_tokens=False)["input_ids"] == [7, 8]
+    ours.save(tmp_path)
+    assert load_tokenizer(tmp_path).encode("a b") == [7, 8]
 
 
 def test_training_learns_pieces_with_and_without_case() -> None:

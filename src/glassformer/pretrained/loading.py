@@ -16,6 +16,7 @@ from glassformer.pretrained.gguf import read_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
 
 _CONFIG_FILES = [
+    "added_tokens.json",
     "additional_chat_templates/*.jinja",
     "chat_template.jinja",
     "config.json",

@@ -62,6 +62,24 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
     )
 
 
+def check_vocabulary(vocabulary: Mapping[str, Any]) -> None:
+    """Check the ids of a vocabulary that was read from a file, before anything is built from it.
+
+    Some published vocabularies leave ids out, so an id may exceed the number of tokens, but not twice that
+    number.
+
+    Raises:
+        ValueError: an id that is not an integer of at least 0, or too large.
+    """
+    limit = 2 * len(vocabulary)
+    for token, token_id in vocabulary.items():
+        if type(token_id) is not int or not 0 <= token_id < limit:
+            raise ValueError(
+                f"the token {token!r} has id {token_id!r}, but the ids of {len(vocabulary)} tokens must be "
+                f"integers from 0 to {limit - 1}"
+            )
+
+
 def write_tokenizer_file(folder: Path, description: Mapping[str, Any]) -> None:
     """Write ``tokenizer.json`` for a tokenizer that is not one of the `tokenizers` library."""
     atomic_write(Path(folder) / TOKENIZER_FILE, json.dumps(description))

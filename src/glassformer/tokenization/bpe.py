@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from glassformer.tokenization.pre_tokenization import bytes_to_unicode, split_like_gpt2
+from glassformer.tokenization.pre_tokenization import byte_level_parts, bytes_to_unicode, split_like_gpt2
 from glassformer.tokenization.pretrained import PretrainedTokenizer, train_on_texts
 from glassformer.tokenization.special_tokens import END_OF_TEXT
 from glassformer.tokenization.tiktoken_format import merges_from_ranks, read_ranks
@@ -99,7 +99,7 @@ def is_lossless(tokenizer: tokenizers.Tokenizer) -> bool:
         isinstance(tokenizer.model, models.BPE)
         and isinstance(tokenizer.decoder, decoders.ByteLevel)
         and tokenizer.normalizer is None
-        and not getattr(tokenizer.pre_tokenizer, "add_prefix_space", False)
+        and not any(part.add_prefix_space for part in byte_level_parts(tokenizer.pre_tokenizer))
     )
 
 

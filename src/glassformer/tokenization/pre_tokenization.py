@@ -5,6 +5,8 @@ A vocabulary gives the published ids only with the splitting that it was trained
 
 from __future__ import annotations
 
+from typing import Any
+
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
@@ -17,6 +19,12 @@ _LLAMA3 = (
 def split_like_gpt2(tokenizer: tokenizers.Tokenizer) -> None:
     """Split before spaces and between letters, digits and punctuation; a word keeps the space before it."""
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
+def split_like_gpt_neox(tokenizer: tokenizers.Tokenizer) -> None:
+    """Split like GPT-2, after normalization to NFC."""
+    tokenizer.normalizer = normalizers.NFC()
+    split_like_gpt2(tokenizer)
 
 
 def split_like_smollm(tokenizer: tokenizers.Tokenizer) -> None:
@@ -34,6 +42,18 @@ def split_like_qwen2(tokenizer: tokenizers.Tokenizer) -> None:
     """Split like Llama 3, with every digit a word of its own, after normalization to NFC."""
     tokenizer.normalizer = normalizers.NFC()
     _split_by(tokenizer, _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"))
+
+
+def byte_level_parts(pre_tokenizer: Any) -> list[pre_tokenizers.ByteLevel]:
+    """Return the byte-level pre-tokenizers in a pre-tokenizer, which may be a sequence."""
+    parts: Any = pre_tokenizer if isinstance(pre_tokenizer, pre_tokenizers.Sequence) else [pre_tokenizer]
+    return [part for part in parts if isinstance(part, pre_tokenizers.ByteLevel)]
+
+
+def set_prefix_space(tokenizer: tokenizers.Tokenizer, value: bool) -> None:
+    """Set whether byte-level pre-tokenizers put a space before a text that begins with none."""
+    for part in byte_level_parts(tokenizer.pre_tokenizer):
+        part.add_prefix_space = value
 
 
 def _split_by(tokenizer: tokenizers.Tokenizer, pattern: str) -> None:

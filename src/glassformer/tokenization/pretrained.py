@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,13 @@ from glassformer.tokenization.base import (
     check_ids,
     printable_label,
 )
+from glassformer.tokenization.config_files import OLD_CONFIG_FILES
 from glassformer.tokenization.pre_tokenization import unicode_to_bytes
-from glassformer.tokenization.special_tokens import USUAL_NAMES, token_content
+from glassformer.tokenization.special_tokens import (
+    USUAL_NAMES,
+    mark_special_tokens,
+    token_content,
+)
 
 
 class PretrainedTokenizer(BaseTokenizer):
@@ -40,7 +47,8 @@ class PretrainedTokenizer(BaseTokenizer):
             ``sep_token``, ``pad_token``, ...) are used; everything is written again by ``save``.
 
     Raises:
-        ValueError: the vocabulary is empty.
+        ValueError: the vocabulary is empty, two tokens have the same id, or a special token around the text
+            is not in the vocabulary.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
@@ -49,18 +57,16 @@ class PretrainedTokenizer(BaseTokenizer):
         tokenizer.encode_special_tokens = True  # "[SEP]" in a text is ordinary text
         self._tokenizer = tokenizer
         self.settings = dict(settings or {})
-        named = [token_content(entry) for key, entry in self.settings.items() if key.endswith("_token")]
-        tokenizer.add_special_tokens([n for n in named if n and tokenizer.token_to_id(n) is not None])
+        mark_special_tokens(tokenizer, self.settings)
         added = tokenizer.get_added_tokens_decoder()
         self._added = {i: token.content for i, token in added.items()}
         self._special = {token.content: i for i, token in added.items() if token.special}
-        self.vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)
-        if not self.vocab_size:
-            raise ValueError("the tokenizer's vocabulary is empty")
+        self.vocab_size = 1 + max(_token_ids(tokenizer))
         self.begin_of_text = self._find_special("begin_of_text", "bos_token")
         self.end_of_text = self._find_special("end_of_text", "eos_token", "sep_token")
         self.pad_token = self._find_special("pad", "pad_token")
         self.mask_token = self._find_special("mask", "mask_token")
+        check_ids([*self.add_special_tokens([]), *self.add_special_tokens([], [])], self.vocab_size)
 
     def encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
         """Return the ids of a text, without special tokens around it.
@@ -72,21 +78,24 @@ class PretrainedTokenizer(BaseTokenizer):
 
         Raises:
             UnicodeEncodeError: the text has a lone surrogate, which UTF-8 cannot encode.
+            ValueError: the text has unknown characters, and the tokenizer no unknown token.
         """
         if special_tokens:
             text.encode("utf-8")  # raises for a lone surrogate
-            ids: list[int] = self._parsing_special_tokens.encode(text, add_special_tokens=False).ids
+            with library_errors("encode the text"):
+                ids: list[int] = self._parsing_special_tokens.encode(text, add_special_tokens=False).ids
             return ids
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode each text, in parallel on all cores."""
-        try:
-            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except TypeError:
-            for text in texts:
-                text.encode("utf-8")  # raises for a lone surrogate
-            raise
+        with library_errors("encode the text"):
+            try:
+                encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+            except TypeError:
+                for text in texts:
+                    text.encode("utf-8")  # raises for a lone surrogate
+                raise
         return [self._without_special(encoding.ids) for encoding in encodings]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
@@ -99,7 +108,8 @@ class PretrainedTokenizer(BaseTokenizer):
             UnicodeEncodeError: the text has a lone surrogate.
         """
         text.encode("utf-8")
-        encoding = self._without_post_processor.encode(text, add_special_tokens=False)
+        with library_errors("encode the text"):
+            encoding = self._without_post_processor.encode(text, add_special_tokens=False)
         blank = [self._token_bytes(token).isspace() for token in encoding.tokens]
         spans = _empty_added_spaces(encoding.offsets, blank, text)
         return [
@@ -123,7 +133,8 @@ class PretrainedTokenizer(BaseTokenizer):
             ValueError: an id is not in ``range(vocab_size)``.
         """
         check_ids(ids, self.vocab_size)
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        with library_errors("decode the ids"):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
     def label(self, token_id: int) -> str:
@@ -136,8 +147,11 @@ class PretrainedTokenizer(BaseTokenizer):
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` in the format of the `tokenizers` and `transformers` libraries.
 
-        The settings go into ``tokenizer_config.json``.
+        The settings go into ``tokenizer_config.json``. Older config files in the folder, which would override
+        it, are removed.
         """
+        for name in OLD_CONFIG_FILES:
+            (Path(folder) / name).unlink(missing_ok=True)
         atomic_write(Path(folder) / TOKENIZER_FILE, self._tokenizer.to_str(pretty=True))
         if self.settings:
             atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(self.settings, indent=2) + "\n")
@@ -177,9 +191,7 @@ class PretrainedTokenizer(BaseTokenizer):
     @cached_property
     def _template(self) -> tuple[tuple[list[int], list[int]], tuple[list[int], list[int], list[int]]]:
         """Special tokens around one text and around two, observed by encoding a letter or two."""
-        letter = next(
-            (text for text in ("a", *self._tokenizer.get_vocab()) if self._tokenizer.encode(text).ids), None
-        )
+        letter = next((text for text in ("a", *self._tokenizer.get_vocab()) if self._can_encode(text)), None)
         if letter is None:
             return ([], []), ([], [], [])
         one, two = self._tokenizer.encode(letter), self._tokenizer.encode(letter, letter)
@@ -187,6 +199,12 @@ class PretrainedTokenizer(BaseTokenizer):
         a, b = _sequence_range(two.sequence_ids, 0)
         c, d = _sequence_range(two.sequence_ids, 1)
         return (one.ids[:first], one.ids[last:]), (two.ids[:a], two.ids[b:c], two.ids[d:])
+
+    def _can_encode(self, text: str) -> bool:
+        try:
+            return 0 in self._tokenizer.encode(text).sequence_ids
+        except Exception:  # an unknown letter, and no unknown token
+            return False
 
     @cached_property
     def _without_post_processor(self) -> tokenizers.Tokenizer:
@@ -220,6 +238,38 @@ class PretrainedTokenizer(BaseTokenizer):
     def _description(self) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(self._tokenizer.to_str())
         return description
+
+
+@contextmanager
+def library_errors(action: str) -> Iterator[None]:
+    """Turn what the `tokenizers` library raises into a ValueError saying that it cannot do ``action``.
+
+    It raises bare exceptions, and Rust panics, whose class has no public name and is not an ``Exception``.
+    """
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the tokenizers library cannot {action} ({error})") from None
+
+
+def _token_ids(tokenizer: tokenizers.Tokenizer) -> list[int]:
+    """Return the ids of all tokens.
+
+    Raises:
+        ValueError: there are none, or two tokens have the same id.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if not vocabulary:
+        raise ValueError("the tokenizer's vocabulary is empty")
+    if len(set(vocabulary.values())) < len(vocabulary):
+        by_id = sorted(vocabulary.items(), key=lambda item: (item[1], item[0]))
+        first, second = next(two for two in pairwise(by_id) if two[0][1] == two[1][1])
+        raise ValueError(f"the tokens {first[0]!r} and {second[0]!r} have the same id {first[1]}")
+    return list(vocabulary.values())
 
 
 def train_on_texts(tokenizer: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.Trainer) -> None:

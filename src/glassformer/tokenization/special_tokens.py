@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import tokenizers
+from tokenizers import AddedToken
+
 from glassformer.contracts import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -22,11 +25,74 @@ USUAL_NAMES = {
 }
 """Names to look for, by purpose, if the config of a tokenizer names no special token."""
 
+_TOKEN_OPTIONS = ("single_word", "lstrip", "rstrip", "normalized")
+
 
 def token_content(entry: Any) -> str | None:
     """Return the text of a token in a config file: either a string or a mapping with ``"content"``."""
     content = entry.get("content") if isinstance(entry, Mapping) else entry
     return content if isinstance(content, str) else None
+
+
+def special_token_entries(settings: Mapping[str, Any]) -> list[Any]:
+    """Return the entries of a config file that name special tokens, such as ``eos_token``."""
+    named = [entry for key, entry in settings.items() if key.endswith("_token")]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        extra = settings.get(key) or ()
+        named += extra.values() if isinstance(extra, Mapping) else extra
+    return named
+
+
+def add_tokens(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Add the tokens in ``added_tokens_decoder`` of a config file, in the order of their ids.
+
+    Raises:
+        ValueError: a malformed entry, or an id that is neither the token's own nor the next free one.
+    """
+    entries = settings.get("added_tokens_decoder") or {}
+    if not isinstance(entries, Mapping) or not all(re.fullmatch("[0-9]{1,10}", number) for number in entries):
+        raise ValueError(f"added_tokens_decoder must map ids to tokens, got {str(entries)[:60]}")
+    for number, entry in sorted(entries.items(), key=lambda item: int(item[0])):
+        if not token_content(entry):
+            raise ValueError(f"the added token {number} has no content")
+        token = added_token(entry, special=isinstance(entry, Mapping) and entry.get("special") is True)
+        tokenizer.add_tokens([token])
+        check_added_id(tokenizer, token.content, int(number))
+
+
+def check_added_id(tokenizer: tokenizers.Tokenizer, content: str, token_id: int) -> None:
+    """Raise ValueError if an added token has another id than a file says."""
+    actual = tokenizer.token_to_id(content)
+    if actual != token_id:
+        raise ValueError(
+            f"the added token {content!r} must have id {token_id}, but its place in the vocabulary gives it "
+            f"{actual}"
+        )
+
+
+def mark_special_tokens(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Mark the tokens that the settings name as special; those outside the vocabulary have no embedding."""
+    marked = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    for entry in special_token_entries(settings):
+        content = token_content(entry)
+        if content and content not in marked and tokenizer.token_to_id(content) is not None:
+            tokenizer.add_special_tokens([added_token(entry, special=True)])
+
+
+def added_token(entry: Any, *, special: bool) -> AddedToken:
+    """Return the token of an entry of a config file, with the options that the entry sets.
+
+    Raises:
+        ValueError: an option is not true or false.
+    """
+    content = token_content(entry)
+    options: dict[str, Any] = {"normalized": not special}
+    if isinstance(entry, Mapping):
+        options |= {key: entry[key] for key in _TOKEN_OPTIONS if key in entry}
+    for key, value in options.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} of the added token {content!r} must be true or false, got {value!r}")
+    return AddedToken(content, special=special, **options)
 
 
 def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:

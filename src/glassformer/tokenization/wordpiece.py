@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from glassformer.tokenization.config_files import boolean_setting
 from glassformer.tokenization.pretrained import PretrainedTokenizer, train_on_texts
+from glassformer.tokenization.special_tokens import add_tokens, token_content
 
 _SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -27,6 +30,12 @@ class WordPieceTokenizer(PretrainedTokenizer):
     ``[UNK]``, and unless the tokenizer is cased, case and accents are lost. ``add_special_tokens`` gives
     ``[CLS] a [SEP]`` and ``[CLS] a [SEP] b [SEP]``.
     """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
+        normalizer = tokenizer.normalizer
+        if isinstance(normalizer, normalizers.BertNormalizer):  # saved, so that other readers do not guess
+            settings = {**(settings or {}), **normalizer_settings(normalizer)}
+        super().__init__(tokenizer, settings)
 
     @classmethod
     def train(
@@ -72,45 +81,81 @@ class WordPieceTokenizer(PretrainedTokenizer):
             path: the file.
             settings: content of ``tokenizer_config.json``, of which ``do_lower_case`` (default True),
                 ``strip_accents`` (default: same as ``do_lower_case``), ``tokenize_chinese_chars`` (default
-                True) and the names of special tokens are used.
+                True), the added tokens and the names of special tokens are used.
 
         Raises:
-            ValueError: the file is not UTF-8, repeats a piece, or lacks a special token.
+            ValueError: the file is not UTF-8, repeats a piece, or lacks a special token; or a setting has a
+                wrong value.
         """
-        pieces = Path(path).read_bytes().decode("utf-8").splitlines()
-        vocabulary = {piece: i for i, piece in enumerate(pieces)}
-        if len(vocabulary) < len(pieces):
-            repeated = next(piece for i, piece in enumerate(pieces) if vocabulary[piece] != i)
+        settings = settings or {}
+        pieces = Path(path).read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        if len(set(pieces)) < len(pieces):
+            repeated = next(piece for piece, count in Counter(pieces).items() if count > 1)
             raise ValueError(f"the piece {repeated!r} occurs twice")
-        named = {key: (settings or {}).get(key, name) for key, name in _SPECIAL_TOKENS.items()}
-        for name in named.values():
-            if name not in vocabulary:
+        # The library removes white space at the end of a line, as it does for `transformers`.
+        vocabulary = models.WordPiece.read_file(str(path))
+        unknown = _special_tokens(settings)["unk_token"]
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+        _add_pipeline(tokenizer, settings)
+        add_tokens(tokenizer, settings)
+        for name in _special_tokens(settings).values():
+            if tokenizer.token_to_id(name) is None:
                 raise ValueError(f"the special token {name} is missing from the {len(vocabulary)} pieces")
-        tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=named["unk_token"]))
-        _add_pipeline(tokenizer, settings or {})
-        return cls._with_special_tokens(tokenizer, {**(settings or {}), **named})
+        return cls._with_special_tokens(tokenizer, settings)
 
     @classmethod
     def _with_special_tokens(
         cls, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]
     ) -> WordPieceTokenizer:
-        settings = {**_SPECIAL_TOKENS, **settings}
-        cls_token, sep_token = settings["cls_token"], settings["sep_token"]
-        tokenizer.add_special_tokens([settings[key] for key in _SPECIAL_TOKENS])
+        names = _special_tokens(settings)
+        tokenizer.add_special_tokens(list(names.values()))
+        set_template(tokenizer, settings)
+        return cls(tokenizer, {**settings, **names})
+
+
+def set_template(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Put BERT's special tokens around each text, unless the vocabulary lacks them."""
+    names = _special_tokens(settings)
+    before, between = names["cls_token"], names["sep_token"]
+    ids = [(name, tokenizer.token_to_id(name)) for name in (before, between)]
+    if all(token_id is not None for _, token_id in ids):
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{cls_token} $A {sep_token}",
-            pair=f"{cls_token} $A {sep_token} $B:1 {sep_token}:1",
-            special_tokens=[(name, tokenizer.token_to_id(name)) for name in (cls_token, sep_token)],
+            single=[before, "$A", between],
+            pair=[before, "$A", between, "$B:1", f"{between}:1"],
+            special_tokens=ids,
         )
-        return cls(tokenizer, settings)
+
+
+def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the contents of BERT's special tokens, which settings may rename."""
+    return {key: token_content(settings.get(key)) or name for key, name in _SPECIAL_TOKENS.items()}
+
+
+def normalizer_settings(normalizer: normalizers.BertNormalizer) -> dict[str, Any]:
+    """Return the settings of ``tokenizer_config.json`` that give this normalizer."""
+    return {
+        "do_lower_case": normalizer.lowercase,
+        "strip_accents": normalizer.strip_accents,
+        "tokenize_chinese_chars": normalizer.handle_chinese_chars,
+    }
+
+
+def bert_normalizer(settings: Mapping[str, Any]) -> normalizers.BertNormalizer:
+    """Return BERT's normalizer with the settings of ``tokenizer_config.json``.
+
+    Raises:
+        ValueError: a setting is neither true nor false.
+    """
+    strip_accents = settings.get("strip_accents")  # None: the same as do_lower_case
+    return normalizers.BertNormalizer(
+        lowercase=boolean_setting(settings, "do_lower_case", True),
+        strip_accents=None if strip_accents is None else boolean_setting(settings, "strip_accents"),
+        handle_chinese_chars=boolean_setting(settings, "tokenize_chinese_chars", True),
+    )
 
 
 def _add_pipeline(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
     """Set BERT's normalizer, pre-tokenizer and decoder."""
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=settings.get("do_lower_case", True),
-        strip_accents=settings.get("strip_accents"),
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-    )
+    tokenizer.normalizer = bert_normalizer(settings)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
