@@ -97,8 +97,7 @@ def test_the_run_folder_may_not_be_a_file(config):
 
 def test_environment(config, monkeypatch):
     run = RunFolder.open(config)
-    answers = {"rev-parse": "abc123", "status": " M file"}
-    monkeypatch.setattr(run_folder_module, "_git", lambda command, *_: answers[command])
+    monkeypatch.setattr(run_folder_module, "git_revision", lambda folder: ("abc123", True))
     monkeypatch.setattr(run_folder_module, "version", lambda _: "1.2.3")
     run.write_environment(torch.device("cpu"))
     written = json.loads((run.path / "environment.json").read_text())
@@ -111,7 +110,6 @@ def test_environment(config, monkeypatch):
 
 def test_environment_without_git_or_installation(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(run_folder_module, "_version", lambda _: None)
     found = run_folder_module.environment(torch.device("cpu"))
     assert found["git_revision"] is found["git_changes"] is found["glassformer"] is None

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +17,7 @@ from glassformer.files import atomic_write
 from glassformer.training.checkpoints import Checkpoints
 from glassformer.training.config import CHANGEABLE_ON_RESUME, TrainingConfig
 from glassformer.training.config_files import differences, load_config, save_config
+from glassformer.training.git_revision import git_revision
 
 FILES = (
     "config.toml",
@@ -194,8 +194,7 @@ class RunFolder:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device, number of threads, and the git revision of the current folder."""
-    revision = _git("rev-parse", "HEAD")
-    changes = None if revision is None else bool(_git("status", "--porcelain", "--untracked-files=no"))
+    revision, changes = git_revision(Path.cwd())
     return {
         "glassformer": _version("glassformer"),
         "python": platform.python_version(),
@@ -234,12 +233,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of a git command, or None without git or outside a repository."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
