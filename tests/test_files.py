@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 
 import pytest
 
-from glassformer.files import atomic_path, atomic_write, package_file, read_json, save_table
+from glassformer.files import (
+    atomic_path,
+    atomic_write,
+    package_file,
+    read_json,
+    remove_partial,
+    save_table,
+)
 
 
 def test_text_and_bytes_are_written(tmp_path):
@@ -32,6 +40,24 @@ def test_a_deleted_temporary_file_is_not_a_second_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file") as temporary:
         temporary.unlink()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows")
+def test_temporary_files_of_killed_processes_are_removed_by_the_next_write(tmp_path):
+    path, other = tmp_path / "page [1].html", tmp_path / "page 1.html"
+    left = tmp_path / f".{path.name}.x1y2z3a4.partial"
+    unrelated = [tmp_path / f".{other.name}.x1y2z3a4.partial", tmp_path / f".{path.name}.partial"]
+    for file in (left, *unrelated):
+        file.touch()
+    with atomic_path(path) as temporary:
+        assert not left.exists()
+        atomic_write(path, "first")  # does not remove the file that is being written
+        temporary.write_text("second")
+    assert path.read_text() == "second"
+    assert sorted(tmp_path.iterdir()) == sorted([path, *unrelated])
+    (tmp_path / ".folder.x1y2z3a4.partial").mkdir()
+    remove_partial(tmp_path)
+    assert sorted(p.name for p in tmp_path.glob(".*")) == [".folder.x1y2z3a4.partial", unrelated[1].name]
 
 
 def test_the_file_has_the_permissions_of_a_new_file(tmp_path):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import csv
+import glob
 import importlib.util
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
+
+PARTIAL = ".partial"
+"""Suffix of files and folders that are being written."""
 
 
 @contextmanager
@@ -19,15 +27,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, renamed to ``path`` when the block ends without an error.
 
     A reader sees the old file or the complete new one. After an error or on a full disk the old file is
-    unchanged and the temporary file is removed.
+    unchanged and the temporary file is removed. That of a killed process is removed by the next write.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
-    temporary = Path(name)
+    remove_partial(path.parent, path.name)
+    handle, temporary = _temporary_file(path)
     try:
         yield temporary
         sync(temporary)
@@ -38,6 +45,42 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _temporary_file(path: Path) -> tuple[int | None, Path]:
+    """Create a file for ``atomic_path``, locked while its descriptor is open; Windows has no such lock."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+        if sys.platform == "win32":
+            os.close(handle)  # an open file cannot be renamed there
+            return None, Path(name)
+        with suppress(OSError):  # the file system has no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # removed by another process before it was locked
+
+
+def remove_partial(folder: Path, name: str | None = None) -> None:
+    """Remove temporary files of ``atomic_path`` that no process is writing: those of killed processes.
+
+    Args:
+        folder: the folder of the files.
+        name: of the file that was to be written. Default: any.
+    """
+    if sys.platform == "win32":
+        return
+    for path in folder.glob(f".{glob.escape(name) if name else '*'}.????????{PARTIAL}"):
+        with suppress(OSError):  # a folder, or a file of another user
+            handle = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from glassformer.analysis.partial_results import PartialResults, data_fingerprint, model_fingerprint
+from glassformer.folder_lock import lock_folder
 from glassformer.models import GPTModel
 
 
@@ -37,6 +40,32 @@ def test_other_settings_are_refused(tmp_path):
         PartialResults(tmp_path, {"seed": 1, "items": 3})
     with pytest.raises(ValueError, match="items was 3, now None"):
         PartialResults(tmp_path, {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    "left", [".lock", ".settings.json.x1y2z3a4.partial", "parts/.text 00000.json.x1y2z3a4.partial"]
+)
+def test_what_a_killed_process_left_is_no_obstacle_and_is_removed(tmp_path, left):
+    if left.startswith("parts"):
+        PartialResults(tmp_path, {"seed": 0})
+    (tmp_path / left).touch()
+    with lock_folder(tmp_path):
+        PartialResults(tmp_path, {"seed": 0})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["parts", "settings.json"]
+
+
+def test_the_settings_are_written_first(tmp_path, monkeypatch):
+    """A folder with results but without settings is refused, so a kill must not leave one."""
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            PartialResults(tmp_path, {"seed": 0})
+    PartialResults(tmp_path, {"seed": 0})
 
 
 def test_data_fingerprints_depend_on_texts_and_their_order():

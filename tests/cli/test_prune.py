@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from glassformer.analysis.ablation import ablate
 from glassformer.cli import main
+from glassformer.cli.prune import UNFINISHED
+from glassformer.folder_lock import lock_folder
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel
 from glassformer.tokenization import ByteTokenizer
 
@@ -109,6 +114,34 @@ def test_everything_new_is_removed_after_an_error(tmp_path, capsys, monkeypatch,
     assert (tmp_path / "file").is_file()
     assert main([*command, "--heads", "0.1"]) == 0
     assert (tmp_path / "a" / "b" / "config.json").exists()
+
+
+@pytest.mark.parametrize("saved_files", [(), ("model.safetensors",), ("model.safetensors", "config.json")])
+def test_the_files_of_a_killed_process_are_written_again(tmp_path, capsys, monkeypatch, saved_files):
+    saved(tmp_path / "whole")
+    folder = tmp_path / "small"
+    command = ["prune", str(tmp_path / "whole"), str(folder), "--heads"]
+    assert main([*command, "0.1"]) == 0
+    expected = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.write_text("of the killed process") if path.name in saved_files else path.unlink()
+    for name in (UNFINISHED, ".lock", ".config.json.x1y2z3a4.partial"):
+        (folder / name).touch()
+    assert main([*command, "9.9"]) == 2
+    assert (folder / UNFINISHED).exists()
+    assert main([*command, "0.1"]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
+    assert main([*command, "0.1"]) == 2  # finished
+    assert "is not empty: give a new folder" in capsys.readouterr().err
+
+
+def test_a_folder_in_use_is_refused(tmp_path, capsys):
+    saved(tmp_path / "whole")
+    with ThreadPoolExecutor(1) as other, lock_folder(tmp_path / "small"):
+        command = ["prune", str(tmp_path / "whole"), str(tmp_path / "small"), "--heads", "0.1"]
+        assert other.submit(main, command).result() == 2
+    assert f"small is in use by process {os.getpid()} (" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
 
 
 def test_importance_needs_a_causal_language_model(tmp_path, capsys):

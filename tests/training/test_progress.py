@@ -1,7 +1,10 @@
 """Progress bar and progress lines."""
 
+import errno
 import io
+import os
 
+import pytest
 from rich.console import Console
 
 from glassformer.training.progress import ProgressDisplay
@@ -83,3 +86,30 @@ def test_the_speed_is_a_moving_average():
         "1,000 tokens/s",
         "1,100 tokens/s",
     ]
+
+
+class ClosedOutput(io.StringIO):
+    """A terminal that was closed, or a pipe that nobody reads."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), BrokenPipeError()])
+def test_training_goes_on_when_the_output_is_closed(monkeypatch, terminal, error):
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # rich redirects the output of the process
+    console = Console(file=ClosedOutput(error), force_terminal=terminal)
+    display = ProgressDisplay(10, console, seconds=0)
+    if display.bar is not None:
+        display.bar.live.auto_refresh = False  # a thread that would report the error too
+    display.start(0)
+    display.update(ROW)
+    display.update(EVALUATED)
+    display.print("a sample")
+    display.stop()
+    assert console.quiet

@@ -18,7 +18,7 @@ from glassformer.training import (
     NonFiniteError,
     OptimizerConfig,
 )
-from glassformer.training.trainer import StopSignals
+from glassformer.training.trainer import SIGNALS, StopSignals
 
 
 def losses(rows):
@@ -150,7 +150,8 @@ def test_evaluation_and_samples_do_not_affect_training(trainer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("usual_handlers")
+@pytest.mark.parametrize("sent", SIGNALS)
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(trainer, sent, accumulation):
     undisturbed = trainer(accumulation=accumulation)
@@ -213,6 +214,7 @@ def test_resume_of_a_finished_run_does_nothing(trainer):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("usual_handlers")
 def test_a_signal_in_the_last_step_is_still_a_finished_run(trainer):
     built = trainer()
     built.batches = SignalAt(built.batches, 9, signal.SIGINT)
@@ -220,6 +222,7 @@ def test_a_signal_in_the_last_step_is_still_a_finished_run(trainer):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("usual_handlers")
 def test_a_signal_before_the_first_step_saves_the_start(trainer):
     built = trainer()
 
@@ -379,25 +382,42 @@ def test_tensorboard_gets_every_row(trainer, monkeypatch):
     assert built.tensorboard.first_step == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_only_recorded(number):
-    before = signal.getsignal(number)
+@pytest.fixture
+def usual_handlers():
+    """Handlers as Python sets them; background jobs of a shell ignore SIGINT, those of nohup SIGHUP."""
+    usual = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(SIGNALS[1:], signal.SIG_DFL)
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_handlers")
+@pytest.mark.parametrize("first", SIGNALS)
+@pytest.mark.parametrize("second", SIGNALS)
+def test_signals_are_only_recorded(first, second):
+    before = [signal.getsignal(number) for number in SIGNALS]
     with StopSignals() as stop:
         assert stop.received is None
-        os.kill(os.getpid(), number)
-        assert stop.received == number.name
-        assert signal.getsignal(number) is before  # the second signal has its usual effect
-    assert signal.getsignal(number) is before
+        signal.raise_signal(first)
+        assert stop.received == first.name
+        if first == second == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):  # the usual effect
+                signal.raise_signal(second)
+        else:
+            signal.raise_signal(second)
+        assert stop.received == first.name
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_the_second_signal_has_its_usual_effect():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs of a shell
-    try:
-        with pytest.raises(KeyboardInterrupt), StopSignals():
-            for _ in range(2):  # raised one after the other; two pending signals would count as one
-                signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.usefixtures("usual_handlers")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_ignored_signals_stay_ignored(number):
+    signal.signal(number, signal.SIG_IGN)
+    with StopSignals() as stop:
+        signal.raise_signal(number)
+        assert stop.received is None
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_handlers_are_restored_after_an_error():

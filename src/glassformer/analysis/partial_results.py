@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from glassformer.files import atomic_write
+from glassformer.files import atomic_write, remove_partial
+from glassformer.folder_lock import entries
 from glassformer.models import TransformerModel
 
 
@@ -33,7 +33,7 @@ class PartialResults:
     The folder is created, and checked to be writable, before any computation.
 
     Args:
-        folder: the run folder.
+        folder: the run folder, which the caller has locked with ``lock_folder``.
         settings: all that the results depend on, as JSON values.
 
     Raises:
@@ -46,8 +46,8 @@ class PartialResults:
         path = self.folder / "settings.json"
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"the run folder {self.folder} is a file")
-        resumed = self.folder.is_dir() and any(self.folder.iterdir())
-        if resumed and not path.exists():
+        resumed = path.exists()
+        if entries(self.folder) and not resumed:
             raise ValueError(
                 f"{self.folder} holds files but no analysis (no settings.json): name another folder"
             )
@@ -59,9 +59,10 @@ class PartialResults:
             raise ValueError(
                 f"{self.folder} was started with other settings: {changes}; name another --run-folder"
             )
-        self.parts.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.parts):
-            atomic_write(path, json.dumps(settings, indent=1) + "\n")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps(settings, indent=1) + "\n")  # first: it tells what the folder is
+        self.parts.mkdir(exist_ok=True)
+        remove_partial(self.parts)
 
     def read(self, name: str) -> Any:
         """A result of JSON values, or None if it is missing."""

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from glassformer.choices import suggestion
+from glassformer.cli.signals import exit_on_signals
 
 COMMANDS = {
     "demo": ("Demo", "train a small GPT on real text in a few minutes and write a report about its heads"),
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print_error(
             "glassformer", f"unknown command {name!r}{suggestion(name, COMMANDS)} (see --help)"
         )
-    return _run(name, rest)
+    with exit_on_signals():
+        return _run(name, rest)
 
 
 def overview() -> str:

@@ -52,6 +52,16 @@ class Ablate(Command):
     """Folder for the results; an interrupted run is resumed. Default: runs/ablate- and the target's name."""
 
     def run(self) -> None:
+        """Ablate heads while the run folder is locked."""
+        from glassformer.cli.resolve_model import model_name
+        from glassformer.folder_lock import lock_folder
+
+        name = model_name(self.target)
+        folder = self.run_folder or Path("runs") / f"ablate-{name.replace('/', '-')}"
+        with lock_folder(folder, "run folder"):
+            self.ablate(name, folder)
+
+    def ablate(self, name: str, folder: Path) -> None:
         """Measure, or resume, and write the tables and the figure."""
         from glassformer.analysis.ablation import REPLACEMENTS, ablate
         from glassformer.analysis.behaviors import BehaviorTable, build_behavior_tasks
@@ -59,9 +69,8 @@ class Ablate(Command):
         from glassformer.analysis.partial_results import PartialResults
         from glassformer.choices import choose
         from glassformer.cli import ablate_results as results
-        from glassformer.cli.resolve_model import can_generate, load_model, model_name, require_tokenizer
+        from glassformer.cli.resolve_model import can_generate, load_model, require_tokenizer
 
-        name = model_name(self.target)
         groups = self.groups(name)
         if self.random_draws < 0 or self.max_texts < 1:
             raise ValueError("--random-draws must be at least 0, and --max-texts at least 1")
@@ -82,7 +91,6 @@ class Ablate(Command):
         sizes = [attention.num_heads for attention in model.attentions()["self"]]
         sets, draws, notes = choose_sets(groups, sizes, self.random_draws, self.seed)
         texts = None if self.how == "zero" else self.texts(model)
-        folder = self.run_folder or Path("runs") / f"ablate-{name.replace('/', '-')}"
         parts = PartialResults(folder, self.settings(model, tasks, texts))
         for note in notes:
             print(note, flush=True)

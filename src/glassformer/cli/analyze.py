@@ -51,6 +51,16 @@ class Analyze(Command):
     """Keep the sums of every sentence, so that the margin can be changed without measuring again."""
 
     def run(self) -> None:
+        """Analyze the heads while the run folder is locked."""
+        from glassformer.cli.resolve_model import model_name
+        from glassformer.folder_lock import lock_folder
+
+        name = model_name(self.target)
+        folder = self.run_folder or Path("runs") / f"analyze-{name.replace('/', '-')}"
+        with lock_folder(folder, "run folder"):
+            self.analyze(name, folder)
+
+    def analyze(self, name: str, folder: Path) -> None:
         """Write heads.csv, heads.json, heads.png and clusters.png; resume an interrupted analysis."""
         from rich.console import Console
 
@@ -64,7 +74,7 @@ class Analyze(Command):
         )
         from glassformer.analysis.head_patterns.analyze import BASELINE
         from glassformer.analysis.partial_results import data_fingerprint
-        from glassformer.cli.resolve_model import load_model, model_name
+        from glassformer.cli.resolve_model import load_model
         from glassformer.data import CountProgress, documents
         from glassformer.visualization import check_writable, draw_head_map, save_figure
 
@@ -82,8 +92,6 @@ class Analyze(Command):
         if not texts:
             raise ValueError(f"no sentence of 4 to 64 words in {self.data}")
         model: Any = load_model(self.target)
-        name = model_name(self.target)
-        folder = self.run_folder or Path("runs") / f"analyze-{name.replace('/', '-')}"
         data = {"source": self.data, "sentences": len(texts), "sha256": data_fingerprint(texts)}
         progress = CountProgress()
         try:

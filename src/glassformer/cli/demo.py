@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,17 @@ class Demo(Command):
     """Delete an earlier demo in the run folder."""
 
     def run(self) -> int:
+        """Run the demo while its folder is locked."""
+        from glassformer.folder_lock import lock_folder
+
+        with ExitStack() as stack:
+            if self.run_folder is None and not self.overwrite:
+                return self.train(lock_free_folder(CONFIG.run_folder, stack))
+            folder = self.run_folder or CONFIG.run_folder
+            stack.enter_context(lock_folder(folder, "run folder"))
+            return self.train(folder)
+
+    def train(self, folder: str) -> int:
         """Train and write the report."""
         from rich.console import Console
 
@@ -65,7 +77,6 @@ class Demo(Command):
         def print_step(title: str, explanation: str) -> None:
             console.print(f"\n[bold]{title}[/bold]\n   {explanation}")
 
-        folder = self.run_folder or (CONFIG.run_folder if self.overwrite else free_folder(CONFIG.run_folder))
         config = replace(
             CONFIG,
             run_folder=folder,
@@ -96,10 +107,17 @@ class Demo(Command):
         return 0
 
 
-def free_folder(name: str) -> str:
-    """The name itself, or the name with the first number after it that is not taken."""
-    names = chain([name], (f"{name}-{number}" for number in count(2)))
-    return next(path for path in names if not Path(path).exists())
+def lock_free_folder(name: str, stack: ExitStack) -> str:
+    """Lock the folder, or the first with a number after its name that is new or empty, and not in use."""
+    from glassformer.folder_lock import FolderInUseError, entries, lock_folder
+
+    for number in count(1):
+        path = Path(name if number == 1 else f"{name}-{number}")
+        if not path.exists() or (path.is_dir() and not entries(path)):
+            with suppress(FolderInUseError):
+                stack.enter_context(lock_folder(path, "run folder"))
+                return str(path)
+    raise AssertionError("unreachable")
 
 
 def ngram_evaluations(files: Any) -> dict[str, Evaluation]:

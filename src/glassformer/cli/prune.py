@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,9 @@ from glassformer.cli.arguments import Command
 
 if TYPE_CHECKING:
     from glassformer.analysis.ablation import Head
+
+UNFINISHED = ".prune.partial"
+"""Empty file in a folder whose model is not complete yet."""
 
 
 @dataclass
@@ -95,32 +98,32 @@ class Prune(Command):
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder for the files that are written inside the block, and remove it again after an error.
+    """Lock a folder for the files that are written inside the block, and remove them again after an error.
 
-    Parent folders that had to be made are removed too; everything that was there before stays.
+    Folders that had to be made are removed too; everything that was there before stays. The file
+    ``UNFINISHED`` is in the folder until the block ends: the files of a killed process are written again.
 
     Raises:
         ValueError: the folder is not empty.
-        OSError: it cannot be made or written to.
+        OSError: it cannot be made or written to, or another process uses it.
     """
     import shutil
-    import tempfile
 
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: give a new folder")
-    made = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        yield
-    except BaseException:
-        for path in folder.iterdir() if folder.is_dir() else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
-        raise
+    from glassformer.folder_lock import entries, lock_folder
+
+    unfinished = folder / UNFINISHED
+    with lock_folder(folder):
+        before = set(folder.iterdir())
+        if entries(folder) and unfinished not in before:
+            raise ValueError(f"{folder} is not empty: give a new folder")
+        unfinished.touch()
+        try:
+            yield
+        except BaseException:
+            for path in set(folder.iterdir()) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise
+        unfinished.unlink()
 
 
 def _uniform(model: Any) -> dict[str, dict[Head, float]]:

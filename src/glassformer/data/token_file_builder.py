@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import os
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,9 +33,7 @@ from glassformer.data.token_files import (
     write_header,
 )
 from glassformer.files import atomic_write
-
-if sys.platform != "win32":
-    import fcntl
+from glassformer.folder_lock import lock_folder
 
 JOURNAL = "journal.json"
 BATCH_CHARACTERS = 2**21  # encoded in one call: enough to keep every core busy in bounded memory
@@ -82,8 +79,10 @@ def build_token_files(
         target = Path(folder) / _cache_key(corpus, tokenizer)
         with _explain_os_errors(target):
             with suppress(TokenFileError):  # finished files need no lock, and may be in a read-only folder
-                return TokenFiles.open(target, verify=True)
-            with folder_lock(target, progress):
+                files = TokenFiles.open(target, verify=True)
+                _remove_leftovers(target)
+                return files
+            with lock_folder(target, "folder of token files", on_wait=progress.note):
                 return _open_finished(target, progress) or _build(
                     corpus, tokenizer, target, progress, journal_characters
                 )
@@ -103,6 +102,13 @@ def _open_finished(target: Path, progress: Progress) -> TokenFiles | None:
         (target / HEADER).unlink(missing_ok=True)
         TokenFileWriter.remove_journal(target)
         return None
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what a process left that was killed when the files were finished."""
+    if any(path.name == JOURNAL or path.name.startswith(".") for path in target.iterdir()):
+        with suppress(OSError), lock_folder(target):  # not in a read-only folder, or while it is in use
+            TokenFileWriter.remove_journal(target)
 
 
 def _build(
@@ -185,25 +191,6 @@ def _explain_os_errors(target: Path) -> Iterator[None]:
             advice = "free some space or choose another folder; the same call resumes this build"
         message = f"cannot write token files to {target}: {error.strerror or error}; {advice}"
         raise OSError(error.errno, message) from error
-
-
-@contextmanager
-def folder_lock(folder: Path, progress: Progress) -> Iterator[None]:
-    """Create the folder if it is missing and hold an exclusive lock on it; wait for other processes.
-
-    The operating system releases the lock when its process ends. On Windows nothing is locked.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note(f"waiting for another process that is building {folder}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @dataclass

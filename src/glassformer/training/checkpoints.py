@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from glassformer.files import atomic_write, read_json_object, sync
+from glassformer.files import PARTIAL, atomic_write, read_json_object, sync
 from glassformer.training.checkpoint_tensors import (
     DamagedCheckpointError,
     damaged,
@@ -40,7 +40,6 @@ FORMAT = 2
 STATE, CHECKSUMS = "state.json", "checksums.json"
 TRAINING_FILES = ("optimizer.safetensors", "random.safetensors")
 """Files of a checkpoint that only training reads."""
-_PARTIAL = ".partial"
 
 
 class Checkpoints:
@@ -68,7 +67,6 @@ class Checkpoints:
         """
         target = self.path(progress["step"])
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_partial()
         with _atomic_folder(target) as folder:
             model.save_pretrained(folder)
             tensors, values = random_state()
@@ -78,9 +76,22 @@ class Checkpoints:
             atomic_write(folder / STATE, json.dumps(state))
             checksums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
             atomic_write(folder / CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
-        self._link("latest", target)
-        self._remove_old()
+        self.clean_up()
         return target
+
+    def clean_up(self) -> None:
+        """Renew the links, and remove checkpoints that are not to be kept or that a killed process left.
+
+        No other process may be writing checkpoints here.
+        """
+        for path in (*self.folder.glob(f".*{PARTIAL}"), *self.folder.glob(".*.link")):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        latest, best = self.latest(), self.best()
+        self._link("latest", latest)
+        self._link("best", best)
+        for path in map(self.path, self.steps()[: -self.keep]):
+            if path != best:
+                shutil.rmtree(_set_aside(path))
 
     def restore(self, path: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Restore model, optimizer and random number generators; return the ``progress`` given to ``save``.
@@ -149,7 +160,7 @@ class Checkpoints:
                 continue
             for number, message in enumerate(errors):
                 on_skip(f"deleted: {message}")
-                shutil.rmtree(self.path(steps[number]))
+                shutil.rmtree(_set_aside(self.path(steps[number])))
             return progress
         if errors:
             raise DamagedCheckpointError(errors[0])
@@ -181,26 +192,15 @@ class Checkpoints:
             return loss if loss is not None and abs(loss) < math.inf else None
         return None
 
-    def _remove_old(self) -> None:
-        best = self.best()
-        if best is not None:
-            self._link("best", best)
-        for step in self.steps()[: -self.keep]:
-            if self.path(step) != best:
-                shutil.rmtree(self.path(step))
-
-    def _remove_partial(self) -> None:
-        """Remove incomplete checkpoints of killed processes."""
-        for folder in self.folder.glob(f".*{_PARTIAL}"):
-            shutil.rmtree(folder)
-
-    def _link(self, name: str, target: Path) -> None:
-        """Point the link ``name`` to ``target``; without effect on file systems that have no links."""
-        temporary = self.folder / f".{name}.link"
+    def _link(self, name: str, target: Path | None) -> None:
+        """Point the link ``name`` to ``target``, or remove it; without effect if there are no links."""
+        link, temporary = self.folder / name, self.folder / f".{name}.link"
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(target.name, target_is_directory=True)
-            os.replace(temporary, self.folder / name)
+            if target is None:
+                link.unlink(missing_ok=True)
+            elif not link.is_symlink() or os.readlink(link) != target.name:
+                temporary.symlink_to(target.name, target_is_directory=True)
+                os.replace(temporary, link)
 
 
 def best_checkpoint(run_folder: Path) -> Path:
@@ -273,19 +273,27 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _set_aside(path: Path) -> Path:
+    """Rename a checkpoint that is to be removed, so that a kill never leaves a part of it under its name."""
+    aside = path.with_name(f".{path.name}.removed{PARTIAL}")
+    os.replace(path, aside)
+    return aside
+
+
 @contextmanager
 def _atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder that is renamed to ``target`` if the block succeeds, and removed otherwise."""
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PARTIAL))
     try:
         folder.chmod(0o755)
         yield folder
         for path in (*folder.iterdir(), folder):
             sync(path)
-        if target.exists():
-            shutil.rmtree(target)
+        replaced = _set_aside(target) if target.exists() else None
         os.replace(folder, target)
         sync(target.parent)
+        if replaced is not None:
+            shutil.rmtree(replaced)
     except SafetensorError as error:
         raise OSError(f"cannot write {target}: {error}") from error
     finally:

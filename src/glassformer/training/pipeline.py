@@ -13,6 +13,7 @@ from rich.console import Console
 
 from glassformer.choices import choose, suggestion
 from glassformer.files import package_file
+from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
 from glassformer.models.base import on_meta
 from glassformer.training.checkpoints import best_checkpoint
@@ -55,7 +56,7 @@ def train(
 ) -> TrainingResult:
     """Train a model in ``config.run_folder``.
 
-    The configuration is checked before anything is written or removed.
+    The configuration is checked before anything is written or removed. The run folder is locked meanwhile.
 
     Args:
         config: configuration of the run.
@@ -69,9 +70,22 @@ def train(
         ValueError: an invalid option, unusable data, or a run folder that exists although neither ``resume``
             nor ``overwrite`` is set.
         NonFiniteError: see ``Trainer.run``.
-        OSError: a file cannot be read or written.
+        OSError: a file cannot be read or written, or another process uses the run folder.
     """
     RunFolder.check(config, resume=resume, overwrite=overwrite)
+    with lock_folder(config.run_folder, "run folder"):
+        return _train(config, resume, overwrite, skip_damaged, sample, console)
+
+
+def _train(
+    config: TrainingConfig,
+    resume: bool,
+    overwrite: bool,
+    skip_damaged: bool,
+    sample: Sample | None,
+    console: Console | None,
+) -> TrainingResult:
+    """Train while the run folder is locked; see ``train``."""
     task = choose(TASKS, config.task.kind, "task")
     trained = None if config.model.start_from is None else load_trained_model(config.model.start_from)
     check_model(task, config, trained)

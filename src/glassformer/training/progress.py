@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +18,8 @@ class ProgressDisplay:
     """Loss, speed and remaining time of a run.
 
     In a terminal, a bar. Elsewhere, a line every ``seconds`` seconds and at the last step. In both, a line
-    for each evaluation.
+    for each evaluation. If the terminal is closed or the pipe breaks, nothing more is shown, and training
+    goes on.
 
     Args:
         total: updates of the whole run.
@@ -43,7 +45,10 @@ class ProgressDisplay:
         self._start_time = self._last_time = time.monotonic()
         if self.bar is not None:
             self.bar.update(self._task, completed=step)
-            self.bar.start()
+            with self._may_fail():
+                self.bar.start()
+                return
+            self.bar = None  # a bar that was not started cannot be stopped
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Show a row of metrics: training loss and speed, validation loss, or both."""
@@ -59,12 +64,22 @@ class ProgressDisplay:
 
     def print(self, text: str) -> None:
         """Print a permanent line, above the bar."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=self.bar is None)
+        with self._may_fail():
+            self.console.print(text, markup=False, highlight=False, soft_wrap=self.bar is None)
 
     def stop(self) -> None:
         """Leave the bar in its last state."""
         if self.bar is not None:
-            self.bar.stop()
+            with self._may_fail():
+                self.bar.stop()
+
+    @contextmanager
+    def _may_fail(self) -> Iterator[None]:
+        """Show nothing more after the output has failed: what was learned must still be saved."""
+        try:
+            yield
+        except (OSError, SystemExit):  # rich ends the program when a pipe breaks
+            self.console.quiet = True
 
     def _loss_and_speed(self, row: Mapping[str, Any]) -> str:
         key = next(name for name in row if name.endswith("_per_second"))

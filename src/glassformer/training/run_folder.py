@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from glassformer.files import atomic_write
+from glassformer.folder_lock import FolderInUseError, entries, lock_folder
 from glassformer.training.checkpoints import Checkpoints
 from glassformer.training.config import CHANGEABLE_ON_RESUME, TrainingConfig
 from glassformer.training.config_files import differences, load_config, save_config
@@ -130,14 +131,17 @@ class RunFolder:
         Raises:
             ValueError: the folder exists and neither option is set, both are set, there is no run to resume,
                 or its config differs (names the keys).
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or another process uses it (names the process).
         """
         path = cls.check(config, resume=resume, overwrite=overwrite)
-        if overwrite:
-            _remove_run(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            save_config(path / "config.toml", config)
+            with lock_folder(path, "run folder"):
+                cls.check(config, resume=resume, overwrite=overwrite)  # again, now that nothing can change
+                if overwrite:
+                    _remove_run(path)
+                save_config(path / "config.toml", config)
+        except FolderInUseError:
+            raise
         except OSError as error:
             raise OSError(error.errno, f"cannot write the run folder {path}: {error.strerror}") from error
         return cls(path, config.checkpoints.keep)
@@ -150,7 +154,7 @@ class RunFolder:
             raise ValueError("resume and overwrite cannot both be set")
         if path.exists() and not path.is_dir():
             raise ValueError(f"the run folder {path} is a file")
-        existing = [p.name for p in path.iterdir() if p.suffix != ".partial"] if path.is_dir() else []
+        existing = entries(path)
         if resume:
             _check_resumable(path, config)
         elif overwrite and existing and "config.toml" not in existing:

@@ -10,8 +10,9 @@ from typing import Any
 
 from glassformer.choices import choose
 from glassformer.contracts import Tokenizer
-from glassformer.data import Corpus
+from glassformer.data import ConsoleProgress, Corpus
 from glassformer.files import atomic_write
+from glassformer.folder_lock import lock_folder
 from glassformer.tokenization import (
     TOKENIZER_FILE,
     BPETokenizer,
@@ -53,7 +54,7 @@ def cached_tokenizer(config: DataConfig, inputs: Any, train: Callable[[], Tokeni
     """Train a tokenizer, or load it from ``config.folder`` if it was trained before.
 
     Retraining would be slow, and WordPiece training is not deterministic: a resumed run needs the same
-    tokenizer.
+    tokenizer. Two processes that train the same tokenizer wait for each other.
 
     Args:
         config: the data configuration.
@@ -63,13 +64,20 @@ def cached_tokenizer(config: DataConfig, inputs: Any, train: Callable[[], Tokeni
     key = hashlib.blake2b(json.dumps(inputs).encode(), digest_size=8).hexdigest()
     folder = Path(config.folder) / f"{config.tokenizer}-{key}"
     cached, checksum = folder / TOKENIZER_FILE, folder / "checksum"
-    if cached.exists() and checksum.exists() and checksum.read_text(encoding="utf-8") == _hash_file(cached):
+
+    def is_cached() -> bool:
+        finished = cached.exists() and checksum.exists()
+        return finished and checksum.read_text(encoding="utf-8") == _hash_file(cached)
+
+    if is_cached():
         return load_tokenizer(folder)
-    tokenizer = train()
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(folder)
-    atomic_write(checksum, _hash_file(cached))
-    return tokenizer
+    with lock_folder(folder, "folder of the tokenizer", on_wait=ConsoleProgress().note):
+        if is_cached():  # trained by the process that held the lock
+            return load_tokenizer(folder)
+        tokenizer = train()
+        tokenizer.save(folder)
+        atomic_write(checksum, _hash_file(cached))
+        return tokenizer
 
 
 def _hash_file(path: Path) -> str:

@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from glassformer.folder_lock import lock_folder
 from glassformer.training.checkpoint_tensors import first_names, non_finite, optimizer_state
 from glassformer.training.config import TrainingConfig
 from glassformer.training.devices import (
@@ -36,7 +37,8 @@ from glassformer.training.progress import ProgressDisplay
 from glassformer.training.run_folder import RunFolder, TensorBoardLog
 from glassformer.training.task import BatchSource, Evaluate, Objective, loss_sum
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end training after a checkpoint; Windows has no SIGHUP."""
 
 Sample = Callable[[Any], str]
 """Generates a text with a model; stored in ``samples.jsonl`` at every evaluation."""
@@ -107,15 +109,19 @@ class Trainer:
         self.tensorboard: TensorBoardLog | None = None
 
     def run(self) -> TrainingResult:
-        """Train until the last step, or until SIGINT or SIGTERM, and save a checkpoint.
+        """Train until the last step, or until SIGINT, SIGTERM or SIGHUP, and save a checkpoint.
+
+        The run folder is locked meanwhile.
 
         Raises:
             NonFiniteError: a loss, gradient or weight is infinite or NaN; nothing is saved after that.
             ValueError: the checkpoint to resume from is damaged or has another architecture.
-            OSError: the disk is full or not writable; names the last checkpoint.
+            OSError: the disk is full or not writable (names the last checkpoint), or another process uses
+                the run folder.
         """
         config, checkpoints = self.config, self.run_folder.checkpoints
-        with deterministic_kernels(self.device), StopSignals() as stop:
+        lock = lock_folder(self.run_folder.path, "run folder")
+        with lock, deterministic_kernels(self.device), StopSignals() as stop:
             self._start_or_resume()
             try:
                 while self.step < config.steps and stop.received is None:
@@ -216,6 +222,7 @@ class Trainer:
             self.step = progress["step"]
             self.tokens, self.seconds = progress.get("tokens", 0), progress.get("seconds", 0.0)
         last_logged = self.step if progress is not None else -1
+        self.run_folder.checkpoints.clean_up()
         self.run_folder.metrics.drop_after(last_logged)
         self.run_folder.samples.drop_after(last_logged)
         self.last_row = next(iter(self.run_folder.metrics.rows()[-1:]), {})
@@ -274,10 +281,10 @@ class Trainer:
 
 
 class StopSignals:
-    """Context in which the first SIGINT or SIGTERM only sets ``received``, so that an update can finish.
+    """Context in which SIGINT, SIGTERM and SIGHUP only set ``received``, so that an update can finish.
 
-    A second signal has its usual effect. Outside the main thread, where Python delivers no signals, the
-    context does nothing.
+    A second SIGINT has its usual effect. A signal that the process ignores, as under ``nohup``, stays
+    ignored. Outside the main thread, where Python delivers no signals, the context does nothing.
     """
 
     def __init__(self) -> None:
@@ -286,22 +293,22 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._handle) for s in SIGNALS}
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            self._previous = {s: h for s, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+            for number in self._previous:
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._previous = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(number, self._previous[signal.SIGINT])
 
 
 def compile_blocks(model: nn.Module) -> None:

@@ -50,6 +50,7 @@ from glassformer.analysis.head_patterns.statistics import SplitSums
 from glassformer.analysis.head_patterns.syntax import Parser
 from glassformer.analysis.partial_results import PartialResults, data_fingerprint, model_fingerprint
 from glassformer.data import Progress, SilentProgress
+from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
 
 ITEMS_PER_PART = 512
@@ -114,7 +115,7 @@ def analyze_heads(
     """
     settings = settings or HeadAnalysisSettings()
     data = {"sha256": data_fingerprint(texts)} if isinstance(texts, list | tuple) else None
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, lock_folder(folder or temporary, "run folder"):
         analysis = HeadAnalysis(model, settings, folder or temporary, data=data, progress=progress)
         analysis.encode(model, texts)
         analysis.measure_model(model)
@@ -140,7 +141,7 @@ class HeadAnalysis:
     Args:
         model: the model to be analyzed; no reference to it is kept.
         settings: patterns, margin, seed, ...
-        folder: where partial results are stored, a few kilobytes per item.
+        folder: where partial results are stored, a few kilobytes per item; see ``PartialResults``.
         name: of the model, for the report.
         data: description of the texts, compared when the analysis is resumed.
         progress: shows the progress.
