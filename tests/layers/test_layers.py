@@ -14,6 +14,7 @@ from glassformer.layers import (
     FEED_FORWARDS,
     NORMS,
     FeedForward,
+    Float32Linear,
     LayerNorm,
     LayerScale,
     PreNormBlock,
@@ -51,6 +52,36 @@ def test_feed_forward_is_its_formula(kind, bias):
         for name in ("up_proj", "down_proj", *(["gate_proj"] if gated else []))
         for part in ("weight", *(["bias"] if bias else []))
     }
+
+
+@torch.no_grad()
+def test_a_float32_linear_does_not_overflow_in_float16():
+    layer, x = Float32Linear(6, 3).half(), torch.full((2, 6), 60_000.0, dtype=torch.float16)
+    plain = nn.Linear(6, 3).half()
+    state = {"weight": torch.full((3, 6), 1.1).half(), "bias": torch.ones(3).half()}
+    for module, assign in ((layer, True), (layer, False), (plain, False)):
+        module.load_state_dict(state, assign=assign)
+        expected = x.double() @ state["weight"].double().T + 1  # of the weights in float16
+        assert (expected > torch.finfo(torch.float16).max).all()
+        if module is plain:
+            assert module(x).isinf().all()
+        else:
+            torch.testing.assert_close(module(x), expected.float())
+    assert layer.bfloat16().weight.dtype == torch.bfloat16
+    assert layer.double().weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@torch.no_grad()
+def test_norms_with_float16_weights_read_a_float32_stream(norm):
+    exact = NORMS[norm](6, 1e-6, True)
+    for parameter in exact.parameters():
+        nn.init.normal_(parameter)
+    x = 1e6 * torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    expected = exact.half().float()(x)
+    output = exact.half()(x)
+    assert output.dtype == torch.float16
+    torch.testing.assert_close(output.float(), expected, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("bias", [True, False])

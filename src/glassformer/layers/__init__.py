@@ -11,7 +11,7 @@ from glassformer.layers.block import (
     SharedNormParallelBlock,
     TransformerBlock,
 )
-from glassformer.layers.feed_forward import FEED_FORWARDS, FeedForward, GatedFeedForward
+from glassformer.layers.feed_forward import FEED_FORWARDS, FeedForward, Float32Linear, GatedFeedForward
 from glassformer.layers.normalization import NORMS, LayerNorm, LayerScale, RMSNorm
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FEED_FORWARDS",
     "NORMS",
     "FeedForward",
+    "Float32Linear",
     "GatedFeedForward",
     "LayerNorm",
     "LayerScale",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,29 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32 in a float16 model, because its output exceeds float16.
+
+    Converting the model to float16 rounds the weights to float16, but stores them as float32. The sums of a
+    residual stream and the output are then float32, too. Other types are those of ``nn.Linear``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., in_features) -> (..., out_features)`` in the type of the weights."""
+        return super().forward(x.to(self.weight.dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self._widen()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, *args)
+        self._widen()
+
+    def _widen(self) -> Self:
+        return self.float() if self.weight.dtype == torch.float16 else self
+
+
 class FeedForward(nn.Module):
     """W_down activation(W_up x + b_up) + b_down (Vaswani et al. 2017, equation 2).
 
@@ -29,13 +53,21 @@ class FeedForward(nn.Module):
         d_ff: hidden width.
         activation: elementwise function.
         bias: whether both projections have a bias.
+        down_proj: class of the second projection.
 
     """
 
-    def __init__(self, d_model: int, d_ff: int, activation: Activation = gelu, bias: bool = True) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        activation: Activation = gelu,
+        bias: bool = True,
+        down_proj: type[nn.Linear] = nn.Linear,
+    ) -> None:
         super().__init__()
         self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
-        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+        self.down_proj = down_proj(d_ff, d_model, bias=bias)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,14 +84,22 @@ class GatedFeedForward(nn.Module):
         d_ff: hidden width; two thirds of a plain network's gives the same number of parameters.
         activation: elementwise function of the gate.
         bias: whether the projections have a bias.
+        down_proj: class of the last projection.
 
     """
 
-    def __init__(self, d_model: int, d_ff: int, activation: Activation = F.silu, bias: bool = True) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        activation: Activation = F.silu,
+        bias: bool = True,
+        down_proj: type[nn.Linear] = nn.Linear,
+    ) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(d_model, d_ff, bias=bias)
         self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
-        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+        self.down_proj = down_proj(d_ff, d_model, bias=bias)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -26,8 +26,11 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., d_model) -> (..., d_model)``."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        """``(..., d_model) -> (..., d_model)``, of the type of the weight."""
+        wide = torch.promote_types(x.dtype, self.weight.dtype)  # they differ in T5 with float16 weights
+        bias = None if self.bias is None else self.bias.to(wide)
+        output = F.layer_norm(x.to(wide), self.weight.shape, self.weight.to(wide), bias, self.eps)
+        return output.to(self.weight.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -46,8 +49,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., d_model) -> (..., d_model)``."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        """``(..., d_model) -> (..., d_model)``, of the type of the weight."""
+        wide = torch.promote_types(x.dtype, self.weight.dtype)
+        output = F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps)
+        return output.to(self.weight.dtype)
 
 
 class LayerScale(nn.Module):

@@ -57,7 +57,9 @@ def _build_block(
     block = block_class(
         attention=attention,
         cross_attention=cross_attention,
-        feed_forward=feed_forward_class(config.d_model, config.hidden_width, activation, feed_forward_bias),
+        feed_forward=feed_forward_class(
+            config.d_model, config.hidden_width, activation, feed_forward_bias, config.down_proj_class
+        ),
         norms=[build_norm(config) for _ in range(1 if block_class.shares_norm else sublayers)],
         scales=scales,
         dropout=config.dropout,

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
+from torch import nn
+
 from glassformer.attention import KERNELS, sliding_window
 from glassformer.attention.pruned_attention import check_attention_kinds
 from glassformer.attention.self_attention import check_dropout, check_head_sizes
 from glassformer.choices import choose
-from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS
+from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, Float32Linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,8 @@ class BlockConfig(Mapping[str, Any]):
 
     attention_kinds: ClassVar[tuple[str, ...]] = ("self",)
     """Keys of the model's ``attentions()`` and of ``pruned_heads``."""
+    down_proj_class: ClassVar[type[nn.Linear]] = nn.Linear
+    """Class of the last projection of the feed-forward networks."""
 
     d_model: int
     num_layers: int
@@ -244,6 +248,7 @@ class T5Config(BlockConfig, TextConfig):
     """
 
     attention_kinds = ("encoder", "decoder", "cross")
+    down_proj_class = Float32Linear  # the outputs of the published models exceed float16
 
     max_seq_len: int = 512
     positions: str | Mapping[str, Any] = "relative_bias"
