@@ -113,9 +113,28 @@ def test_an_invalid_config_raises(folder, content):
             lambda t: t.update({"norm.weight": torch.ones(9)}),
             r"norm.weight has shape \(9,\), the model needs \(8,\)",
         ),
-        (lambda t: [t.pop(name) for name in list(t) if name != "norm.weight"], "and 14 more"),
+        (
+            lambda t: [t.pop(name) for name in list(t) if "embedding.weight" not in name],
+            "and 13 more",
+        ),
+        (
+            lambda t: [t.pop(name) for name in list(t) if name != "norm.weight"],
+            "vocab_size=257 exceeds the 8 numbers in the tensors",
+        ),
         (lambda t: t.clear(), "1 layers cannot be made of 0 tensors"),
         (lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.int32)}), "norm.weight has dtype I32"),
+        (
+            lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.float8_e4m3fn)}),
+            "norm.weight has dtype F8_E4M3, not one of F64, F32, F16, BF16",
+        ),
+        (
+            lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.float16)}),
+            "all tensors must have one dtype, but blocks.0.* has F32 and norm.weight F16",
+        ),
+        (
+            lambda t: t.update({"norm.bias": torch.ones(8, dtype=torch.float64)}),
+            "all tensors must have one dtype, but blocks.0.* has F32 and norm.bias F64",
+        ),
     ],
 )
 def test_tensors_must_be_exactly_the_models(folder, change, message):

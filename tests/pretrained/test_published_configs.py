@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from glassformer.models import TransformerModel
-from glassformer.models.base import on_meta
+from glassformer.models.weights import on_meta
 from glassformer.pretrained import CHECKPOINT_FORMATS
 from glassformer.pretrained.config_reader import ConfigReader
 

@@ -16,7 +16,7 @@ from glassformer.analysis.ablation import Head, head_name
 from glassformer.attention import MultiHeadAttention, attentions_of, choose_kind, choose_layers
 from glassformer.attention.pruned_attention import original_heads, original_num_heads, remaining_heads
 from glassformer.models import TransformerModel
-from glassformer.models.base import on_meta
+from glassformer.models.weights import on_meta
 
 Model = TypeVar("Model", bound=TransformerModel)
 

@@ -63,7 +63,7 @@ def load_preset_or_model(target: str) -> TransformerModel:
         ValueError: neither a preset nor a path; suggests the most similar preset.
     """
     from glassformer.models import TransformerModel
-    from glassformer.models.base import on_meta
+    from glassformer.models.weights import on_meta
     from glassformer.pretrained import from_pretrained
 
     presets = {name: family for family in TransformerModel.families.values() for name in family.presets}

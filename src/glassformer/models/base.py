@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_path, atomic_write, read_json_object
@@ -25,6 +23,7 @@ from glassformer.models.generation_config import (
     select_token_ids,
     write_generation_config,
 )
+from glassformer.models.weights import build_on_meta, load_tensors, open_tensors
 from glassformer.positions import migrate_positions
 from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, load_tokenizer
 
@@ -146,6 +145,11 @@ class TransformerModel(nn.Module):
         """The device of the parameters."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the parameters, except of layers that stay in float32 (``Float32Linear``)."""
+        return next(self.parameters()).dtype
+
     def tied_parameters(self) -> dict[str, str]:
         """Names in the state dict of tied tensors: ``{name: name under which the tensor is saved}``."""
         return {}
@@ -157,9 +161,9 @@ class TransformerModel(nn.Module):
             setattr(self.get_submodule(owner), attribute, self.get_parameter(source))
 
     def untied_state_dict(self) -> dict[str, Tensor]:
-        """The state dict with each tied tensor once: what is saved."""
-        tied = self.tied_parameters()
-        return {name: tensor for name, tensor in self.state_dict().items() if name not in tied}
+        """The state dict with each tied tensor once and all of one type: what is saved."""
+        tied, dtype = self.tied_parameters(), self.dtype
+        return {name: tensor.to(dtype) for name, tensor in self.state_dict().items() if name not in tied}
 
     def saved_config(self) -> dict[str, Any]:
         """The hyperparameters as config.json stores them."""
@@ -217,17 +221,14 @@ class TransformerModel(nn.Module):
         family, config, token_ids = _read_config(config_path)
         if not issubclass(family, cls):
             raise ValueError(f"{folder} holds a {family.family} model, not a {cls.family} one")
-        with _open_tensors(tensor_path) as file:
-            num_tensors = len(file.keys())
-        model = build_on_meta(family, config, num_tensors, config_path)
+        with open_tensors(tensor_path) as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        model = build_on_meta(family, config, shapes, config_path)
         load_tensors(model, tensor_path)
         if (folder / TOKENIZER_FILE).exists():
             model.tokenizer = load_tokenizer(folder)
         model.token_ids, model.generation_config = token_ids, read_generation_config(folder)
         return model.eval()
-
-
-Model = TypeVar("Model", bound=TransformerModel)
 
 
 def save_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
@@ -237,98 +238,6 @@ def save_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
         return
     for name in (TOKENIZER_FILE, *VOCABULARY_FILES):
         (folder / name).unlink(missing_ok=True)
-
-
-def build_on_meta(
-    family: type[Model], hyperparameters: Mapping[str, Any], num_tensors: int, source: object
-) -> Model:
-    """Build a model on the meta device, for weights that are assigned afterwards.
-
-    Args:
-        family: class of the model.
-        hyperparameters: keywords of its constructor.
-        num_tensors: number of tensors in the checkpoint, which bounds the number of layers.
-        source: of the hyperparameters, for error messages.
-
-    Raises:
-        ValueError: if the hyperparameters do not describe a model, or have more layers than tensors.
-
-    """
-    counts = (hyperparameters.get(name) for name in ("num_layers", "num_decoder_layers"))
-    num_layers = sum(count for count in counts if isinstance(count, int))
-    if num_layers > num_tensors:
-        raise ValueError(f"{source}: {num_layers} layers cannot be made of {num_tensors} tensors")
-    try:
-        with on_meta():
-            return family(**hyperparameters)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{source} does not describe a model: {error}") from error
-
-
-@contextmanager
-def on_meta() -> Iterator[None]:
-    """Build models without memory for their parameters and without drawing random numbers."""
-    with torch.device("meta"), _SkipInitialization():
-        yield
-
-
-class _SkipInitialization(TorchFunctionMode):
-    """Skip random initialization (on the meta device it would import PyTorch's compiler)."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_", "trunc_normal_"):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def load_tensors(model: TransformerModel, path: Path) -> None:
-    """Assign the tensors of a safetensors file to a model, on the meta device or not.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        ValueError: if the file is damaged, or its tensors are not exactly the model's.
-
-    """
-    with _open_tensors(path) as file:
-        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
-        _check_tensors(shapes, model.untied_state_dict(), path)
-        for name, header in headers.items():
-            if "F" not in header.get_dtype():
-                raise ValueError(f"{path}: {name} has dtype {header.get_dtype()}, not a floating-point dtype")
-        tensors = {name: file.get_tensor(name) for name in shapes}
-    assign_tensors(model, tensors)
-
-
-def assign_tensors(model: TransformerModel, tensors: Mapping[str, Tensor]) -> None:
-    """Make tensors the parameters of a model, without a copy, and tie the tied parameters."""
-    model.load_state_dict(tensors, strict=False, assign=True)
-    model.tie_parameters()
-
-
-@contextmanager
-def _open_tensors(path: Path) -> Iterator[Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"no weights: {path} does not exist")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _check_tensors(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor], path: Path) -> None:
-    wrong = [f"{name} is missing" for name in expected if name not in found]
-    wrong += [f"{name} is not part of the model" for name in found if name not in expected]
-    for name, shape in found.items():
-        if name in expected and shape != tuple(expected[name].shape):
-            wrong.append(f"{name} has shape {shape}, the model needs {tuple(expected[name].shape)}")
-    if wrong:
-        more = f", and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"{path} does not fit the model: {'; '.join(wrong[:5])}{more}")
 
 
 def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any], dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from glassformer.models import TransformerModel
-from glassformer.models.base import assign_tensors, build_on_meta
+from glassformer.models.weights import FLOATING_TYPES, assign_tensors, build_on_meta
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.weight_table import TensorReader, WeightTable, convert_weights
 
@@ -93,7 +93,7 @@ def build_model(
     Raises:
         ValueError: invalid keywords, or tensors that do not match the model.
     """
-    model = build_on_meta(model_class, keywords, len(tensors.shapes), source)
+    model = build_on_meta(model_class, keywords, tensors.shapes, source)
     table = weight_table(model.config)
     assign_tensors(model, convert_weights(table, tensors, model.untied_state_dict(), dtype))
     return model.eval()
@@ -101,11 +101,12 @@ def build_model(
 
 def common_dtype(tensors: TensorReader, config_dtype: object) -> torch.dtype:
     """Return the type of all floating-point tensors; if they differ, the type that the config names."""
-    found = {dtype for dtype in tensors.dtypes.values() if dtype.is_floating_point}
+    allowed = FLOATING_TYPES.values()
+    found = set(tensors.dtypes.values()) & set(allowed)
     if len(found) == 1:
         return found.pop()
-    dtype = getattr(torch, str(config_dtype).removeprefix("torch."), None)
-    return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float32
+    name = str(config_dtype).removeprefix("torch.")
+    return next((dtype for dtype in allowed if str(dtype) == f"torch.{name}"), torch.float32)
 
 
 def require(config: Mapping[str, Any], **values: Any) -> None:

@@ -12,6 +12,7 @@ from glassformer.choices import choose
 from glassformer.files import read_json_object
 from glassformer.models import TransformerModel
 from glassformer.models.base import FORMAT
+from glassformer.models.weights import FLOATING_TYPES
 from glassformer.pretrained.gguf import read_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
 
@@ -49,7 +50,8 @@ def from_pretrained(
 
     Args:
         source: a path, or a name such as ``"openai-community/gpt2"`` if no such path exists.
-        dtype: of the parameters. Default: the type in the file; quantized weights become float32.
+        dtype: of the parameters: float64, float32, float16 or bfloat16. Default: the type in the file;
+            quantized weights become float32.
         revision: branch, tag or commit, for a name on the hub.
         ignore: unknown keys of a Hugging Face config to accept because they do not change the model.
 
@@ -60,8 +62,12 @@ def from_pretrained(
         FileNotFoundError: no such path or name, a missing file, or no network.
         OSError: a download that failed for another reason.
         ValueError: a model or a feature that is not implemented, damaged files, tensors that do not match the
-            config, or a tokenizer with more tokens than the model.
+            config, a tokenizer with more tokens than the model, or another dtype.
     """
+    if dtype is not None and dtype not in FLOATING_TYPES.values():
+        raise ValueError(
+            f"dtype must be one of {', '.join(map(str, FLOATING_TYPES.values()))}, got {dtype!r}"
+        )
     path = Path(source)
     if not path.exists():
         path = download(_hub_name(source), revision)

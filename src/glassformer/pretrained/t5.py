@@ -76,11 +76,14 @@ def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
 
 def _has_own_head(tensors: TensorReader) -> bool:
     """Return whether the checkpoint has an output projection that differs from the embedding."""
-    names = ("lm_head.weight", "shared.weight")
-    if not set(names) <= set(tensors.shapes):
+    embedding = next((name for name in _EMBEDDINGS if name in tensors.shapes), None)
+    if embedding is None or "lm_head.weight" not in tensors.shapes:
         return False
-    head, embedding = (tensors.read(name) for name in names)
-    return not torch.equal(head, embedding)
+    return not torch.equal(tensors.read("lm_head.weight"), tensors.read(embedding))
+
+
+_EMBEDDINGS = ("shared.weight", "decoder.embed_tokens.weight", "encoder.embed_tokens.weight")
+"""Names of the embedding, of which a checkpoint has at least one."""
 
 
 def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def weight_table(config: Mapping[str, Any]) -> WeightTable:
         entries.append(renamed(f"{stack}.norm.weight", f"{stack}.final_layer_norm.weight"))
         for ours, theirs in layer_prefixes(num_layers, f"{stack}.blocks.", f"{stack}.block."):
             entries += _layer(ours, f"{theirs}layer.", has_cross_attention=stack == "decoder", gated=gated)
-    tied_aliases = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in depths}
+    tied_aliases = dict.fromkeys(_EMBEDDINGS[1:], "shared.weight")
     tied = config["tie_embeddings"]
     return WeightTable(
         entries if tied else [*entries, renamed("lm_head.weight", "lm_head.weight")],

@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from glassformer.models.weights import FLOATING_TYPES
+
 TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 
@@ -74,7 +76,7 @@ class WeightTable:
 
     entries: Sequence[WeightEntry]
     tied_aliases: Mapping[str, str] = field(default_factory=dict)
-    """Names that a checkpoint may hold in addition, each the same tensor as another: ``{alias: name}``."""
+    """Names that a checkpoint may hold in addition or instead, of the same tensor: ``{alias: name}``."""
     base_prefix: str = ""
     """Prefix of the body's names in checkpoints with a head; checkpoints of the body alone leave it out."""
     legacy_names: Sequence[tuple[str, str]] = ()
@@ -138,7 +140,7 @@ def convert_weights(
     """
     found = _match_names(table, tensors, expected)
     for alias, name in table.tied_aliases.items():
-        if alias in found:
+        if found.get(alias, found[name]) != found[name]:
             if not torch.equal(tensors.read(found[alias]), tensors.read(found[name])):
                 raise ValueError(f"{tensors.source}: {found[alias]} must be the same tensor as {found[name]}")
             tensors.release(found[alias])
@@ -182,8 +184,11 @@ def _match_names(table: WeightTable, tensors: TensorReader, expected: Mapping[st
             found[match] = name
             if shape != known[match]:
                 problems.append(f"{name} has shape {shape}, the model needs {known[match]}")
-            if not tensors.dtypes[name].is_floating_point:
+            if tensors.dtypes[name] not in FLOATING_TYPES.values():
                 problems.append(f"{name} has type {tensors.dtypes[name]}, expected a floating-point type")
+    for alias, name in table.tied_aliases.items():
+        if alias in found:
+            found.setdefault(name, found[alias])
     problems = [f"{name} is missing" for name in shapes if name not in found] + problems
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""

@@ -15,7 +15,7 @@ from glassformer.choices import choose, suggestion
 from glassformer.files import package_file
 from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
-from glassformer.models.base import on_meta
+from glassformer.models.weights import on_meta
 from glassformer.training.checkpoints import best_checkpoint
 from glassformer.training.classification import ImageClassificationTask, TextClassificationTask
 from glassformer.training.config import NO_PRESET, TrainingConfig
