@@ -141,8 +141,8 @@ def commands_for(source: Path, text: str = "The people have the right to vote.")
     """Commands to try next with a model that the command line can load."""
     target, quoted = shlex.quote(str(source)), shlex.quote(text)
     return (
-        f"glassformer explore {target} --text {quoted}\n"
-        f"glassformer visualize {target} --text {quoted} --rollout --output rollout.png\n"
+        f"glassformer explore {target} {quoted}\n"
+        f"glassformer visualize {target} {quoted} --rollout -o rollout.png\n"
         f"glassformer serve {target}"
     )
 

@@ -20,6 +20,41 @@ if sys.platform != "win32":
 
 PARTIAL = ".partial"
 """Suffix of files and folders that are being written."""
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+PAGE_SUFFIXES = (".html", ".htm")
+"""Suffixes of the files that figures and pages are written to."""
+
+
+def check_writable(path: str | Path, suffixes: Sequence[str], kind: str) -> Path:
+    """Check that a file can be written, before any work; create its folder if it is missing.
+
+    Args:
+        path: of the file.
+        suffixes: that it may have.
+        kind: what the file holds, for the message.
+
+    Raises:
+        ValueError: the suffix is not one of ``suffixes``.
+        OSError: the folder cannot be created or written to, or the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file.")
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"A {kind} must be saved as {', '.join(suffixes)}, got {path.suffix or path.name!r}."
+        )
+    folder = path.parent
+    file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if file is not None:
+        raise NotADirectoryError(f"{file} is a file: nothing can be written below it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+    return path
 
 
 @contextmanager

@@ -24,20 +24,29 @@ def refused(capsys, *arguments):
 
 
 def test_the_overview_lists_every_command(capsys):
-    for arguments in ([], ["--help"], ["-h"]):
+    for arguments in ([], ["--help"], ["-h"], ["help"]):
         assert main(arguments) == 0
         shown = capsys.readouterr().out
         assert all(name in shown for name in COMMANDS)
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("glassformer ")
+    for arguments in (["--version"], ["-V"]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.startswith("glassformer ")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
-    assert f"usage: glassformer {command}" in capsys.readouterr().out
+    shown = []
+    for arguments in ([command, "--help"], [command, "-h"], ["help", command]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert f"usage: glassformer {command}" in shown[0]
+    assert shown[0] == shown[1] == shown[2]
+    for metavar in ("STR", "PATH", "{None}|", "BOOL"):
+        assert metavar not in shown[0]
+    takes_model = command not in ("demo", "train", "tokenize")
+    assert ("MODEL" in shown[0].splitlines()[0]) == takes_model
 
 
 @pytest.mark.slow
@@ -67,12 +76,13 @@ def test_the_package_runs_as_a_module():
 
 @pytest.mark.slow
 def test_errors_are_one_line(capsys, tmp_path):
-    assert "unknown command 'genrate', did you mean 'generate'" in refused(capsys, "genrate")
+    for arguments in (["genrate"], ["help", "genrate"]):
+        assert "unknown command 'genrate', did you mean 'generate'" in refused(capsys, *arguments)
     assert "--tempertaure, 3; did you mean --temperature" in refused(
         capsys, "generate", "x", "--tempertaure", "3"
     )
     assert "could not convert" in refused(capsys, "generate", "x", "--temperature", "hot")
-    assert "STR" in refused(capsys, "generate")
+    assert "MODEL is missing" in refused(capsys, "generate")
     assert "./nowhere does not exist" in refused(capsys, "generate", "./nowhere")
     assert "neither a model" in refused(capsys, "generate", str(tmp_path))
     (tmp_path / "checkpoints").mkdir()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from glassformer.analysis.head_patterns import HeadReport
 from glassformer.cli import main
-from glassformer.cli.explore import layers_in, parse_ranges
+from glassformer.cli.inputs import indices_in, parse_ranges
 from glassformer.data import documents
 from glassformer.models import ViTModel
 
@@ -36,14 +36,14 @@ def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch)
     ("arguments", "message"),
     [
         (["--layers", "7"], "layer 7 does not exist"),
-        (["--layers", "x"], "--layers must be numbers and ranges such as 0-15,20, got 'x'"),
+        (["--layers", "x"], "--layers must be numbers and ranges such as 3, 0,2 or 0-7, got 'x'"),
         (["--output", "page.png"], "must be saved as .html, .htm, got '.png'"),
         (["--text", ""], "the text is empty"),
         (["--image", "picture.png"], "a GPTModel takes no images"),
         (["--layers", "0-99999999"], "layer 99999999 does not exist: layers are 0 to 2"),
         (["--layers", "9" * 30], "--layers must be numbers and ranges"),
         (["--heads-report", "missing.json"], "missing.json"),
-        (["--heads-report", "heads.json", "--names"], "exclude each other"),
+        (["--heads-report", "heads.json", "--names"], "--names and --heads-report cannot be used together"),
     ],
 )
 def test_errors_take_one_line(run_folder, tmp_path, capsys, monkeypatch, arguments, message):
@@ -95,8 +95,8 @@ def test_names_option_needs_a_language_model(tmp_path, capsys, monkeypatch):
 
 @given(st.sets(st.integers(0, 40), min_size=1))
 def test_layers_from_numbers_and_ranges(layers):
-    assert layers_in(parse_ranges(",".join(map(str, layers))), 41) == sorted(layers)
-    assert layers_in(parse_ranges(f"{min(layers)}-{max(layers)}"), 41) == list(
+    assert indices_in(parse_ranges(",".join(map(str, layers))), 41) == sorted(layers)
+    assert indices_in(parse_ranges(f"{min(layers)}-{max(layers)}"), 41) == list(
         range(min(layers), max(layers) + 1)
     )
 
@@ -130,9 +130,9 @@ def test_names_option_labels_the_heads(run_folder, corpus, tmp_path, monkeypatch
     arguments = ["explore", str(run_folder), "--no-open", "--no-analyses", "--output", str(page)]
     assert main(arguments) == 0
     assert asked == []
-    assert contents_of(page)["name"].endswith("/run")
+    assert contents_of(page)["name"] == "run"
     assert main([*arguments, "--names"]) == 0
     (label,) = contents_of(page)["head_labels"]
     assert (label["layer"], label["head"], label["name"]) == (0, 1, "first")
-    assert contents_of(page)["head_labels_source"].endswith("/run over 60 sentences")
+    assert contents_of(page)["head_labels_source"].endswith("of run over 60 sentences")
     assert [len(texts) for texts in asked] == [60]

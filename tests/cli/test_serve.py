@@ -156,7 +156,7 @@ def test_ctrl_c_ends_a_server_whose_model_is_running(run_folder, seconds):
 def test_a_port_in_use_is_an_error_before_the_model_is_loaded(capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert main(["serve", "no/such/model", "--port", str(port)]) == 2
+        assert main(["serve", "model", "--port", str(port)]) == 2
     error = capsys.readouterr().err
     assert error == (
         f"glassformer serve: port {port} of 127.0.0.1 is in use: give another with --port, or --port 0 for "
@@ -188,7 +188,7 @@ def test_the_error_without_the_extra_says_what_to_install(capsys, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(visualization, "server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["serve", "no/such/model"]) == 2
+    assert main(["serve", "model"]) == 2
     assert "pip install 'glassformer[serve]'" in capsys.readouterr().err
 
 

@@ -13,47 +13,9 @@ from PIL import Image
 from glassformer.cli import main
 from glassformer.cli.train import sample_continuation
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
-from glassformer.tokenization import ByteTokenizer, SymbolTokenizer, WordPieceTokenizer
+from glassformer.tokenization import ByteTokenizer
 
 TEXT = "the cat sat on the mat"
-
-
-def saved(model, tokenizer, folder):
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.tokenizer = tokenizer
-    model.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A folder with a small model for each task."""
-    folder = tmp_path_factory.mktemp("models")
-    words = WordPieceTokenizer.train([TEXT] * 9, 60)
-    size = {"vocab_size": words.vocab_size, "d_model": 16, "num_layers": 2, "num_heads": 2, "max_seq_len": 16}
-    symbols = SymbolTokenizer([*"abcdefgh", "AH", "B", "K"])
-    colours = {"image_size": 8, "patch_size": 4, "d_model": 16, "num_layers": 2, "num_heads": 2}
-    models = {
-        "masked": (BERTModel(**size, head="masked_lm"), words),
-        "classes": (BERTModel(**size, head="classification", labels=["old", "new", "odd"]), words),
-        "bare": (BERTModel(**size), words),
-        "tags": (BERTModel(**size, head="token_classification"), words),
-        "sounds": (T5Model(symbols.vocab_size, 16, 2, 2, max_seq_len=16), symbols),
-        "images": (ViTModel(**colours, labels=4), None),
-        "text": (GPTModel(257, 16, 2, 2, max_seq_len=32), ByteTokenizer()),
-        "wide sounds": (T5Model(900, 16, 1, 2, max_seq_len=16), symbols),
-        "wide text": (GPTModel(900, 16, 1, 2, max_seq_len=32), ByteTokenizer()),
-    }
-    return {name: saved(model, tokenizer, folder / name) for name, (model, tokenizer) in models.items()}
-
-
-@pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(path)
-    return str(path)
 
 
 def refused(capsys, *arguments):
@@ -169,7 +131,7 @@ def test_truncation_is_reported_on_stderr(folders, capsys):
         (["classify", "tags", "--text", "a"], "its output is a class for each token"),
         (["classify", "images", "--text", "a"], "a ViTModel takes no text: give it an image"),
         (["classify", "classes", "--image", "PICTURE"], "a BERTModel takes no images: give it a text"),
-        (["classify", "classes"], "give either --text or --image"),
+        (["classify", "classes"], "give a text or an image"),
         (["classify", "classes", "--text", "a", "--top-k", "0"], "--top-k must be at least 1, got 0"),
         (["classify", "images", "--image", "nowhere.png"], "nowhere.png"),
         (["classify", "classes", "--text", ""], "the text is empty"),
@@ -234,15 +196,15 @@ def test_describe_supports_every_family(folders, capsys):
     assert "86,567,656" in "\n".join(output(capsys, "describe", "vit-base"))
 
 
-def test_a_regression_model_has_no_classes(tmp_path, capsys):
+def test_a_regression_model_has_no_classes(save_model, tmp_path, capsys):
     model = BERTModel(257, 16, 1, 2, head="classification", labels=1)
-    target = saved(model, ByteTokenizer(), tmp_path / "one")
+    target = save_model(model, ByteTokenizer(), tmp_path / "one")
     assert "is a regression model" in refused(capsys, "classify", target, "--text", "a b")
 
 
-def test_changes_of_an_image_are_reported_on_stderr(tmp_path, capsys):
+def test_changes_of_an_image_are_reported_on_stderr(save_model, tmp_path, capsys):
     model = ViTModel(8, 4, 16, 1, 2, num_channels=1, labels=2)
-    target = saved(model, None, tmp_path / "vit")
+    target = save_model(model, None, tmp_path / "vit")
     Image.fromarray(np.zeros((20, 13), np.uint8)).save(tmp_path / "tall.png")
     assert main(["classify", str(target), "--image", str(tmp_path / "tall.png")]) == 0
     assert "(stretched from 20 x 13 to 8 x 8 pixels)" in capsys.readouterr().err

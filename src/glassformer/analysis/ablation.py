@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeAlias
 
 import torch
@@ -45,17 +47,21 @@ def head_name(head: Head) -> str:
 
 
 def parse_heads(text: str) -> list[Head]:
-    """The heads of ``"4.7,5.1"``.
+    """The heads of ``"4.7,5.1"``. Layers and heads may be ranges: ``"4.0-2"`` is 4.0, 4.1 and 4.2.
 
     Raises:
-        ValueError: an entry that is not LAYER.HEAD.
+        ValueError: an entry that is not LAYER.HEAD, or ranges of more than 100,000 heads.
     """
-    heads = []
+    heads: list[Head] = []
     for word in (word.strip() for word in text.split(",")):
-        layer, dot, head = word.partition(".")
-        if not (dot and layer.isdecimal() and head.isdecimal()):
-            raise ValueError(f"heads must be LAYER.HEAD, such as 4.7 or 4.7,5.1, got {word!r}")
-        heads.append((int(layer), int(head)))
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?\.([0-9]{1,9})(?:-([0-9]{1,9}))?", word)
+        if match is None:
+            raise ValueError(f"heads must be LAYER.HEAD, such as 4.7 or 4.7,5.0-3, got {word!r}")
+        layers = range(int(match[1]), int(match[2] or match[1]) + 1)
+        indices = range(int(match[3]), int(match[4] or match[3]) + 1)
+        if not 0 < len(layers) * len(indices) <= 100_000:
+            raise ValueError(f"{word!r} must stand for 1 to 100,000 heads")
+        heads += product(layers, indices)
     return heads
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
 from glassformer.choices import suggestion
+from glassformer.cli.errors import USER_ERROR, is_panic, print_error, print_line
 from glassformer.cli.signals import exit_on_signals
 
 COMMANDS = {
@@ -39,22 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line; by default that of the process.
 
     Returns:
-        The exit status: 0 for success, 2 for an error of the user, 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for a wrong command line or input, 1 for an internal error, and 130
+        after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview())
-        return 0
-    if arguments[0] == "--version":
+    name, *rest = arguments or ["help"]
+    if name in ("-V", "--version"):
         from glassformer import __version__
 
         print(f"glassformer {__version__}")
         return 0
-    name, *rest = arguments
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
     if name not in COMMANDS:
-        return _print_error(
-            "glassformer", f"unknown command {name!r}{suggestion(name, COMMANDS)} (see --help)"
-        )
+        message = f"unknown command {name!r}{suggestion(name, [*COMMANDS, 'help'])} (see glassformer help)"
+        print_line("glassformer", message)
+        return USER_ERROR
     with exit_on_signals():
         return _run(name, rest)
 
@@ -64,24 +69,25 @@ def overview() -> str:
     lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: glassformer COMMAND [options]",
+            "usage: glassformer COMMAND [arguments]",
             "",
             "Transformers you can see through.",
             "",
             *lines,
             "",
-            "glassformer COMMAND --help shows the options of a command, glassformer --version the version.",
+            "glassformer help COMMAND shows the arguments of a command, glassformer --version the version.",
         ]
     )
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    from glassformer.cli.arguments import UsageError
-
+    program = f"glassformer {name}"
     command: Any = None
     try:
-        command = getattr(import_module(f"glassformer.cli.{name.replace('-', '_')}"), COMMANDS[name][0])
-        status: int = command.parse(arguments).run() or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print_line(program, str(message))
+            command = getattr(import_module(f"glassformer.cli.{name.replace('-', '_')}"), COMMANDS[name][0])
+            status: int = command.parse(arguments).run() or 0
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # stdout was closed, for example by `head`
@@ -89,8 +95,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except (UsageError, ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
-        return _print_error(f"glassformer {name}", _with_option_names(str(error), command))
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise  # SystemExit, after --help
+        return print_error(program, error, _with_option_names(str(error), command))
 
 
 def _with_option_names(message: str, command: Any) -> str:
@@ -99,9 +107,3 @@ def _with_option_names(message: str, command: Any) -> str:
     return re.sub(
         r"\bgive (\w+)=", lambda m: f"give --{m[1].replace('_', '-')} " if m[1] in names else m[0], message
     )
-
-
-def _print_error(program: str, message: str) -> int:
-    """Print one line to stderr."""
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-    return 2

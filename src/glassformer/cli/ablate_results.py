@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from glassformer.analysis.ablation import Head, head_name, parse_heads
@@ -16,6 +17,7 @@ from glassformer.analysis.head_patterns.statistics import Numbers
 from glassformer.analysis.importance import head_mask_gradients, rank_correlation, rank_interval
 from glassformer.analysis.partial_results import PartialResults
 from glassformer.files import save_table
+from glassformer.terminal import printable
 from glassformer.visualization import save_figure
 from glassformer.visualization.figures.ablation import draw_ablation_maps, draw_ablation_table
 
@@ -68,7 +70,12 @@ def write_groups(
         measures = list(dict.fromkeys(row["measure"] for row in compared if row["group"] == group))
         number = len(draws[group])
         compared_with = f"; random and p: {number} draws, p at least {1 / (1 + number):.3f}" if number else ""
-        grid = Table("task", *measures, title=f"{group}: {heads}{compared_with}", title_justify="left")
+        grid = Table(
+            "task",
+            *measures,
+            title=f"{escape(printable(group))}: {heads}{compared_with}",
+            title_justify="left",
+        )
         for task in table.tasks:
             cells = {r["measure"]: _cell(r) for r in compared if (r["group"], r["suite"]) == (group, task)}
             grid.add_row(task, *(cells.get(measure, "") for measure in measures))

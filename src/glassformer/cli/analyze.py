@@ -8,9 +8,10 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, Flag, ModelArgument, option
+from glassformer.cli.inputs import DataOption, FolderOption, check_data
+from glassformer.cli.resolve_model import check_model, model_name
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +30,12 @@ CLUSTERED_SENTENCES = 200
 class Analyze(Command):
     """Measure the attention patterns of every head against baselines, and label heads."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, folder of a run (its best checkpoint), a .gguf file, or a name on the hub."""
-    data: str = "sotu"
+    target: ModelArgument
+    data: DataOption = "sotu"
     """Texts: a file, a folder, a .jsonl file, or sotu. They are split into sentences."""
-    patterns: str = "all"
+    patterns: Annotated[str, option("NAMES", default_hint=None)] = "all"
     """Comma-separated names of patterns, or of the groups tokens, offsets, copying, syntax; or all."""
-    kind: str | None = None
+    kind: Annotated[str | None, option("KIND")] = None
     """Self-attention of an encoder-decoder: encoder or decoder."""
     max_sentences: int = 10_000
     """Maximum number of sentences, sampled at random."""
@@ -45,22 +45,23 @@ class Analyze(Command):
     """Minimum margin over every baseline."""
     seed: int = 0
     """Random seed."""
-    run_folder: Path | None = None
+    run_folder: FolderOption = None
     """Folder for the results; an interrupted analysis is resumed. Default: runs/analyze-NAME."""
-    keep_partial_results: bool = False
+    keep_partial_results: Flag = False
     """Keep the sums of every sentence, so that the margin can be changed without measuring again."""
 
     def run(self) -> None:
         """Analyze the heads while the run folder is locked."""
-        from glassformer.cli.resolve_model import model_name
+        check_model(self.target)
+        check_data(self.data)
         from glassformer.folder_lock import lock_folder
 
         name = model_name(self.target)
         folder = self.run_folder or Path("runs") / f"analyze-{name.replace('/', '-')}"
         with lock_folder(folder, "run folder"):
-            self.analyze(name, folder)
+            self.analyze(folder)
 
-    def analyze(self, name: str, folder: Path) -> None:
+    def analyze(self, folder: Path) -> None:
         """Write heads.csv, heads.json, heads.png and clusters.png; resume an interrupted analysis."""
         from rich.console import Console
 
@@ -92,6 +93,7 @@ class Analyze(Command):
         if not texts:
             raise ValueError(f"no sentence of 4 to 64 words in {self.data}")
         model: Any = load_model(self.target)
+        name = model_name(self.target, model)
         data = {"source": self.data, "sentences": len(texts), "sha256": data_fingerprint(texts)}
         progress = CountProgress()
         try:
@@ -114,20 +116,21 @@ class Analyze(Command):
         save_figure(draw_head_map(report), folder / "heads.png")
         _print_report(report, console)
         for line in _cluster(report, distances, baseline, folder / "clusters.png"):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         if not self.keep_partial_results:
             analysis.partial_results.delete()
-        print(folder)
+        print(printable(folder))
 
     def _print_disk_space(self, size: int, folder: Path) -> None:
         """Print the size of the partial results, and a warning if the disk may be too small."""
+        place = printable(folder)
         free = shutil.disk_usage(folder).free
         until = (
             "and are kept"
             if self.keep_partial_results
             else "until the results are written (--keep-partial-results keeps them)"
         )
-        print(f"partial results take at most {ceil(size / 1e6):,} MB in {folder}, {until}", flush=True)
+        print(f"partial results take at most {ceil(size / 1e6):,} MB in {place}, {until}", flush=True)
         if size > free:
             print(f"only {free / 1e6:,.0f} MB are free there; usually a third of it is enough", flush=True)
 
@@ -174,7 +177,7 @@ def _print_report(report: HeadReport, console: Console) -> None:
     from rich.table import Table
 
     for note in report.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
     if report.num_cut:
         console.print(f"{report.num_cut:,} sentences were truncated to {report.data['cut_to']} tokens")
     title = "The best head of each pattern: rates on the half of the data for evaluation"

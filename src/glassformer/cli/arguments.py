@@ -1,4 +1,4 @@
-"""Command-line parsing: options as dataclass fields, one-line errors, renamed options, and checks."""
+"""Command-line parsing: options as dataclass fields, one-line errors, and renamed options."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, Self
+from types import NoneType
+from typing import Annotated, Any, Self, get_args
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from glassformer.choices import suggestion
 
 RENAMED_OPTIONS: dict[str, dict[str, str]] = {
     "ablate": {"--suites": "--tasks"},
@@ -28,7 +32,52 @@ RENAMED_VALUES: dict[str, dict[str, dict[str, str]]] = {
 """For each command and (new) option, the new name of each old value."""
 
 
-class UsageError(Exception):
+METAVARS = {str: "TEXT", Path: "FILE", int: "INT", float: "FLOAT"}
+"""Placeholders of values in the help, by type; an option with a better one gives it to ``option``."""
+
+
+def option(metavar: str | None = None, *aliases: str, default_hint: str | None = "") -> Any:
+    """Annotation of an option.
+
+    Args:
+        metavar: placeholder of its value in the help.
+        aliases: further names, such as ``"-o"``.
+        default_hint: what follows its description: by default nothing, for descriptions that say what the
+            default is; None is ``(default: VALUE)``.
+    """
+    return tyro.conf.arg(metavar=metavar, aliases=aliases or None, help_behavior_hint=default_hint)
+
+
+def argument(metavar: str, help: str | None = None) -> Any:
+    """Annotation of a positional argument; ``metavar`` and ``help`` stand in the help."""
+    return tyro.conf.arg(metavar=metavar, help=help, help_behavior_hint="")
+
+
+Flag = Annotated[bool, option()]
+"""``--name``, off by default."""
+Switch = Annotated[tyro.conf.DisallowNone[bool | None], option()]
+"""``--name`` or ``--no-name``; None if neither is given."""
+ModelArgument = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="MODEL",
+        help="A model folder, a run folder (its best checkpoint), a .gguf file, or a name on the hub.",
+    ),
+]
+"""The model of a command that works with models of the llama architecture too."""
+ModelFolderArgument = Annotated[
+    str,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="MODEL",
+        help="A model folder, a run folder (its best checkpoint), or a name on the hub.",
+    ),
+]
+"""The model of a command that no .gguf file can be used with."""
+
+
+class UsageError(ValueError):
     """An invalid command line; the message is one line."""
 
 
@@ -55,7 +104,7 @@ class Command:
         errors = io.StringIO()
         try:
             with redirect_stderr(errors):
-                command = tyro.cli(cls, prog=program, args=arguments, default=default)
+                command = tyro.cli(cls, prog=program, args=arguments, default=default, registry=REGISTRY)
         except SystemExit as stop:
             if stop.code in (0, None):
                 raise
@@ -66,6 +115,27 @@ class Command:
     def run(self) -> int | None:
         """Run the command. Returns the exit status; None is 0."""
         raise NotImplementedError
+
+
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def _placeholders(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Values of ``METAVARS`` types, optional or not; a number that is optional may be given as None."""
+    alternatives = get_args(info.type)
+    optional = len(alternatives) == 2 and NoneType in alternatives
+    types = [choice for choice in alternatives if choice is not NoneType] if optional else [info.type]
+    if types[0] not in METAVARS:
+        return None
+    number = optional and types[0] in (int, float)
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=METAVARS[types[0]],
+        instance_from_str=lambda words: None if number and words[0] == "None" else types[0](words[0]),
+        is_instance=lambda value: isinstance(value, types[0]) or (optional and value is None),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def replace_renamed(command: str, arguments: Sequence[str]) -> list[str]:
@@ -103,35 +173,15 @@ def one_line(error_box: str) -> str:
     lines = [re.sub(r"[│╰╯─]+|-{5,}", " ", line) for line in error_box.splitlines()[1:]]
     text = " ".join(" ".join(lines).split())
     text = re.sub(r" ?(For full helptext|Argument helptext).*", "", text)
-    return re.sub(r" ?Perhaps you meant: (\S+).*", r"; did you mean \1?", text)
-
-
-def check_exclusive(command: Any, option: str, others: Sequence[str]) -> None:
-    """Check that no option is given together with one that excludes it.
-
-    Args:
-        command: the dataclass of options.
-        option: the option that is given.
-        others: names of fields that it excludes; a value other than None or False counts as given.
-
-    Raises:
-        ValueError: names the two options.
-    """
-    for other in others:
-        value = getattr(command, other)
-        if value is not None and value is not False:
-            raise ValueError(
-                f"{option} and --{other.replace('_', '-')} cannot be used together: leave one out"
-            )
-
-
-def check_image(path: Path) -> None:
-    """Check that a file exists and has the header of an image.
-
-    Raises:
-        OSError: it does not.
-    """
-    from PIL import Image
-
-    with Image.open(path):
-        pass
+    text = re.sub(r" ?Perhaps you meant: (\S+).*", r"; did you mean \1?", text)
+    if missing := re.fullmatch(r"Missing from [^:]*: (\S+) .*\(required\)", text):
+        return f"{missing[1]} is missing"
+    if alone := re.match(r"Missing value for argument '([^/']+)", text):
+        return f"{alone[1]} needs a value; one that begins with - is written {alone[1]}=-..."
+    if choice := re.match(r"invalid choice '(.*)' for argument '(.*?)'. Expected one of \((.*)\)", text):
+        known = re.findall("'(.*?)'", choice[3])
+        near = suggestion(choice[1], known)
+        return f"{choice[2]} cannot be {choice[1]!r}{near} (there are: {', '.join(known)})"
+    if re.fullmatch(r"Unrecognized options: [^-].*", text):
+        return f"{text}; a text of several words needs quotation marks"
+    return text

@@ -4,52 +4,64 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelFolderArgument
+from glassformer.cli.inputs import (
+    FileOption,
+    TextOption,
+    TextOrImageArgument,
+    check_image,
+    input_text_or_image,
+)
+from glassformer.cli.resolve_model import check_model
+from glassformer.terminal import printable
 
 
 @dataclass
 class Classify(Command):
     """Print the most probable classes of a text or an image."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """A model folder, a run folder (its best checkpoint is used), or a name on the hub."""
-    text: str | None = None
-    """The text; - reads standard input."""
-    image: Path | None = None
-    """An image file, for a vision model."""
+    target: ModelFolderArgument
+    argument: TextOrImageArgument = None
+    text: TextOption = None
+    """The text as an option."""
+    text_file: FileOption = None
+    """Read the text from a file."""
+    image: FileOption = None
+    """The image as an option, for a vision model."""
     top_k: int = 5
     """Number of classes to print."""
 
     def run(self) -> None:
         """Print the classes, the most probable first."""
+        text, image = input_text_or_image(self.argument, self.text, self.text_file, self.image)
+        if text is None and image is None:
+            raise ValueError("give a text or an image: glassformer classify MODEL TEXT")
+        if image is not None:
+            check_image(image)
+        if self.top_k < 1:
+            raise ValueError(f"--top-k must be at least 1, got {self.top_k}")
+        check_model(self.target)
         import torch
 
         from glassformer.analysis import encode_text, preprocess_image
         from glassformer.cli.resolve_model import load_model, require_capability
         from glassformer.eval_mode import eval_mode
 
-        if (self.text is None) == (self.image is None):
-            raise ValueError("give either --text or --image")
-        if self.top_k < 1:
-            raise ValueError(f"--top-k must be at least 1, got {self.top_k}")
         model: Any = load_model(self.target)
         require_capability(model, "classify", self.target)
         if len(model.labels) < 2:
             raise ValueError(f"{self.target} is a regression model with the one output {model.labels[0]!r}")
-        if self.image is not None:
-            image = preprocess_image(model, self.image)
-            inputs, notes = image.pixel_values, image.notes
+        if image is not None:
+            processed = preprocess_image(model, image)
+            inputs, notes = processed.pixel_values, processed.notes
         else:
-            encoded = encode_text(model, sys.stdin.read() if self.text == "-" else self.text or "")
+            encoded = encode_text(model, text or "")
             inputs, notes = torch.tensor([encoded.ids], device=model.device), encoded.notes
-        print(*(f"({note})\n" for note in notes), sep="", end="", file=sys.stderr)
+        print(*(f"({printable(note)})\n" for note in notes), sep="", end="", file=sys.stderr)
         with torch.no_grad(), eval_mode(model):
             probabilities = model(inputs)[0].float().softmax(-1)
         best = probabilities.topk(min(self.top_k, len(model.labels)))
         for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            print(f"{probability:7.2%}  {model.labels[label]}")
+            print(f"{probability:7.2%}  {printable(model.labels[label])}")

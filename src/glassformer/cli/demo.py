@@ -8,9 +8,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, Flag, option
 from glassformer.cli.train import sample_continuation
 from glassformer.training.config import (
     CheckpointConfig,
@@ -43,13 +43,13 @@ PROMPT = "My fellow citizens, the state of our Union"
 class Demo(Command):
     """Train a small GPT on real text, sample from it during training, and write a report about its heads."""
 
-    run_folder: str | None = None
+    run_folder: Annotated[str | None, option("FOLDER")] = None
     """Folder of the run and its report. Default: runs/demo, or the first free one of runs/demo-2, -3, ..."""
     steps: int = CONFIG.steps
     """Number of training steps; 2000 take about four minutes on two cores."""
-    source: str = "sotu"
+    source: Annotated[str, option("DATA", default_hint=None)] = "sotu"
     """The text: a file, a folder, a .jsonl file, or the default corpus."""
-    overwrite: bool = False
+    overwrite: Flag = False
     """Delete an earlier demo in the run folder."""
 
     def run(self) -> int:

@@ -157,8 +157,8 @@ def _next_steps(folder: Path, config: TrainingConfig) -> Section:
         Section("What to try next")
         .text("Generate text, draw another layer, or change one hyperparameter and train again:")
         .code(
-            f"glassformer generate {run} --prompt 'Our economy'\n"
-            f"glassformer visualize {run} --text 'We the people' --layer 0\n"
+            f"glassformer generate {run} 'Our economy'\n"
+            f"glassformer visualize {run} 'We the people' --layer 0\n"
             f"glassformer describe {run} --seq-len {config.data.seq_len}\n"
             f"{train} --run-folder runs/alibi --model.positions alibi\n"
             f"{train} --run-folder runs/swiglu --model.activation swiglu"

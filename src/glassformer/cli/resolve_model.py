@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassformer.choices import suggestion
+from glassformer.cli.errors import reading
 
 if TYPE_CHECKING:
+    from glassformer.analysis.head_patterns import HeadReport
     from glassformer.contracts import Tokenizer
     from glassformer.models import TransformerModel
 
@@ -22,6 +25,24 @@ OUTPUTS = {"none": "hidden states", "token_classification": "a class for each to
 """Outputs of the tasks that no command needs."""
 
 
+def check_model(target: str) -> None:
+    """Check without importing PyTorch that a model can be at a path, if it is not a name on the hub.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ValueError: a file that is no .gguf file, or a folder with neither a model nor a run.
+    """
+    path = Path(target)
+    if path.is_file() and path.suffix != ".gguf":
+        raise ValueError(
+            f"{path} is a file: give a model folder with config.json, a run folder or a .gguf file"
+        )
+    if not path.exists() and (not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", target) or path.suffix == ".gguf"):
+        raise FileNotFoundError(f"no model: {target} does not exist")
+    if path.is_dir() and not (path / "config.json").exists() and not (path / "checkpoints").is_dir():
+        raise ValueError(f"{path} has neither a model (config.json) nor a run (checkpoints)")
+
+
 def model_path(target: str) -> Path | None:
     """Path of a model: the target itself (a file or a folder), or the best checkpoint of a run.
 
@@ -33,17 +54,37 @@ def model_path(target: str) -> Path | None:
     path = Path(target)
     if not path.exists():
         return None
+    check_model(target)
     if path.is_file() or (path / "config.json").exists():
         return path
-    if (path / "checkpoints").is_dir():
-        from glassformer.training.checkpoints import best_checkpoint
+    from glassformer.training.checkpoints import best_checkpoint
 
-        return best_checkpoint(path)
-    raise ValueError(f"{path} has neither a model (config.json) nor a run (checkpoints)")
+    return best_checkpoint(path)
 
 
-def model_name(target: str) -> str:
-    """Name of a model in reports: the last two parts of its absolute path, or its name on the hub."""
+def model_name(target: str, model: TransformerModel | None = None) -> str:
+    """Name of a model in titles and reports.
+
+    Args:
+        target: the model as given by the user.
+        model: the loaded model.
+
+    Returns:
+        The name in a .gguf file (``general.name``), the name of the model's own folder or file (that of a
+        checkpoint follows that of its run), or the name on the hub.
+    """
+    if model is not None and model.name:
+        return model.name
+    if not Path(target).exists():
+        return target
+    path = Path(target).resolve()
+    if path.parent.name == "checkpoints":
+        return f"{path.parents[1].name}-{path.name}"
+    return (path.stem if path.is_file() else path.name) or target
+
+
+def name_in_reports_of_0_1(target: str) -> str:
+    """Name that version 0.1 gave a model: the last two parts of its absolute path, or its name on the hub."""
     path = Path(target).resolve() if Path(target).exists() else Path(target)
     return "/".join((path.with_suffix("") if path.is_file() else path).parts[-2:]).strip("/")
 
@@ -53,7 +94,18 @@ def load_model(target: str) -> TransformerModel:
     from glassformer.pretrained import from_pretrained
     from glassformer.training.devices import choose_device
 
-    return from_pretrained(model_path(target) or target).to(choose_device("auto"))
+    with reading(target):
+        return from_pretrained(model_path(target) or target).to(choose_device("auto"))
+
+
+def load_report(path: Path) -> HeadReport:
+    """Load the heads.json of ``glassformer analyze``."""
+    from glassformer.analysis.head_patterns import HeadReport
+
+    with reading(path):
+        report = HeadReport.load(path)
+        report.best()  # raises for rows without the columns of a report
+        return report
 
 
 def load_preset_or_model(target: str) -> TransformerModel:
@@ -72,7 +124,8 @@ def load_preset_or_model(target: str) -> TransformerModel:
             return presets[target].from_preset(target)
     path = model_path(target)
     if path is not None:
-        return from_pretrained(path)
+        with reading(path):
+            return from_pretrained(path)
     near = suggestion(target, presets)
     raise ValueError(f"{target!r} is neither a folder nor a preset{near} (presets: {', '.join(presets)})")
 

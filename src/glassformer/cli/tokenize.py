@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from glassformer.cli.arguments import Command
+from glassformer.cli.inputs import FileOption, TextArgument, TextOption, input_text
+from glassformer.terminal import printable
 from glassformer.training.config import DataConfig
 
 if TYPE_CHECKING:
@@ -18,25 +20,32 @@ if TYPE_CHECKING:
 class Tokenize(Command):
     """Tokenize text into token files, as training does, and print their sizes."""
 
+    argument: TextArgument = None
+    text: TextOption = None
+    """The text as an option. Without a text, token files are written."""
+    text_file: FileOption = None
+    """Read the text from a file."""
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
-    text: str | None = None
-    """Show the tokens of this text instead of writing files."""
 
     def run(self) -> None:
         """Write the files or print the tokens."""
+        text = input_text(self.argument, self.text, self.text_file)
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         from glassformer.training.language_modeling import prepare_data
         from glassformer.training.tokenizers import make_tokenizer
 
         console = Console()
-        if self.text is not None:
+        if text is not None:
             tokenizer = make_tokenizer(self.data)
-            console.print(token_list(tokenizer, self.text), markup=False, highlight=False, soft_wrap=True)
+            shown = printable(token_list(tokenizer, text), keep="\n")
+            console.print(shown, markup=False, highlight=False, soft_wrap=True)
             return
         _, files = prepare_data(self.data)
-        table = Table(title=f"{files.folder}  (vocabulary: {files.vocab_size:,})", title_justify="left")
+        title = f"{escape(printable(files.folder))}  (vocabulary: {files.vocab_size:,})"
+        table = Table(title=title, title_justify="left")
         for column in ("split", "documents", "bytes", "tokens", "bytes / token"):
             table.add_column(column, justify="left" if column == "split" else "right")
         for name, split in files.splits.items():

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Self
 
 import tyro
 
-from glassformer.cli.arguments import Command, replace_renamed
+from glassformer.cli.arguments import Command, Flag, option, replace_renamed
+from glassformer.cli.inputs import check_one, input_text
+from glassformer.terminal import printable
 from glassformer.training.config import TrainingConfig
 from glassformer.training.config_files import config_path, load_config
 
@@ -19,17 +21,17 @@ from glassformer.training.config_files import config_path, load_config
 class Train(Command):
     """Train a model. Other options override --config, which overrides the defaults."""
 
-    config: str | None = None
+    config: Annotated[str | None, option("FILE")] = None
     """A TOML file with any of the values below, or the name of a config of the library: classify-minilm,
     classify-mlm, digits, g2p, g2p-2017, g2p-published, mlm, mnist, spans. Unknown keys are errors."""
-    resume: bool = False
+    resume: Flag = False
     """Resume the run in --run-folder with its own config; the result is bit-equal to an uninterrupted run."""
-    skip_damaged: bool = False
+    skip_damaged: Flag = False
     """With --resume: delete checkpoints that are damaged, and resume from the newest one that is not."""
-    overwrite: bool = False
+    overwrite: Flag = False
     """Delete the run in --run-folder and start again."""
-    prompt: str | None = None
-    """Generate a continuation of this text at each evaluation."""
+    prompt: Annotated[str | None, option("TEXT", "--text")] = None
+    """Generate a continuation of this text at each evaluation; - reads it from standard input."""
     settings: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
 
     @classmethod
@@ -50,9 +52,11 @@ class Train(Command):
 
     def run(self) -> int:
         """Train, then print where the result is or how to resume."""
+        check_one({"--resume": self.resume, "--overwrite": self.overwrite})
         from glassformer.training.pipeline import train
 
-        sample = None if self.prompt is None else sample_continuation(self.prompt)
+        prompt = input_text(None, self.prompt, None, "--prompt")
+        sample = None if prompt is None else sample_continuation(prompt)
         result = train(
             self.settings,
             resume=self.resume,
@@ -62,14 +66,14 @@ class Train(Command):
         )
         folder = self.settings.run_folder
         if result.status == "interrupted":
-            print(f"interrupted at step {result.step}; saved in {result.checkpoint}")
-            print(f"resume with: glassformer train --resume --run-folder {shlex.quote(folder)}")
+            print(f"interrupted at step {result.step}; saved in {printable(result.checkpoint)}")
+            print(f"resume with: glassformer train --resume --run-folder {printable(shlex.quote(folder))}")
             return 130
         loss = result.metrics.get("validation_loss")
         validation = "" if loss is None else f", validation loss {loss:.4f} nats"
-        print(f"finished {result.step} steps{validation}; the model is in {result.checkpoint}")
+        print(f"finished {result.step} steps{validation}; the model is in {printable(result.checkpoint)}")
         for name, value in (result.results or {}).items():
-            print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+            print(printable(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}"))
         return 0
 
 

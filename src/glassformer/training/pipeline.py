@@ -16,6 +16,7 @@ from glassformer.files import package_file
 from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
 from glassformer.models.weights import on_meta
+from glassformer.terminal import printable
 from glassformer.training.checkpoints import best_checkpoint
 from glassformer.training.classification import ImageClassificationTask, TextClassificationTask
 from glassformer.training.config import NO_PRESET, TrainingConfig
@@ -97,7 +98,8 @@ def _train(
     else:
         model = load_matching_weights(trained, config, prepared.model_keywords)
         if console is not None and (modules := reinitialized(model, trained)):
-            console.print(f"weights from {config.model.start_from}; reinitialized: {', '.join(modules)}")
+            note = f"weights from {config.model.start_from}; reinitialized: {', '.join(modules)}"
+            console.print(printable(note), markup=False)
     model.tokenizer = prepared.tokenizer
     dry_run(model, prepared, config, sample)
 

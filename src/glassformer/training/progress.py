@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from glassformer.terminal import printable
+
 SPEED_MOMENTUM = 0.9
 """Weight of the earlier speed in its exponential moving average."""
 
@@ -64,6 +66,7 @@ class ProgressDisplay:
 
     def print(self, text: str) -> None:
         """Print a permanent line, above the bar."""
+        text = printable(text, keep="\n\t")
         with self._may_fail():
             self.console.print(text, markup=False, highlight=False, soft_wrap=self.bar is None)
 

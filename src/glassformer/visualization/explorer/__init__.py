@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassformer.analysis.head_patterns import HeadReport
 from glassformer.deprecation import renamed_arguments, renamed_attributes
-from glassformer.files import atomic_write
+from glassformer.files import PAGE_SUFFIXES, atomic_write, check_writable
 from glassformer.models import TransformerModel
 from glassformer.visualization.explorer.collect import (
     MAX_PAGE_SIZE,
@@ -20,7 +20,6 @@ from glassformer.visualization.explorer.collect import (
 from glassformer.visualization.explorer.page import page_html
 from glassformer.visualization.explorer.schema import Contents, with_head_labels
 from glassformer.visualization.figures.head_map import check_head_report, load_head_report
-from glassformer.visualization.figures.style import check_writable
 from glassformer.visualization.model_input import Text
 
 __all__ = [
@@ -117,4 +116,4 @@ def check_page_path(path: str | Path) -> Path:
         ValueError: if the path does not end in .html.
         OSError: if the folder cannot be made or written to, or the path is a folder.
     """
-    return check_writable(path, (".html", ".htm"), "page")
+    return check_writable(path, PAGE_SUFFIXES, "page")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -16,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
+from glassformer import files
 from glassformer.files import atomic_path
 
 DPI = 300
 """Dots per inch of a saved .png."""
-FORMATS = (".png", ".svg", ".pdf")
+FORMATS = files.FIGURE_SUFFIXES
 FONT = "DejaVu Sans"
 """The font that comes with matplotlib."""
 PREFERRED_FALLBACKS = (
@@ -248,33 +248,8 @@ def _characters(family: str, weight: str = "normal") -> frozenset[int]:
 
 
 def check_writable(path: str | Path, formats: Sequence[str] = FORMATS, kind: str = "figure") -> Path:
-    """Check that a file can be written, before any work; create its folder if it is missing.
-
-    Args:
-        path: Of the file.
-        formats: Suffixes that it may have.
-        kind: What the file holds, for the message.
-
-    Raises:
-        ValueError: The suffix is not one of ``formats``.
-        OSError: The folder cannot be created or written to, or the path is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the path of a file.")
-    if path.suffix.lower() not in formats:
-        raise ValueError(f"A {kind} must be saved as {', '.join(formats)}, got {path.suffix or path.name!r}.")
-    folder = path.parent
-    file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
-    if file is not None:
-        raise NotADirectoryError(f"{file} is a file: nothing can be written below it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(folder)) from None
-    return path
+    """See ``files.check_writable``."""
+    return files.check_writable(path, formats, kind)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
