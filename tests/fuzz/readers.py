@@ -35,7 +35,7 @@ from glassformer.tokenization.tiktoken_format import merges_from_ranks, read_ran
 from glassformer.training.checkpoints import Checkpoints
 from glassformer.training.config import TrainingConfig
 from glassformer.training.config_files import load_config
-from glassformer.training.run_folder import JsonLines
+from glassformer.training.metrics_files import JsonLines
 from glassformer.visualization.figures.head_map import draw_head_map
 from glassformer.visualization.server.schema import parse_request
 

@@ -123,10 +123,18 @@ def trainer(tiny_model, config, console, held_out):
     """Build a trainer; ``changes`` are fields of the config."""
 
     def build(
-        *, model=None, batches=None, resume=False, overwrite=False, sample=None, objective=None, **changes
+        *,
+        model=None,
+        batches=None,
+        resume=False,
+        overwrite=False,
+        allow_changes=False,
+        sample=None,
+        objective=None,
+        **changes,
     ):
         changed = replace(config, **changes)
-        run = RunFolder.open(changed, resume=resume, overwrite=overwrite)
+        run = RunFolder.open(changed, resume=resume, overwrite=overwrite, allow_changes=allow_changes)
         return Trainer(
             model or tiny_model(dropout=0.2),
             objective or LanguageModeling(),

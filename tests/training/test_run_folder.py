@@ -11,7 +11,7 @@ import torch
 
 from glassformer.training import CheckpointConfig, OptimizerConfig, RunFolder, load_config
 from glassformer.training import run_folder as run_folder_module
-from glassformer.training.run_folder import JsonLines, TensorBoardLog
+from glassformer.training.metrics_files import JsonLines, TensorBoardLog
 
 
 def test_a_new_folder_contains_the_config(config):

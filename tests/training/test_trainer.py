@@ -299,10 +299,10 @@ def test_a_full_disk_names_the_last_checkpoint(trainer, monkeypatch, first):
     built = trainer()
     save = built.run_folder.checkpoints.save
 
-    def full(model, optimizer, progress):
+    def full(model, optimizer, progress, settings):
         if first or progress["step"] > 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return save(model, optimizer, progress)
+        return save(model, optimizer, progress, settings)
 
     monkeypatch.setattr(built.run_folder.checkpoints, "save", full)
     left = "there is no checkpoint yet" if first else "the last checkpoint is .*step-000004"

@@ -26,6 +26,9 @@ class Train(Command):
     classify-mlm, digits, g2p, g2p-2017, g2p-published, mlm, mnist, spans. Unknown keys are errors."""
     resume: Flag = False
     """Resume the run in --run-folder with its own config; the result is bit-equal to an uninterrupted run."""
+    allow_changes: Flag = False
+    """With --resume: go on although the config, the data, the number of threads, or anything else has changed
+    on which the result depends. To train longer: --resume --allow-changes --steps 5000."""
     skip_damaged: Flag = False
     """With --resume: delete checkpoints that are damaged, and resume from the newest one that is not."""
     overwrite: Flag = False
@@ -61,6 +64,7 @@ class Train(Command):
             self.settings,
             resume=self.resume,
             overwrite=self.overwrite,
+            allow_changes=self.allow_changes,
             skip_damaged=self.skip_damaged,
             sample=sample,
         )

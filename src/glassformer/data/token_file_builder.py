@@ -161,15 +161,20 @@ def _batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield batch
 
 
-def _cache_key(corpus: Corpus, tokenizer: Tokenizer) -> str:
-    """Return a hash of everything that determines the content of the files."""
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """Return a hash of the files that a tokenizer saves."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         saved = b"".join(path.read_bytes() for path in sorted(Path(folder).iterdir()))
+    return hashlib.blake2b(saved, digest_size=16).hexdigest()
+
+
+def _cache_key(corpus: Corpus, tokenizer: Tokenizer) -> str:
+    """Return a hash of everything that determines the content of the files."""
     parts = {  # the names are part of the hash: a new name would invalidate existing caches
         "version": VERSION,
         "text": corpus.digest,
-        "tokenizer": hashlib.blake2b(saved, digest_size=16).hexdigest(),
+        "tokenizer": tokenizer_hash(tokenizer),
         "fractions": corpus.fractions,
         "seed": corpus.seed,
         "piece": CHUNK_CHARACTERS,

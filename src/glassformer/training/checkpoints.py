@@ -38,7 +38,7 @@ from glassformer.training.devices import random_state, set_random_state
 FORMAT = 2
 """Of ``state.json``. Format 1 has no checksums."""
 STATE, CHECKSUMS = "state.json", "checksums.json"
-TRAINING_FILES = ("optimizer.safetensors", "random.safetensors")
+TRAINING_FILES = {"optimizer.safetensors", "random.safetensors"}
 """Files of a checkpoint that only training reads."""
 
 
@@ -54,13 +54,20 @@ class Checkpoints:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(self, model: Any, optimizer: torch.optim.Optimizer, progress: Mapping[str, Any]) -> Path:
+    def save(
+        self,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        progress: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+    ) -> Path:
         """Save a checkpoint, then remove the ones that are not to be kept.
 
         Args:
             model: an ``nn.Module`` with ``save_pretrained(folder)``.
             optimizer: optimizer of the model's parameters.
             progress: JSON values with ``step`` and, if known, ``validation_loss``.
+            settings: JSON values with which a process that resumes the run compares its own.
 
         Raises:
             OSError: the disk is full or not writable; the existing checkpoints are unchanged.
@@ -73,6 +80,7 @@ class Checkpoints:
             write_tensors(folder / "optimizer.safetensors", optimizer_state(model, optimizer))
             write_tensors(folder / "random.safetensors", tensors)
             state = {"format": FORMAT, "progress": dict(progress), "random": values}
+            state["settings"] = dict(settings or {})
             atomic_write(folder / STATE, json.dumps(state))
             checksums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
             atomic_write(folder / CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
@@ -166,6 +174,14 @@ class Checkpoints:
             raise DamagedCheckpointError(errors[0])
         return None
 
+    def newest_state(self) -> dict[str, Any] | None:
+        """Content of ``state.json`` of the newest checkpoint in which it is not damaged, or None."""
+        for step in reversed(self.steps()):
+            with suppress(ValueError):
+                verify(self.path(step), (STATE,))
+                return read_state(self.path(step))
+        return None
+
     def steps(self) -> list[int]:
         """Steps of all checkpoints, ascending."""
         found = (p.name.removeprefix("step-") for p in self.folder.glob("step-*") if p.is_dir())
@@ -213,7 +229,7 @@ def best_checkpoint(run_folder: Path) -> Path:
     chosen = checkpoints.best() or checkpoints.latest()
     if chosen is None:
         raise ValueError(f"the run in {run_folder} has no checkpoint yet")
-    verify(chosen, without=TRAINING_FILES)
+    verify(chosen, {file.name for file in chosen.iterdir()} - TRAINING_FILES)
     return chosen
 
 
@@ -234,6 +250,8 @@ def read_state(path: Path) -> dict[str, Any]:
     progress = state.get("progress")
     if not isinstance(progress, dict) or not isinstance(state.get("random"), dict):
         raise damaged(file, "must have the objects 'progress' and 'random'")
+    if not isinstance(state.setdefault("settings", {}), dict):
+        raise damaged(file, "must have an object as 'settings'")
     for name, kinds in {"step": int, "tokens": int, "seconds": int | float}.items():
         value = progress.get(name, None if name == "step" else 0)
         if not (isinstance(value, kinds) and 0 <= value < 2**63):
@@ -243,12 +261,12 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def verify(path: Path, without: Collection[str] = ()) -> None:
+def verify(path: Path, names: Collection[str] | None = None) -> None:
     """Compare the files of a checkpoint with their checksums. Checkpoints of version 0.1 have none.
 
     Args:
         path: folder of the checkpoint.
-        without: names of files that are not read.
+        names: of the files whose content is compared. Default: all.
 
     Raises:
         DamagedCheckpointError: a file is missing or differs; names it.
@@ -264,7 +282,7 @@ def verify(path: Path, without: Collection[str] = ()) -> None:
     for name in dict.fromkeys((*checksums, STATE)):
         if name not in present:
             raise damaged(path / name, "is missing")
-        if name not in without and _sha256(path / name) != checksums.get(name):
+        if (names is None or name in names) and _sha256(path / name) != checksums.get(name):
             raise damaged(path / name, f"does not match its checksum in {CHECKSUMS}")
 
 

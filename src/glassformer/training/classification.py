@@ -147,6 +147,9 @@ class TextClassificationTask(Task):
             tokenizer,
             evaluate=_evaluation(encoded["validation"], batch_size) if encoded["validation"] else None,
             test=test if encoded["test"] else None,
+            held_out_key=hash_rows(
+                [split, text.ids, text.label] for split in ("validation", "test") for text in encoded[split]
+            ),
         )
 
 
@@ -278,9 +281,7 @@ class ImageClassificationTask(Task):
         return PreparedTask(
             ImageClassification(task.label_smoothing),
             ImageBatches(training, config.batch_size, config.seed, task.max_shift, task.max_rotation),
-            hashlib.blake2b(
-                training.pixels.tobytes() + training.labels.tobytes(), digest_size=16
-            ).hexdigest(),
+            _hash_images(training),
             {
                 "image_size": height,
                 "num_channels": training.pixels.shape[1],
@@ -291,4 +292,9 @@ class ImageClassificationTask(Task):
             },
             evaluate=evaluation(images["validation"]),
             test=evaluation(images["test"]),
+            held_out_key=hash_rows(_hash_images(images[split]) for split in ("validation", "test")),
         )
+
+
+def _hash_images(images: Images) -> str:
+    return hashlib.blake2b(images.pixels.tobytes() + images.labels.tobytes(), digest_size=16).hexdigest()

@@ -33,14 +33,29 @@ def load_config(path: str | Path, defaults: Config) -> Config:
             the wrong type, or one that the dataclass rejects; the message names the file and the key.
         OSError: the file cannot be read.
     """
+    return parse_config(Path(path).read_bytes(), defaults, str(path))
+
+
+def parse_config(text: str | bytes, defaults: Config, name: str) -> Config:
+    """``defaults`` updated with the values of a TOML text; see ``load_config``.
+
+    Args:
+        text: TOML, or its UTF-8 bytes.
+        defaults: values of the keys that are not in the text.
+        name: of the file, for the message.
+    """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}") from error
+        values = tomllib.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError(f"{name} is not a TOML file: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not a TOML file: {error}") from error
     try:
         merged: Config = _merge(defaults, values, "", [key for key, _ in flatten(defaults)])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply") from None
     return merged
 
 

@@ -52,6 +52,18 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContext
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
+def numerics(device: torch.device, precision: str) -> dict[str, Any]:
+    """Versions, hardware and precision, on which the rounding of a computation depends."""
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "dtype": str(autocast_dtype(precision, device) or torch.float32).removeprefix("torch."),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
 @contextmanager
 def deterministic_kernels(device: torch.device) -> Iterator[None]:
     """Use deterministic kernels on CUDA; the CPU's are deterministic already."""

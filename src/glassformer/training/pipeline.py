@@ -23,7 +23,8 @@ from glassformer.training.config import NO_PRESET, TrainingConfig
 from glassformer.training.devices import choose_device, seed_everything
 from glassformer.training.language_modeling import LanguageModelingTask
 from glassformer.training.masked_language_modeling import MaskedLanguageModelingTask
-from glassformer.training.run_folder import RunFolder, require_tensorboard
+from glassformer.training.metrics_files import require_tensorboard
+from glassformer.training.run_folder import RunFolder
 from glassformer.training.sequence_to_sequence import SequenceToSequenceTask
 from glassformer.training.span_corruption import SpanCorruptionTask
 from glassformer.training.task import PreparedTask, Task
@@ -51,6 +52,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    allow_changes: bool = False,
     skip_damaged: bool = False,
     sample: Sample | None = None,
     console: Console | None = None,
@@ -63,6 +65,8 @@ def train(
         config: configuration of the run.
         resume: resume the run in the folder.
         overwrite: remove the run in the folder and start a new one.
+        allow_changes: resume although the config, the data or the environment has changed, so that the result
+            is not that of an uninterrupted run. A run is extended by a larger ``steps`` and this option.
         skip_damaged: resume from the newest checkpoint that is not damaged, and delete the damaged ones.
         sample: generates a text of the model at each evaluation.
         console: where progress is shown.
@@ -73,15 +77,18 @@ def train(
         NonFiniteError: see ``Trainer.run``.
         OSError: a file cannot be read or written, or another process uses the run folder.
     """
-    RunFolder.check(config, resume=resume, overwrite=overwrite)
+    if skip_damaged and not resume:
+        raise ValueError("skip_damaged is an option of resume: set both")
+    RunFolder.check(config, resume=resume, overwrite=overwrite, allow_changes=allow_changes)
     with lock_folder(config.run_folder, "run folder"):
-        return _train(config, resume, overwrite, skip_damaged, sample, console)
+        return _train(config, resume, overwrite, allow_changes, skip_damaged, sample, console)
 
 
 def _train(
     config: TrainingConfig,
     resume: bool,
     overwrite: bool,
+    allow_changes: bool,
     skip_damaged: bool,
     sample: Sample | None,
     console: Console | None,
@@ -103,8 +110,9 @@ def _train(
     model.tokenizer = prepared.tokenizer
     dry_run(model, prepared, config, sample)
 
-    run = RunFolder.open(config, resume=resume, overwrite=overwrite)
-    run.check_data(prepared.data_key)
+    run = RunFolder.open(config, resume=resume, overwrite=overwrite, allow_changes=allow_changes)
+    run.check_data(prepared.data_key, allow_changes=allow_changes, **prepared.other_keys())
+    run.check_model(model, allow_changes=allow_changes)
     trainer = Trainer(
         model,
         prepared.objective,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -13,12 +12,16 @@ from typing import Any
 
 import torch
 
-from glassformer.files import atomic_write
+from glassformer.files import atomic_write, read_json_object
 from glassformer.folder_lock import FolderInUseError, entries, lock_folder
+from glassformer.models import TransformerModel
 from glassformer.training.checkpoints import Checkpoints
-from glassformer.training.config import CHANGEABLE_ON_RESUME, TrainingConfig
-from glassformer.training.config_files import differences, load_config, save_config
+from glassformer.training.config import TrainingConfig
+from glassformer.training.config_files import save_config
+from glassformer.training.devices import choose_device, numerics
 from glassformer.training.git_revision import git_revision
+from glassformer.training.metrics_files import JsonLines
+from glassformer.training.resume import changes_since, data_changes, model_changes
 
 FILES = (
     "config.toml",
@@ -31,78 +34,6 @@ FILES = (
     "checkpoints",
 )
 """Files and folders that a run writes; overwriting removes nothing else."""
-
-
-class JsonLines:
-    """A file of JSON objects with a ``step``, one per line, to which lines are appended.
-
-    An incomplete last line, left by a killed process, is ignored.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row; other processes can read it when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All rows."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-        return [
-            json.loads(line) for line in lines[:-1]
-        ]  # what follows the last newline is empty or incomplete
-
-    def drop_after(self, step: int) -> None:
-        """Remove the rows of later steps, and an incomplete last line."""
-        rows = [row for row in self.rows() if row["step"] <= step]
-        atomic_write(self.path, "".join(json.dumps(row) + "\n" for row in rows))
-
-    def sync(self) -> None:
-        """Flush the file to the disk."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
-def require_tensorboard() -> Any:
-    """The class ``torch.utils.tensorboard.SummaryWriter``.
-
-    Raises:
-        ImportError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            "tensorboard=true needs the package: pip install 'glassformer[tensorboard]'"
-        ) from error
-    return SummaryWriter
-
-
-class TensorBoardLog:
-    """Metrics as TensorBoard scalars.
-
-    Args:
-        folder: folder of the event files.
-        first_step: first step of this process; events of later steps, from before a resume, are hidden.
-
-    Raises:
-        ImportError: TensorBoard is not installed.
-    """
-
-    def __init__(self, folder: str | Path, first_step: int = 0) -> None:
-        self.writer: Any = require_tensorboard()(str(folder), purge_step=first_step)
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add every metric of a row."""
-        for name, value in row.items():
-            if name != "step":
-                self.writer.add_scalar(name, value, row["step"])
-        self.writer.flush()
 
 
 class RunFolder:
@@ -118,25 +49,36 @@ class RunFolder:
         self.metrics = JsonLines(self.path / "metrics.jsonl")
         self.samples = JsonLines(self.path / "samples.jsonl")
         self.checkpoints = Checkpoints(self.path / "checkpoints", keep)
+        self.notes: list[str] = []
+        """What has changed since the run was interrupted, for the user."""
 
     @classmethod
-    def open(cls, config: TrainingConfig, *, resume: bool = False, overwrite: bool = False) -> RunFolder:
+    def open(
+        cls,
+        config: TrainingConfig,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        allow_changes: bool = False,
+    ) -> RunFolder:
         """Create the folder of a new run, or open that of a run to resume.
 
         Args:
             config: written to the folder; when resuming, first compared with the stored config.
             resume: resume the run in the folder from its last checkpoint, or from the start if it has none.
             overwrite: remove the run in the folder; files that no run writes are kept.
+            allow_changes: resume although the result will not be that of an uninterrupted run.
 
         Raises:
             ValueError: the folder exists and neither option is set, both are set, there is no run to resume,
-                or its config differs (names the keys).
+                or something on which its result depends has changed (says what).
             OSError: the folder cannot be written, or another process uses it (names the process).
         """
-        path = cls.check(config, resume=resume, overwrite=overwrite)
+        path = cls.check(config, resume=resume, overwrite=overwrite, allow_changes=allow_changes)
         try:
             with lock_folder(path, "run folder"):
-                cls.check(config, resume=resume, overwrite=overwrite)  # again, now that nothing can change
+                # again, now that nothing can change
+                path, notes = cls._check(config, resume, overwrite, allow_changes)
                 if overwrite:
                     _remove_run(path)
                 save_config(path / "config.toml", config)
@@ -144,42 +86,97 @@ class RunFolder:
             raise
         except OSError as error:
             raise OSError(error.errno, f"cannot write the run folder {path}: {error.strerror}") from error
-        return cls(path, config.checkpoints.keep)
+        run = cls(path, config.checkpoints.keep)
+        run.notes = notes
+        return run
 
-    @staticmethod
-    def check(config: TrainingConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
+    @classmethod
+    def check(
+        cls,
+        config: TrainingConfig,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        allow_changes: bool = False,
+    ) -> Path:
         """The path of the folder; raises the errors of ``open`` without changing anything."""
+        return cls._check(config, resume, overwrite, allow_changes)[0]
+
+    @classmethod
+    def _check(
+        cls, config: TrainingConfig, resume: bool, overwrite: bool, allow_changes: bool
+    ) -> tuple[Path, list[str]]:
+        """The path of the folder, and what has changed since the run in it was interrupted."""
         path = Path(config.run_folder)
         if resume and overwrite:
             raise ValueError("resume and overwrite cannot both be set")
+        if allow_changes and not resume:
+            raise ValueError("allow_changes is an option of resume: set both")
         if path.exists() and not path.is_dir():
             raise ValueError(f"the run folder {path} is a file")
         existing = entries(path)
         if resume:
-            _check_resumable(path, config)
-        elif overwrite and existing and "config.toml" not in existing:
+            return path, cls(path)._check_resumable(config, allow_changes)
+        if overwrite and existing and "config.toml" not in existing:
             raise ValueError(f"{path} is not overwritten: it contains files but no run (no config.toml)")
         elif existing and not overwrite:
             raise ValueError(
                 f"the run folder {path} exists: resume the run (--resume), remove it (--overwrite), "
                 "or choose another folder"
             )
-        return path
+        return path, []
 
-    def check_data(self, key: str) -> None:
-        """Store the hash of the training data, or compare it with the stored one.
+    def check_data(self, key: str, *, allow_changes: bool = False, **others: str) -> None:
+        """Store the hashes of the data, or compare them with the stored ones.
+
+        Args:
+            key: hash of the training data.
+            allow_changes: store the hashes although they differ from the stored ones.
+            others: hashes of ``held_out`` data and of the ``tokenizer``.
 
         Raises:
             ValueError: the run was started on other data.
         """
-        path = self.path / "data.json"
-        if not path.exists():
-            atomic_write(path, json.dumps({"tokens": key}) + "\n")
-        elif (before := json.loads(path.read_text(encoding="utf-8"))["tokens"]) != key:
+        path, hashes = self.path / "data.json", {"tokens": key, **others}
+        before = read_json_object(path) if path.exists() else {}
+        if changed := data_changes(before, hashes):
+            self._refuse_changes(changed, allow_changes)
+        if not before and self.checkpoints.latest() is not None:
+            self._refuse_changes([f"{path.name} is missing, so the data may be other data"], allow_changes)
+        if before != hashes:
+            atomic_write(path, json.dumps(before | hashes) + "\n")
+
+    def check_model(self, model: TransformerModel, *, allow_changes: bool = False) -> None:
+        """Compare the hyperparameters of a model with those of the last checkpoint, if there is one.
+
+        Raises:
+            ValueError: they differ; names them.
+        """
+        latest = self.checkpoints.latest()
+        if latest is not None and (changed := model_changes(latest, model)):
+            self._refuse_changes(changed, allow_changes)
+
+    def _check_resumable(self, config: TrainingConfig, allow_changes: bool) -> list[str]:
+        path = self.path
+        if not path.is_dir():
+            raise ValueError(f"there is no run to resume in {path}: the folder does not exist")
+        if not (path / "config.toml").exists():
+            raise ValueError(f"there is no run to resume in {path}: it has no config.toml")
+        rows = {file.path.name: file.rows() for file in (self.metrics, self.samples)}
+        now = environment(choose_device(config.device), config.precision)
+        changed, self.notes = changes_since(path, config, now, rows)
+        if changed:
+            self._refuse_changes(changed, allow_changes)
+        return self.notes
+
+    def _refuse_changes(self, changed: list[str], allow_changes: bool) -> None:
+        """Note what changes the result of the run, or raise a ValueError."""
+        if not allow_changes:
             raise ValueError(
-                f"the run in {self.path} was started on other training data (hash {before}, now {key}): "
-                "the data or the tokenizer has changed"
+                f"the run in {self.path} cannot be resumed with the same result: {'; '.join(changed)};"
+                " --allow-changes resumes it nevertheless"
             )
+        self.notes += changed
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Store the metrics on the test split in ``results.json``."""
@@ -188,39 +185,30 @@ class RunFolder:
     def read_results(self) -> dict[str, Any]:
         """The metrics on the test split, or an empty dict if there are none yet."""
         path = self.path / "results.json"
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return results
+        return read_json_object(path) if path.exists() else {}
 
-    def write_environment(self, device: torch.device) -> None:
-        """Store ``environment`` in ``environment.json``."""
-        atomic_write(self.path / "environment.json", json.dumps(environment(device), indent=2) + "\n")
+    def drop_results(self) -> None:
+        """Remove the metrics on the test split, because the run will have other checkpoints."""
+        (self.path / "results.json").unlink(missing_ok=True)
+
+    def write_environment(self, device: torch.device, precision: str = "auto") -> dict[str, Any]:
+        """Store ``environment`` in ``environment.json``, and return it."""
+        current = environment(device, precision)
+        atomic_write(self.path / "environment.json", json.dumps(current, indent=2) + "\n")
+        return current
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, number of threads, and the git revision of the current folder."""
+def environment(device: torch.device, precision: str = "auto") -> dict[str, Any]:
+    """Versions, device, precision, number of threads, and the git revision of the current folder."""
     revision, changes = git_revision(Path.cwd())
     return {
         "glassformer": _version("glassformer"),
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
+        **numerics(device, precision),
         "git_revision": revision,
         "git_changes": changes,
     }
-
-
-def _check_resumable(path: Path, config: TrainingConfig) -> None:
-    if not path.is_dir():
-        raise ValueError(f"there is no run to resume in {path}: the folder does not exist")
-    if not (path / "config.toml").exists():
-        raise ValueError(f"there is no run to resume in {path}: it has no config.toml")
-    old = load_config(path / "config.toml", TrainingConfig())
-    changed = {key: v for key, v in differences(old, config).items() if key not in CHANGEABLE_ON_RESUME}
-    if changed:
-        listed = "; ".join(f"{key} was {before!r}, now {now!r}" for key, (before, now) in changed.items())
-        raise ValueError(f"the run in {path} has another config: {listed}")
 
 
 def _remove_run(path: Path) -> None:

@@ -160,6 +160,11 @@ class SequenceToSequenceTask(Task):
             tokenizer=tokenizer,
             evaluate=evaluate("validation", evaluation.num_generated, num_beams=1),
             test=evaluate("test", len(encoded["test"]), task.num_beams),
+            held_out_key=hash_rows(
+                [split, pair.source, *pair.references]
+                for split in ("validation", "test")
+                for pair in encoded[split]
+            ),
         )
 
 

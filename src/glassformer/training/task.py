@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from glassformer.contracts import Tokenizer
+from glassformer.data.token_file_builder import tokenizer_hash
 from glassformer.tokenization import ByteTokenizer
 from glassformer.training.config import TrainingConfig
 
@@ -73,6 +74,14 @@ class PreparedTask:
     """Metrics on the validation split, during training."""
     test: Evaluate | None = None
     """Metrics on the test split, once after training."""
+    held_out_key: str | None = None
+    """Hash of the validation and test data, or None if ``data_key`` covers them."""
+
+    def other_keys(self) -> dict[str, str]:
+        """Hashes of the held-out data and of the tokenizer, where there are any."""
+        keys = {"held_out": self.held_out_key}
+        keys["tokenizer"] = None if self.tokenizer is None else tokenizer_hash(self.tokenizer)
+        return {name: key for name, key in keys.items() if key is not None}
 
 
 class Task(Protocol):

@@ -24,6 +24,7 @@ from torch import nn
 from glassformer.folder_lock import lock_folder
 from glassformer.training.checkpoint_tensors import first_names, non_finite, optimizer_state
 from glassformer.training.config import TrainingConfig
+from glassformer.training.config_files import to_toml
 from glassformer.training.devices import (
     autocast,
     autocast_dtype,
@@ -32,9 +33,10 @@ from glassformer.training.devices import (
     preserved_random_state,
     seed_everything,
 )
+from glassformer.training.metrics_files import TensorBoardLog
 from glassformer.training.optimizer import adamw
 from glassformer.training.progress import ProgressDisplay
-from glassformer.training.run_folder import RunFolder, TensorBoardLog
+from glassformer.training.run_folder import RunFolder
 from glassformer.training.task import BatchSource, Evaluate, Objective, loss_sum
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -106,6 +108,7 @@ class Trainer:
         self.display = ProgressDisplay(config.steps, console)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.last_row: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         self.tensorboard: TensorBoardLog | None = None
 
     def run(self) -> TrainingResult:
@@ -221,12 +224,17 @@ class Trainer:
         if progress is not None:
             self.step = progress["step"]
             self.tokens, self.seconds = progress.get("tokens", 0), progress.get("seconds", 0.0)
+        if self.step < self.config.steps:
+            self.run_folder.drop_results()
         last_logged = self.step if progress is not None else -1
         self.run_folder.checkpoints.clean_up()
         self.run_folder.metrics.drop_after(last_logged)
         self.run_folder.samples.drop_after(last_logged)
         self.last_row = next(iter(self.run_folder.metrics.rows()[-1:]), {})
-        self.run_folder.write_environment(self.device)
+        environment = self.run_folder.write_environment(self.device, self.config.precision)
+        self.settings = {"config": to_toml(self.config), "environment": environment}
+        for note in self.run_folder.notes:
+            self.display.print(f"changed since the run was started: {note}")
         if self.config.tensorboard:
             self.tensorboard = TensorBoardLog(self.run_folder.path / "tensorboard", last_logged + 1)
         if self.config.compile:
@@ -248,10 +256,12 @@ class Trainer:
         progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         if self.last_row.get("step") == self.step and "validation_loss" in self.last_row:
             progress["validation_loss"] = self.last_row["validation_loss"]
-        self.run_folder.metrics.sync()
-        self.run_folder.samples.sync()
+        run = self.run_folder
+        run.metrics.sync()
+        run.samples.sync()
         try:
-            self.run_folder.checkpoints.save(self.model, self.optimizer, progress)
+            rows = {file.path.name: file.num_rows for file in (run.metrics, run.samples)}
+            run.checkpoints.save(self.model, self.optimizer, progress, self.settings | {"rows": rows})
         except OSError as error:
             message = f"cannot save a checkpoint after step {self.step}: {error.strerror or error}"
             message = f"{message}; {self._last_checkpoint()}"
