@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from glassformer import save_pretrained
 from glassformer.analysis.ablation import ablate
 from glassformer.analysis.pruning import least_important, prune_heads
-from glassformer.attention import record_attention
+from glassformer.attention import all_heads, record_activations, record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
 from glassformer.models.costs import describe
 from glassformer.tokenization import ByteTokenizer
@@ -109,13 +109,34 @@ def test_heads_that_share_keys_must_be_pruned_together():
         prune_heads(model, [(1, 3), (1, 4)])
 
 
-def test_pruning_again_uses_the_head_numbers_of_the_smaller_model():
+def test_heads_keep_their_numbers_when_a_model_is_pruned_again():
     model, inputs = build("relative_bias")
     once = prune_heads(model, [(0, 1), (0, 4), (2, 0)])
-    twice = prune_heads(once, [(0, 1), (1, 3)])  # of layer 0: 0, 2, 3, 5 were left
+    twice = prune_heads(once, [(0, 2), (1, 3)])
     assert twice.config["pruned_heads"] == {"self": [[1, 2, 4], [3], [0]]}
     together = prune_heads(model, [(0, 1), (0, 4), (2, 0), (0, 2), (1, 3)])
     assert torch.equal(twice(*inputs), together(*inputs))
+    with pytest.raises(ValueError, match=r"head 4 does not exist in layer 0: heads are 0, 2, 3, 5 \("):
+        prune_heads(once, [(0, 4)])
+
+
+@pytest.mark.parametrize("num_kv_heads", [None, 3, 2])
+@torch.no_grad()
+def test_ablating_the_pruned_model_is_ablating_the_same_heads_of_the_whole_one(num_kv_heads):
+    model, inputs = build("rotary", **({} if num_kv_heads is None else {"num_kv_heads": num_kv_heads}))
+    size = 6 // (num_kv_heads or 6)
+    first, last = [(0, head) for head in range(size)], [(0, head) for head in range(6 - size, 6)]
+    smaller = prune_heads(model, first)
+    remaining = all_heads(smaller.attentions()["self"])
+    for head in remaining:
+        with ablate(model, [*first, head]), ablate(smaller, [head]):
+            torch.testing.assert_close(smaller(*inputs), model(*inputs), atol=1e-12, rtol=0)
+    if len(remaining) > 15:  # a layer that may lose one more group
+        importance = {"self": {head: float(head not in last) for head in remaining}}
+        assert least_important(smaller, importance, (size + 0.5) / (18 - size)) == {"self": last}
+    with record_activations(model, 0, [5, 3]) as whole, record_activations(smaller, 0, [5, 3]) as left:
+        model(*inputs), smaller(*inputs)
+    torch.testing.assert_close(left.head_outputs[0], whole.head_outputs[0])
 
 
 def test_the_given_model_is_not_changed_and_shares_no_parameters():

@@ -31,14 +31,14 @@ from torch import Tensor, nn
 from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import choose_kind, choose_layers, record_activations
 from glassformer.attention.recording import hooks
-from glassformer.attention.recording.selection import check_heads_exist, parent_of
+from glassformer.attention.recording.selection import head_indices, parent_of
 from glassformer.choices import choose
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 
 Head: TypeAlias = tuple[int, int]
-"""(layer, head), both numbered from zero."""
+"""(layer, head), both numbered from zero; heads keep the numbers that they had before pruning."""
 
 
 def head_name(head: Head) -> str:
@@ -168,16 +168,15 @@ def ablate(
     kind, attentions = choose_kind(model, kind)
     by_layer = _by_layer(heads)
     choose_layers(attentions, list(by_layer))
-    for layer, numbers in by_layer.items():
-        check_heads_exist(attentions, [layer], numbers)
+    indices = {layer: head_indices(attentions[layer], by_layer[layer], layer) for layer in by_layer}
     replacement_for = choose(REPLACEMENTS, how, "ablation")
     if replacement_for is not _zero:
         _check_reference(reference, how, kind, [(a.num_heads, a.d_head) for a in attentions])
     with hooks() as handles:
-        for layer, numbers in by_layer.items():
+        for layer in by_layer:
             attention = attentions[layer]
             sizes = (attention.num_heads, attention.d_head)
-            layer_hooks = _LayerHooks(sizes, numbers, replacement_for(reference, layer, seed))
+            layer_hooks = _LayerHooks(sizes, indices[layer], replacement_for(reference, layer, seed))
             block = parent_of(model, attention)
             handles.append(block.register_forward_pre_hook(layer_hooks.begin, with_kwargs=True))
             handles.append(attention.out_proj.register_forward_pre_hook(layer_hooks.replace))
@@ -213,7 +212,7 @@ class _LayerHooks:
     """The hooks of one layer: ``begin`` at its block, ``replace`` at ``out_proj``."""
 
     sizes: tuple[int, int]  # num_heads, d_head
-    heads: Sequence[int]
+    heads: Sequence[int]  # indices
     replacement: Replacement
     positions: Tensor | None = None
 
@@ -231,7 +230,7 @@ class _LayerHooks:
 
 
 def random_heads(
-    heads: Sequence[Head], heads_in_layer: Sequence[int], draws: int, seed: int = 0
+    heads: Sequence[Head], heads_in_layer: Sequence[int | Sequence[int]], draws: int, seed: int = 0
 ) -> list[tuple[Head, ...]]:
     """Different random sets of as many heads in each of the same layers, except ``heads`` itself.
 
@@ -241,7 +240,7 @@ def random_heads(
 
     Args:
         heads: the group.
-        heads_in_layer: number of heads of each layer.
+        heads_in_layer: for each layer the number of its heads, or their numbers, as in a pruned model.
         draws: number of sets; fewer are returned where there are no more.
         seed: of the draws.
 
@@ -249,16 +248,15 @@ def random_heads(
         ValueError: there is no other set, because the group has every head of its layers.
     """
     wanted = sorted(Counter(layer for layer, _ in heads).items())
-    num_others = math.prod(math.comb(heads_in_layer[layer], number) for layer, number in wanted) - 1
+    choices = [range(some) if isinstance(some, int) else some for some in heads_in_layer]
+    num_others = math.prod(math.comb(len(choices[layer]), number) for layer, number in wanted) - 1
     if not num_others:
         raise ValueError("it has every head of its layers, so that there is no other set to compare with")
     group, draw = tuple(sorted(heads)), random.Random(seed)
     drawn = dict[tuple[Head, ...], None]()  # a dictionary keeps the order
     while len(drawn) < min(draws, num_others):
         chosen = tuple(
-            (layer, head)
-            for layer, number in wanted
-            for head in sorted(draw.sample(range(heads_in_layer[layer]), number))
+            (layer, head) for layer, number in wanted for head in sorted(draw.sample(choices[layer], number))
         )
         if chosen != group:
             drawn[chosen] = None

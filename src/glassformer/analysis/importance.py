@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate
 from glassformer.analysis.head_patterns.statistics import REPLICATES, Numbers
 from glassformer.analysis.inputs import model_inputs
-from glassformer.attention import choose_kind
+from glassformer.attention import all_heads, choose_kind
 from glassformer.attention.recording import hooks
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
@@ -101,8 +101,8 @@ def head_mask_gradients(
         TypeError: the default loss with a model that is not a causal language model.
     """
     by_example: list[Numbers] = []
+    heads = all_heads(choose_kind(model, kind)[1])
     with torch.enable_grad(), eval_mode(model), head_masks(model, kind) as masks:
-        heads = [(layer, head) for layer, mask in enumerate(masks) for head in range(len(mask))]
         for example in dataset:
             gradients = torch.autograd.grad(
                 loss(model, example), masks, allow_unused=True, materialize_grads=True
@@ -170,7 +170,7 @@ def ablation_loss_delta(
     """
     kind, attentions = choose_kind(model, kind)
     if heads is None:
-        heads = [(layer, head) for layer, a in enumerate(attentions) for head in range(a.num_heads)]
+        heads = all_heads(attentions)
     by_example: list[Numbers] = []
     with eval_mode(model):
         for example in dataset:

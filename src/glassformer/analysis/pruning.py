@@ -15,6 +15,7 @@ from torch import Tensor
 from glassformer.analysis.ablation import Head, head_name
 from glassformer.attention import MultiHeadAttention, attentions_of, choose_kind, choose_layers
 from glassformer.attention.pruned_attention import original_heads, original_num_heads, remaining_heads
+from glassformer.attention.recording.selection import head_indices
 from glassformer.models import TransformerModel
 from glassformer.models.weights import on_meta
 
@@ -24,41 +25,40 @@ Model = TypeVar("Model", bound=TransformerModel)
 def prune_heads(model: Model, heads: Iterable[Head], kind: str | None = None) -> Model:
     """A new model without some heads, whose outputs are those of the given model with the heads ablated.
 
-    The given model is not changed. The heads of the new model are renumbered, from zero in each layer; its
-    ``config["pruned_heads"]`` and each layer's ``head_numbers`` hold the numbers in the unpruned model. A
-    pruned model can be pruned again, by its own numbers.
+    The given model is not changed. The remaining heads keep their numbers, also if the new model is pruned
+    again: ``config["pruned_heads"]`` holds the numbers of all that were pruned, and each layer's
+    ``head_numbers`` those of its remaining heads, in the order of its tensors.
 
     Args:
         model: of any family.
-        heads: pairs of a layer and a head, numbered as in ``model``.
+        heads: pairs of a layer and a head, numbered as before any pruning.
         kind: of attention; optional where the model has only one.
 
     Returns:
         The smaller model, with the same tokenizer and in the same mode (training or evaluation).
 
     Raises:
-        ValueError: a kind, layer or head that does not exist; all heads of a layer; or, under grouped-query
-            attention, some of the heads that share a key and value head.
+        ValueError: a kind, layer or head that does not exist, or was pruned before; all heads of a layer; or,
+            under grouped-query attention, some of the heads that share a key and value head.
         TypeError: something that is not a pair of integers, or the result of ``torch.compile``.
     """
     kind, attentions = choose_kind(model, kind)
-    pruned: list[set[int]] = [set() for _ in attentions]
+    chosen: list[set[int]] = [set() for _ in attentions]
     for layer, head in heads:
         choose_layers(attentions, [layer])
-        pruned[layer].add(head)
-    remaining = [
-        remaining_heads(attention.num_heads, attention.num_kv_heads, sorted(removed), f"layer {layer}")
-        for layer, (attention, removed) in enumerate(zip(attentions, pruned, strict=True))
-    ]
-    remaining_numbers = [
-        [original_heads(attention)[head] for head in left]
-        for attention, left in zip(attentions, remaining, strict=True)
-    ]
-    unpruned = range(original_num_heads(attentions[0]))
-    removed_numbers = [[head for head in unpruned if head not in numbers] for numbers in remaining_numbers]
+        chosen[layer].add(head)
+    removed, remaining = [], []
+    for layer, (attention, numbers) in enumerate(zip(attentions, chosen, strict=True)):
+        total, group_size = original_num_heads(attention), attention.num_heads // attention.num_kv_heads
+        removed.append(set(range(total)) - set(original_heads(attention)) | numbers)
+        left = remaining_heads(total, total // group_size, removed[-1], f"layer {layer}")
+        head_indices(attention, sorted(numbers), layer)  # raises for heads that were pruned before
+        remaining.append(head_indices(attention, left, layer))
     before = model.config["pruned_heads"] or {}
     with on_meta():
-        smaller = type(model)(**{**model.config, "pruned_heads": {**before, kind: removed_numbers}})
+        smaller = type(model)(
+            **{**model.config, "pruned_heads": {**before, kind: [sorted(some) for some in removed]}}
+        )
     state = {name: tensor.detach().clone() for name, tensor in model.untied_state_dict().items()}
     names = {module: name for name, module in model.named_modules()}
     for attention, left in zip(attentions, remaining, strict=True):
@@ -103,8 +103,9 @@ def least_important(
     for kind, attentions in kinds.items():
         for layer, attention in enumerate(attentions):
             size = attention.num_heads // attention.num_kv_heads
-            for first in range(0, attention.num_heads, size):
-                members = [(layer, head) for head in range(first, first + size)]
+            numbers = original_heads(attention)
+            for first in range(0, len(numbers), size):
+                members = [(layer, head) for head in numbers[first : first + size]]
                 total_importance = sum(_importance_of(importance, kind, member) for member in members)
                 groups.append((total_importance, kind, members))
     groups.sort(key=lambda group: group[0])
@@ -120,7 +121,7 @@ def least_important(
 
 
 def _pruned_state(attention: MultiHeadAttention, remaining: list[int]) -> dict[str, Tensor]:
-    """The parameters of an attention layer with the rows and columns of the remaining heads."""
+    """The parameters of an attention layer with the rows and columns of the remaining heads (indices)."""
     group_size = attention.num_heads // attention.num_kv_heads
     kv_heads = sorted({head // group_size for head in remaining})
     d_head = attention.d_head

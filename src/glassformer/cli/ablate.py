@@ -29,7 +29,7 @@ class Ablate(Command):
 
     target: ModelArgument
     heads: Annotated[str | None, option("HEADS")] = None
-    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1 or 4.0-7."""
+    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1 or 4.0-7, numbered as before pruning."""
     named: Annotated[str | None, option("NAMES")] = None
     """Ablate the heads that --report gives this name, such as induction; several: induction,previous."""
     report: FileOption = None
@@ -73,6 +73,7 @@ class Ablate(Command):
         from glassformer.analysis.behaviors import BehaviorTable, build_behavior_tasks
         from glassformer.analysis.behaviors.evaluate import check_tasks
         from glassformer.analysis.partial_results import PartialResults
+        from glassformer.attention.pruned_attention import original_heads
         from glassformer.choices import choose
         from glassformer.cli import ablate_results as results
         from glassformer.cli.resolve_model import can_generate, load_model, require_tokenizer
@@ -93,8 +94,8 @@ class Ablate(Command):
         tokenizer = require_tokenizer(model, self.target)
         tasks = build_behavior_tasks(tokenizer, self.tasks or None, self.items, self.seed)
         check_tasks(model, tasks)
-        sizes = [attention.num_heads for attention in model.attentions()["self"]]
-        sets, draws, notes = choose_sets(groups, sizes, self.random_draws, self.seed)
+        numbers = [original_heads(attention) for attention in model.attentions()["self"]]
+        sets, draws, notes = choose_sets(groups, numbers, self.random_draws, self.seed)
         texts = None if self.how == "zero" else self.texts(model)
         parts = PartialResults(folder, self.settings(model, tasks, texts))
         for note in notes:
@@ -216,35 +217,38 @@ def named_heads(report: HeadReport, path: Path, names: Sequence[str]) -> dict[st
 
 
 def choose_sets(
-    groups: Mapping[str, Sequence[Head]], sizes: Sequence[int], draws: int, seed: int
+    groups: Mapping[str, Sequence[Head]], heads_in_layer: Sequence[Sequence[int]], draws: int, seed: int
 ) -> tuple[dict[str, tuple[Head, ...]], dict[str, list[str]], list[str]]:
     """Choose the sets of heads to ablate.
 
     Args:
         groups: heads by name; empty for each head alone.
-        sizes: number of heads of each layer.
+        heads_in_layer: the numbers of the heads of each layer.
         draws: number of random sets for each group.
         seed: of the draws.
 
     Returns:
         All sets by name, the names of each group's random sets, and notes to print.
     """
+    from collections import Counter
+
     from glassformer.analysis.ablation import head_name, random_heads
 
     if not groups:
-        every = [(layer, head) for layer, size in enumerate(sizes) for head in range(size)]
+        every = [(layer, head) for layer, numbers in enumerate(heads_in_layer) for head in numbers]
         return {head_name(head): (head,) for head in every}, {}, []
     sets = {name: tuple(heads) for name, heads in groups.items()}
     random_sets: dict[str, list[str]] = {}
     notes = []
     for group, heads in groups.items():
         sets |= {head_name(head): (head,) for head in heads}
-        whole = [n for n, size in enumerate(sizes) if sum(layer == n for layer, _ in heads) == size]
+        in_layer = Counter(layer for layer, _ in heads)
+        whole = [layer for layer, numbers in enumerate(heads_in_layer) if in_layer[layer] == len(numbers)]
         notes += [
             f"{group}: every head of layer {n} is ablated; its attention adds only the bias" for n in whole
         ]
         try:
-            others = random_heads(heads, sizes, draws, seed) if draws else []
+            others = random_heads(heads, heads_in_layer, draws, seed) if draws else []
         except ValueError as error:
             notes.append(f"{group}: {error}")
             others = []

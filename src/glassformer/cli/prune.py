@@ -34,7 +34,7 @@ class Prune(Command):
         Path, tyro.conf.Positional, argument("FOLDER", "Folder for the smaller model; new, or empty.")
     ]
     heads: Annotated[str | None, option("HEADS")] = None
-    """Heads to remove: LAYER.HEAD, such as 4.7,5.1 or 4.0-7."""
+    """Heads to remove: LAYER.HEAD, such as 4.7,5.1 or 4.0-7, numbered as before pruning."""
     kind: Annotated[str | None, option("KIND")] = None
     """Kind of attention of --heads in an encoder-decoder: encoder, decoder or cross."""
     fraction: Annotated[float | None, option()] = None
@@ -135,7 +135,6 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 def _uniform(model: Any) -> dict[str, dict[Head, float]]:
     """The same importance for all heads."""
-    return {
-        kind: {(layer, head): 1.0 for layer, part in enumerate(parts) for head in range(part.num_heads)}
-        for kind, parts in model.attentions().items()
-    }
+    from glassformer.attention import all_heads
+
+    return {kind: dict.fromkeys(all_heads(parts), 1.0) for kind, parts in model.attentions().items()}

@@ -40,6 +40,8 @@ class AttentionVisualizer:
     attention: ``"encoder"`` (source to source), ``"decoder"`` (target to target) and ``"cross"`` (target to
     source). Rows of cross-attention are labeled with the token that is predicted.
 
+    The heads of a pruned model keep the numbers that they had before pruning.
+
     Args:
         model: A model, with its tokenizer. Without one, texts are read as bytes if the vocabulary allows it.
         name: What the model is called in titles.
@@ -73,7 +75,8 @@ class AttentionVisualizer:
         _check_path(save_path)
         attention = compute_attention(self.model, text, layer, None, kind, target_text)
         title = f"{self._title(kind)}, layer {layer}: attention weights of each head"
-        return _saved(draw_heads(attention.weights, title=title, **attention.labels), save_path)
+        figure = draw_heads(attention.weights, title=title, heads=attention.heads, **attention.labels)
+        return _saved(figure, save_path)
 
     def plot_head(
         self,
@@ -200,6 +203,7 @@ class AttentionVisualizer:
         figure = draw_image_heads(
             weights[:, -rows * columns :].reshape(-1, rows, columns),
             encoded.to_rgb(),
+            heads=recording.map(layer).heads,
             title=f"{self._title()}, layer {layer}: attention of the class token",
             caption=image_caption(image, encoded),
             notes=encoded.notes,

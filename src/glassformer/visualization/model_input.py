@@ -61,6 +61,8 @@ class LabeledAttention:
 
     weights: npt.NDArray[np.floating]
     """``(head, query, key)``."""
+    heads: list[int]
+    """The number of each head before pruning."""
     allowed: npt.NDArray[np.bool_] | None
     """``(query, key)``, True where a query may attend to a key. None if all are."""
     queries: list[str]
@@ -129,7 +131,7 @@ def compute_attention(
         model: Any model of texts.
         text: A text, or token ids.
         layer: Index of the layer.
-        heads: Indices of heads. Default: all.
+        heads: Numbers of heads before pruning. Default: all.
         kind: ``"encoder"``, ``"decoder"`` or ``"cross"`` for an encoder-decoder.
         target: See ``encode_input``.
 
@@ -152,6 +154,7 @@ def compute_attention(
         queries, keys = encoded.predicted, encoded.source
     return LabeledAttention(
         weights[0].float().cpu().numpy(),
+        recording.map(layer).heads,
         None if allowed is None else allowed.expand_as(weights)[0, 0].cpu().numpy(),
         queries.labels,
         keys.labels,

@@ -12,9 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from glassformer.analysis import prune_heads
 from glassformer.analysis.decomposition import score_parts
 from glassformer.analysis.rollout import attention_rollout
+from glassformer.models import GPTModel
 from glassformer.tokenization import ByteTokenizer
+from glassformer.visualization import AttentionVisualizer
 
 pytestmark = pytest.mark.slow
 
@@ -229,3 +232,30 @@ def test_axe_finds_no_serious_violation(open_page, pages, family, width, theme, 
             page.set_state(view=view)
             found = page.evaluate("axe.run()")["violations"]
             assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_heads_of_a_pruned_model_stand_under_their_numbers(open_page, tmp_path, random_model):
+    model = random_model(GPTModel, vocab_size=257, max_seq_len=64, num_heads=4)
+    model = prune_heads(model, [(0, 1), (1, 0), (1, 2)])
+    path = AttentionVisualizer(model).explore("abc", tmp_path / "pruned.html", analyses=False).path
+    with open_page(path, link="#view=heads&layer=0&head=2") as page:
+        written = {text["text"]: text["x"] for text in page.visible_texts() if text.get("align") == "center"}
+        assert [text for text in written if text.isdigit()] == ["0", "1", "2", "3"]
+        hit = "([x, y]) => glassformer.view.hitTest(glassformer.scene(), glassformer.box(), x, y)"
+        rows = [text["y"] for text in page.visible_texts() if text["text"].startswith("layer ")]
+        found = [[page.evaluate(hit, [written[number], y]) for number in "0123"] for y in rows]
+        assert [[cell and cell["head"] for cell in row] for row in found] == [
+            [0, None, 2, 3],
+            [None, 1, None, 3],
+        ]
+        page.locator(".stage").focus()
+        for key, layer, head in (
+            ("ArrowDown", 1, 1),
+            ("ArrowRight", 1, 3),
+            ("ArrowUp", 0, 3),
+            ("ArrowLeft", 0, 2),
+        ):
+            page.keyboard.press(key)
+            assert (page.state()["layer"], page.state()["head"]) == (layer, head)
+        page.set_state(view="byhead", layer=1)
+        assert {"head 1", "head 3"} <= {text["text"].strip("\u2068\u2069") for text in page.visible_texts()}

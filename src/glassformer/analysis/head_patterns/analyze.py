@@ -49,6 +49,7 @@ from glassformer.analysis.head_patterns.report import (
 from glassformer.analysis.head_patterns.statistics import SplitSums
 from glassformer.analysis.head_patterns.syntax import Parser
 from glassformer.analysis.partial_results import PartialResults, data_fingerprint, model_fingerprint
+from glassformer.attention import all_heads
 from glassformer.data import Progress, SilentProgress
 from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
@@ -161,9 +162,7 @@ class HeadAnalysis:
         progress: Progress | None = None,
     ) -> None:
         self.kind, attentions = choose_self_attention(model, settings.kind)
-        self.heads = [
-            (layer, head) for layer, attention in enumerate(attentions) for head in range(attention.num_heads)
-        ]
+        self.heads = all_heads(attentions)
         self.settings, self.name = settings, name or type(model).__name__
         self.progress = progress or SilentProgress()
         self.notes: list[str] = []

@@ -4,6 +4,7 @@ from glassformer.attention.recording.activations import Activations, record_acti
 from glassformer.attention.recording.attention import AttentionMap, Recording, record_attention
 from glassformer.attention.recording.hooks import hooks
 from glassformer.attention.recording.selection import (
+    all_heads,
     attentions_of,
     check_heads_exist,
     choose_kind,
@@ -14,6 +15,7 @@ __all__ = [
     "Activations",
     "AttentionMap",
     "Recording",
+    "all_heads",
     "attentions_of",
     "check_heads_exist",
     "choose_kind",

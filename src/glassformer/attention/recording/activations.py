@@ -30,6 +30,7 @@ from glassformer.attention.recording.selection import (
     choose_kind,
     choose_layers,
     choose_queries,
+    head_indices,
     parent_of,
 )
 
@@ -96,7 +97,8 @@ def record_activations(
     Args:
         model: a model with ``attentions()``.
         layers: layers to record. Default: all.
-        heads: heads to record, in this order; residual streams are not affected. Default: all.
+        heads: heads to record, in this order, by their numbers before pruning; residual streams are not
+            affected. Default: all.
         kind: kind of attention whose heads and blocks are recorded; optional if the model has only one.
         queries: slots to record, in this order; see ``record_attention``. Default: all.
         dtype: of the stored tensors. Default: as they are.
@@ -122,7 +124,10 @@ def record_activations(
             attention, block = attentions[layer], parent_of(model, attentions[layer])
             sizes = (attention.num_heads, attention.d_head)
             is_last = layer == len(attentions) - 1
-            recorder = _Recorder(activations, layer, is_last, sizes, heads, queries, dtype, device, callback)
+            indices = None if heads is None else head_indices(attention, heads, layer)
+            recorder = _Recorder(
+                activations, layer, is_last, sizes, indices, queries, dtype, device, callback
+            )
             handles.append(block.register_forward_pre_hook(recorder.before_block, with_kwargs=True))
             handles.append(attention.out_proj.register_forward_pre_hook(recorder.before_out_proj))
             reader: nn.Module | None = getattr(block, "resid_mid_reader", None)
@@ -140,7 +145,7 @@ class _Recorder:
     layer: int
     is_last: bool
     sizes: tuple[int, int]  # num_heads, d_head
-    heads: Sequence[int] | None
+    heads: Sequence[int] | None  # indices
     queries: Sequence[int] | None
     dtype: torch.dtype | None
     device: torch.device | str | None

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassformer.attention.masks import as_dense
+from glassformer.attention.pruned_attention import original_heads
 from glassformer.attention.recording.hooks import (
     NO_OFFSET,
     Accumulator,
@@ -32,6 +33,7 @@ from glassformer.attention.recording.selection import (
     choose_kind,
     choose_layers,
     choose_queries,
+    head_indices,
     parent_of,
 )
 from glassformer.attention.self_attention import repeat_kv_heads
@@ -47,7 +49,7 @@ class AttentionMap:
     kind: str
     layer: int
     heads: list[int]
-    """Numbers of the heads, in the order of the weights."""
+    """Numbers of the heads before pruning, in the order of the weights."""
     queries: list[int]
     """Slots of the queries: columns of the batch, counted from the beginning of the cache."""
     weights: Tensor
@@ -160,7 +162,7 @@ def record_attention(
     Args:
         model: a model with ``attentions()``.
         layers: layers to record. Default: all.
-        heads: heads to record, in this order. Default: all.
+        heads: heads to record, in this order, by their numbers before pruning. Default: all.
         kind: kind of attention; optional if the model has only one.
         queries: query slots to record, in this order: columns of the batch, padding included. With a cache,
             slots are counted from its beginning, and the rows of each pass are appended. Default: all.
@@ -184,9 +186,12 @@ def record_attention(
     recording = Recording(layers)
     with hooks() as handles:
         for layer in layers:
-            recorder = _Recorder(recording, kind, layer, heads, queries, dtype, device, callback)
-            kernel: Any = attentions[layer].kernel
-            block = parent_of(model, attentions[layer])
+            attention = attentions[layer]
+            numbers = original_heads(attention) if heads is None else heads
+            indices = None if heads is None else head_indices(attention, heads, layer)
+            recorder = _Recorder(recording, kind, layer, numbers, indices, queries, dtype, device, callback)
+            kernel: Any = attention.kernel
+            block = parent_of(model, attention)
             handles.append(block.register_forward_pre_hook(recorder.before_block, with_kwargs=True))
             handles.append(kernel.register_forward_hook(recorder.after_kernel, with_kwargs=True))
         yield recording
@@ -199,7 +204,10 @@ class _Recorder:
     recording: Recording
     kind: str
     layer: int
-    heads: Sequence[int] | None
+    heads: Sequence[int]
+    """Their numbers."""
+    indices: Sequence[int] | None
+    """Their indices in the tensors; None if all are recorded."""
     queries: Sequence[int] | None
     dtype: torch.dtype | None
     device: torch.device | str | None
@@ -235,17 +243,17 @@ class _Recorder:
         allowed = None if mask is None else as_dense(mask, q, k)
         k = repeat_kv_heads(k, q)
         rows = self.offset.rows(self.queries, q.size(-2))
-        heads = list(range(q.size(-3)) if self.heads is None else self.heads)
-        if self.heads is not None:
-            q, k = _select(q, -3, heads), _select(k, -3, heads)
-            bias, allowed = _select_if_present(bias, -3, heads), _select_if_present(allowed, -3, heads)
+        if self.indices is not None:
+            q, k = _select(q, -3, self.indices), _select(k, -3, self.indices)
+            bias = _select_if_present(bias, -3, self.indices)
+            allowed = _select_if_present(allowed, -3, self.indices)
         if self.queries is not None:
             q = _select(q, -2, rows)
             bias, allowed = _select_if_present(bias, -2, rows), _select_if_present(allowed, -2, rows)
         weights = exact_weights(q, k, allowed, bias, scale).to(self.device, self.dtype)
         allowed = None if allowed is None else allowed.to(self.device)
         queries = [self.offset.first + row for row in rows]
-        return AttentionMap(self.kind, self.layer, heads, queries, weights, allowed)
+        return AttentionMap(self.kind, self.layer, list(self.heads), queries, weights, allowed)
 
 
 def exact_weights(

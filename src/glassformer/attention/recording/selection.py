@@ -1,4 +1,7 @@
-"""Selection of layers, heads and query positions of a model."""
+"""Selection of layers, heads and query positions of a model.
+
+The number of a head is the one that it had before pruning, wherever heads are chosen or named.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from operator import index
 
 from torch import nn
 
+from glassformer.attention.pruned_attention import original_heads, original_num_heads
 from glassformer.attention.self_attention import MultiHeadAttention
 from glassformer.choices import choose
 
@@ -114,12 +118,33 @@ def as_ints(value: int | Iterable[int], name: str) -> list[int]:
 def check_heads_exist(
     attentions: Sequence[MultiHeadAttention], layers: Sequence[int], heads: Sequence[int]
 ) -> None:
-    """Raise ValueError if one of the layers does not have one of the heads."""
+    """Raise ValueError if one of the layers does not have one of the heads, or it was pruned."""
     for layer in layers:
-        last = attentions[layer].num_heads - 1
-        for head in heads:
-            if not 0 <= head <= last:
-                raise ValueError(f"head {head} does not exist in layer {layer}: heads are 0 to {last}")
+        head_indices(attentions[layer], heads, layer)
+
+
+def head_indices(attention: MultiHeadAttention, heads: Sequence[int], layer: int) -> list[int]:
+    """Indices, in the tensors of an attention layer, of heads given by their numbers.
+
+    Raises:
+        ValueError: if the layer does not have one of the heads, or it was pruned.
+
+    """
+    numbers = original_heads(attention)
+    for head in heads:
+        if head not in numbers:
+            is_pruned = len(numbers) < original_num_heads(attention)
+            listed = ", ".join(map(str, numbers)) if is_pruned else f"0 to {numbers[-1]}"
+            raise ValueError(
+                f"head {head} does not exist in layer {layer}: heads are {listed}"
+                + " (the others were pruned)" * is_pruned
+            )
+    return [numbers.index(head) for head in heads]
+
+
+def all_heads(attentions: Sequence[MultiHeadAttention]) -> list[tuple[int, int]]:
+    """(layer, head) of every head, in the order of the layers' tensors."""
+    return [(layer, head) for layer, attention in enumerate(attentions) for head in original_heads(attention)]
 
 
 def parent_of(model: nn.Module, module: nn.Module) -> nn.Module:

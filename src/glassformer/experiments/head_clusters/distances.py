@@ -46,7 +46,7 @@ from glassformer.analysis.ablation import Head
 from glassformer.analysis.head_patterns.analyze import HeadAnalysis
 from glassformer.analysis.head_patterns.collect import choose_self_attention, forward_function
 from glassformer.analysis.head_patterns.patterns import Batch, Item
-from glassformer.attention import Recording, record_attention
+from glassformer.attention import Recording, all_heads, record_attention
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 
@@ -98,7 +98,7 @@ def head_distances(model: TransformerModel, items: Iterable[Item], kind: str | N
         TypeError: a model that reads no tokens.
     """
     kind, attentions = choose_self_attention(model, kind)
-    heads = [(layer, h) for layer, attention in enumerate(attentions) for h in range(attention.num_heads)]
+    heads = all_heads(attentions)
     forward = forward_function(model, kind)
     sums = [np.zeros((len(heads), len(heads))), np.zeros((len(heads), len(heads)))]
     counts = [0, 0]

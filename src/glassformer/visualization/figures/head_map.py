@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from glassformer.analysis.head_patterns import PATTERN_GROUPS, HeadReport
 from glassformer.analysis.head_patterns.report import Row
-from glassformer.attention import choose_kind
+from glassformer.attention import all_heads, choose_kind
 from glassformer.models import TransformerModel
 from glassformer.visualization.figures.layout import (
     LABEL_SIZE,
@@ -88,6 +88,8 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     cell, height, lines = _cell_size(counts, rows, columns)
     width = max(4.6, LEFT + columns * cell + 0.1)
     notes = ["read as bytes: the model has no tokenizer"] if report.as_bytes else []
+    if len(heads) < rows * columns:
+        notes.append("heads without a cell were pruned")
     title = f"{title or report.model}: attention pattern of each head"
     heading = Heading(width, title, _caption(report), notes)
     legend = _Legend(counts, len(heads) - len(main), width)
@@ -151,7 +153,7 @@ def check_head_report(model: TransformerModel, report: HeadReport, *, complete: 
         ValueError: The report is about a model with other heads.
     """
     kind, attentions = choose_kind(model, report.settings.get("kind"))
-    heads = {(layer, head) for layer, module in enumerate(attentions) for head in range(module.num_heads)}
+    heads = set(all_heads(attentions))
     reported = {(row["layer"], row["head"]) for row in report.rows}
     different = reported ^ heads if complete else reported - heads
     if different:

@@ -61,6 +61,7 @@ def draw_heads(
     *,
     title: str,
     caption: str,
+    heads: Sequence[int] | None = None,
     notes: Sequence[str] = (),
     allowed: Allowed = None,
     row_label: str = "query token",
@@ -73,11 +74,13 @@ def draw_heads(
         keys: A label per column.
         title: What is shown.
         caption: The text; shortened if the figure is narrow.
+        heads: The number of each head. Default: from 0.
         notes: What was done to the text.
         allowed: ``(query, key)``, True where a query may attend to a key. Other cells are hatched.
         row_label: What the rows are.
     """
     num_heads = len(weights)
+    numbers = range(num_heads) if heads is None else heads
     columns = _num_columns(num_heads)
     lines = math.ceil(num_heads / columns)
     left, below = max_label_width(queries) + 0.36, max_label_width(keys) + 0.3
@@ -101,7 +104,7 @@ def draw_heads(
             x, y = left + column * (across.inches + GAP), heading.height + line * pitch + PANEL_TITLE
             axes = canvas.axes(x, y, across.inches, down.inches)
             image = draw_cells(axes, weights[head], allowed, down, across)
-            axes.set_title(f"head {head}", fontsize=TITLE_SIZE, pad=2)
+            axes.set_title(f"head {numbers[head]}", fontsize=TITLE_SIZE, pad=2)
             axes.set_xticks([])
             axes.set_yticks([])
             if column == 0:

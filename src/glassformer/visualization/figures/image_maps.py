@@ -38,7 +38,13 @@ Array = npt.NDArray[np.floating]
 
 
 def draw_image_heads(
-    weights: Array, image: Array, *, title: str, caption: str = "", notes: Sequence[str] = ()
+    weights: Array,
+    image: Array,
+    *,
+    title: str,
+    heads: Sequence[int] | None = None,
+    caption: str = "",
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Draw an image, and beside it every head of a layer in one color scale.
 
@@ -46,9 +52,11 @@ def draw_image_heads(
         weights: On the patches, ``(head, row, column)``. The rest of the attention is on other tokens.
         image: ``(height, width, 3)`` from 0 to 1.
         title: What is shown.
+        heads: The number of each head. Default: from 0.
         caption: About the image.
         notes: What was done to the image.
     """
+    numbers = range(len(weights)) if heads is None else heads
     panels = len(weights) + 1
     ratio = image.shape[0] / image.shape[1]
     columns = _num_columns(panels, ratio)
@@ -72,7 +80,8 @@ def draw_image_heads(
                 continue
             on_patches = weights[index - 1]
             _overlay(axes, on_patches, image, norm)
-            axes.set_title(f"head {index - 1}: {on_patches.sum():.0%} on patches", fontsize=TITLE_SIZE, pad=2)
+            head = f"head {numbers[index - 1]}: {on_patches.sum():.0%} on patches"
+            axes.set_title(head, fontsize=TITLE_SIZE, pad=2)
         left, top, width = 0.08, bottom, min(3.9, heading.width - 0.4)
         if has_free_cell:  # the color bar goes there
             left, width = left + (panels % columns) * pitch[0] + 0.15, side - 0.35

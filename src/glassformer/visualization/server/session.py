@@ -17,6 +17,7 @@ from torch import Tensor
 from glassformer.analysis.ablation import Head, ReferenceOutputs, ablate, parse_heads, reference_outputs
 from glassformer.analysis.head_patterns import HeadReport
 from glassformer.attention import attentions_of
+from glassformer.attention.pruned_attention import original_heads
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
 from glassformer.generation.sampling import Sampler
@@ -77,7 +78,11 @@ class ModelSession:
         self.limit = TokenLimit(min(max_tokens, max_seq_len), max_seq_len)
         self.tokenizer = model.tokenizer or ByteTokenizer()
         self.backend = choose_backend(model, self.limit)
-        self.heads = {kind: [a.num_heads for a in layers] for kind, layers in attentions_of(model).items()}
+        self.heads = {
+            kind: [original_heads(attention) for attention in layers]
+            for kind, layers in attentions_of(model).items()
+        }
+        """For each kind of attention and layer, the numbers of its heads."""
         end_tokens = {*model.stop_tokens, self.tokenizer.end_of_text, getattr(model, "end_token", None)}
         self.end_tokens = {token for token in end_tokens if token is not None}
         self._predictors: dict[str, tuple[Any, Predictor]] = {}

@@ -1,4 +1,4 @@
-// All heads as small maps: a row for each layer, a column for each head, and the mean at the end.
+// All heads as small maps: a row for each layer, a column for each number of a head, and the mean at the end.
 
 import { formatPercent, truncate } from "./text.js";
 import { toBitmap } from "./colors.js";
@@ -19,7 +19,8 @@ const layerLabel = (layer, compact) => (compact ? String(layer) : `layer ${layer
 const leftOf = ({ attention, compact }) =>
   Math.max(...attention.layers.map((layer) => textWidth(layerLabel(layer, compact), compact ? 10 : 11, 700))) +
   16;
-const columnsOf = ({ attention }) => Math.max(...attention.heads.map((heads) => heads.length)) + 1;
+const headNumbers = ({ attention }) => [...new Set(attention.heads.flat())].sort((a, b) => a - b);
+const columnsOf = (scene) => headNumbers(scene).length + 1; // pruned heads leave a gap in their layer
 const gapOf = ({ compact }, box) => (compact || box.width < 560 ? 3 : 6);
 
 /** The layout: layers from top to bottom, in groups side by side if more fits then. */
@@ -143,8 +144,8 @@ export const headsView = {
     const column = Math.floor((x - group * geometry.group - geometry.left) / (geometry.cell + geometry.gap));
     const heads = scene.attention.heads[index];
     if (group >= geometry.groups || !heads || column < 0 || column >= geometry.columns) return null;
-    if (column === geometry.columns - 1) return { layer: scene.attention.layers[index], head: MEAN };
-    return column < heads.length ? { layer: scene.attention.layers[index], head: heads[column] } : null;
+    const head = column === geometry.columns - 1 ? MEAN : headNumbers(scene)[column];
+    return head === MEAN || heads.includes(head) ? { layer: scene.attention.layers[index], head } : null;
   },
 
   /** The row of the chosen layer. */
@@ -158,10 +159,9 @@ export const headsView = {
     const { attention } = app.scene();
     const { layers, heads } = attention;
     const index = Math.min(layers.length - 1, Math.max(0, layers.indexOf(app.state.layer) + down));
-    const columns = [...heads[index], MEAN];
-    const from = app.state.head === MEAN ? columns.length - 1 : columns.indexOf(app.state.head);
-    const column = Math.min(columns.length - 1, Math.max(0, from + across));
-    app.set({ layer: layers[index], head: columns[column] });
+    const columns = [...heads[layers.indexOf(app.state.layer)], MEAN];
+    const column = Math.min(columns.length - 1, Math.max(0, columns.indexOf(app.state.head) + across));
+    app.set({ layer: layers[index], head: columns[column] }); // the nearest one if that layer lacks the head
   },
 
   describe: (scene) => `${scene.headTitle}. ${scene.attention.layers.length} layers of heads.`,
@@ -178,11 +178,12 @@ function drawTop(painter, scene, box, geometry) {
     const y = box.top + geometry.heading.height + 4;
     drawColorScale(painter, palette, (box.left ?? 0) + 12, y, width, ["0", "0.25", "1"], stripesLabel);
   }
+  const numbers = headNumbers(scene);
   for (let column = 0; column < geometry.columns * geometry.groups; column++) {
     const [group, number] = [Math.floor(column / geometry.columns), column % geometry.columns];
     const isMean = number === geometry.columns - 1;
     if (compact && geometry.cell < 22 && number % 2 && !isMean) continue;
-    const text = isMean ? (compact ? "μ" : "mean") : String(number);
+    const text = isMean ? (compact ? "μ" : "mean") : String(numbers[number]);
     const { x } = cellOrigin(geometry, group * geometry.rows, number);
     painter.text(text, x + geometry.cell / 2, box.top + geometry.top - 11, {
       size: compact ? 10 : 11,
@@ -196,11 +197,12 @@ function drawLayer(painter, scene, geometry, index) {
   const { attention, palette, state, thumbnails } = scene;
   const heads = attention.heads[index];
   const maps = thumbnails[index];
+  const numbers = headNumbers(scene);
   const columns = [...heads, MEAN];
   columns.forEach((head, number) => {
-    const { x, y } = cellOrigin(geometry, index, head === MEAN ? geometry.columns - 1 : number);
+    const { x, y } = cellOrigin(geometry, index, head === MEAN ? geometry.columns - 1 : numbers.indexOf(head));
     if (maps?.matrix(number).masked) painter.hatch(x, y, geometry.cell, geometry.cellHeight, palette);
-    if (maps) painter.image(thumbnailOf(maps, number, palette), x, y, geometry.cell, geometry.cellHeight);
+    if (maps) painter.image(thumbnailOf(painter, maps, number, palette, geometry), x, y, geometry.cell, geometry.cellHeight);
     const chosen = attention.layers[index] === state.layer && head === state.head;
     const edge = chosen
       ? { stroke: palette.mark, lineWidth: scene.compact ? 2 : 3 }
@@ -225,14 +227,16 @@ function drawLabel(painter, { headLabelsOf, palette }, layer, head, x, y, { labe
   });
 }
 
-const bitmaps = new WeakMap(); // of thumbnails, by layer and theme
+const bitmaps = new WeakMap(); // of thumbnails, by layer, theme and size in pixels
 
-function thumbnailOf(maps, number, palette) {
+/** The bitmap of a thumbnail, with fewer cells if they would be smaller than pixels. */
+function thumbnailOf({ ratio }, maps, number, palette, { cell, cellHeight }) {
+  const [across, down] = [cell * ratio, cellHeight * ratio];
+  const key = [palette.theme, across, down].join();
   const cached = bitmaps.get(maps);
-  const ofTheme = cached?.theme === palette.theme ? cached : { theme: palette.theme, list: [] };
-  bitmaps.set(maps, ofTheme);
-  ofTheme.list[number] ??= toBitmap(maps.matrix(number), 1, palette);
-  return ofTheme.list[number];
+  const list = cached?.key === key ? cached.list : [];
+  bitmaps.set(maps, { key, list });
+  return (list[number] ??= toBitmap(maps.matrix(number), 1, palette, across, down));
 }
 
 /** A label with its score, and the score of its baseline. */

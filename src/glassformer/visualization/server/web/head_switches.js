@@ -8,17 +8,18 @@ export class HeadSwitches {
   constructor(root, model, onChange) {
     Object.assign(this, { root, onChange, ablated: new Set(), grid: [] });
     const kinds = Object.entries(model.heads);
-    root.style.setProperty("--heads", Math.max(...kinds.flatMap(([, sizes]) => sizes)));
-    for (const [kind, sizes] of kinds) {
+    root.style.setProperty("--heads", Math.max(...kinds.flatMap(([, layers]) => layers.map(({ length }) => length))));
+    for (const [kind, layers] of kinds) {
       if (kinds.length > 1) root.append(element("h3", { textContent: kind }));
-      sizes.forEach((size, layer) => root.append(this.row(kinds.length > 1 ? `${kind}:` : "", kind, layer, size, model.labels)));
+      layers.forEach((numbers, layer) => root.append(this.row(kinds.length > 1 ? `${kind}:` : "", kind, layer, numbers, model.labels)));
     }
     this.setTabStop(this.grid[0][0], false);
     root.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  row(prefix, kind, layer, size, labels) {
-    const heads = Array.from({ length: size }, (_, head) => {
+  /** numbers: of the layer's heads, which leave out pruned ones. */
+  row(prefix, kind, layer, numbers, labels) {
+    const heads = numbers.map((head) => {
       const own = labels.filter((label) => label.kind === kind && label.layer === layer && label.head === head).map(({ label }) => visibleText(label));
       const title = [`layer ${layer}, head ${head}`, ...own].join(" · ");
       return element("button", {
