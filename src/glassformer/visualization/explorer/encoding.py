@@ -1,8 +1,11 @@
 """Compact text encoding of attention maps, scores and JSON values for an HTML page.
 
 A weight w is stored in 8 bits as round(254 sqrt(w)) and read back as (code / 254)^2, so that the error is at
-most sqrt(w) / 254 + 4e-6 <= 0.004, and smaller for small weights. Code 255 marks cells that are masked, which
-is not the same as a weight of zero. Codes are compressed with zlib and written in base 91.
+most sqrt(w) / 254 + 4e-6 <= 0.004, and smaller for small weights. These errors may add up, as in a row of
+equal weights, which are all rounded in the same direction. So the page adds to the codes of each row the
+number between -0.5 and 0.5 with which its weights sum to one: totals are right, and each weight is within
+twice the error. Code 255 marks cells that are masked, which is not the same as a weight of zero. Codes are
+compressed with zlib and written in base 91.
 """
 
 from __future__ import annotations

@@ -79,31 +79,22 @@ export function toBitmap(matrix, max, palette, maxWidth = matrix.keys, maxHeight
   const image = context.createImageData(across, down);
   const pixels = new Uint32Array(image.data.buffer);
   const pixelOf = (weight) => (weight === weight ? palette.pixels[colorIndex(weight, max)] : 0);
-  if (matrix.codes) {
-    const pixelOfCode = Uint32Array.from(matrix.weightOf, pixelOf);
-    const codes = exact ? matrix.codes : maxPool(matrix, matrix.codes, new Uint8Array(down * across), down, across);
-    for (let i = 0; i < pixels.length; i++) pixels[i] = pixelOfCode[codes[i]];
-  } else {
-    const values = matrix.weights.map((weight) => (weight === weight ? weight : MASKED));
-    const shown = exact ? values : maxPool(matrix, values, new Float32Array(down * across), down, across);
-    for (let i = 0; i < pixels.length; i++) pixels[i] = shown[i] === MASKED ? 0 : pixelOf(shown[i]);
-  }
+  const shown = exact ? matrix.weights : maxPool(matrix, down, across);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = pixelOf(shown[i]);
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-const MASKED = 255; // as a code, and greater than every weight
-
 /** The maximum of each block of cells, leaving out masked ones. */
-function maxPool({ queries, keys }, cells, result, down, across) {
-  result.fill(MASKED);
+function maxPool({ queries, keys, weights }, down, across) {
+  const result = new Float32Array(down * across).fill(NaN);
   const columns = Uint32Array.from({ length: keys }, (_, key) => Math.floor((key * across) / keys));
   for (let query = 0, cell = 0; query < queries; query++) {
     const line = Math.floor((query * down) / queries) * across;
     for (let key = 0; key < keys; key++, cell++) {
-      const value = cells[cell];
+      const weight = weights[cell];
       const index = line + columns[key];
-      if (value !== MASKED && (result[index] === MASKED || value > result[index])) result[index] = value;
+      if (weight === weight && !(result[index] >= weight)) result[index] = weight;
     }
   }
   return result;

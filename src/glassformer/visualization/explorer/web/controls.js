@@ -269,8 +269,8 @@ export function buildHelp(app) {
     onchange: (event) => app.set({ shortcuts: Number(event.target.checked) }),
   });
   const about =
-    "Attention weights are stored in 8 bits on a square-root scale: the error of a weight w is at most " +
-    `√w / ${app.contents.levels}, which is never more than 0.004. Masked cells are striped.`;
+    "Attention weights are stored in 8 bits on a square-root scale, and each row is made to sum to one: the error of " +
+    `a weight w is at most 2 √w / ${app.contents.levels}, which is never more than 0.008. Masked cells are striped.`;
   return element(
     "dialog",
     { className: "help", "aria-label": "Shortcuts and help" },

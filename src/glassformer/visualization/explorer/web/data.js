@@ -51,11 +51,16 @@ export function decodeBase91(text) {
   return bytes.subarray(0, end);
 }
 
+/** The largest weight that is stored as 0. */
+export const ZERO = (0.5 / LEVELS) ** 2;
+
+/** Bound of the error of a weight: that of its code, and as much again for the sum of its row. */
+export const errorOf = (weight) => (2 * Math.sqrt(weight)) / LEVELS + 4 * ZERO;
+
 /** A matrix of weights, row by row: weights[query * keys + key]; NaN where masked. */
 export class Matrix {
-  /** codes: the same cells in 8 bits, if available; weightOf: the weight of each code. */
-  constructor(queries, keys, weights, codes = null, weightOf = null) {
-    Object.assign(this, { queries, keys, weights, codes, weightOf, largest: 0, masked: false });
+  constructor(queries, keys, weights) {
+    Object.assign(this, { queries, keys, weights, largest: 0, masked: false });
     for (let cell = 0; cell < weights.length; cell++) {
       const weight = weights[cell];
       if (weight > this.largest) this.largest = weight;
@@ -116,13 +121,30 @@ export class Matrix {
   }
 }
 
+/**
+ * What to add to the codes of a row so that its weights sum to one, as before they were rounded: at most 0.5 in
+ * size, since each code may stand for any number that is rounded to it. 0 for a row that is no distribution, such
+ * as one of a pooled map.
+ */
+function shiftOf(row, levels) {
+  let [cells, positive, sum, squares] = [0, 0, 0, 0];
+  for (const code of row) {
+    if (code > levels) continue;
+    cells++;
+    positive += code > 0;
+    sum += code;
+    squares += code * code;
+  }
+  const missing = levels * levels - squares;
+  const count = missing > 0 ? cells : positive; // a code of 0 cannot become smaller
+  const shift = missing / (sum + Math.sqrt(sum * sum + count * missing)); // of count x² + 2 sum x = missing
+  return Math.abs(shift) <= 0.5 ? shift : 0;
+}
+
 /** The maps of one layer; each is decoded when it is first shown. */
 export class Maps {
   constructor(packed, codes, levels) {
-    Object.assign(this, { packed, codes, decoded: new Map() });
-    this.weightOf = Float32Array.from({ length: 256 }, (_, code) =>
-      code > levels ? NaN : (code / levels) ** 2,
-    );
+    Object.assign(this, { packed, codes, levels, decoded: new Map() });
   }
 
   get count() {
@@ -130,7 +152,8 @@ export class Maps {
   }
 
   matrix(map) {
-    if (!this.decoded.has(map)) this.decoded.set(map, this.decode(map));
+    const { queries, keys } = this.packed;
+    if (!this.decoded.has(map)) this.decoded.set(map, new Matrix(queries, keys, this.decode(map)));
     return this.decoded.get(map);
   }
 
@@ -138,31 +161,28 @@ export class Maps {
   mean() {
     if (!this.decoded.has("mean")) {
       const { queries, keys } = this.packed;
-      const size = this.codes.length / this.count;
-      const sums = new Float32Array(size);
-      for (let i = 0; i < this.codes.length; i++) sums[i % size] += this.weightOf[this.codes[i]];
-      const weights = this.toRows(sums, new Float32Array(queries * keys).fill(NaN));
-      this.decoded.set(
-        "mean",
-        new Matrix(
-          queries,
-          keys,
-          weights.map((sum) => sum / this.count),
-        ),
-      );
+      const sums = new Float32Array(queries * keys);
+      for (let map = 0; map < this.count; map++) this.decode(map).forEach((weight, cell) => (sums[cell] += weight));
+      this.decoded.set("mean", new Matrix(queries, keys, sums.map((sum) => sum / this.count)));
     }
     return this.decoded.get("mean");
   }
 
+  /** The weights of a map, row by row. */
   decode(map) {
     const { queries, keys } = this.packed;
-    const { weightOf } = this;
     const size = this.codes.length / this.count;
     const codes = new Uint8Array(queries * keys).fill(MASKED);
     this.toRows(this.codes.subarray(map * size, (map + 1) * size), codes);
     const weights = new Float32Array(codes.length);
-    for (let i = 0; i < codes.length; i++) weights[i] = weightOf[codes[i]];
-    return new Matrix(queries, keys, weights, codes, weightOf);
+    const weightOf = new Float32Array(256).fill(NaN);
+    for (let start = 0; start < codes.length; start += keys) {
+      const row = codes.subarray(start, start + keys);
+      const shift = shiftOf(row, this.levels);
+      for (let code = 0; code <= this.levels; code++) weightOf[code] = (Math.max(0, code + shift) / this.levels) ** 2;
+      for (let key = 0; key < keys; key++) weights[start + key] = weightOf[row[key]];
+    }
+    return weights;
   }
 
   /** Reorder values from by-key to by-query; cells above a stored triangle are left as they are. */

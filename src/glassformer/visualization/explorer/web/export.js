@@ -4,7 +4,7 @@ import { isolate } from "./text.js";
 import { base64, CanvasPainter, SvgPainter } from "./painter.js";
 import { wrapText } from "./heading.js";
 import { toHash } from "./state.js";
-import { decodeBase91 } from "./data.js";
+import { decodeBase91, errorOf } from "./data.js";
 import { predictionList } from "./predictions_view.js";
 import { element } from "./panel.js";
 
@@ -95,7 +95,7 @@ export function headToJson(app) {
           high: rollout.high,
         }
       : { layer, head: head < 0 ? "mean" : head }),
-    error: `each weight w is within sqrt(w) / ${contents.levels} + 4e-6`,
+    error: `each weight w is within 2 sqrt(w) / ${contents.levels} + ${errorOf(0).toPrecision(2)}`,
     ...byHead, // then each row holds the weights of a head for the chosen query
     queries: attention.queries,
     keys: attention.keys,
@@ -139,7 +139,8 @@ export async function pageToJson(app) {
   };
   const how =
     "data: base64 of bytes compressed with zlib. Maps: one byte per weight, ordered by map, key and query (if " +
-    "lower_triangular, only the queries from the key on); weight = (byte / levels)^2, 255 = masked. Layers of " +
+    "lower_triangular, only the queries from the key on); weight = (byte / levels)^2, 255 = masked; add to all bytes " +
+    "of a row the number between -0.5 and 0.5 with which its weights sum to one (but never below 0). Layers of " +
     "scores: 16-bit numbers, first all low bytes, then all high bytes: the number of cells of each row of each head, " +
     "for each cell the distance of its key from the one before it, then each part in steps. All others: JSON.";
   return { how_to_unpack: how, ...convert(app.store.source.contents()) };

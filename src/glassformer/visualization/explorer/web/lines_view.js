@@ -1,6 +1,7 @@
 // Queries on the left, keys on the right, and a line for each weight above a threshold.
 
 import { formatNumber, isolate, truncate, withoutOverlap } from "./text.js";
+import { ZERO } from "./data.js";
 import { textWidth } from "./painter.js";
 import { drawHeading, layoutHeading } from "./heading.js";
 
@@ -69,7 +70,7 @@ function aboveThreshold(scene) {
     for (let key = firstToken ? 0 : 1; key < matrix.keys; key++) {
       const weight = matrix.at(query, key);
       if (weight >= 0) all++;
-      if (weight >= least && weight > 0) lines.push({ query, key, weight });
+      if (weight >= Math.max(least, ZERO)) lines.push({ query, key, weight });
     }
   }
   lines.sort((a, b) => a.weight - b.weight);

@@ -187,7 +187,7 @@ function drawLegend(painter, scene, box, matrix, { plot, profile }) {
   const x = below ? 12 : Math.max(12, Math.min(plot.x, box.width - width - 330));
   const stripesLabel = matrix.masked && (scene.stripesLabel ?? "masked");
   const after = drawColorScale(painter, palette, x, y, width, shares, stripesLabel);
-  const exact = `8 bits per weight: accurate to √w / ${scene.contents.levels}`;
+  const exact = `8 bits per weight: accurate to 2 √w / ${scene.contents.levels}; rows sum to 1`;
   const style = { size: 10.5, color: palette.soft };
   painter.text(exact, below ? 12 : after, below ? y + 34 : y + 5, style);
 }

@@ -1,6 +1,7 @@
 // The panel beside the view, as text: the chosen cell, its row and column, the head's labels, predictions.
 
 import { formatNumber, formatProbability, isolate } from "./text.js";
+import { errorOf } from "./data.js";
 import { MEAN } from "./state.js";
 import { describeHeadLabel } from "./heads_view.js";
 import { describeTarget, predictionList } from "./predictions_view.js";
@@ -57,8 +58,7 @@ function cellSection(scene) {
   );
   const masked = weight !== weight;
   const number = element("p", { className: "number", textContent: masked ? "masked" : formatNumber(weight) });
-  const error = Math.sqrt(weight) / scene.contents.levels + 4e-6;
-  const exact = masked ? "the mask hides this key from this query" : `exact to within ${formatNumber(error)}`;
+  const exact = masked ? "the mask hides this key from this query" : `exact to within ${formatNumber(errorOf(weight))}`;
   const parts =
     scene.parts && state.view !== "rollout"
       ? [element("p", { className: "soft", textContent: describeParts(scene) })]
@@ -107,8 +107,18 @@ function listSection(scene, app, side) {
   const [others, all] = [order.length - MAX_ROWS, order.reduce((sum, index) => sum + weights[index], 0)];
   if (isRow && others > 0) rows.push(restRow(`${others} others together`, rest));
   if (!isRow && order.length > 1) rows.push(restRow(`mean of ${order.length} queries`, all / order.length));
-  const table = element("table", { "aria-label": name }, element("tbody", {}, ...rows));
+  const number = state.view === "rollout" ? "share" : "weight";
+  const head = columnNames([isRow ? "key" : "query", ""], ["index", "token-index"], ["", ""], [number, "weight"]);
+  const table = element("table", { "aria-label": name }, head, element("tbody", {}, ...rows));
   return section(name, table);
+}
+
+/** The names and classes of the columns of a list; a column of bars has neither. */
+function columnNames(...columns) {
+  const cells = columns.map(([textContent, className]) =>
+    textContent ? element("th", { scope: "col", textContent, className }) : element("td"),
+  );
+  return element("thead", {}, element("tr", { className: "rest" }, ...cells));
 }
 
 function weightRow(app, label, index, weight, share, side, position) {
@@ -157,5 +167,7 @@ function predictionsSection(scene, entry) {
   const target = describeTarget(scene, entry);
   const note = target ? [element("p", { className: "soft", textContent: target })] : [];
   const title = `Most probable: ${entry.predictions.title}`;
-  return section(title, element("table", { "aria-label": title }, element("tbody", {}, ...rows)), ...note);
+  const what = entry.predictions.title === "the class" ? "class" : "token";
+  const head = columnNames([what, ""], ["", ""], ["probability", "weight"]);
+  return section(title, element("table", { "aria-label": title }, head, element("tbody", {}, ...rows)), ...note);
 }

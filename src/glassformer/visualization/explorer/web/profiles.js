@@ -40,20 +40,26 @@ export function drawProfiles(painter, scene, box, geometry, matrix) {
   painter.text(columnName, right + space + 10, plot.y + plot.height, { ...style, vertical: true });
 }
 
+/** Bars of the visible weights; if they are narrower than pixels, one for each pixel with its largest weight. */
 function drawBars(painter, scene, { cell, plot }, weights, max, draw, side = "key") {
   const [shift, start, length, size] =
     side === "key"
       ? [plot.dx, plot.x, plot.width, cell.width]
       : [plot.dy, plot.y, plot.height, cell.height];
   const [first, final] = range(shift, length, size, weights.length);
+  const pixel = 1 / painter.ratio;
+  const placeOf = (index) => shift + index * size;
+  const bars = new Map(); // the largest weight at each place
   for (let index = first; index <= final; index++) {
     if (!(weights[index] > 0)) continue;
-    const color = index === scene.state[side] ? scene.palette.mark : scene.palette.accent;
-    draw(
-      start + shift + index * size,
-      Math.max(0.5, size - (size > 4 ? 1 : 0)),
-      weights[index] / max,
-      color,
-    );
+    const place = size < pixel ? Math.floor(placeOf(index) / pixel) * pixel : placeOf(index);
+    bars.set(place, Math.max(bars.get(place) ?? 0, weights[index]));
   }
+  const width = Math.max(pixel, size);
+  // Bars without a gap overlap by a pixel: edges inside a pixel would let the background through.
+  const drawn = size > 4 ? width - 1 : width + pixel;
+  for (const [place, weight] of bars) draw(start + place, drawn, weight / max, scene.palette.accent);
+  const chosen = scene.state[side];
+  if (chosen >= first && chosen <= final && weights[chosen] > 0)
+    draw(start + placeOf(chosen), size > 4 ? width - 1 : width, weights[chosen] / max, scene.palette.mark);
 }
