@@ -1,4 +1,4 @@
-"""Atomic file writes, JSON files, tables, and files of installed packages."""
+"""Atomic file writes, JSON files, images, tables, and files of installed packages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 50_000_000
+"""Pixels of the largest image that is decoded, which takes about 2 GB as floating-point values."""
 
 if sys.platform != "win32":
     import fcntl
@@ -227,6 +234,30 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(config).__name__}")
     return config
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file. Its pixels are decoded inside the block, if they are used.
+
+    Raises:
+        OSError: the file cannot be read, or is no image.
+        ValueError: more than ``MAX_PIXELS``, or damaged, which may be noticed inside the block.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                size = f"{width:,} x {height:,} pixels"
+                raise Image.DecompressionBombError(f"{size}, of at most {MAX_PIXELS:,}: make it smaller")
+            yield image
+    except Exception as error:  # decoders raise errors of many types
+        is_named = isinstance(error, UnidentifiedImageError | OSError) and str(path) in str(error)
+        if is_named or isinstance(error, TypeError | MemoryError):
+            raise
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _umask() -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +119,40 @@ def test_a_file_without_an_image_raises_an_error(tmp_path):
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(OSError, match=r"a\.png"):
         preprocess_image(build(), tmp_path / "a.png")
+
+
+def _png(width, height):
+    """The header of a large image, without its pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(13_000, 13_000), (50_000_001, 1), (1, 50_000_001), (60_000, 60_000), (2**31 - 1,) * 2],
+)
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch, width, height):
+    path = tmp_path / "large.png"
+    path.write_bytes(_png(width, height))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    with pytest.raises(ValueError, match=r"large\.png cannot be read as an image: .*pixels"):
+        preprocess_image(build(), path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
+def test_damaged_files_are_named(tmp_path, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    whole = path.read_bytes()
+    assert preprocess_image(build(), path).grid == (2, 2)
+    for length in (len(whole) // 2, len(whole) // 4, 60, 30):
+        path.write_bytes(whole[:length])
+        with pytest.raises((ValueError, OSError), match=rf"photo\.{suffix}"):
+            preprocess_image(build(), path)
 
 
 def test_a_model_of_texts_takes_no_images():

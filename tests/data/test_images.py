@@ -140,3 +140,27 @@ def test_a_missing_file_and_an_invalid_archive_are_errors(tmp_path):
         read_images(str(tmp_path / "images.npz"), "unused", FRACTIONS, 0)
     with pytest.raises(ValueError, match="one label each"):
         Images(np.zeros((1, 1, 2, 2), np.float32), np.zeros((1, 1), np.int64))
+
+
+def test_damaged_archives_are_named(tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez_compressed(path, images=np.ones((4, 8, 8), np.uint8), labels=np.arange(4))
+    whole = path.read_bytes()
+    compressed, central = whole.index(b"images.npy") + 40, whole.index(b"PK\x01\x02")
+
+    def with_bytes(changes):
+        damaged = bytearray(whole)
+        for start, content in changes.items():
+            damaged[start : start + len(content)] = content
+        return bytes(damaged)
+
+    for damaged in (
+        with_bytes({compressed: b"\xff" * 9}),  # zlib.error
+        with_bytes({8: b"\x63", central + 10: b"\x63"}),  # an unknown compression
+        with_bytes({6: b"\x01", central + 8: b"\x01"}),  # encrypted
+        whole[: len(whole) // 2],
+        b"",
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"images\.npz is not an \.npz file with arrays"):
+            read_images(str(path), "unused", FRACTIONS, 0)

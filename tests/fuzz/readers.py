@@ -368,7 +368,7 @@ def _use_report(folder: Path, path: Path) -> None:
 
 def _use_scores(folder: Path, path: Path) -> None:
     partial = PartialResults(folder, json.loads((VERSION_0_1 / "ablation" / "settings.json").read_text()))
-    TaskScores.from_json(partial.read("heads"))
+    partial.read("heads", TaskScores.from_json)
 
 
 def _use_sums(folder: Path, path: Path) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from glassformer.files import open_image
 from glassformer.models import TransformerModel, ViTModel
 
 ImageSource = str | Path | Image.Image | npt.NDArray[np.generic] | Tensor
@@ -69,7 +70,8 @@ def preprocess_image(model: TransformerModel, image: ImageSource) -> Preprocesse
             a batch dimension of 1.
 
     Raises:
-        ValueError: an array or tensor of another shape.
+        ValueError: an array or tensor of another shape, a damaged file, or more pixels than
+            ``files.MAX_PIXELS``.
         TypeError: a model that takes no images, or something that is not an image.
         OSError: the file is missing or is not an image.
     """
@@ -101,7 +103,7 @@ def preprocess_image(model: TransformerModel, image: ImageSource) -> Preprocesse
 def _open(image: object) -> tuple[npt.NDArray[np.generic], str, tuple[str, ...]]:
     """An image as an array ``(height, width)`` or ``(height, width, 3)``, its mode, and notes."""
     if isinstance(image, str | Path):
-        with Image.open(image) as file:
+        with open_image(image) as file:
             return _pillow_values(file)
     if isinstance(image, Image.Image):
         return _pillow_values(image)

@@ -156,6 +156,8 @@ class Ablate(Command):
             "seed": self.seed,
             "items_sha256": data_fingerprint([_stored_item(item) for task in tasks for item in task.items]),
         }
+        if model.config["pruned_heads"]:
+            settings["head_numbers"] = "before pruning"  # in version 0.1 those after it
         if texts is None:
             return settings
         return settings | {"data": self.data, "texts": len(texts), "texts_sha256": data_fingerprint(texts)}
@@ -173,8 +175,11 @@ class Ablate(Command):
         from glassformer.analysis.behaviors import TaskScores, evaluate_ablations
         from glassformer.data import CountProgress
 
-        stored = {name: parts.read(name) for name in sets}
-        done = {name: part for name, part in stored.items() if part and part["heads"] == as_lists(sets[name])}
+        stored = {
+            name: parts.read(name, lambda part: (part["heads"], TaskScores.from_json(part))) for name in sets
+        }
+        scores = {name: part[1] for name, part in stored.items() if part and part[0] == as_lists(sets[name])}
+        done = set(scores)
         missing = {name: heads for name, heads in sets.items() if name not in done}
         reference = reference_outputs(model, texts, seed=self.seed) if texts and missing else None
         began = time.monotonic()
@@ -183,7 +188,6 @@ class Ablate(Command):
         blocks = len(model.blocks)
         seconds = (time.monotonic() - began) * sum(1 - min(h)[0] / blocks for h in missing.values())
         print(f"{len(missing)} sets of heads to measure: about {seconds / 60:.1f} minutes", flush=True)
-        scores = {name: TaskScores.from_json(part) for name, part in done.items()}
         progress = CountProgress()
         try:
             for number, (name, without) in enumerate(measured, start=1):

@@ -97,9 +97,12 @@ def compute_gradients(
         if parts.read(name) is None:
             computed = head_mask_gradients(model, task.items, item_loss)
             parts.write(name, {head_name(head): values.tolist() for head, values in computed.items()})
-        stored = parts.read(name)
-        gradients[task.name] = {parse_heads(head)[0]: np.array(values) for head, values in stored.items()}
+        gradients[task.name] = parts.read(name, _parse_gradients)
     return gradients
+
+
+def _parse_gradients(stored: Mapping[str, Sequence[float]]) -> dict[Head, Numbers]:
+    return {parse_heads(head)[0]: np.array(values, dtype=np.float64) for head, values in stored.items()}
 
 
 def write_every_head(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from glassformer.cli.arguments import argument, option
+from glassformer.files import open_image
 from glassformer.terminal import printable
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -139,15 +140,14 @@ def check_data(source: str | None) -> None:
 
 
 def check_image(path: Path) -> None:
-    """Check that a file exists and has the header of an image.
+    """Check that a file exists and has the header of an image that is not too large.
 
     Raises:
-        OSError: it does not.
+        OSError: it does not exist, or is no image.
+        ValueError: it is too large, or damaged.
     """
-    from PIL import Image
-
     check_file(path)
-    with Image.open(path):
+    with open_image(path):
         pass
 
 

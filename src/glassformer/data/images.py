@@ -7,8 +7,7 @@ import hashlib
 import importlib.util
 import math
 import pickle
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +87,7 @@ def _read_npz(path: Path) -> Images:
         raise FileNotFoundError(
             f"no file {str(path)!r}{suggestion(str(path), names)} (data sets: {', '.join(names)})"
         )
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an .npz file with arrays 'images' and 'labels': {error}") from None
+    images, labels = _read_arrays(path, ("images", "labels"))
     if images.dtype == np.uint8:
         images = images / np.float32(255)
     if images.dtype.kind != "f" or labels.dtype.kind not in "iu":
@@ -112,6 +107,15 @@ def _read_npz(path: Path) -> Images:
     if not (read.pixels.min() >= 0 and read.pixels.max() <= 1):
         raise ValueError(f"{path}: pixels must be finite numbers from 0 to 1, or bytes")
     return read
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    except Exception as error:  # of many types: of NumPy, of the zip archive, and of its compression
+        listed = " and ".join(map(repr, names))
+        raise ValueError(f"{path} is not an .npz file with arrays {listed}: {error}") from None
 
 
 def _digits() -> Images:
@@ -141,14 +145,11 @@ def _mnist(folder: Path) -> dict[str, Images]:
             arrays[f"{split}_labels"] = labels.astype(np.uint8)
         with atomic_path(converted) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
-    with np.load(converted, allow_pickle=False) as arrays:
-        return {
-            split: Images(
-                (arrays[f"{split}_images"][:, None] / np.float32(255)).astype(np.float32),
-                arrays[f"{split}_labels"].astype(np.int64),
-            )
-            for split in SPLITS
-        }
+    read = {split: _read_arrays(converted, (f"{split}_images", f"{split}_labels")) for split in SPLITS}
+    return {
+        split: Images((pixels[:, None] / np.float32(255)).astype(np.float32), labels.astype(np.int64))
+        for split, (pixels, labels) in read.items()
+    }
 
 
 class ArrayUnpickler(pickle.Unpickler):

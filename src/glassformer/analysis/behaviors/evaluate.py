@@ -51,9 +51,14 @@ class TaskScores:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TaskScores:
-        """The inverse of ``to_json``."""
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError, TypeError, LookupError, AttributeError: other content.
+        """
         score, accuracy = (
-            {task: np.array(values) for task, values in content[key].items()} for key in ("score", "correct")
+            {task: np.array(values, dtype=np.float64) for task, values in content[key].items()}
+            for key in ("score", "correct")
         )
         return cls(score, accuracy)
 

@@ -26,6 +26,7 @@ from glassformer.analysis.head_patterns.collect import (
 )
 from glassformer.analysis.head_patterns.inputs import (
     TextEncoder,
+    checked_summary,
     items_from_json,
     items_to_json,
     repeated_sequences,
@@ -300,7 +301,8 @@ class HeadAnalysis:
                 done += size
 
     def _read_items(self, dataset: Dataset, part: int) -> list[Item]:
-        return items_from_json(self.partial_results.read(_part_name(dataset, part))["items"])
+        name = _part_name(dataset, part)
+        return list(self.partial_results.read(name, lambda content: items_from_json(content["items"])))
 
     def _find_parser(self, model: TransformerModel) -> Parser | None:
         """The parser if a pattern needs it; if it is missing, such patterns are dropped with a note."""
@@ -322,7 +324,7 @@ class HeadAnalysis:
         return [pattern for pattern in self.patterns if pattern.dataset == dataset]
 
     def _summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = self.partial_results.read("items")
+        summary: dict[str, Any] = self.partial_results.read("items", checked_summary)
         return summary
 
 

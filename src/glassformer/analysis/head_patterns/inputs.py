@@ -164,6 +164,20 @@ def items_from_json(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
     ]
 
 
+def checked_summary(content: Any) -> Any:
+    """The stored summary of encoded texts, if it has the keys and types that an analysis needs.
+
+    Raises:
+        ValueError, TypeError, LookupError: it has others.
+    """
+    sizes, notes = content["sizes"], content["notes"]
+    counts = [content["num_cut"], *(size for part in (sizes["text"], sizes["repeated"]) for size in part)]
+    if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(notes, list):
+        raise ValueError("sizes and num_cut must be numbers of items, and notes a list")
+    content["as_bytes"] = bool(content["as_bytes"])
+    return content
+
+
 def repeated_sequences(model: TransformerModel, count: int, seed: int) -> list[Item]:
     """Sequences of random tokens repeated once, which only copying can predict (Olsson et al. 2022).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from glassformer.analysis.head_patterns.collect import DESCRIPTIONS, MAX_DISTANCE
 from glassformer.analysis.head_patterns.patterns import Pattern
+from glassformer.analysis.head_patterns.schema import check_content
 from glassformer.analysis.head_patterns.statistics import (
     Array,
     Estimate,
@@ -20,7 +20,7 @@ from glassformer.analysis.head_patterns.statistics import (
     p_value_above,
     percentile_interval,
 )
-from glassformer.files import save_table
+from glassformer.files import read_json, save_table
 
 FORMAT = "glassformer-heads-1"
 
@@ -112,12 +112,13 @@ class HeadReport:
             FileNotFoundError: no such file.
             ValueError: the file is no report.
         """
-        try:
-            content = json.loads(Path(path).read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+        content = read_json(Path(path))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f'{path} is not of the format "{FORMAT}"')
+        try:
+            check_content(content)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
         return cls(content["model"], content["settings"], content["rows"], content["data"])
 
 

@@ -258,9 +258,10 @@ def _caption(report: HeadReport) -> str:
     cut_to = f" to {report.data['cut_to']} tokens" if "cut_to" in report.data else ""
     cut = f" ({report.num_cut:,} of them cut{cut_to})" if report.num_cut else ""
     seed = f" (seed {report.settings['seed']})" if "seed" in report.settings else ""
+    margin = f" by {report.settings['margin']:g}" if "margin" in report.settings else ""
     return (
         f"The number is the rate: how often the head's largest weight is where its label says, over the half "
         f"of {items:,} texts{cut} that labels are scored on. A head is labeled if rate and mass exceed every "
-        f"baseline by {report.settings['margin']:g} at a false discovery rate of 5 %; + has further labels. "
+        f"baseline{margin} at a false discovery rate of 5 %; + has further labels. "
         f"Baselines: fixed offset, shuffled labels, one model with random weights{seed}."
     )
