@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from glassformer.analysis.partial_results import PartialResults, data_fingerprint, model_fingerprint
 from glassformer.folder_lock import lock_folder
 from glassformer.models import GPTModel
+from glassformer.positions.rotary_scaling import migrate_scaling
 
 
 def build():
@@ -86,3 +89,56 @@ def test_a_fingerprint_depends_on_every_byte_but_on_no_sum(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "sum", None)  # sums of floats vary with the number of threads
     assert model_fingerprint(model) == before
     assert model_fingerprint(model.to(torch.bfloat16)) != before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, '{"a": []}', "3", "[]", "null", '{"items": 3}'])
+def test_damaged_results_are_named(tmp_path, content):
+    results = PartialResults(tmp_path, {})
+    path = results.parts / "text.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"text\.json is (not valid JSON|damaged)"):
+        results.read("text", lambda value: list(value["items"]))
+
+
+def test_damaged_tensors_and_settings_are_named(tmp_path):
+    results = PartialResults(tmp_path, {"seed": 0})
+    results.write_tensors("sums", {"mass": torch.arange(6.0)})
+    path = results.parts / "sums.safetensors.z"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-9], whole[:9] + b"\0" + whole[10:], zlib.compress(b"no tensors")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"sums\.safetensors\.z is damaged .*delete it"):
+            results.read_tensors("sums")
+    for damaged in ("[]", "{", "null"):
+        (tmp_path / "settings.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"settings\.json"):
+            PartialResults(tmp_path, {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"kind": "yarn", "original_length": 8}, {"kind": "yarn", "original_max_seq_len": 8}),
+        ({"kind": "yarn", "original_length": 8, "amplitude": 1.5, "whole_pairs": False}, None),
+        ({"kind": "llama3", "original_length": 8, "low_factor": 1.0, "high_factor": 4.0}, None),
+        ({"kind": "dynamic", "original_length": 8}, None),
+        ({"kind": "linear"}, {"kind": "linear"}),
+        (None, None),
+    ],
+)
+def test_an_analysis_of_version_0_1_is_one_of_the_same_model(old, new):
+    """The fingerprint is that of the names which version 0.1 stored in its configuration."""
+    add = {} if old is None else {"factor": 2.0}
+    positions = {"kind": "rotary"} | ({} if old is None else {"scaling": migrate_scaling({**old, **add})})
+    if new is not None:
+        assert positions["scaling"] == {**new, **add}
+    torch.manual_seed(5)
+    model = GPTModel(10, 12, 2, 3, max_seq_len=16, positions=positions)
+    config = {**model.saved_config(), "positions": {"kind": "rotary"}}
+    if old is not None:
+        config["positions"]["scaling"] = {**old, **add}
+    digest = hashlib.sha256(json.dumps(["gpt", config], sort_keys=True).encode())
+    for name, tensor in model.untied_state_dict().items():
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().numpy().tobytes())
+    assert model_fingerprint(model) == digest.hexdigest()[:16]

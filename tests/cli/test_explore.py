@@ -60,7 +60,7 @@ def test_errors_take_one_line(run_folder, tmp_path, capsys, monkeypatch, argumen
     ("arguments", "message"),
     [
         (["--heads-report", "missing.json"], "missing.json"),
-        (["--heads-report", "other.json"], "is no JSON"),
+        (["--heads-report", "other.json"], "is not valid JSON"),
         (["--image", "missing.png"], "missing.png"),
         (["--image", "other.json"], "cannot identify image file"),
         (["--image", "picture.png", "--text", "hi"], "--image and --text cannot be used together"),

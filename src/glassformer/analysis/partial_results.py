@@ -13,18 +13,20 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from glassformer.files import atomic_write, remove_partial
+from glassformer.files import atomic_write, read_json, remove_partial
 from glassformer.folder_lock import entries
 from glassformer.models import TransformerModel
+from glassformer.positions.rotary_scaling import RENAMED_OPTIONS
 
 
 class PartialResults:
@@ -52,7 +54,9 @@ class PartialResults:
                 f"{self.folder} holds files but no analysis (no settings.json): name another folder"
             )
         settings = json.loads(json.dumps(settings))
-        before = json.loads(path.read_text("utf-8")) if resumed else settings
+        before = read_json(path) if resumed else settings
+        if not isinstance(before, dict):
+            raise ValueError(f"{path} must hold a JSON object, got {type(before).__name__}")
         changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
         if changed:
             changes = "; ".join(f"{k} was {before.get(k)!r}, now {settings.get(k)!r}" for k in changed)
@@ -64,10 +68,24 @@ class PartialResults:
         self.parts.mkdir(exist_ok=True)
         remove_partial(self.parts)
 
-    def read(self, name: str) -> Any:
-        """A result of JSON values, or None if it is missing."""
+    def read(self, name: str, parse: Callable[[Any], Any] = lambda value: value) -> Any:
+        """A result of JSON values, or None if it is missing.
+
+        Args:
+            name: of the result.
+            parse: converts the JSON value.
+
+        Raises:
+            ValueError: the file is damaged, so that ``parse`` raises an error.
+        """
         path = self._path(name)
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        content = read_json(path)
+        try:
+            return parse(content)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise _damaged(path, error) from error
 
     def write(self, name: str, result: Any) -> None:
         """Store a result of JSON values."""
@@ -82,8 +100,13 @@ class PartialResults:
 
         Raises:
             FileNotFoundError: it is missing.
+            ValueError: the file is damaged.
         """
-        return load(zlib.decompress(self._path(name, ".safetensors.z").read_bytes()))
+        path = self._path(name, ".safetensors.z")
+        try:
+            return load(zlib.decompress(path.read_bytes()))
+        except (zlib.error, SafetensorError) as error:
+            raise _damaged(path, error) from error
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Store a result of tensors."""
@@ -98,13 +121,29 @@ class PartialResults:
         return self.parts / f"{quote(name, safe=' ')}{suffix}"
 
 
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(f"{path} is damaged ({reason}): delete it, and it is computed again")
+
+
 def model_fingerprint(model: TransformerModel) -> str:
     """A hash of the family, the configuration, and the name, type, shape and bytes of every tensor."""
-    digest = hashlib.sha256(json.dumps([model.family, model.saved_config()], sort_keys=True).encode())
+    config = _with_names_of_version_0_1(model.saved_config())
+    digest = hashlib.sha256(json.dumps([model.family, config], sort_keys=True).encode())
     for name, tensor in model.untied_state_dict().items():
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _with_names_of_version_0_1(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the former names of options, so that analyses of version 0.1 are resumed."""
+    positions = config.get("positions")
+    if not isinstance(positions, Mapping) or not isinstance(positions.get("scaling"), Mapping):
+        return dict(config)
+    former = {new: old for old, new in RENAMED_OPTIONS.items()}
+    scaling = {former.get(name, name): value for name, value in positions["scaling"].items()}
+    return {**config, "positions": {**positions, "scaling": scaling}}
 
 
 def data_fingerprint(texts: Sequence[str | Sequence[int]]) -> str:

@@ -428,5 +428,5 @@ def test_a_report_is_saved_as_csv_or_json(report, tmp_path):
     with pytest.raises(ValueError, match="not of the format"):
         HeadReport.load(tmp_path / "other.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         HeadReport.load(tmp_path / "broken.json")

@@ -122,7 +122,14 @@ def test_predictions_of_an_encoder_depend_on_its_task(tiny, head, positions):
 
 def test_labels_of_a_report_are_assigned_to_their_heads(tiny, tmp_path):
     model = tiny(GPTModel, vocab_size=257)
-    row = {"name": "previous", "measure": "rate", "score": 0.9, "low": 0.8, "high": 0.95}
+    row = {
+        "name": "previous",
+        "pattern": "previous",
+        "measure": "rate",
+        "score": 0.9,
+        "low": 0.8,
+        "high": 0.95,
+    }
     row |= {"control": "random weights", "control_score": 0.2, "main": True}
     rows = [{"layer": 1, "head": 3, **row}, {"layer": 0, "head": 2, **row, "name": ""}]
     HeadReport("tiny", {}, rows).save(tmp_path / "heads.json")
