@@ -29,7 +29,8 @@ class Ablate(Command):
 
     target: ModelArgument
     heads: Annotated[str | None, option("HEADS")] = None
-    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1 or 4.0-7, numbered as before pruning."""
+    """Heads to ablate together, and each alone: LAYER.HEAD, such as 4.7,5.1 or 4.0-7; pruning does not change
+    their numbers."""
     named: Annotated[str | None, option("NAMES")] = None
     """Ablate the heads that --report gives this name, such as induction; several: induction,previous."""
     report: FileOption = None

@@ -34,7 +34,7 @@ class Prune(Command):
         Path, tyro.conf.Positional, argument("FOLDER", "Folder for the smaller model; new, or empty.")
     ]
     heads: Annotated[str | None, option("HEADS")] = None
-    """Heads to remove: LAYER.HEAD, such as 4.7,5.1 or 4.0-7, numbered as before pruning."""
+    """Heads to remove: LAYER.HEAD, such as 4.7,5.1 or 4.0-7. Those that remain keep their numbers."""
     kind: Annotated[str | None, option("KIND")] = None
     """Kind of attention of --heads in an encoder-decoder: encoder, decoder or cross."""
     fraction: Annotated[float | None, option()] = None

@@ -47,7 +47,8 @@ class Visualize(Command):
     layer: Annotated[str | None, option("0-7,9", "--layers")] = None
     """Layers to draw, from 0, each in a figure of its own: numbers and ranges. Default: all."""
     head: Annotated[str | None, option("0-7,9", "--heads")] = None
-    """Draw these heads of the layers, each large in a figure of its own. Default: all heads side by side."""
+    """Draw these heads of the layers, numbered as before pruning, each large in a figure of its own. Default:
+    all heads of a layer side by side."""
     rollout: Flag = False
     """Instead, draw how much each input token contributed to the answer, by attention rollout."""
     logit_lens: Flag = False
@@ -80,6 +81,8 @@ class Visualize(Command):
             check_image(self.image)
         check_model(self.target)
         from glassformer.attention import attentions_of
+        from glassformer.attention.pruned_attention import original_num_heads
+        from glassformer.attention.recording.selection import head_indices
         from glassformer.choices import choose
         from glassformer.cli.resolve_model import load_model, model_name
         from glassformer.data import Corpus
@@ -106,7 +109,8 @@ class Visualize(Command):
             for layer in layers:
                 heads: list[int] | list[None] = [None]
                 if head_ranges is not None:
-                    heads = indices_in(head_ranges, attentions[layer].num_heads, "head")
+                    heads = indices_in(head_ranges, original_num_heads(attentions[layer]), "head")
+                    head_indices(attentions[layer], heads, layer)  # raises for heads that were pruned
                 for head in heads:
                     many = [kind] * (len(kinds) > 1)
                     many += [f"layer{layer}"] * (layer_ranges is None or len(layers) > 1)
