@@ -16,6 +16,7 @@ from torch import nn
 
 import glassformer
 from glassformer.pretrained.gguf import check_header
+from glassformer.pretrained.gguf_tokenizers import read_tokenizer
 from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
 
 gguf = pytest.importorskip("gguf")
@@ -237,6 +238,14 @@ def test_a_sentencepiece_tokenizer_is_loaded(tmp_path: Path, write: Any) -> None
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
     for text in ["the cat sat", "thecatsat the cathe o"]:
         assert theirs(text)["input_ids"] == ours.add_special_tokens(ours.encode(text))
+
+
+def test_chat_templates_are_read() -> None:
+    metadata = {f"tokenizer.ggml.{key}": value for key, value in sentencepiece().items()}
+    metadata["tokenizer.chat_template"] = "d"
+    assert read_tokenizer(metadata).chat_templates == {"default": "d"}
+    metadata["tokenizer.chat_template.tool_use"] = "t"
+    assert read_tokenizer(metadata).chat_templates == {"default": "d", "tool_use": "t"}
 
 
 @pytest.mark.parametrize("cut", ["gpt-2", "llama-bpe", "qwen2", "smollm"])

@@ -64,8 +64,11 @@ def test_smollm2_equals_transformers() -> None:
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     ).eval()
-    text = "<|im_start|>user\nWhat is a transformer, in 3 sentences?<|im_end|>\n<|im_start|>assistant\n"
-    prompt = torch.tensor([ours.tokenizer.encode(text, special_tokens=True)])
+    messages = [{"role": "user", "content": "What is a transformer, in 3 sentences?"}]
+    chat = {"chat_template": ours.tokenizer.chat_templates["default"], "add_generation_prompt": True}
+    (text,), _ = transformers.utils.chat_template_utils.render_jinja_template([messages], **chat)
+    assert text.endswith("3 sentences?<|im_end|>\n<|im_start|>assistant\n")
+    prompt = torch.tensor([ours.tokenizer.apply_chat_template(messages, add_generation_prompt=True)])
     assert ours.tokenizer.decode(prompt[0].tolist()) == text
     assert float((ours(prompt) - theirs(prompt).logits).abs().max()) <= 1e-3
     written = theirs.generate(

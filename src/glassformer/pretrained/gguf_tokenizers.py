@@ -64,8 +64,12 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
         token = metadata.get(f"tokenizer.ggml.{key}_token_id")
         if token is not None and 0 <= token < len(tokens):
             settings[f"{role}_token"] = tokens[token]
-    if "tokenizer.chat_template" in metadata:
-        settings["chat_template"] = metadata["tokenizer.chat_template"]
+    key = "tokenizer.chat_template"
+    if key in metadata:
+        settings["chat_template"] = metadata[key]
+    if others := [name.removeprefix(f"{key}.") for name in metadata if name.startswith(f"{key}.")]:
+        templates = {"default": metadata.get(key)} | {name: metadata[f"{key}.{name}"] for name in others}
+        settings["chat_template"] = [{"name": n, "template": t} for n, t in templates.items() if t]
     if metadata.get("tokenizer.ggml.add_bos_token", adds_bos) and "bos_token" in settings:
         _add_bos(tokenizer, settings["bos_token"])
     return (

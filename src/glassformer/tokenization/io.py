@@ -16,6 +16,7 @@ from glassformer.files import parse_json
 from glassformer.tokenization.base import TOKENIZER_FILE, check_vocabulary
 from glassformer.tokenization.bpe import BPETokenizer, is_lossless
 from glassformer.tokenization.character_level import ByteTokenizer, CharacterTokenizer
+from glassformer.tokenization.chat_template import read_chat_template
 from glassformer.tokenization.config_files import (
     boolean_setting,
     read_settings,
@@ -82,7 +83,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise FileNotFoundError(f"no tokenizer at {path}: expected the file {TOKENIZER_FILE}")
     try:
         with library_errors("read it"):
-            settings = read_settings(path.parent)
+            settings = read_settings(path.parent) | read_chat_template(path.parent)
             name = tokenizer_class(path.parent, settings)
             match path.name:
                 case "vocab.txt":

@@ -22,6 +22,7 @@ from glassformer.tokenization.base import (
     check_ids,
     printable_label,
 )
+from glassformer.tokenization.chat_template import ChatTemplateMixin, remove_chat_template
 from glassformer.tokenization.config_files import OLD_CONFIG_FILES
 from glassformer.tokenization.pre_tokenization import unicode_to_bytes
 from glassformer.tokenization.special_tokens import (
@@ -31,7 +32,7 @@ from glassformer.tokenization.special_tokens import (
 )
 
 
-class PretrainedTokenizer(BaseTokenizer):
+class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
     """A tokenizer of the `tokenizers` library: BPE, WordPiece, Unigram or WordLevel.
 
     ``decode(encode(text))`` may differ from the text: a normalizer can change case, accents or spaces, and
@@ -152,6 +153,7 @@ class PretrainedTokenizer(BaseTokenizer):
         """
         for name in OLD_CONFIG_FILES:
             (Path(folder) / name).unlink(missing_ok=True)
+        remove_chat_template(Path(folder))  # the template is one of the settings
         atomic_write(Path(folder) / TOKENIZER_FILE, self._tokenizer.to_str(pretty=True))
         if self.settings:
             atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(self.settings, indent=2) + "\n")
