@@ -26,6 +26,8 @@ class Generate(Command):
     """The text to continue as an option. Default: start a new document."""
     text_file: FileOption = None
     """Read the text to continue from a file."""
+    chat: bool = False
+    """Put the text into the model's chat template as a message, and print the answer only."""
     max_new_tokens: int = 200
     """Maximum number of new tokens; an end-of-text token ends the text earlier."""
     temperature: float = 0.8
@@ -55,7 +57,8 @@ class Generate(Command):
         model: Any = load_model(self.target)
         require_capability(model, "generate", self.target)
         tokenizer = require_tokenizer(model, self.target)
-        ids = prompt_ids(tokenizer, text)
+        ids = chat_ids(tokenizer, text) if self.chat else prompt_ids(tokenizer, text)
+        shown = "" if self.chat or text is None else text
         ends = (*model.stop_tokens, tokenizer.end_of_text)
         stop_tokens = [token for token in ends if token is not None]
         options: dict[str, Any] = {
@@ -70,7 +73,7 @@ class Generate(Command):
         }
         if self.samples == 1:
             steps = stream(model, [ids], self.max_new_tokens, **options)
-            write(text or "")
+            write(shown)
             tokens = takewhile(lambda token: token not in stop_tokens, map(int, steps))
             for chunk in decode_stream(tokenizer, tokens, ids):
                 write(chunk)
@@ -81,12 +84,30 @@ class Generate(Command):
         for number, row in enumerate(rows, start=1):
             print(f"--- {number} of {self.samples} ---")
             tokens = takewhile(lambda token: token not in stop_tokens, row[len(ids) :])
-            write((text or "") + "".join(decode_stream(tokenizer, tokens, ids)) + "\n")
+            write(shown + "".join(decode_stream(tokenizer, tokens, ids)) + "\n")
 
 
 def write(text: str) -> None:
     """Write to standard output; on a terminal, escape control characters except newlines and tabs."""
     sys.stdout.write(printable(text, keep="\n\t") if sys.stdout.isatty() else text)
+
+
+def chat_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:
+    """Token ids of a conversation that begins with a message of the user, up to the answer.
+
+    Raises:
+        ValueError: no text, or a tokenizer without a chat template.
+    """
+    from glassformer.tokenization import PretrainedTokenizer
+
+    if not text:
+        raise ValueError("--chat needs a message: give a text of at least one character")
+    if not isinstance(tokenizer, PretrainedTokenizer) or not tokenizer.chat_templates:
+        raise ValueError("this model has no chat template: leave --chat out")
+    ids: list[int] = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True
+    )
+    return ids
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from glassformer.models import BERTModel, GPTModel, T5Model
-from glassformer.tokenization import ByteTokenizer, WordPieceTokenizer
+from glassformer.tokenization import BPETokenizer, ByteTokenizer, WordPieceTokenizer
 from glassformer.visualization.server import ModelSession, ModelWorker, build_app, open_socket, url_of
 from glassformer.visualization.server import app as server_app
 
@@ -43,6 +43,23 @@ def _bert(**options):
 def _t5():
     model = _random(T5Model, vocab_size=257, max_seq_len=32)
     model.tokenizer = ByteTokenizer()
+    return model
+
+
+CHAT_TEMPLATE = """{% for m in messages %}
+{% if m.content == 'no' %}{{ raise_exception('not this') }}{% endif %}
+<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+@pytest.fixture(scope="session")
+def chat_model():
+    torch.manual_seed(0)
+    tokenizer = BPETokenizer.train(["the cat sat on the mat " * 9], 270)
+    tokenizer._tokenizer.add_special_tokens(["<|user|>", "<|assistant|>", "<|end|>"])
+    model = GPTModel(274, 24, 2, 3, max_seq_len=32).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.tokenizer = BPETokenizer(tokenizer._tokenizer, {"chat_template": CHAT_TEMPLATE})
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -70,6 +71,8 @@ class Backend:
     """What is predicted, in words; empty for a model without a language modeling head."""
     example: ClassVar[str] = "The cat sat on the mat because"
     """The text that the page starts with."""
+    has_chat_template: bool = False
+    """Whether a text can be a message in a conversation."""
 
     def __init__(self, model: Any, limit: TokenLimit) -> None:
         self.model, self.limit, self.max_tokens = model, limit, limit.max_tokens
@@ -84,6 +87,14 @@ class Backend:
             ValueError: an empty text.
         """
         return self._truncate(encode_text(self.model, text, self.max_tokens), self.tokenizer.encode(text))
+
+    def encode_chat(self, message: str) -> TruncatedText:
+        """Encode a message of the user by the model's chat template, up to the beginning of the answer.
+
+        Raises:
+            ValueError: no chat template, or one that refuses the message; or the message is too long.
+        """
+        raise ValueError("this model has no chat template")
 
     def predictor(self, source: list[int]) -> Predictor:
         """A predictor for a text; it caches, so all its calls must ablate the same heads.
@@ -143,6 +154,26 @@ class Decoder(Backend):
     """A decoder: predicts the token after the text."""
 
     predicts = "the next token"
+
+    def __init__(self, model: Any, limit: TokenLimit) -> None:
+        super().__init__(model, limit)
+        self.has_chat_template = bool(getattr(self.tokenizer, "chat_templates", None))
+        self._chat_ids = lru_cache(maxsize=1)(self._apply_chat_template)
+
+    def encode_chat(self, message: str) -> TruncatedText:
+        """Encode a message, up to the beginning of the answer."""
+        if not self.has_chat_template:
+            return super().encode_chat(message)
+        if len(ids := self._chat_ids(message)) > self.max_tokens:
+            raise ValueError(f"with the chat template, the message has {len(ids):,} tokens, but {self.limit}")
+        encoded = encode_text(self.model, ids)
+        return TruncatedText(encoded.ids, encoded.labels, encoded.is_delimiter, encoded.notes)
+
+    def _apply_chat_template(self, message: str) -> list[int]:
+        tokenizer: Any = self.tokenizer
+        messages = [{"role": "user", "content": message}]
+        ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        return ids
 
     def predictor(self, source: list[int]) -> Predictor:
         """Continue the text."""

@@ -34,6 +34,8 @@ class PredictionRequest:
     """Replacement of the output of an ablated head: ``"zero"`` or ``"mean"``."""
     temperature: float = 1.0
     top_k: int = 0
+    chat: bool = False
+    """Whether the text is a message of the user, to be put into the model's chat template."""
     analyses: bool = False
     """Whether an explorer page includes the slow analyses: logit lens, rollout, score decomposition."""
 
@@ -89,7 +91,9 @@ def _validate(request: PredictionRequest) -> PredictionRequest:
     valid = type(temperature) in (int, float) and 0 <= temperature <= 100
     _check(valid, "temperature must be a number from 0 to 100", temperature)
     _check(type(top_k) is int and 0 <= top_k < 2**31, "top_k must be an integer of at least 0", top_k)
-    _check(isinstance(request.analyses, bool), "analyses must be true or false", request.analyses)
+    for name in ("chat", "analyses"):
+        value = getattr(request, name)
+        _check(isinstance(value, bool), f"{name} must be true or false", value)
     return replace(
         request,
         generated=tuple(request.generated),

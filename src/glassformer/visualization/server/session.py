@@ -98,6 +98,7 @@ class ModelSession:
             "heads": self.heads,
             "predicts": self.backend.predicts,
             "example": self.backend.example,
+            "has_chat_template": self.backend.has_chat_template,
             "is_encoder_decoder": self.model.is_encoder_decoder,
             "max_tokens": self.limit.max_tokens,
             "limit": str(self.limit),
@@ -195,7 +196,8 @@ class ModelSession:
         for kind, heads in ablated.items():
             with ablate(self.model, heads, kind=kind):
                 pass  # raises for a head that does not exist
-        return self.backend.encode(request.text), ablated
+        encode = self.backend.encode_chat if request.chat else self.backend.encode
+        return encode(request.text), ablated
 
     def _logits(
         self, request: PredictionRequest, encoded: TruncatedText, ablated: Heads

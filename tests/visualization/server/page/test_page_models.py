@@ -146,3 +146,21 @@ def test_few_heads_are_below_the_text_and_many_beside_it(browser, gpt, served, l
         top = page.locator("#temperature").bounding_box()["y"]
         assert page.locator("#top-k").bounding_box()["y"] == top
         page.context.close()
+
+
+def test_the_page_has_a_box_to_send_a_message(browser, served, chat_model, gpt, idle):
+    for model in (gpt(), chat_model):
+        with served(model) as (url, _):
+            page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page.goto(url)
+            page.wait_for_selector("#predictions tr")
+            assert page.is_visible("#chat") == (model is chat_model)
+            if model is chat_model:
+                page.fill("#text", "the cat")
+                page.check("#chat")
+                idle(page)
+                assert "<|assistant|>" in page.inner_text("#tokens")
+                page.uncheck("#chat")
+                idle(page)
+                assert "<|assistant|>" not in page.inner_text("#tokens")
+            page.context.close()

@@ -27,6 +27,7 @@ class Page {
     byId("generation").hidden = !model.predicts;
     byId("ablation").options[1].textContent = `its mean over ${model.mean_over}`;
     byId("text").value = model.example;
+    byId("chat-field").hidden = !model.has_chat_template;
     this.switches = new HeadSwitches(byId("switches"), model, () => this.onHeadsChange());
     byId("pair").classList.toggle("compact", this.switches.grid.length <= COMPACT_LAYERS);
     this.attention = new AttentionPanel(model, () => this.request, () => this.updateBusy());
@@ -37,6 +38,7 @@ class Page {
 
   addListeners() {
     byId("text").addEventListener("input", () => this.onType());
+    byId("chat").addEventListener("change", () => this.onType());
     const actions = { next: () => this.step(), generate: () => (this.generating ? this.stop() : this.generate()),
       undo: () => this.keepFirst(this.generated.length - 1), clear: () => this.keepFirst(0), restore: () => this.switches.restoreAll() };
     for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
@@ -56,7 +58,7 @@ class Page {
   // ---- requests
 
   get request() {
-    return { text: byId("text").value, generated: this.generated, ablated_heads: [...this.switches.ablated], ablation: byId("ablation").value };
+    return { text: byId("text").value, chat: byId("chat").checked, generated: this.generated, ablated_heads: [...this.switches.ablated], ablation: byId("ablation").value };
   }
 
   /** Whether the same heads are ablated as in the request. */
@@ -75,7 +77,7 @@ class Page {
     this.updateBusy();
     try {
       const response = await fetchJson(path, request, pending.controller.signal);
-      if (pending !== this.pending || request.text !== byId("text").value) return null;
+      if (pending !== this.pending || request.text !== byId("text").value || request.chat !== byId("chat").checked) return null;
       showError("");
       return response;
     } catch (error) {
