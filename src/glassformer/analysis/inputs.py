@@ -15,7 +15,7 @@ from glassformer.analysis.image_inputs import preprocess_image
 from glassformer.contracts import Tokenizer
 from glassformer.deprecation import renamed_arguments
 from glassformer.models import TransformerModel
-from glassformer.tokenization import ByteTokenizer, token_label
+from glassformer.tokenization import ByteTokenizer, encode_typed_text, token_label
 
 MAX_TARGET_TOKENS = 64
 """Tokens that an encoder-decoder generates at most where no target is given."""
@@ -47,7 +47,10 @@ class EncodedPair:
 
 @renamed_arguments(longest="max_tokens")
 def encode_text(
-    model: TransformerModel, text: str | Sequence[int], max_tokens: int | None = None
+    model: TransformerModel,
+    text: str | Sequence[int],
+    max_tokens: int | None = None,
+    special_tokens: bool | None = None,
 ) -> EncodedText:
     """Encode a text with the special tokens that its model expects, or check token ids.
 
@@ -58,6 +61,8 @@ def encode_text(
         model: with a tokenizer, or with a vocabulary of at least 256 tokens, which then stand for bytes.
         text: a text, or token ids.
         max_tokens: upper limit, where it is below the model's ``max_seq_len``.
+        special_tokens: whether special tokens that the text spells out are special; see
+            ``tokenization.encode_typed_text``.
 
     Raises:
         ValueError: the text is empty, an id is out of range, or the model has no tokenizer and a vocabulary
@@ -72,7 +77,10 @@ def encode_text(
         if tokenizer is None:
             tokenizer = _byte_fallback(vocab_size)
             notes.append("read as bytes: the model has no tokenizer")
-        ids = tokenizer.encode(text)
+        ids, remarks = encode_typed_text(
+            tokenizer, text, special_tokens, predicts_masks=model.task == "masked_lm"
+        )
+        notes += remarks
     else:
         ids = _integers(text)
     if not ids:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from glassformer.cli.arguments import Command, ModelFolderArgument
 from glassformer.cli.inputs import (
     FileOption,
+    SpecialTokensOption,
     TextOption,
     TextOrImageArgument,
     check_image,
     input_text_or_image,
 )
-from glassformer.cli.resolve_model import check_model
+from glassformer.cli.resolve_model import check_model, print_notes, set_special_tokens
 from glassformer.terminal import printable
 
 
@@ -28,6 +28,7 @@ class Classify(Command):
     """The text as an option."""
     text_file: FileOption = None
     """Read the text from a file."""
+    special_tokens: SpecialTokensOption = None
     image: FileOption = None
     """The image as an option, for a vision model."""
     top_k: int = 5
@@ -51,6 +52,7 @@ class Classify(Command):
 
         model: Any = load_model(self.target)
         require_capability(model, "classify", self.target)
+        set_special_tokens(model, self.special_tokens)
         if len(model.labels) < 2:
             raise ValueError(f"{self.target} is a regression model with the one output {model.labels[0]!r}")
         if image is not None:
@@ -59,7 +61,7 @@ class Classify(Command):
         else:
             encoded = encode_text(model, text or "")
             inputs, notes = torch.tensor([encoded.ids], device=model.device), encoded.notes
-        print(*(f"({printable(note)})\n" for note in notes), sep="", end="", file=sys.stderr)
+        print_notes(notes)
         with torch.no_grad(), eval_mode(model):
             probabilities = model(inputs)[0].float().softmax(-1)
         best = probabilities.topk(min(self.top_k, len(model.labels)))

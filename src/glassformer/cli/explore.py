@@ -11,6 +11,7 @@ from glassformer.cli.arguments import Command, Flag, ModelArgument, Switch, opti
 from glassformer.cli.inputs import (
     FileOption,
     OutputOption,
+    SpecialTokensOption,
     TextOption,
     TextOrImageArgument,
     check_exclusive,
@@ -21,7 +22,7 @@ from glassformer.cli.inputs import (
     input_text_or_image,
     parse_ranges,
 )
-from glassformer.cli.resolve_model import check_model, load_report
+from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.files import PAGE_SUFFIXES, check_writable
 from glassformer.terminal import printable
 
@@ -44,6 +45,7 @@ class Explore(Command):
     """The text as an option. Default: a short sentence."""
     text_file: FileOption = None
     """Read the text from a file."""
+    special_tokens: SpecialTokensOption = None
     target_text: TextOption = None
     """Target of an encoder-decoder. Default: what the model generates."""
     image: FileOption = None
@@ -105,6 +107,7 @@ class Explore(Command):
         ranges = None if self.layers is None else parse_ranges(self.layers)
         text = DEFAULT_TEXT if text is None and image is None else text
         model = load_model(self.target)
+        set_special_tokens(model, self.special_tokens)
         name = model_name(self.target, model)
         num_layers = max(map(len, attentions_of(model).values()))
         layers = None if ranges is None else indices_in(ranges, num_layers)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from glassformer.cli.arguments import Command, ModelFolderArgument
-from glassformer.cli.inputs import FileOption, TextArgument, TextOption, input_text
-from glassformer.cli.resolve_model import check_model
+from glassformer.cli.inputs import FileOption, SpecialTokensOption, TextArgument, TextOption, input_text
+from glassformer.cli.resolve_model import check_model, set_special_tokens
 from glassformer.terminal import printable
 
 
@@ -21,6 +21,7 @@ class FillMask(Command):
     """The text as an option: with at least one [MASK]."""
     text_file: FileOption = None
     """Read the text from a file."""
+    special_tokens: SpecialTokensOption = None
     top_k: int = 5
     """Number of tokens to print for each [MASK]."""
 
@@ -35,6 +36,7 @@ class FillMask(Command):
 
         model: Any = load_model(self.target)
         require_capability(model, "fill-mask", self.target)
+        set_special_tokens(model, self.special_tokens, text)
         masks = fill_mask(model, text, self.top_k)
         for number, predictions in enumerate(masks, start=1):
             if len(masks) > 1:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from glassformer.cli.arguments import Command, ModelArgument, option
-from glassformer.cli.inputs import FileOption, TextArgument, input_text
-from glassformer.cli.resolve_model import check_model
+from glassformer.cli.arguments import Command, Flag, ModelArgument, option
+from glassformer.cli.inputs import FileOption, SpecialTokensOption, TextArgument, input_text
+from glassformer.cli.resolve_model import check_model, set_special_tokens
 from glassformer.terminal import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Generate(Command):
     """The text to continue as an option. Default: start a new document."""
     text_file: FileOption = None
     """Read the text to continue from a file."""
-    chat: bool = False
+    special_tokens: SpecialTokensOption = None
+    chat: Flag = False
     """Put the text into the model's chat template as a message, and print the answer only."""
     max_new_tokens: int = 200
     """Maximum number of new tokens; an end-of-text token ends the text earlier."""
@@ -57,6 +58,7 @@ class Generate(Command):
         model: Any = load_model(self.target)
         require_capability(model, "generate", self.target)
         tokenizer = require_tokenizer(model, self.target)
+        set_special_tokens(model, self.special_tokens, None if self.chat else text)
         ids = chat_ids(tokenizer, text) if self.chat else prompt_ids(tokenizer, text)
         shown = "" if self.chat or text is None else text
         ends = (*model.stop_tokens, tokenizer.end_of_text)
@@ -116,6 +118,8 @@ def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:
     Raises:
         ValueError: an empty text, or none and a tokenizer without such a token.
     """
+    from glassformer.tokenization import encode_typed_text
+
     if text is None:
         separator = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
         start = tokenizer.add_special_tokens([]) or separator
@@ -124,4 +128,4 @@ def prompt_ids(tokenizer: Tokenizer, text: str | None) -> list[int]:
         return start
     if not text:
         raise ValueError("the prompt is empty: give at least one character, or leave --prompt out")
-    return tokenizer.add_special_tokens(tokenizer.encode(text))
+    return tokenizer.add_special_tokens(encode_typed_text(tokenizer, text)[0])

@@ -31,6 +31,14 @@ TextOrImageArgument = Annotated[
 ]
 TextOption = Annotated[str | None, option("TEXT")]
 FileOption = Annotated[Path | None, option("FILE")]
+SpecialTokensOption = Annotated[
+    tyro.conf.DisallowNone[bool | None],
+    tyro.conf.arg(
+        help="Special tokens spelled out in the text, such as [SEP], are special, or ordinary text. "
+        "Default: only masks are special, for models that predict them.",
+        help_behavior_hint="",
+    ),
+]
 FolderOption = Annotated[Path | None, option("FOLDER")]
 DataOption = Annotated[str, option("DATA", default_hint=None)]
 OutputOption = Annotated[Path, option("FILE", "-o", default_hint=None)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassformer.choices import suggestion
 from glassformer.cli.errors import reading
+from glassformer.terminal import printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.head_patterns import HeadReport
@@ -96,6 +99,35 @@ def load_model(target: str) -> TransformerModel:
 
     with reading(target):
         return from_pretrained(model_path(target) or target).to(choose_device("auto"))
+
+
+def set_special_tokens(model: Any, special_tokens: bool | None, text: str | None = None) -> None:
+    """Set whether special tokens that a text spells out are special, and print the notes on a text.
+
+    Args:
+        model: from ``load_model``.
+        special_tokens: the value of ``--special-tokens``; see ``tokenization.encode_typed_text``.
+        text: a text whose notes no page or figure shows.
+
+    Raises:
+        ValueError: True for a model without a tokenizer.
+    """
+    from glassformer.tokenization import encode_typed_text
+
+    if model.tokenizer is None:
+        if special_tokens:
+            raise ValueError("--special-tokens needs a tokenizer, and the model has none")
+        return
+    model.tokenizer.parse_special_tokens = special_tokens
+    if text is not None:
+        masked_lm = model.task == TASKS["fill-mask"]
+        print_notes(encode_typed_text(model.tokenizer, text, predicts_masks=masked_lm)[1])
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print remarks on an input on stderr."""
+    for note in notes:
+        print(f"({printable(note)})", file=sys.stderr)
 
 
 def load_report(path: Path) -> HeadReport:

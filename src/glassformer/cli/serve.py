@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from glassformer.cli.arguments import Command, ModelArgument, option
-from glassformer.cli.inputs import FileOption, check_data, check_file
-from glassformer.cli.resolve_model import check_model, load_report
+from glassformer.cli.inputs import FileOption, SpecialTokensOption, check_data, check_file
+from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.terminal import printable
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Serve(Command):
     """Maximum number of paragraphs of --data."""
     heads_report: FileOption = None
     """heads.json written by `glassformer analyze`, for labels of heads."""
+    special_tokens: SpecialTokensOption = None
     open: bool = True
     """Open the page in the browser."""
 
@@ -74,6 +75,7 @@ class Serve(Command):
         url = server.url_of(listener)
         print(f"loading {printable(self.target)} for {url} ...", flush=True)
         model = load_model(self.target)
+        set_special_tokens(model, self.special_tokens)
         session = server.ModelSession(
             model,
             name=model_name(self.target, model),

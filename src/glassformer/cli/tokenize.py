@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from glassformer.cli.arguments import Command
-from glassformer.cli.inputs import FileOption, TextArgument, TextOption, input_text
+from glassformer.cli.inputs import FileOption, SpecialTokensOption, TextArgument, TextOption, input_text
 from glassformer.terminal import printable
 from glassformer.training.config import DataConfig
 
@@ -25,6 +25,7 @@ class Tokenize(Command):
     """The text as an option. Without a text, token files are written."""
     text_file: FileOption = None
     """Read the text from a file."""
+    special_tokens: SpecialTokensOption = None
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
 
     def run(self) -> None:
@@ -39,7 +40,8 @@ class Tokenize(Command):
 
         console = Console()
         if text is not None:
-            tokenizer = make_tokenizer(self.data)
+            tokenizer: Any = make_tokenizer(self.data)
+            tokenizer.parse_special_tokens = self.special_tokens
             shown = printable(token_list(tokenizer, text), keep="\n")
             console.print(shown, markup=False, highlight=False, soft_wrap=True)
             return
@@ -57,8 +59,10 @@ class Tokenize(Command):
 
 def token_list(tokenizer: Tokenizer, text: str) -> str:
     """Each token with its id, and the counts of tokens and bytes."""
-    ids = tokenizer.encode(text)
+    from glassformer.tokenization import encode_typed_text
+
+    ids, notes = encode_typed_text(tokenizer, text)
     tokens = "  ".join(f"{tokenizer.label(token)}[{token}]" for token in ids)
     size = len(text.encode())
     ratio = f", {size / len(ids):.2f} bytes / token" if ids else ""
-    return f"{tokens}\n{len(ids):,} tokens, {size:,} bytes{ratio}"
+    return "\n".join([tokens, f"{len(ids):,} tokens, {size:,} bytes{ratio}", *notes])

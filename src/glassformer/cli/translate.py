@@ -9,8 +9,15 @@ from itertools import islice, product
 from typing import Any
 
 from glassformer.cli.arguments import Command, ModelFolderArgument
-from glassformer.cli.inputs import FileOption, TextArgument, TextOption, check_one, input_text
-from glassformer.cli.resolve_model import check_model
+from glassformer.cli.inputs import (
+    FileOption,
+    SpecialTokensOption,
+    TextArgument,
+    TextOption,
+    check_one,
+    input_text,
+)
+from glassformer.cli.resolve_model import check_model, print_notes, set_special_tokens
 from glassformer.terminal import printable
 
 
@@ -24,6 +31,7 @@ class Translate(Command):
     """The source as an option. Standard input has one source per line; empty lines stay empty."""
     text_file: FileOption = None
     """Read the sources from a file, one per line."""
+    special_tokens: SpecialTokensOption = None
     num_beams: int = 4
     """Number of beams; 1 is greedy decoding."""
     length_penalty: float = 1.0
@@ -42,13 +50,16 @@ class Translate(Command):
         sources = self.sources()
         check_model(self.target)
         from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
-        from glassformer.tokenization import safe_decode
+        from glassformer.tokenization import encode_typed_text, safe_decode
 
         model: Any = load_model(self.target)
         require_capability(model, "translate", self.target)
         tokenizer = require_tokenizer(model, self.target)
+        set_special_tokens(model, self.special_tokens)
         for batch in batched(sources, self.batch_size):
-            ids = [[*row, model.end_token] for row in tokenizer.encode_batch([*filter(None, batch)])]
+            encoded = [encode_typed_text(tokenizer, source) for source in filter(None, batch)]
+            print_notes(dict.fromkeys(note for _, notes in encoded for note in notes))
+            ids = [[*row, model.end_token] for row, _ in encoded]
             targets = iter(model.generate(ids, self.max_new_tokens, **self.decoding_options()) if ids else ())
             for source, rank in product(batch, range(1, self.n_best + 1)):
                 target = without_end(next(targets), [*model.stop_tokens, model.end_token]) if source else []

@@ -10,6 +10,7 @@ from glassformer.cli.arguments import Command, Flag, ModelArgument, option
 from glassformer.cli.inputs import (
     FileOption,
     OutputOption,
+    SpecialTokensOption,
     TextOption,
     TextOrImageArgument,
     check_exclusive,
@@ -18,7 +19,7 @@ from glassformer.cli.inputs import (
     input_text_or_image,
     parse_ranges,
 )
-from glassformer.cli.resolve_model import check_model
+from glassformer.cli.resolve_model import check_model, set_special_tokens
 from glassformer.files import FIGURE_SUFFIXES, check_writable
 from glassformer.terminal import printable
 
@@ -38,6 +39,7 @@ class Visualize(Command):
     """The text as an option. Default: a sentence."""
     text_file: FileOption = None
     """Read the text from a file."""
+    special_tokens: SpecialTokensOption = None
     target_text: TextOption = None
     """Target of an encoder-decoder. Default: what it generates."""
     kind: Annotated[str | None, option("KIND")] = None
@@ -90,6 +92,7 @@ class Visualize(Command):
         from glassformer.visualization import AttentionVisualizer
 
         model = load_model(self.target)
+        set_special_tokens(model, self.special_tokens)
         visualizer = AttentionVisualizer(model, model_name(self.target, model))
         if self.patterns is not None:
             texts = Corpus(self.patterns, (1, 0, 0)).texts("train")

@@ -45,7 +45,8 @@ def fill_mask(model: MaskedLanguageModel, text: str, top_k: int = 5) -> list[lis
 
     Args:
         model: a model with a masked-LM head and a tokenizer with a mask token.
-        text: a text with one or more ``[MASK]``, or the tokenizer's own mask token.
+        text: a text with one or more ``[MASK]``, or the tokenizer's own mask token. See
+            ``tokenization.encode_typed_text`` for other special tokens in it.
         top_k: number of predictions for each mask.
 
     Returns:

@@ -13,7 +13,7 @@ from glassformer.tokenization.bpe import BPETokenizer
 from glassformer.tokenization.character_level import ByteTokenizer, CharacterTokenizer
 from glassformer.tokenization.io import VOCABULARY_FILES, has_tokenizer, load_tokenizer
 from glassformer.tokenization.pretrained import PretrainedTokenizer
-from glassformer.tokenization.special_tokens import END_OF_TEXT, MASK, encode_with_masks
+from glassformer.tokenization.special_tokens import END_OF_TEXT, MASK, encode_typed_text, encode_with_masks
 from glassformer.tokenization.symbols import SymbolTokenizer
 from glassformer.tokenization.tiktoken_format import find_gpt2_ranks
 from glassformer.tokenization.wordpiece import WordPieceTokenizer
@@ -29,6 +29,7 @@ __all__ = [
     "PretrainedTokenizer",
     "SymbolTokenizer",
     "WordPieceTokenizer",
+    "encode_typed_text",
     "encode_with_masks",
     "find_gpt2_ranks",
     "has_tokenizer",

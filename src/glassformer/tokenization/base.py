@@ -31,6 +31,9 @@ class BaseTokenizer:
     end_of_text: int | None = None
     pad_token: int | None = None
     mask_token: int | None = None
+    parse_special_tokens: bool | None = None
+    """Whether special tokens that a text spells out are special, in ``encode_typed_text``. Default: only
+    masks, for models that predict them."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special tokens around it."""

@@ -81,12 +81,19 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
             UnicodeEncodeError: the text has a lone surrogate, which UTF-8 cannot encode.
             ValueError: the text has unknown characters, and the tokenizer no unknown token.
         """
-        if special_tokens:
-            text.encode("utf-8")  # raises for a lone surrogate
-            with library_errors("encode the text"):
-                ids: list[int] = self._parsing_special_tokens.encode(text, add_special_tokens=False).ids
-            return ids
-        return self.encode_batch([text])[0]
+        return self.encode_special_tokens(text) if special_tokens else self.encode_batch([text])[0]
+
+    def encode_special_tokens(self, text: str) -> list[int]:
+        """Return the ids of a text in which special tokens that are spelled out become their ids."""
+        text.encode("utf-8")  # raises for a lone surrogate
+        with library_errors("encode the text"):
+            ids: list[int] = self._parsing_special_tokens.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The id of each special token by its spelling."""
+        return dict(self._special)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode each text, in parallel on all cores."""

@@ -95,6 +95,54 @@ def added_token(entry: Any, *, special: bool) -> AddedToken:
     return AddedToken(content, special=special, **options)
 
 
+def special_tokens_of(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the id of each special token by its spelling."""
+    known: dict[str, int] | None = getattr(tokenizer, "special_tokens", None)
+    if known is not None:
+        return known
+    ids = (tokenizer.end_of_text, tokenizer.pad_token, tokenizer.mask_token)
+    return {tokenizer.label(token): token for token in ids if token is not None}
+
+
+def encode_typed_text(
+    tokenizer: Tokenizer, text: str, special_tokens: bool | None = None, *, predicts_masks: bool = False
+) -> tuple[list[int], list[str]]:
+    """Encode a text in which special tokens may be spelled out, such as ``[SEP]`` or ``<|endoftext|>``.
+
+    All commands and pages use this one rule. By default such words are ordinary text, so that no text can
+    hold, say, the end of a document; only mask tokens are special, if the model predicts them.
+
+    Args:
+        tokenizer: a tokenizer.
+        text: the text.
+        special_tokens: True makes all of them special, False none. Default: the tokenizer's
+            ``parse_special_tokens``.
+        predicts_masks: whether the model predicts masked tokens. ``[MASK]`` is then accepted whatever the
+            tokenizer's own spelling is.
+
+    Returns:
+        The ids without special tokens around them, and notes on special tokens that are ordinary text.
+    """
+    if special_tokens is None:
+        special_tokens = getattr(tokenizer, "parse_special_tokens", None)
+    known, mask = special_tokens_of(tokenizer), tokenizer.mask_token
+    masks = {} if mask is None else {MASK: mask, tokenizer.label(mask): mask}
+    if special_tokens is False:
+        return tokenizer.encode(text), []
+    parsed = {**known, **masks} if special_tokens else masks if predicts_masks else {}
+    ordinary = [word for word in known if word in text and word not in parsed]
+    notes = [f"ordinary text, not special tokens: {', '.join(ordinary)}"] if ordinary else []
+    if special_tokens and hasattr(tokenizer, "encode_special_tokens"):
+        own = next((word for word, token in known.items() if token == mask), MASK)
+        return tokenizer.encode_special_tokens(text.replace(MASK, own)), notes
+    if not parsed:
+        return tokenizer.encode(text), notes
+    ids: list[int] = []
+    for part in re.split(f"({'|'.join(map(re.escape, sorted(parsed, key=len, reverse=True)))})", text):
+        ids += [parsed[part]] if part in parsed else tokenizer.encode(part)
+    return ids, notes
+
+
 def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:
     """Encode a text in which ``[MASK]``, or the tokenizer's own spelling of it, becomes the mask token.
 
@@ -108,11 +156,6 @@ def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:
     Raises:
         ValueError: the tokenizer has no mask token.
     """
-    mask = tokenizer.mask_token
-    if mask is None:
+    if tokenizer.mask_token is None:
         raise ValueError("the tokenizer has no mask token, so the model cannot predict masked tokens")
-    before, *others = re.split("|".join(map(re.escape, (MASK, tokenizer.label(mask)))), text)
-    ids = tokenizer.encode(before)
-    for part in others:
-        ids = [*ids, mask, *tokenizer.encode(part)]
-    return ids
+    return encode_typed_text(tokenizer, text, predicts_masks=True)[0]

@@ -18,7 +18,7 @@ from glassformer.attention import attentions_of, record_attention
 from glassformer.contracts import Tokenizer
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
-from glassformer.tokenization import ByteTokenizer, token_label
+from glassformer.tokenization import ByteTokenizer, encode_typed_text, token_label
 from glassformer.visualization.figures.style import isolate
 
 Text = str | Sequence[int]
@@ -253,7 +253,7 @@ def _truncation_notes(
 ) -> tuple[str, ...]:
     if tokenizer is None or not isinstance(text, str):
         return ()
-    ids = tokenizer.encode(text)
+    ids, _ = encode_typed_text(tokenizer, text, predicts_masks=model.task == "masked_lm")
     remaining = len(encoded.ids) - len(special_token_adder(model, tokenizer)([]))
     words = tokenizer.decode(ids[:remaining]).split() if remaining < len(ids) else []
     return (f"the last word read is “{words[-1][-40:]}”",) if words else ()

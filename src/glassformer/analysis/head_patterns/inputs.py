@@ -127,7 +127,7 @@ class TextEncoder:
         max_tokens = self.max_tokens - self._has_start_token(model)
         for number, text in texts:
             try:
-                encoded = encode_text(model, text, max_tokens)
+                encoded = encode_text(model, text, max_tokens, special_tokens=False)
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"text {number}: {error}") from error

@@ -14,7 +14,7 @@ from glassformer.analysis import EncodedText, encode_text
 from glassformer.analysis.inputs import special_token_adder
 from glassformer.contracts import Cache, LanguageModel
 from glassformer.models import TransformerModel
-from glassformer.tokenization import MASK, ByteTokenizer, encode_with_masks
+from glassformer.tokenization import MASK, ByteTokenizer, encode_typed_text
 
 MAX_QUOTED = 40
 """Characters of the end of a truncated text that a note quotes."""
@@ -79,14 +79,16 @@ class Backend:
         self.tokenizer = model.tokenizer or ByteTokenizer()
         self.add_special_tokens = special_token_adder(model, model.tokenizer)
         self.notes = encode_text(model, "a").notes if model.tokenizer is None else ()
+        self.mask: int | None = self.tokenizer.mask_token if model.task == "masked_lm" else None
 
     def encode(self, text: str) -> TruncatedText:
-        """Encode and truncate a text.
+        """Encode and truncate a text. See ``tokenization.encode_typed_text`` for special tokens in it.
 
         Raises:
             ValueError: an empty text.
         """
-        return self._truncate(encode_text(self.model, text, self.max_tokens), self.tokenizer.encode(text))
+        ids, notes = encode_typed_text(self.tokenizer, text, predicts_masks=self.mask is not None)
+        return self._truncate(encode_text(self.model, text, self.max_tokens), ids, notes)
 
     def encode_chat(self, message: str) -> TruncatedText:
         """Encode a message of the user by the model's chat template, up to the beginning of the answer.
@@ -121,13 +123,13 @@ class Backend:
         hidden: Tensor = self.model.hidden_states(torch.tensor([source], device=self.model.device))
         return hidden[0]
 
-    def _truncate(self, encoded: EncodedText, ids: list[int], mask: int | None = None) -> TruncatedText:
+    def _truncate(self, encoded: EncodedText, ids: list[int], notes: Sequence[str]) -> TruncatedText:
         """Note what was cut off.
 
         Args:
             encoded: the text, truncated, with special tokens.
             ids: token ids of the whole text, without special tokens.
-            mask: token id of [MASK], to count those that were cut off.
+            notes: remarks on the text.
         """
         length = len(self.add_special_tokens(ids))
         kept = len(ids) - max(0, length - self.max_tokens)
@@ -135,14 +137,15 @@ class Backend:
             return TruncatedText(encoded.ids, encoded.labels, encoded.is_delimiter, encoded.notes)
         kept = max(0, kept)
         truncated = tuple(ids[kept:])
-        masks = "" if mask not in truncated else f" (with {truncated.count(mask)} {MASK})"
+        masks = "" if self.mask not in truncated else f" (with {truncated.count(self.mask)} {MASK})"
         end = _last_words(self.tokenizer.decode(ids[:kept]))
         note = f"{len(truncated):,} of {length:,} tokens{masks} were truncated after “{end}”: {self.limit}"
         # The special tokens before the text: the common prefix of two different texts.
         pairs = zip(self.add_special_tokens([0]), self.add_special_tokens([1]), strict=False)
         prefix = next((index for index, (a, b) in enumerate(pairs) if a != b), 0)
+        notes = (*self.notes, note, *notes)
         return TruncatedText(
-            encoded.ids, encoded.labels, encoded.is_delimiter, (*self.notes, note), truncated, prefix + kept
+            encoded.ids, encoded.labels, encoded.is_delimiter, notes, truncated, prefix + kept
         )
 
 
@@ -206,19 +209,7 @@ class MaskedLM(Backend):
     predicts = f"the first {MASK}"
     example = f"The cat sat on the {MASK}."
 
-    def __init__(self, model: Any, limit: TokenLimit) -> None:
-        super().__init__(model, limit)
-        self.mask: int = model.tokenizer.mask_token
-
-    def encode(self, text: str) -> TruncatedText:
-        """Encode and truncate a text with [MASK], or the tokenizer's own name of it, for the mask token."""
-        ids = encode_with_masks(self.tokenizer, text)
-        if not ids:
-            raise ValueError("the text is empty: give at least one token")
-        room = self.max_tokens - (len(self.add_special_tokens(ids)) - len(ids))
-        return self._truncate(
-            encode_text(self.model, self.add_special_tokens(ids[: max(0, room)])), ids, self.mask
-        )
+    mask: int
 
     def predictor(self, source: list[int]) -> Predictor:
         """Fill the masks of the text."""
