@@ -13,7 +13,7 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from glassformer.tokenization import PretrainedTokenizer, WordPieceTokenizer, load_tokenizer
+from glassformer.tokenization import PretrainedTokenizer, WordPieceTokenizer, load_tokenizer, pre_tokenization
 
 Files = Mapping[str, Mapping[str, Any]]
 CONFIG, SPECIAL, ADDED, MODEL = (
@@ -247,7 +247,8 @@ def test_add_prefix_space_overrides_tokenizer_json(
         ({CONFIG: {"strip_accents": 1}}, "its strip_accents must be true or false, got 1"),
         ({CONFIG: {"tokenizer_class": ["BertTokenizer"]}}, "its tokenizer_class must be a string"),
         ({CONFIG: {"tokenizer_class": "EsmTokenizer"}}, "unknown tokenizer_class 'EsmTokenizer'"),
-        ({MODEL: {"model_type": "tapas"}}, "unknown tokenizer_class 'tapas'"),
+        ({MODEL: {"model_type": "tapas"}}, "unknown tokenizer_class 'PreTrainedTokenizer'"),
+        ({MODEL: {"tokenizer_class": "TapasTokenizer"}}, "unknown tokenizer_class 'TapasTokenizer'"),
         ({CONFIG: {"added_tokens_decoder": ["x"]}}, "added_tokens_decoder must map ids to tokens"),
         ({CONFIG: {"added_tokens_decoder": {"x": "y"}}}, "added_tokens_decoder must map ids to tokens"),
         (
@@ -272,6 +273,39 @@ def test_a_token_to_be_added_must_be_in_the_vocabulary(tmp_path: Path, byte_leve
     write_files(tmp_path, {CONFIG: {"bos_token": "<bos>", "add_bos_token": True}})
     with pytest.raises(ValueError, match="'<bos>' to be added to each text is not in the vocabulary"):
         load_tokenizer(tmp_path)
+
+
+SPLITS: dict[str, Callable[[tokenizers.Tokenizer], None]] = {
+    "gpt2": pre_tokenization.split_like_gpt2,
+    "llama3": pre_tokenization.split_like_llama3,
+    "smollm": pre_tokenization.split_like_smollm,
+    "qwen2": pre_tokenization.split_like_qwen2,
+    "prefix": lambda tokenizer: pre_tokenization.set_prefix_space(tokenizer, True),
+}
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", [*SPLITS, "uncased", "cased"])
+def test_a_saved_tokenizer_is_the_same_for_transformers(
+    tmp_path: Path, byte_level: MakeTokenizer, kind: str, model_type: str
+) -> None:
+    texts = ["The cat sat on the mat, é 123 1234\n" * 5]
+    if kind in SPLITS:
+        built = byte_level()
+        SPLITS[kind](built)
+        tokenizer = PretrainedTokenizer(built)
+    else:
+        tokenizer = WordPieceTokenizer.train(texts, 60, lowercase=kind == "uncased")
+    tokenizer.save(tmp_path)
+    write_files(tmp_path, {MODEL: {"model_type": model_type}})
+    again, theirs = load_tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*texts, "1234 the  e\u0301 É ", "The"]:
+        ids = tokenizer.add_special_tokens(tokenizer.encode(text))
+        assert again.add_special_tokens(again.encode(text)) == ids
+        assert theirs(text, split_special_tokens=True)["input_ids"] == ids
+    assert again.end_of_text == tokenizer.end_of_text == theirs.eos_token_id
+    assert again.pad_token == tokenizer.pad_token == theirs.pad_token_id
+    assert again.mask_token == tokenizer.mask_token == theirs.mask_token_id
 
 
 def test_saving_removes_older_config_files(tmp_path: Path) -> None:

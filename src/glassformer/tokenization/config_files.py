@@ -15,6 +15,9 @@ ADDED_TOKENS_FILE = "added_tokens.json"
 OLD_CONFIG_FILES = (SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE)
 """Files that are read only if ``tokenizer_config.json`` has no ``added_tokens_decoder``."""
 
+CLASS_OF_TOKENIZER_FILE = "PreTrainedTokenizerFast"
+"""The ``tokenizer_class`` whose ``tokenizer.json`` no setting overrides."""
+
 _CLASS_OF_MODEL_TYPE = {
     "bert": "BertTokenizer",
     "distilbert": "BertTokenizer",
@@ -32,12 +35,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
     Returns:
         The content of ``tokenizer_config.json``. If it has no ``added_tokens_decoder``, then
         ``special_tokens_map.json`` overrides it, and the tokens of ``added_tokens.json`` become its
-        ``added_tokens_decoder``.
+        ``added_tokens_decoder``. If it has no ``tokenizer_class``, then that is the one in ``config.json``,
+        or follows from the ``model_type`` there.
 
     Raises:
         ValueError: a file is not a JSON object, or two added tokens have the same id.
     """
     settings = _read_object(folder / TOKENIZER_CONFIG_FILE)
+    config = _read_object(folder / "config.json")
+    if settings.get("tokenizer_class") is None and ("tokenizer_class" in config or "model_type" in config):
+        name = _CLASS_OF_MODEL_TYPE.get(str(config.get("model_type")), CLASS_OF_TOKENIZER_FILE)
+        settings["tokenizer_class"] = config.get("tokenizer_class") or name
     if "added_tokens_decoder" in settings:
         return settings
     settings |= {key: _typed(value) for key, value in _read_object(folder / SPECIAL_TOKENS_FILE).items()}
@@ -53,20 +61,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def tokenizer_class(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """Return the class that `transformers` would use, without ``Fast``; None if the files do not say.
-
-    It is named in ``tokenizer_config.json`` or ``config.json``, or follows from the ``model_type`` of the
-    latter, which is returned itself if its class is not one that this package implements.
+def tokenizer_class(settings: Mapping[str, Any]) -> str | None:
+    """Return the class that `transformers` would use, without ``Fast``; None if no file says.
 
     Raises:
-        ValueError: ``config.json`` is not a JSON object, or the class is not a string.
+        ValueError: the class is not a string.
     """
     name = settings.get("tokenizer_class")
-    if name is None:
-        config = _read_object(folder / "config.json")
-        model_type = config.get("model_type")
-        name = config.get("tokenizer_class") or _CLASS_OF_MODEL_TYPE.get(str(model_type), model_type)
     if name is not None and not isinstance(name, str):
         raise ValueError(f"its tokenizer_class must be a string, got {name!r}")
     return name and name.removesuffix("Fast")

@@ -84,7 +84,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     try:
         with library_errors("read it"):
             settings = read_settings(path.parent) | read_chat_template(path.parent)
-            name = tokenizer_class(path.parent, settings)
+            name = tokenizer_class(settings)
             match path.name:
                 case "vocab.txt":
                     choose(_BERT_CLASSES, name or "BertTokenizer", "tokenizer_class")
@@ -181,7 +181,7 @@ def _read_merges(path: Path, settings: Mapping[str, Any], name: str) -> Pretrain
     set_prefix_space(tokenizer, _adds_prefix_space(settings))
     tokenizer.decoder = decoders.ByteLevel()
     add_tokens(tokenizer, settings)
-    settings = {**_DEFAULT_SPECIAL_TOKENS[name], **settings}
+    settings = {"tokenizer_class": name, **_DEFAULT_SPECIAL_TOKENS[name], **settings}
     _add_template(tokenizer, settings)
     return _as_byte_level(tokenizer, settings)
 

@@ -23,7 +23,7 @@ from glassformer.tokenization.base import (
     printable_label,
 )
 from glassformer.tokenization.chat_template import ChatTemplateMixin, remove_chat_template
-from glassformer.tokenization.config_files import OLD_CONFIG_FILES
+from glassformer.tokenization.config_files import CLASS_OF_TOKENIZER_FILE, OLD_CONFIG_FILES
 from glassformer.tokenization.pre_tokenization import unicode_to_bytes
 from glassformer.tokenization.special_tokens import (
     USUAL_NAMES,
@@ -155,17 +155,17 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` in the format of the `tokenizers` and `transformers` libraries.
 
-        The settings go into ``tokenizer_config.json``. Older config files in the folder, which would override
-        it, are removed.
+        The settings go into ``tokenizer_config.json``, with the special tokens. Older config files in the
+        folder, which would override it, are removed.
         """
         for name in OLD_CONFIG_FILES:
             (Path(folder) / name).unlink(missing_ok=True)
         remove_chat_template(Path(folder))  # the template is one of the settings
         atomic_write(Path(folder) / TOKENIZER_FILE, self._tokenizer.to_str(pretty=True))
-        if self.settings:
-            atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(self.settings, indent=2) + "\n")
-        else:  # remove the config of a tokenizer that was saved here before
-            (Path(folder) / TOKENIZER_CONFIG_FILE).unlink(missing_ok=True)
+        found = {"eos_token": self.end_of_text, "pad_token": self.pad_token, "mask_token": self.mask_token}
+        names = {key: self._added[token] for key, token in found.items() if token is not None}
+        settings = {"tokenizer_class": CLASS_OF_TOKENIZER_FILE, **names, **self.settings}
+        atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size})"

@@ -110,7 +110,7 @@ class WordPieceTokenizer(PretrainedTokenizer):
         names = _special_tokens(settings)
         tokenizer.add_special_tokens(list(names.values()))
         set_template(tokenizer, settings)
-        return cls(tokenizer, {**settings, **names})
+        return cls(tokenizer, {"tokenizer_class": "BertTokenizer", **settings, **names})
 
 
 def set_template(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
