@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from glassformer.data import SilentProgress, TokenFileError, TokenFiles, build_token_files
+from glassformer.data import (
+    Batches,
+    SilentProgress,
+    TokenFileError,
+    TokenFiles,
+    build_token_files,
+    windows,
+)
 from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
+from glassformer.training.evaluation import Bigram, Unigram, evaluate_ngram
 
 TEXTS = [f"text {i} is about the number {i * i}. " for i in range(40)]
 
@@ -129,3 +138,42 @@ def test_damaged_files_are_rebuilt_with_one_note(files: TokenFiles, tmp_path: Pa
     assert len(notes) == 1
     assert problem in notes[0]
     assert notes[0].endswith("; rebuilding them")
+
+
+READS: dict[str, Callable[[TokenFiles], object]] = {
+    "a token": lambda files: files.train[0],
+    "a slice": lambda files: files.train[-3:],
+    "batches": lambda files: Batches(files.train, 2, 8, 0).batch(0),
+    "windows": lambda files: list(windows(files.train, 8, 2)),
+    "n-grams": lambda files: Bigram(files.train, files.vocab_size),
+    "their evaluation": lambda files: evaluate_ngram(
+        Unigram(files.validation, files.vocab_size), files.train
+    ),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("size", [0, 1, 511])
+def test_a_file_that_is_truncated_while_it_is_in_use_is_an_error(
+    files: TokenFiles, read: str, size: int
+) -> None:
+    """Without the error, reading past the end of the mapped file ends the process without a message."""
+    READS[read](files)
+    os.truncate(files.train.path, size)
+    message = rf"train.bin was truncated while it was in use: it has {size} bytes instead of [\d,]+$"
+    with pytest.raises(TokenFileError, match=message):
+        READS[read](files)
+
+
+def test_a_file_that_is_replaced_while_it_is_in_use_stays_readable(files: TokenFiles) -> None:
+    before = files.train[:]
+    files.train.path.unlink()
+    files.train.path.write_bytes(b"other")
+    assert np.array_equal(files.train[:], before)
+
+
+def test_an_empty_split_has_no_tokens(tmp_path: Path) -> None:
+    files = build_token_files(
+        TEXTS, ByteTokenizer(), tmp_path, fractions=(1, 0, 0), progress=SilentProgress()
+    )
+    assert len(files.test[:]) == len(files.test) == 0

@@ -125,4 +125,4 @@ def ngram_evaluations(files: Any) -> dict[str, Evaluation]:
     from glassformer.training.evaluation import ngram_baselines
 
     validation = files.validation
-    return ngram_baselines(files.train.tokens, validation.tokens, files.vocab_size, validation.num_bytes)
+    return ngram_baselines(files.train, validation, files.vocab_size, validation.num_bytes)

@@ -96,7 +96,7 @@ class Batches:
         _check_positive(batch_size=batch_size, seq_len=seq_len)
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed must be in range(2**64), got {seed}")
-        self.tokens = _token_array(tokens)
+        self.tokens = _sliceable(tokens)
         if len(self.tokens) < seq_len + 1:
             raise ValueError(
                 f"the split has {len(self.tokens):,} tokens, but a context of {seq_len:,} needs at least "
@@ -130,7 +130,7 @@ def windows(tokens: TokenSource, seq_len: int, batch_size: int) -> Iterator[tupl
         ValueError: fewer than two tokens, or a size that is not positive.
     """
     _check_positive(batch_size=batch_size, seq_len=seq_len)
-    array = _token_array(tokens)
+    array = _sliceable(tokens)
     num_targets = len(array) - 1
     if num_targets < 1:
         raise ValueError(f"the split has {len(array)} tokens, but at least 2 are needed to predict one")
@@ -142,14 +142,18 @@ def windows(tokens: TokenSource, seq_len: int, batch_size: int) -> Iterator[tupl
     return (_inputs_and_targets(array, *span) for span in spans)
 
 
-def _inputs_and_targets(array: npt.NDArray[Any], start: int, end: int, seq_len: int) -> tuple[Tensor, Tensor]:
+def _inputs_and_targets(
+    array: TokenFile | npt.NDArray[Any], start: int, end: int, seq_len: int
+) -> tuple[Tensor, Tensor]:
     run = torch.from_numpy(array[start : end + 1].astype(np.int64))
     return run[:-1].view(-1, seq_len), run[1:].view(-1, seq_len)
 
 
-def _token_array(tokens: TokenSource) -> npt.NDArray[Any]:
-    """Convert tokens to a one-dimensional array, without a copy if they are an array already."""
-    array: npt.NDArray[Any] = tokens.tokens if isinstance(tokens, TokenFile) else np.asarray(tokens)
+def _sliceable(tokens: TokenSource) -> TokenFile | npt.NDArray[Any]:
+    """Convert tokens to a one-dimensional array, without a copy, unless they are in a file."""
+    if isinstance(tokens, TokenFile):
+        return tokens
+    array: npt.NDArray[Any] = np.asarray(tokens)
     if array.ndim != 1:
         raise ValueError(f"tokens must be one-dimensional, got the shape {array.shape}")
     return array

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -36,7 +37,11 @@ class TokenFileError(ValueError):
 
 @dataclass(frozen=True)
 class TokenFile:
-    """The token ids of one split: ``len(file)``, ``file[a:b]``; only the requested part is read from disk."""
+    """The token ids of one split: ``len(file)``, ``file[a:b]``; only the requested part is read from disk.
+
+    Raises:
+        TokenFileError: another program has truncated the file since it was mapped.
+    """
 
     path: Path
     vocab_size: int
@@ -54,7 +59,11 @@ class TokenFile:
 
     @cached_property
     def tokens(self) -> Tokens:
-        """All tokens as a read-only memory-mapped array."""
+        """All tokens as a read-only memory-mapped array.
+
+        If another program truncates the file, reading the array ends the process (SIGBUS); ``file[a:b]``
+        raises an error instead.
+        """
         if self.num_tokens == 0:  # an empty file cannot be mapped
             return np.empty(0, dtype=self.dtype)
         return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.num_tokens,))
@@ -67,8 +76,15 @@ class TokenFile:
     @overload
     def __getitem__(self, index: slice) -> Tokens: ...
     def __getitem__(self, index: int | slice) -> np.unsignedinteger[Any] | Tokens:
-        """Return one token, or a slice of tokens."""
-        selected: np.unsignedinteger[Any] | Tokens = self.tokens[index]
+        """Return one token, or a copy of a slice of tokens."""
+        expected = self.num_tokens * self.dtype.itemsize
+        mapped: Any = self.tokens.base  # None for an empty file
+        if isinstance(mapped, mmap.mmap) and (size := mapped.size()) < expected:
+            raise TokenFileError(
+                f"{self.path} was truncated while it was in use: "
+                f"it has {size:,} bytes instead of {expected:,}"
+            )
+        selected: np.unsignedinteger[Any] | Tokens = self.tokens[index].copy()
         return selected
 
     def check(self, content: bool) -> None:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from glassformer.data.batches import Batch
 from glassformer.data.text_datasets import LabeledText
+from glassformer.data.token_files import TokenFile
 from glassformer.eval_mode import eval_mode
 from glassformer.training.task import Objective, loss_sum
 
@@ -126,7 +127,7 @@ class Unigram:
         k: added to every count, so that every token has a positive probability.
     """
 
-    def __init__(self, tokens: Tokens, vocab_size: int, k: float = 1.0) -> None:
+    def __init__(self, tokens: Tokens | TokenFile, vocab_size: int, k: float = 1.0) -> None:
         counts = np.zeros(vocab_size, dtype=np.int64)
         for block in _blocks(tokens):
             counts += np.bincount(block, minlength=vocab_size)
@@ -141,7 +142,7 @@ class Unigram:
 class Bigram:
     """p(t | s) = (c(s, t) + u(s) p(t)) / (c(s) + u(s)), and p(t) if s was never seen before another token."""
 
-    def __init__(self, tokens: Tokens, vocab_size: int, k: float = 1.0) -> None:
+    def __init__(self, tokens: Tokens | TokenFile, vocab_size: int, k: float = 1.0) -> None:
         self.vocab_size = vocab_size
         self.unigram = Unigram(tokens, vocab_size, k)
         pairs, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -175,7 +176,9 @@ class Bigram:
         return np.where(self.pairs[index] == pairs, self.counts[index], 0)
 
 
-def evaluate_ngram(model: Unigram | Bigram, tokens: Tokens, num_bytes: int | None = None) -> Evaluation:
+def evaluate_ngram(
+    model: Unigram | Bigram, tokens: Tokens | TokenFile, num_bytes: int | None = None
+) -> Evaluation:
     """Evaluation of an n-gram model, comparable to ``evaluate``: every token but the first is predicted.
 
     Raises:
@@ -188,7 +191,10 @@ def evaluate_ngram(model: Unigram | Bigram, tokens: Tokens, num_bytes: int | Non
 
 
 def ngram_baselines(
-    training: Tokens, validation: Tokens, vocab_size: int, num_bytes: int | None = None
+    training: Tokens | TokenFile,
+    validation: Tokens | TokenFile,
+    vocab_size: int,
+    num_bytes: int | None = None,
 ) -> dict[str, Evaluation]:
     """Unigram and bigram models of ``training``, evaluated on ``validation`` of ``num_bytes`` bytes."""
     return {
@@ -197,7 +203,7 @@ def ngram_baselines(
     }
 
 
-def _blocks(tokens: Tokens, overlap: int = 0) -> Iterator[Tokens]:
+def _blocks(tokens: Tokens | TokenFile, overlap: int = 0) -> Iterator[Tokens]:
     """Blocks of ``BLOCK`` tokens, each preceded by the last ``overlap`` tokens of the one before."""
     for start in range(0, max(len(tokens) - overlap, 0), BLOCK):
         yield np.asarray(tokens[start : start + BLOCK + overlap])

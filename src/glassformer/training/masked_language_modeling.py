@@ -161,7 +161,7 @@ class MaskedLanguageModelingTask(Task):
         masking = Masking(tokenizer, config.task.corruption_rate, config.task.whole_words)
         special_tokens = SpecialTokens(tokenizer)
         length = config.data.seq_len - len(special_tokens)
-        unigram = Unigram(files.train.tokens, tokenizer.vocab_size)
+        unigram = Unigram(files.train, tokenizer.vocab_size)
 
         def transform(ids: npt.NDArray[Any], seed: int, number: int) -> Batch:
             return masked_batch(ids, masking, special_tokens, seed, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -118,8 +119,8 @@ class SpanCorruptionTask(Task):
         def evaluation(split: TokenFile) -> Evaluate | None:
             if len(split) <= length:
                 return None
-            tokens = split.tokens[: 1 + (len(split) - 1) // length * length]  # no shorter last window
-            batches = partial(transformed_windows, tokens, length, config.evaluation.batch_size, transform)
+            whole = replace(split, num_tokens=1 + (len(split) - 1) // length * length)  # no shorter window
+            batches = partial(transformed_windows, whole, length, config.evaluation.batch_size, transform)
             return lambda model: {"loss": mean_loss(model, SequenceToSequence(end_token), batches())}
 
         num_sentinels = corruption.num_spans(length) + 1
