@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 
 import pytest
 
@@ -16,6 +17,7 @@ from glassformer.files import (
     read_json,
     remove_partial,
     save_table,
+    temporary_folder,
 )
 
 
@@ -118,3 +120,21 @@ def test_what_is_not_json_is_refused_with_the_file(content, problem, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path} is not valid JSON: .*{problem}"):
         read_json(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows")
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "glassformer-x1y2z3a4").mkdir()
+    (tmp_path / "glassformer-x1y2z3a4" / "file").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    (tmp_path / "glassformer-linktome").symlink_to("mine")
+    with temporary_folder() as folder:
+        (folder / "file").touch()
+        with temporary_folder():  # does not remove the one in use
+            assert (folder / "file").exists()
+        names = {"mine", "glassformer-linktome"}
+        assert {path.name for path in tmp_path.iterdir()} == names | {folder.name}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert (tmp_path / "mine" / "file").exists()

@@ -8,11 +8,12 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,13 +117,25 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
     if sys.platform == "win32":
         return
     for path in folder.glob(f".{glob.escape(name) if name else '*'}.????????{PARTIAL}"):
-        with suppress(OSError):  # a folder, or a file of another user
-            handle = os.open(path, os.O_RDWR)
-            try:
+        with suppress(OSError), _opened(path, os.O_RDWR) as handle:  # a folder, or a file of another user
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a temporary folder that is removed at the end, and remove those that killed processes left."""
+    with ExitStack() as stack:
+        if sys.platform == "win32":
+            yield Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            return
+        for path in Path(tempfile.gettempdir()).glob("glassformer-????????"):
+            with suppress(OSError), _opened(path, os.O_DIRECTORY | os.O_NOFOLLOW) as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-            finally:
-                os.close(handle)
+                shutil.rmtree(path)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glassformer-")))
+        fcntl.flock(stack.enter_context(_opened(folder)), fcntl.LOCK_EX)
+        yield folder
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
@@ -133,9 +146,16 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
 
 def sync(path: Path) -> None:
     """Flush the data of a file, or the entries of a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
+    with _opened(path) as handle:
         os.fsync(handle)
+
+
+@contextmanager
+def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Yield a file descriptor of a file or folder."""
+    handle = os.open(path, flags)
+    try:
+        yield handle
     finally:
         os.close(handle)
 

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,7 +31,7 @@ from glassformer.data.token_files import (
     token_dtype,
     write_header,
 )
-from glassformer.files import atomic_write
+from glassformer.files import atomic_write, temporary_folder
 from glassformer.folder_lock import lock_folder
 
 JOURNAL = "journal.json"
@@ -163,9 +162,9 @@ def _batches(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """Return a hash of the files that a tokenizer saves."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder))
-        saved = b"".join(path.read_bytes() for path in sorted(Path(folder).iterdir()))
+    with temporary_folder() as folder:
+        tokenizer.save(folder)
+        saved = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
     return hashlib.blake2b(saved, digest_size=16).hexdigest()
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from pathlib import Path
+
+from glassformer.files import temporary_folder
 
 MAX_BYTES = 2**26
 """Largest file of a repository that is read."""
@@ -61,8 +62,7 @@ def _resolve(name: str, git_dir: Path, common: Path) -> str | None:
 
 def _has_changes(tree: Path, git_dir: Path, common: Path, revision: str) -> bool | None:
     """Compare the working tree with a commit, in an empty repository with its objects and its index."""
-    with tempfile.TemporaryDirectory() as folder:
-        empty = Path(folder)
+    with temporary_folder() as empty:
         for name in ("objects", "refs"):
             (empty / name).mkdir()
         (empty / "HEAD").write_text(revision + "\n")

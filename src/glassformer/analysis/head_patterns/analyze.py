@@ -9,7 +9,6 @@ line releases the first model before it builds the second.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -52,6 +51,7 @@ from glassformer.analysis.head_patterns.syntax import Parser
 from glassformer.analysis.partial_results import PartialResults, data_fingerprint, model_fingerprint
 from glassformer.attention import all_heads
 from glassformer.data import Progress, SilentProgress
+from glassformer.files import temporary_folder
 from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
 
@@ -117,7 +117,7 @@ def analyze_heads(
     """
     settings = settings or HeadAnalysisSettings()
     data = {"sha256": data_fingerprint(texts)} if isinstance(texts, list | tuple) else None
-    with tempfile.TemporaryDirectory() as temporary, lock_folder(folder or temporary, "run folder"):
+    with temporary_folder() as temporary, lock_folder(folder or temporary, "run folder"):
         analysis = HeadAnalysis(model, settings, folder or temporary, data=data, progress=progress)
         analysis.encode(model, texts)
         analysis.measure_model(model)
