@@ -117,6 +117,16 @@ def test_ctrl_c_ends_an_idle_server(run_folder):
             assert interrupted(process) == (130, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
+def test_other_signals_end_a_server(run_folder, number):
+    with started(["-m", "glassformer"], run_folder) as (process, port):
+        assert send(port, "/api/predict", {"text": "The cat"})[0] == 200
+        process.send_signal(number)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 128 + number
+
+
 @pytest.mark.parametrize("again", [(), (0.0, 0.0), (0.02, 0.05)], ids=["once", "thrice at once", "thrice"])
 @pytest.mark.slow
 def test_ctrl_c_ends_a_server_with_incomplete_requests(run_folder, again):

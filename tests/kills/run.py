@@ -5,8 +5,7 @@ python tests/kills/run.py --only train --seed 3   # other moments
 
 A command runs again and again in one folder, and each time is killed after a random part of the time that it
 takes, until one run finishes. Then every file must be there, with the content that an undisturbed run gives,
-and no other file. After each kill of a training, its newest checkpoint must be whole and no older than the one
-before.
+and no other file. After each kill of a training, its newest checkpoint must be whole and not an older one.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ class Demo(Command):
         if result.status == "interrupted":
             command = f"glassformer train --resume --run-folder {shlex.quote(folder)}"
             console.print(f"interrupted at step {result.step}; resume with: {command}", soft_wrap=True)
-            return 130
+            return 128 + signal.Signals[result.signal or "SIGINT"]
         print_step("4  Analysis", "Measure what each attention head attends to.")
         report = write_demo_report(config, result, baselines, len(files.train), started)
         console.print(f"   The report is {report}: open it in a browser.", soft_wrap=True)

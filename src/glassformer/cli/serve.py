@@ -48,7 +48,7 @@ class Serve(Command):
     """Open the page in the browser."""
 
     def run(self) -> None:
-        """Listen, load the model, and serve until Ctrl-C, which ends the process at once."""
+        """Listen, load the model, and serve until Ctrl-C or a signal, which ends the process at once."""
         if self.max_texts < 1 or self.max_tokens < 1:
             raise ValueError("--max-texts and --max-tokens must be at least 1")
         if not re.fullmatch("[0-9]+", self.port):
@@ -61,11 +61,12 @@ class Serve(Command):
         with server.open_socket(self.host, int(self.port)) as listener:
             try:
                 self.serve(listener)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit) as end:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 sys.stdout.flush()
                 sys.stderr.flush()
-                exit_process(INTERRUPTED)
+                status = end.code if isinstance(end, SystemExit) else INTERRUPTED
+                exit_process(status if isinstance(status, int) else 1)
 
     def serve(self, listener: socket.socket) -> None:
         """Load the model and serve it on the socket."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ class Train(Command):
         if result.status == "interrupted":
             print(f"interrupted at step {result.step}; saved in {printable(result.checkpoint)}")
             print(f"resume with: glassformer train --resume --run-folder {printable(shlex.quote(folder))}")
-            return 130
+            return 128 + signal.Signals[result.signal or "SIGINT"]
         loss = result.metrics.get("validation_loss")
         validation = "" if loss is None else f", validation loss {loss:.4f} nats"
         print(f"finished {result.step} steps{validation}; the model is in {printable(result.checkpoint)}")
