@@ -88,11 +88,24 @@ def test_keys_in_the_file_replace_the_defaults(tmp_path):
         ("[inner]\nmaybe = 3", "inner.maybe must be a string, got 3"),
         ("inner = 3", r"inner must be a table \(\[inner\]\), got 3"),
         ("count = \nname = 'x'", r"c\.toml is not a TOML file.*line 1"),
+        (f"count = {'9' * 40}", r"c\.toml: count must be a 64-bit integer, got one of 40 digits"),
+        (f"[inner]\nnumber = {'9' * 400}", "inner.number must be a 64-bit integer, got one of 400 digits"),
+        (f"count = {'9' * 5000}", r"c\.toml is not a TOML file: Exceeds the limit"),
+        ("x = " + "[" * 50_000, r"c\.toml is not a TOML file: it is nested too deeply"),
+        ("x = " + "[" * 3000 + "]" * 3000, r"c\.toml is not a TOML file: it is nested too deeply"),
+        ("x = " + "{a = " * 3000 + "1" + "}" * 3000, r"c\.toml is not a TOML file: it is nested too deeply"),
+        (
+            "[inner]\noptions" + ".a" * 3000 + " = 1",
+            r"c\.toml: inner.options is nested too deeply: at most 50",
+        ),
+        ("[inner.options" + ".a" * 3000 + "]", r"c\.toml: inner.options is nested too deeply: at most 50"),
+        ("\ufeffcount = 1", r"c\.toml is not a TOML file"),
+        ("count = 1979-05-27", "count must be an integer, got datetime"),
     ],
 )
 def test_refuses(tmp_path, text, message):
     path = tmp_path / "c.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load_config(path, Outer())
 

@@ -148,6 +148,38 @@ def test_an_incomplete_last_line_is_ignored(tmp_path):
     assert rows.path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[" * 50_000, "is not valid JSON: it is nested too deeply"),
+        ("9" * 5000, "is not valid JSON: Exceeds the limit"),
+        ("[1]", "must be a JSON object with an integer 'step'"),
+        ("null", "must be a JSON object with an integer 'step'"),
+        ('{"loss": 1.0}', "must be a JSON object with an integer 'step'"),
+        ('{"step": NaN}', "must be a JSON object with an integer 'step'"),
+        ('{"step": "2"}', "must be a JSON object with an integer 'step'"),
+        ("\udcff", "is not valid JSON"),
+    ],
+)
+def test_a_damaged_row_is_named_by_file_and_line(tmp_path, line, message):
+    rows = JsonLines(tmp_path / "m.jsonl")
+    rows.append({"step": 1})
+    content = rows.path.read_bytes() + line.encode("utf-8", "surrogateescape") + b'\n{"step": 3}\n'
+    rows.path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"line 2 of .*m\.jsonl {message}"):
+        rows.drop_after(5)
+    assert rows.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "[" * 50_000, ""])
+def test_damaged_results_are_named(config, content):
+    run = RunFolder.open(config)
+    (run.path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results\.json"):
+        run.read_results()
+
+
 def test_missing_tensorboard_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match=r"pip install 'glassformer\[tensorboard\]'"):

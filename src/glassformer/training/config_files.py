@@ -21,6 +21,9 @@ from glassformer.files import atomic_write
 
 Config = TypeVar("Config")
 
+NESTING = 50
+"""Most levels of tables and lists in a value, so that Python's own functions can handle it."""
+
 
 def load_config(path: str | Path, defaults: Config) -> Config:
     """``defaults`` updated with the values of a TOML file.
@@ -52,10 +55,8 @@ def parse_config(text: str | bytes, defaults: Config, name: str) -> Config:
         raise ValueError(f"{name} is not a TOML file: {error}") from error
     try:
         merged: Config = _merge(defaults, values, "", [key for key, _ in flatten(defaults)])
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    except RecursionError:
-        raise ValueError(f"{name} is nested too deeply") from None
     return merged
 
 
@@ -145,12 +146,22 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
         return tuple(_convert(v, a, key) for v, a in zip(value, arguments, strict=True))
     if origin is dict and isinstance(value, dict):
+        _check_nesting(value, key)
         return value
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{key} must be a 64-bit integer, got one of {len(str(value))} digits")
     if hint is float and type(value) in (int, float):
         return float(value)
     if type(value) is hint:
         return value
     raise ValueError(f"{key} must be {_type_name(hint)}, got {value!r}")
+
+
+def _check_nesting(value: Any, key: str, levels: int = NESTING) -> None:
+    if levels == 0:
+        raise ValueError(f"{key} is nested too deeply: at most {NESTING} tables or lists in each other")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_nesting(inner, key, levels - 1)
 
 
 _TYPE_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
