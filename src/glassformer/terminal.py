@@ -1,4 +1,4 @@
-"""Text of models and files for terminals."""
+"""Text of models and files for terminals, and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def printable(text: object, keep: str = "") -> str:
         return match[0] if match[0] in keep else match[0].encode("unicode_escape").decode()
 
     return _UNPRINTABLE.sub(escape, str(text))
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is one: ``"1 layer"``, ``"1,200 layers"``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -62,7 +62,7 @@ def test_heads_of_a_kind_of_attention_are_removed_from_an_encoder_decoder(tmp_pa
     assert main(command) == 2
     assert 'give --kind "encoder", "decoder" or "cross"' in capsys.readouterr().err
     assert main([*command, "--kind", "cross"]) == 0
-    assert "removed 1 heads of cross attention: 1.0" in capsys.readouterr().out
+    assert "removed 1 head of cross attention: 1.0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_windows_cover_every_token_but_the_first_once(count: int, seq_len: int, 
 
 
 def test_windows_need_two_tokens() -> None:
-    with pytest.raises(ValueError, match="the split has 1 tokens"):
+    with pytest.raises(ValueError, match="the split has 1 token,"):
         windows([3], 4, 1)
 
 

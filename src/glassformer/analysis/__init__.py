@@ -6,7 +6,12 @@ from glassformer.analysis.ablation import ReferenceOutputs, ablate, reference_ou
 from glassformer.analysis.attribution_targets import AttributionTarget, default_target
 from glassformer.analysis.behaviors import BehaviorTable, BehaviorTask, behavior_table, build_behavior_tasks
 from glassformer.analysis.decomposition import ScoreParts, each_score_parts, score_parts
-from glassformer.analysis.faithfulness import DeletionResult, deletion_test, faithfulness
+from glassformer.analysis.faithfulness import (
+    DeletionResult,
+    NoDeletableTokenError,
+    deletion_test,
+    faithfulness,
+)
 from glassformer.analysis.head_patterns import (
     HeadAnalysis,
     HeadAnalysisSettings,
@@ -32,6 +37,7 @@ __all__ = [
     "HeadAnalysisSettings",
     "HeadReport",
     "LogitLens",
+    "NoDeletableTokenError",
     "PreprocessedImage",
     "ReferenceOutputs",
     "ScoreParts",

@@ -93,6 +93,10 @@ class Faithfulness:
         return float(self.scores.mean())
 
 
+class NoDeletableTokenError(ValueError):
+    """An input without a token that may be deleted, such as a single token."""
+
+
 AttributionMethod: TypeAlias = Callable[[TransformerModel, Any, AttributionTarget], Tensor]
 """``method(model, example, target)``: the attribution to each token, ``(key,)``."""
 
@@ -189,8 +193,9 @@ def deletion_test(
             random orders are used again.
 
     Raises:
-        ValueError: an attribution of another length or that is not finite, too few orders, nothing that may
-            be deleted, or a baseline with other steps or orders.
+        NoDeletableTokenError: no token may be deleted.
+        ValueError: an attribution of another length or that is not finite, too few orders, or a baseline with
+            other steps or orders.
         TypeError: as ``default_target``.
     """
     if orders < MIN_ORDERS:
@@ -210,7 +215,7 @@ def deletion_test(
         deletable = [token for token in target.depends_on(length) if token not in perturbation.fixed]
         most = min(len(deletable), length - 1)  # at least one token is left
         if most < 1:
-            raise ValueError("no token may be deleted: give an input with more tokens")
+            raise NoDeletableTokenError("no token may be deleted: give an input with more tokens")
         random = np.random.default_rng(seed)
         deletion_orders = np.array([random.permutation(deletable) for _ in range(orders + 1)])
         by_attribution = np.argsort(-values[deletion_orders[0]], kind="stable")

@@ -15,6 +15,7 @@ from glassformer.analysis.image_inputs import preprocess_image
 from glassformer.contracts import Tokenizer
 from glassformer.deprecation import renamed_arguments
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.tokenization import ByteTokenizer, encode_typed_text, token_label
 
 MAX_TARGET_TOKENS = 64
@@ -93,7 +94,7 @@ def encode_text(
     whose = "the model's " if max_tokens is None or max_tokens >= limit else ""
     limit = limit if max_tokens is None else min(limit, max_tokens)
     if length > limit:
-        notes.append(f"cut to {whose}{limit} tokens of {length}")
+        notes.append(f"cut to {whose}{count_of(limit, 'token')} of {length:,}")
         ids = ids[: max(0, limit - (length - len(ids)))]
     ids = add_special_tokens(ids)
     labels = [token_label(tokenizer, token) for token in ids]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from glassformer.cli.arguments import Command, ModelArgument, option
 from glassformer.cli.inputs import DataOption, FileOption, FolderOption, check_data, check_file
 from glassformer.cli.resolve_model import check_model, load_report, model_name, name_in_reports_of_0_1
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.ablation import Head
@@ -103,7 +103,7 @@ class Ablate(Command):
             print(printable(note), flush=True)
         all_heads, without = self.measure(model, sets, tasks, texts, parts)
         table = BehaviorTable(sets, all_heads, without, {task.name: task.unit for task in tasks})
-        caption = f"ablation: {self.how}; {self.items} items in each task"
+        caption = f"ablation: {self.how}; {count_of(self.items, 'item')} in each task"
         if groups:
             results.write_groups(table, tasks, draws, folder, f"{name}: ablated heads", caption)
         else:
@@ -188,7 +188,10 @@ class Ablate(Command):
         all_heads = next(measured)[1]
         blocks = len(model.blocks)
         seconds = (time.monotonic() - began) * sum(1 - min(h)[0] / blocks for h in missing.values())
-        print(f"{len(missing)} sets of heads to measure: about {seconds / 60:.1f} minutes", flush=True)
+        print(
+            f"{count_of(len(missing), 'set')} of heads to measure: about {seconds / 60:.1f} minutes",
+            flush=True,
+        )
         progress = CountProgress()
         try:
             for number, (name, without) in enumerate(measured, start=1):

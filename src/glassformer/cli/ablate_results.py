@@ -17,7 +17,7 @@ from glassformer.analysis.head_patterns.statistics import Numbers
 from glassformer.analysis.importance import head_mask_gradients, rank_correlation, rank_interval
 from glassformer.analysis.partial_results import PartialResults
 from glassformer.files import save_table
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 from glassformer.visualization import save_figure
 from glassformer.visualization.figures.ablation import draw_ablation_maps, draw_ablation_table
 
@@ -58,7 +58,7 @@ def write_groups(
     shown = [row for row in rows if row["set"] in draws]
     for group, names in draws.items():
         random = [row for row in compared if row["group"] == group and row["measure"] == "random"]
-        label = f"{len(names)} random sets like {group}"
+        label = f"{count_of(len(names), 'random set')} like {group}"
         shown += [{**row, "set": label, "drop": row["value"]} for row in random]
     bold = {row["set"] for row in shown}
     if len({row["set"] for row in singles}) <= MAX_SINGLE_ROWS:
@@ -69,7 +69,9 @@ def write_groups(
         heads = ", ".join(map(head_name, table.sets[group]))
         measures = list(dict.fromkeys(row["measure"] for row in compared if row["group"] == group))
         number = len(draws[group])
-        compared_with = f"; random and p: {number} draws, p at least {1 / (1 + number):.3f}" if number else ""
+        compared_with = (
+            f"; random and p: {count_of(number, 'draw')}, p at least {1 / (1 + number):.3f}" if number else ""
+        )
         grid = Table(
             "task",
             *measures,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from glassformer.cli.arguments import Command, Flag, ModelArgument, option
 from glassformer.cli.inputs import DataOption, FolderOption, check_data
 from glassformer.cli.resolve_model import check_model, model_name
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def _cluster(
     if isinstance(distances, str) or isinstance(baseline, str):
         return [f"no clusters: {distances if isinstance(distances, str) else baseline}"]
     if len(distances.heads) < 3:
-        return [f"no clusters: the model has {len(distances.heads)} heads, and three are needed"]
+        return [f"no clusters: the model has {count_of(len(distances.heads), 'head')}, and three are needed"]
     try:
         from glassformer.experiments.head_clusters.figure import write_cluster_study
     except ImportError as error:
@@ -179,7 +179,8 @@ def _print_report(report: HeadReport, console: Console) -> None:
     for note in report.notes:
         console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
     if report.num_cut:
-        console.print(f"{report.num_cut:,} sentences were truncated to {report.data['cut_to']} tokens")
+        truncated = count_of(report.num_cut, "sentence") + (" was" if report.num_cut == 1 else " were")
+        console.print(f"{truncated} truncated to {count_of(report.data['cut_to'], 'token')}")
     title = "The best head of each pattern: rates on the half of the data for evaluation"
     table = Table(title=title, box=SIMPLE)
     columns = ("pattern", "head", "rate", "95 %", "strongest baseline", "rate", "texts", "heads labeled")
@@ -204,6 +205,8 @@ def _print_report(report: HeadReport, console: Console) -> None:
     console.print(f"random weights: one model of the same shape, seed {report.settings['seed']}")
     heads = {(row["layer"], row["head"]) for row in report.rows}
     num_labeled = sum(row["main"] for row in report.names)
-    console.print(f"{num_labeled} of {len(heads)} heads are labeled (+ marks further labels of a head):")
+    console.print(
+        f"{num_labeled} of {count_of(len(heads), 'head')} labeled (+ marks further labels of a head):"
+    )
     for pattern, some in labeled.items():
         console.print(f"  {pattern}: {', '.join(some)}", markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from glassformer.analysis import HeadAnalysisSettings, HeadReport, analyze_heads
 from glassformer.analysis.head_patterns import sample_texts, sentences
 from glassformer.data import Corpus
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.training.config import DataConfig, TrainingConfig
 from glassformer.training.config_files import to_toml
 from glassformer.training.evaluation import Evaluation
@@ -78,7 +79,7 @@ def _analyze(model: TransformerModel, data: DataConfig) -> HeadReport:
     held_out = Corpus(data.source, data.fractions, data.split_seed).texts("validation")
     texts = sample_texts(sentences(held_out), NUM_SENTENCES, 0) or [TEXT]
     report = analyze_heads(model, texts, HeadAnalysisSettings(patterns=("tokens", "offsets", "copying")))
-    return replace(report, model=f"{NAME} over {len(texts):,} sentences")
+    return replace(report, model=f"{NAME} over {count_of(len(texts), 'sentence')}")
 
 
 def _learning(metrics: list[dict[str, Any]], bits: Mapping[str, float], final: float) -> Section:
@@ -104,7 +105,7 @@ def _samples(samples: list[dict[str, Any]], steps: int) -> Section:
         Section("What it generates")
         .text("The same prompt, continued by the model with random weights and by the trained one.")
         .sample("before training", samples[0]["text"])
-        .sample(f"after {steps:,} steps", samples[-1]["text"])
+        .sample(f"after {count_of(steps, 'step')}", samples[-1]["text"])
     )
 
 

@@ -24,7 +24,7 @@ from glassformer.cli.inputs import (
 )
 from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.files import PAGE_SUFFIXES, check_writable
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.head_patterns import HeadReport
@@ -152,4 +152,4 @@ class Explore(Command):
             report = analyze_heads(model, texts, settings, progress=progress)
         finally:
             progress.close()
-        return replace(report, model=f"{name} over {len(texts)} sentences")
+        return replace(report, model=f"{name} over {count_of(len(texts), 'sentence')}")

@@ -13,7 +13,7 @@ import tyro
 from glassformer.cli.arguments import Command, ModelArgument, argument, option
 from glassformer.cli.inputs import DataOption, check_data, check_one
 from glassformer.cli.resolve_model import check_model
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 
 if TYPE_CHECKING:
     from glassformer.analysis.ablation import Head
@@ -68,9 +68,9 @@ class Prune(Command):
             smaller.save_pretrained(self.output)
         for kind, heads in chosen.items():
             which = f" of {kind} attention" if len(chosen) > 1 or self.kind else ""
-            print(f"removed {len(heads)} heads{which}: {', '.join(map(head_name, heads))}")
+            print(f"removed {count_of(len(heads), 'head')}{which}: {', '.join(map(head_name, heads))}")
         before, after = model.num_parameters(), smaller.num_parameters()
-        print(f"{before:,} parameters before, {after:,} after ({1 - after / before:.1%} fewer)")
+        print(f"{count_of(before, 'parameter')} before, {after:,} after ({1 - after / before:.1%} fewer)")
         print(printable(self.output))
 
     def choose(self, model: Any) -> Mapping[str, list[Head]]:

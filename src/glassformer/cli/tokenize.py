@@ -9,7 +9,7 @@ import tyro
 
 from glassformer.cli.arguments import Command
 from glassformer.cli.inputs import FileOption, SpecialTokensOption, TextArgument, TextOption, input_text
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 from glassformer.training.config import DataConfig
 
 if TYPE_CHECKING:
@@ -65,4 +65,4 @@ def token_list(tokenizer: Tokenizer, text: str) -> str:
     tokens = "  ".join(f"{tokenizer.label(token)}[{token}]" for token in ids)
     size = len(text.encode())
     ratio = f", {size / len(ids):.2f} bytes / token" if ids else ""
-    return "\n".join([tokens, f"{len(ids):,} tokens, {size:,} bytes{ratio}", *notes])
+    return "\n".join([tokens, f"{count_of(len(ids), 'token')}, {count_of(size, 'byte')}{ratio}", *notes])

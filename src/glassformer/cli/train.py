@@ -13,7 +13,7 @@ import tyro
 
 from glassformer.cli.arguments import Command, Flag, option, replace_renamed
 from glassformer.cli.inputs import check_one, input_text
-from glassformer.terminal import printable
+from glassformer.terminal import count_of, printable
 from glassformer.training.config import TrainingConfig
 from glassformer.training.config_files import config_path, load_config
 
@@ -76,7 +76,10 @@ class Train(Command):
             return 128 + signal.Signals[result.signal or "SIGINT"]
         loss = result.metrics.get("validation_loss")
         validation = "" if loss is None else f", validation loss {loss:.4f} nats"
-        print(f"finished {result.step} steps{validation}; the model is in {printable(result.checkpoint)}")
+        print(
+            f"finished {count_of(result.step, 'step')}{validation}; "
+            f"the model is in {printable(result.checkpoint)}"
+        )
         for name, value in (result.results or {}).items():
             print(printable(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}"))
         return 0

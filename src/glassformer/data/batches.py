@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from glassformer.data.token_files import TokenFile
+from glassformer.terminal import count_of
 
 POOL_BATCHES = 64
 """Number of batches that are sorted by length together."""
@@ -99,8 +100,8 @@ class Batches:
         self.tokens = _sliceable(tokens)
         if len(self.tokens) < seq_len + 1:
             raise ValueError(
-                f"the split has {len(self.tokens):,} tokens, but a context of {seq_len:,} needs at least "
-                f"{seq_len + 1:,}: use more text or a smaller seq_len"
+                f"the split has {count_of(len(self.tokens), 'token')}, but a context of {seq_len:,} needs at "
+                f"least {seq_len + 1:,}: use more text or a smaller seq_len"
             )
         self.batch_size, self.seq_len, self.seed = batch_size, seq_len, seed
 
@@ -133,7 +134,9 @@ def windows(tokens: TokenSource, seq_len: int, batch_size: int) -> Iterator[tupl
     array = _sliceable(tokens)
     num_targets = len(array) - 1
     if num_targets < 1:
-        raise ValueError(f"the split has {len(array)} tokens, but at least 2 are needed to predict one")
+        raise ValueError(
+            f"the split has {count_of(len(array), 'token')}, but at least 2 are needed to predict one"
+        )
     full = num_targets - num_targets % seq_len
     starts = range(0, full, batch_size * seq_len)
     spans = [(start, min(start + batch_size * seq_len, full), seq_len) for start in starts]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glassformer.contracts import LanguageModel
 from glassformer.generation.options import GenerationConfig, OverflowPolicy
 from glassformer.generation.prompts import Prompt, PromptBatch, batch_prompts, check_num_return_sequences
+from glassformer.terminal import count_of
 
 
 def start_decoding(
@@ -63,8 +64,8 @@ def check_length(prompt: PromptBatch, max_new_tokens: int, max_seq_len: int) -> 
     length = prompt.ids.shape[1] - min(prompt.padding)
     if length + max_new_tokens - 1 > max_seq_len:
         raise ValueError(
-            f"a prompt of {length} tokens and {max_new_tokens} new tokens exceed max_seq_len {max_seq_len} "
-            "and overflow='error': use fewer tokens, or overflow='slide'"
+            f"a prompt of {count_of(length, 'token')} and {count_of(max_new_tokens, 'new token')} exceed "
+            f"max_seq_len {max_seq_len} and overflow='error': use fewer tokens, or overflow='slide'"
         )
 
 

@@ -129,8 +129,8 @@ class AttentionVisualizer:
                 only if it takes a few seconds.
 
         Raises:
-            ValueError: The position does not exist, the text is empty, there is a single token to delete, or
-                a masked language model gets a text without a mask token and no position.
+            ValueError: The position does not exist, the text is empty, or a masked language model gets a text
+                without a mask token and no position.
             TypeError: The model cannot read the example, or has no positions to choose from.
         """
         _check_path(save_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -19,7 +20,12 @@ from glassformer.analysis.attribution_targets import (
     TokenLogProb,
     default_target,
 )
-from glassformer.analysis.faithfulness import MIN_ORDERS, DeletionResult, deletion_test
+from glassformer.analysis.faithfulness import (
+    MIN_ORDERS,
+    DeletionResult,
+    NoDeletableTokenError,
+    deletion_test,
+)
 from glassformer.analysis.inputs import model_inputs
 from glassformer.analysis.rollout import (
     attention_rollout,
@@ -29,6 +35,7 @@ from glassformer.analysis.rollout import (
 )
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.visualization.figures.style import drawable_label, format_probability, isolate
 from glassformer.visualization.model_input import check_finite, token_labels
 
@@ -109,7 +116,7 @@ def explain(
     if not outcome.differentiable:
         notes.append("no gradient-weighted rollout: the model has no head")
     elif sum(attention.num_heads for attention in attentions) * length**2 > MAX_GRADIENT_WEIGHTS:
-        notes.append(f"no gradient-weighted rollout: {length} tokens take too much memory")
+        notes.append(f"no gradient-weighted rollout: {length:,} tokens take too much memory")
     else:
         matrices["gradient-weighted rollout"] = gradient_rollout(model, example, outcome)
     steps = deletion_steps(model, length, faithfulness)
@@ -117,7 +124,10 @@ def explain(
     for name, matrix in matrices.items():
         scores = attribution_for(outcome, matrix)
         first = attributions[0].test if attributions else None  # its random orders are computed only once
-        test = deletion_test(model, example, scores, outcome, steps=steps, baseline=first) if steps else None
+        test = None
+        if steps:
+            with suppress(NoDeletableTokenError):  # a single token, for example
+                test = deletion_test(model, example, scores, outcome, steps=steps, baseline=first)
         added = matrix if name == "rollout" else matrix - torch.eye(length, dtype=matrix.dtype)
         attributions.append(Attribution(name, _normalize(attribution_for(outcome, added)), test))
     notes += [
@@ -151,7 +161,8 @@ def score_description(test: DeletionResult, outcome: AttributionTarget) -> str:
     orders, steps = len(test.random_drops), len(test.shares) - 1
     return (
         f"faithfulness: how much further the answer falls (area, {unit}) when inputs are deleted in this "
-        f"order than in random ones; in brackets against 95 % of {orders} random orders ({steps} steps)"
+        f"order than in random ones; in brackets against 95 % of {orders} random orders "
+        f"({count_of(steps, 'step')})"
     )
 
 

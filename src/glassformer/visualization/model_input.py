@@ -18,6 +18,7 @@ from glassformer.attention import attentions_of, record_attention
 from glassformer.contracts import Tokenizer
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.tokenization import ByteTokenizer, encode_typed_text, token_label
 from glassformer.visualization.figures.style import isolate
 
@@ -214,7 +215,7 @@ def quote(
         end = getattr(model, "end_token", None)
         known = [token for token in encoded.ids if token != end and token < tokenizer.vocab_size]
         text = tokenizer.decode(known)
-    return quoted(" ".join(text.split())) if isinstance(text, str) else f"{len(encoded.ids)} token ids"
+    return quoted(" ".join(text.split())) if isinstance(text, str) else count_of(len(encoded.ids), "token id")
 
 
 def quote_start(text: str) -> str:
@@ -243,9 +244,10 @@ def model_title(model: TransformerModel, kind: str | None = None, name: str | No
     family = type(model).__name__.removesuffix("Model")
     attention = f" {kind} attention" if kind is not None and len(kinds) > 1 else ""
     sizes = [layer.num_heads for layer in layers]
-    heads = f"x {sizes[0]} heads" if len(set(sizes)) == 1 else f"with {sum(sizes)} heads"
+    same = len(set(sizes)) == 1
+    heads = f"x {count_of(sizes[0], 'head')}" if same else f"with {count_of(sum(sizes), 'head')}"
     prefix = f"{name}: " if name else ""
-    return f"{prefix}{family}{attention}, {len(layers)} layers {heads}"
+    return f"{prefix}{family}{attention}, {count_of(len(layers), 'layer')} {heads}"
 
 
 def _truncation_notes(

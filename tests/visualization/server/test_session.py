@@ -238,7 +238,7 @@ def test_an_explorer_page_has_no_more_tokens_than_the_limit(family, text, kind, 
     lengths = {item["kind"]: len(item["queries"]) for item in page["attention"]}
     assert max(lengths.values()) <= 8
     assert lengths[kind] == (5 if family == "bert" else 8)
-    assert f"only {fitting} of 5000 generated tokens fit" in page["notes"]
+    assert f"only {fitting} of 5,000 generated tokens fit" in page["notes"]
     assert page["text"].endswith(f"and {fitting} generated token{'s' * (fitting > 1)}")
     assert page["name"] == "small"
     whole = page_of(ModelSession(model, name="small"), PredictionRequest(text, generated=(7,)))

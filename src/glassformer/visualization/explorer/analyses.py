@@ -15,7 +15,7 @@ from torch import Tensor
 from glassformer.analysis import EncodedText
 from glassformer.analysis.attribution_targets import AttributionTarget, default_target
 from glassformer.analysis.decomposition import each_score_parts
-from glassformer.analysis.faithfulness import DeletionResult, deletion_test
+from glassformer.analysis.faithfulness import DeletionResult, NoDeletableTokenError, deletion_test
 from glassformer.analysis.inputs import model_inputs
 from glassformer.analysis.logit_lens import logit_lens, readout
 from glassformer.analysis.rollout import (
@@ -212,7 +212,7 @@ def attention_rollouts(
             note = f"glassformer explore --faithfulness measures it; {note}"
         elif target is not None:
             scores = attribution_for(target, matrix)
-            with suppress(ValueError):  # the input has no token that may be deleted
+            with suppress(NoDeletableTokenError):
                 test = deletion_test(model, example, scores, target, steps=steps, baseline=baseline)
                 baseline = baseline or test
                 note = f"{score_description(test, target)}; {note}"

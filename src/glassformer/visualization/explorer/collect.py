@@ -21,6 +21,7 @@ from glassformer.choices import choose
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.visualization.explorer.analyses import (
     attention_rollouts,
     fits_in_memory,
@@ -267,6 +268,7 @@ def _num_layers(model: TransformerModel, attention: Sequence[AttentionMaps]) -> 
     parts = []
     for item in attention:
         shown, total = len(item.layers), len(kinds[item.kind])
-        layers = f"{shown} layers" if shown == total else f"{shown} of {total} layers"
-        parts.append(f"{layers}, {sum(map(len, item.heads))} heads" + (f" ({item.kind})" * (len(kinds) > 1)))
+        layers = count_of(shown, "layer") if shown == total else f"{shown} of {count_of(total, 'layer')}"
+        heads = count_of(sum(map(len, item.heads)), "head")
+        parts.append(f"{layers}, {heads}" + f" ({item.kind})" * (len(kinds) > 1))
     return "; ".join(parts)

@@ -17,6 +17,7 @@ from glassformer.analysis.head_patterns import PATTERN_GROUPS, HeadReport
 from glassformer.analysis.head_patterns.report import Row
 from glassformer.attention import all_heads, choose_kind
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.visualization.figures.layout import (
     LABEL_SIZE,
     NUMBER_SIZE,
@@ -79,7 +80,11 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     Args:
         report: The result of ``analysis.analyze_heads``.
         title: The model. Default: the report's.
+
+    Raises:
+        ValueError: The report is empty.
     """
+    _check_rows(report)
     heads = sorted({(row["layer"], row["head"]) for row in report.rows})
     num_labels = Counter((row["layer"], row["head"]) for row in report.names)
     main = {(row["layer"], row["head"]): row for row in report.names if row["main"]}
@@ -150,8 +155,9 @@ def check_head_report(model: TransformerModel, report: HeadReport, *, complete: 
         The kind of attention that the report is about.
 
     Raises:
-        ValueError: The report is about a model with other heads.
+        ValueError: The report is empty, or about a model with other heads.
     """
+    _check_rows(report)
     kind, attentions = choose_kind(model, report.settings.get("kind"))
     heads = set(all_heads(attentions))
     reported = {(row["layer"], row["head"]) for row in report.rows}
@@ -163,6 +169,13 @@ def check_head_report(model: TransformerModel, report: HeadReport, *, complete: 
             f"The report on {report.model} is about another model: {lacking} has no head {layer}.{head}."
         )
     return kind
+
+
+def _check_rows(report: HeadReport) -> None:
+    if not report.rows:
+        raise ValueError(
+            f"The report on {report.model} is empty: its texts have no token that a pattern points to."
+        )
 
 
 def abbreviate(label: str, lines: int = 2) -> str:
@@ -255,13 +268,13 @@ class _Legend:
 
 def _caption(report: HeadReport) -> str:
     items = int(report.data.get("num_items", 0))
-    cut_to = f" to {report.data['cut_to']} tokens" if "cut_to" in report.data else ""
+    cut_to = f" to {count_of(report.data['cut_to'], 'token')}" if "cut_to" in report.data else ""
     cut = f" ({report.num_cut:,} of them cut{cut_to})" if report.num_cut else ""
     seed = f" (seed {report.settings['seed']})" if "seed" in report.settings else ""
     margin = f" by {report.settings['margin']:g}" if "margin" in report.settings else ""
     return (
         f"The number is the rate: how often the head's largest weight is where its label says, over the half "
-        f"of {items:,} texts{cut} that labels are scored on. A head is labeled if rate and mass exceed every "
-        f"baseline{margin} at a false discovery rate of 5 %; + has further labels. "
+        f"of {count_of(items, 'text')}{cut} that labels are scored on. A head is labeled if rate and mass "
+        f"exceed every baseline{margin} at a false discovery rate of 5 %; + has further labels. "
         f"Baselines: fixed offset, shuffled labels, one model with random weights{seed}."
     )

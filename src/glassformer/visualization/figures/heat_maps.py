@@ -194,7 +194,7 @@ def _heading(
         *([blocks] if max(down.block, across.block) > 1 else []),
         *label_notes(len(queries), len(keys), down.inches, across.inches),
     ]
-    legend = [MASKED] if allowed is not None else []
+    legend = [] if allowed is None or allowed.all() else [MASKED]
     return Heading(max(4.2, width), title, caption, notes, [*legend, *whitespace_legend([*queries, *keys])])
 
 

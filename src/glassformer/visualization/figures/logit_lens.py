@@ -42,8 +42,8 @@ MAX_LABEL = 10
 """Characters of a token in a cell."""
 MAX_POSITIONS = 16
 """Positions that are drawn by default."""
-ROW_HEIGHT, MIN_CELL_WIDTH = 0.145, 0.34
-"""Inches."""
+ROW_HEIGHT, MIN_CELL_WIDTH, MIN_HEIGHT = 0.145, 0.34, 0.6
+"""Inches; the height is that of the name of the axis."""
 LEFT = 0.82
 """Inches of the names of layers."""
 
@@ -110,7 +110,7 @@ def draw_logit_lens(
     if positions is None:
         cell = min(cell, (PAGE_WIDTH - LEFT - 0.1) / len(columns))
     cell = max(MIN_CELL_WIDTH, cell)
-    width, height = cell * len(columns), ROW_HEIGHT * len(tokens)
+    width, height = cell * len(columns), max(MIN_HEIGHT, ROW_HEIGHT * len(tokens))
     shown = [labels[column] for column in columns] + [names[token] for token in predicted]
     legend = [LegendEntry("bold: same as after the last layer"), *whitespace_legend(shown)]
     heading = Heading(max(4.2, LEFT + width + 0.1), title, caption, notes, legend)

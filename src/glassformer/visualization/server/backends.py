@@ -14,6 +14,7 @@ from glassformer.analysis import EncodedText, encode_text
 from glassformer.analysis.inputs import special_token_adder
 from glassformer.contracts import Cache, LanguageModel
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.tokenization import MASK, ByteTokenizer, encode_typed_text
 
 MAX_QUOTED = 40
@@ -31,9 +32,9 @@ class TokenLimit:
 
     def __str__(self) -> str:
         if self.max_tokens >= self.max_seq_len:
-            return f"the model accepts at most {self.max_seq_len:,} tokens"
+            return f"the model accepts at most {count_of(self.max_seq_len, 'token')}"
         return (
-            f"this server accepts at most {self.max_tokens:,} tokens (--max-tokens), "
+            f"this server accepts at most {count_of(self.max_tokens, 'token')} (--max-tokens), "
             f"the model {self.max_seq_len:,}"
         )
 

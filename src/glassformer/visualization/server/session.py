@@ -22,6 +22,7 @@ from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
 from glassformer.generation.sampling import Sampler
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.tokenization import ByteTokenizer
 from glassformer.visualization.explorer import collect_contents, page_html
 from glassformer.visualization.explorer.schema import with_head_labels
@@ -103,7 +104,7 @@ class ModelSession:
             "max_tokens": self.limit.max_tokens,
             "limit": str(self.limit),
             "max_analysis_tokens": max(1, MAX_ANALYSIS_COST // self._cost_per_token),
-            "mean_over": "this text" if texts is None else f"{len(texts)} texts",
+            "mean_over": "this text" if texts is None else count_of(len(texts), "text"),
             "labels": [] if report is None else [self._head_label(report, row) for row in report.names],
         }
 
@@ -171,12 +172,14 @@ class ModelSession:
                 faithfulness=False,
             )
         if len(generated) < len(request.generated):
-            notes.append(f"only {len(generated)} of {len(request.generated)} generated tokens fit")
+            notes.append(
+                f"only {len(generated)} of {count_of(len(request.generated), 'generated token')} fit"
+            )
         if request.ablated_heads:
             notes.append(f"ablated heads ({request.ablation}): {', '.join(request.ablated_heads)}")
         text = quote_start(" ".join(request.text.split()))
         if count := len(generated):
-            text += f" and {count} generated token{'s' * (count > 1)}"
+            text += f" and {count_of(count, 'generated token')}"
         contents = replace(contents, text=text, notes=notes + contents.notes)
         return page_html(
             contents if self.heads_report is None else with_head_labels(contents, self.heads_report)

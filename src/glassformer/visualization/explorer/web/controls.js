@@ -1,6 +1,6 @@
 // The page around the view: header, tabs, controls and help.
 
-import { formatNumber, isolate } from "./text.js";
+import { countOf, formatNumber, isolate } from "./text.js";
 import { AUTO, MEAN } from "./state.js";
 import { element } from "./panel.js";
 import { EXPORTS, hasLink, modelTitle } from "./export.js";
@@ -77,7 +77,7 @@ function fillTokens(app, lists) {
     );
   if (lists.dataset.kind === attention.kind) return;
   lists.dataset.kind = attention.kind;
-  const count = ({ length }) => `${length} tokens`;
+  const count = ({ length }) => countOf(length, "token");
   lists.replaceChildren(
     list("queries", `${count(attention.queries)} (queries)`),
     ...(same ? [] : [list("keys", `${count(attention.keys)} (keys)`)]),

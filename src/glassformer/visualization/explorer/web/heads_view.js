@@ -1,6 +1,6 @@
 // All heads as small maps: a row for each layer, a column for each number of a head, and the mean at the end.
 
-import { formatPercent, truncate } from "./text.js";
+import { countOf, formatPercent, truncate } from "./text.js";
 import { toBitmap } from "./colors.js";
 import { textWidth } from "./painter.js";
 import { drawColorScale, drawHeading, layoutHeading, wrapText } from "./heading.js";
@@ -164,7 +164,7 @@ export const headsView = {
     app.set({ layer: layers[index], head: columns[column] }); // the nearest one if that layer lacks the head
   },
 
-  describe: (scene) => `${scene.headTitle}. ${scene.attention.layers.length} layers of heads.`,
+  describe: (scene) => `${scene.headTitle}. ${countOf(scene.attention.layers.length, "layer")} of heads.`,
 };
 
 /** The part that does not scroll: the heading, the color scale, and the numbers of the heads. */

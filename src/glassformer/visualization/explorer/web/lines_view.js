@@ -1,6 +1,6 @@
 // Queries on the left, keys on the right, and a line for each weight above a threshold.
 
-import { formatNumber, isolate, truncate, withoutOverlap } from "./text.js";
+import { countOf, formatNumber, isolate, truncate, withoutOverlap } from "./text.js";
 import { ZERO } from "./data.js";
 import { textWidth } from "./painter.js";
 import { drawHeading, layoutHeading } from "./heading.js";
@@ -44,8 +44,8 @@ function titleAndNote(scene) {
   const cut = lines.length > MAX_LINES ? `; the ${MAX_LINES} largest are drawn` : "";
   const from = state.onlyChosen ? ` of “${attention.queries[state.query]}”` : "";
   const without = state.firstToken ? "" : ", those at the first token left out";
-  const count = `${lines.length.toLocaleString("en")} of ${all.toLocaleString("en")} weights${from}${without}`;
-  const limits = `are at least ${formatNumber(least)}; the head's largest is ${formatNumber(matrix.largest)}${cut}`;
+  const count = `${lines.length.toLocaleString("en")} of ${countOf(all, "weight")}${from}${without}`;
+  const limits = `${lines.length === 1 ? "is" : "are"} at least ${formatNumber(least)}; the head's largest is ${formatNumber(matrix.largest)}${cut}`;
   return [headTitle, `${count} ${limits}. Thicker lines are larger weights; those of the chosen token are orange`];
 }
 

@@ -105,7 +105,7 @@ function listSection(scene, app, side) {
       weightRow(app, labels[index], index, weights[index], weights[index] / max, isRow ? "key" : "query", position),
     );
   const [others, all] = [order.length - MAX_ROWS, order.reduce((sum, index) => sum + weights[index], 0)];
-  if (isRow && others > 0) rows.push(restRow(`${others} others together`, rest));
+  if (isRow && others > 0) rows.push(restRow(others === 1 ? "1 other" : `${others} others together`, rest));
   if (!isRow && order.length > 1) rows.push(restRow(`mean of ${order.length} queries`, all / order.length));
   const number = state.view === "rollout" ? "share" : "weight";
   const head = columnNames([isRow ? "key" : "query", ""], ["index", "token-index"], ["", ""], [number, "weight"]);

@@ -82,6 +82,9 @@ export function withoutOverlap(order, spacing, [first, final] = [0, Infinity]) {
   });
 }
 
+/** A number with its noun, in the plural unless it is one. */
+export const countOf = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+
 /** Three significant digits, at most five after the point. */
 export function formatNumber(weight) {
   if (weight === 0) return "0";
