@@ -248,7 +248,6 @@ def _tokenizers(folder: Path) -> Iterator[Reader]:
         "do_lower_case": True,
         "model_max_length": 512,
         "cls_token": "[CLS]",
-        "added_tokens_decoder": {"3": {"content": "[SEP]", "special": True}},
     }
     (folder / "vocab").mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghst", "##a", "##t", "the", "cat"]
@@ -260,6 +259,13 @@ def _tokenizers(folder: Path) -> Iterator[Reader]:
     (folder / "vocab" / "added_tokens.json").write_text(json.dumps({"[E1]": len(words)}))
     files = ("vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
     yield from _readers(folder / "vocab", "vocab/", dict.fromkeys(files, _use_tokenizer))
+    shutil.copytree(folder / "vocab", folder / "added")
+    settings["added_tokens_decoder"] = {
+        "3": {"content": "[SEP]", "special": True},
+        str(len(words)): {"content": "[E1]", "lstrip": True, "normalized": False},
+    }
+    (folder / "added" / "tokenizer_config.json").write_text(json.dumps(settings))
+    yield from _readers(folder / "added", "added/", {"tokenizer_config.json": _use_tokenizer})
     content = json.loads((folder / "bpe" / "tokenizer.json").read_text())["model"]
     (folder / "merges").mkdir()
     (folder / "merges" / "vocab.json").write_text(

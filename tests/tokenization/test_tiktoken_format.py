@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glassformer.tokenization import find_gpt2_ranks
+from glassformer.tokenization import BPETokenizer, find_gpt2_ranks
 from glassformer.tokenization.tiktoken_format import merges_from_ranks, read_ranks
 
 BYTES = [bytes([i]) for i in range(256)]
@@ -47,6 +47,19 @@ def test_a_malformed_line_raises_with_its_number(tmp_path: Path, line: bytes) ->
     path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(ValueError, match=r"x\.tiktoken, line 257: expected '<base64> <rank>'"):
         read_ranks(path)
+
+
+def test_a_long_token_raises_with_its_line(tmp_path: Path) -> None:
+    doubled = [b"a" * 2**n for n in range(1, 15)]  # merging these would take minutes
+    with pytest.raises(ValueError, match=r"x\.tiktoken, line 266: a token may have 512 bytes, got 1,024"):
+        read_ranks(write(tmp_path / "x.tiktoken", [*BYTES, *doubled]))
+    assert len(merges_from_ranks(read_ranks(write(tmp_path / "x.tiktoken", [*BYTES, *doubled[:9]])))) == 9
+
+
+def test_a_token_that_is_not_a_merge_raises_with_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tiktoken", [*BYTES, b"abc"])
+    with pytest.raises(ValueError, match=r"x\.tiktoken: token b'abc' of rank 256 is not a merge"):
+        BPETokenizer.from_tiktoken(path)
 
 
 def test_a_missing_byte_raises(tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ class BPETokenizer(PretrainedTokenizer):
         """
         ranks = read_ranks(path)
         vocabulary = {bytes_to_unicode(token): rank for token, rank in ranks.items()}
-        merges = [(bytes_to_unicode(a), bytes_to_unicode(b)) for a, b in merges_from_ranks(ranks)]
+        try:
+            merges = [(bytes_to_unicode(a), bytes_to_unicode(b)) for a, b in merges_from_ranks(ranks)]
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         tokenizer = _byte_level_tokenizer(models.BPE(vocab=vocabulary, merges=merges))
         tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
         return cls(tokenizer)

@@ -8,6 +8,9 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+MAX_TOKEN_BYTES = 512
+"""Maximum length of a token; published ones have up to 128 bytes. Recovering merges takes quadratic time."""
+
 
 def find_gpt2_ranks() -> Path:
     """Return the path of ``gpt2.tiktoken`` in the installed package ``openai-whisper``, without importing it.
@@ -30,7 +33,8 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
     """Read the rank of each token from lines of ``<base64 of the token> <rank>``.
 
     Raises:
-        ValueError: a malformed line (the message names it), or missing ranks or single bytes.
+        ValueError: a malformed line or a token of more than 512 bytes (the message names the line), or
+            missing ranks or single bytes.
     """
     ranks: dict[bytes, int] = {}
     lines = Path(path).read_bytes().splitlines()
@@ -38,12 +42,17 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
         if not line:
             continue
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            encoded, rank = line.split()
+            token = base64.b64decode(encoded, validate=True)
+            ranks[token] = int(rank)
         except (ValueError, binascii.Error):
             raise ValueError(
                 f"{path}, line {number}: expected '<base64> <rank>', found {line[:60]!r}"
             ) from None
+        if len(token) > MAX_TOKEN_BYTES:
+            raise ValueError(
+                f"{path}, line {number}: a token may have {MAX_TOKEN_BYTES} bytes, got {len(token):,}"
+            )
     if sorted(ranks.values()) != list(range(len(ranks))):
         raise ValueError(
             f"{path}: the ranks of its {len(ranks)} tokens are not 0 to {len(ranks) - 1}, each once"
