@@ -58,7 +58,7 @@ class Generate(Command):
         model: Any = load_model(self.target)
         require_capability(model, "generate", self.target)
         tokenizer = require_tokenizer(model, self.target)
-        set_special_tokens(model, self.special_tokens, None if self.chat else text)
+        set_special_tokens(model, self.special_tokens, text)
         ids = chat_ids(tokenizer, text) if self.chat else prompt_ids(tokenizer, text)
         shown = "" if self.chat or text is None else text
         ends = (*model.stop_tokens, tokenizer.end_of_text)

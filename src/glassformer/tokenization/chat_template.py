@@ -8,9 +8,10 @@ limited.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ class ChatTemplateMixin:
     """The chat templates of a tokenizer, in its settings."""
 
     settings: dict[str, Any]
+    parse_special_tokens: bool | None
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The id of each special token by its spelling."""
+        raise NotImplementedError
 
     @property
     def chat_templates(self) -> dict[str, str]:
@@ -52,18 +59,22 @@ class ChatTemplateMixin:
         add_generation_prompt: bool = False,
         tokenize: bool = True,
         chat_template: str | None = None,
+        special_tokens: bool | None = None,
         **variables: Any,
     ) -> Any:
         """Return the token ids of a conversation as a list, with the special tokens that the template writes.
 
-        A special token that is spelled out in a message is that token too. The template runs in Jinja's
-        sandbox in a process of its own, with the limits of ``tokenization.chat_template``.
+        The template runs in Jinja's sandbox in a process of its own, with the limits of
+        ``tokenization.chat_template``.
 
         Args:
             messages: ``{"role": "user", "content": "Hello"}`` and the like.
             add_generation_prompt: whether to end with the beginning of the answer.
             tokenize: whether to return token ids; otherwise the text.
             chat_template: name of a template, or a template. Default: that of the tokenizer.
+            special_tokens: whether special tokens that are spelled out in messages and variables are special,
+                as in `transformers`; otherwise they are ordinary text, so that no message can end another.
+                Default: the tokenizer's ``parse_special_tokens``, else False.
             variables: of the template, such as ``tools``; JSON values.
 
         Raises:
@@ -76,22 +87,52 @@ class ChatTemplateMixin:
         for message in messages:
             if not isinstance(message, Mapping):
                 raise TypeError(f"a message must be a mapping with a role and a content, got {message!r}")
-        names = {key: token_content(value) for key, value in self.settings.items() if key.endswith("_token")}
         variables = {
             "tools": None,
             "documents": None,
-            **{key: name for key, name in names.items() if name is not None},
             **variables,
-            "add_generation_prompt": add_generation_prompt,
             "messages": [{k: v for k, v in message.items() if v is not None} for message in messages],
         }
         template = choose_template(self.chat_templates, chat_template, bool(variables["tools"]))
-        text = render_template(template, variables)
-        return self.encode(text, special_tokens=True) if tokenize else text
+        special = bool(self.parse_special_tokens) if special_tokens is None else special_tokens
+        words = self.special_tokens if tokenize and not special else {}
+        marker = unused_character(json.dumps([template, variables], ensure_ascii=False))
+        names = {key: token_content(value) for key, value in self.settings.items() if key.endswith("_token")}
+        text = render_template(
+            template,
+            {key: name for key, name in names.items() if name is not None}
+            | mark_words(variables, words, marker)
+            | {"add_generation_prompt": add_generation_prompt},
+        )
+        if not tokenize:
+            return text
+        if marker not in text:
+            return self.encode(text, special_tokens=True)
+        pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+        ids: list[int] = []
+        for part in re.split(f"((?:{pattern})(?!{marker}))", text):
+            ids += [words[part]] if part in words else self.encode(part.replace(marker, ""))
+        return ids
 
     def encode(self, text: str, *, special_tokens: bool = False) -> list[int]:
         """Return the ids of a text; see ``PretrainedTokenizer``."""
         raise NotImplementedError
+
+
+def unused_character(text: str) -> str:
+    """Return a rare printable character that a text does not have (an unprintable one may be escaped)."""
+    return next(character for character in map(chr, range(0x20000, 0x2A6E0)) if character not in text)
+
+
+def mark_words(value: Any, words: Collection[str], marker: str) -> Any:
+    """Put a marker after every character of the words in all strings of a JSON value."""
+    if isinstance(value, str):
+        for word in sorted(words, key=len, reverse=True):
+            value = value.replace(word, "".join(character + marker for character in word))
+        return value
+    if isinstance(value, Mapping):
+        return {key: mark_words(inner, words, marker) for key, inner in value.items()}
+    return [mark_words(inner, words, marker) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_chat_template(folder: Path) -> dict[str, Any]:

@@ -170,8 +170,8 @@ class Decoder(Backend):
             return super().encode_chat(message)
         if len(ids := self._chat_ids(message)) > self.max_tokens:
             raise ValueError(f"with the chat template, the message has {len(ids):,} tokens, but {self.limit}")
-        encoded = encode_text(self.model, ids)
-        return TruncatedText(encoded.ids, encoded.labels, encoded.is_delimiter, encoded.notes)
+        encoded, notes = encode_text(self.model, ids), encode_typed_text(self.tokenizer, message)[1]
+        return TruncatedText(encoded.ids, encoded.labels, encoded.is_delimiter, (*encoded.notes, *notes))
 
     def _apply_chat_template(self, message: str) -> list[int]:
         tokenizer: Any = self.tokenizer
