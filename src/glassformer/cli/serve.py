@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from glassformer.cli.arguments import Command, ModelArgument, option
-from glassformer.cli.inputs import FileOption, SpecialTokensOption, check_data, check_file
+from glassformer.cli.inputs import FileOption, SpecialTokensOption, check_data, check_file, read_paragraphs
 from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.terminal import printable
 
@@ -95,12 +95,7 @@ class Serve(Command):
 
     def load_texts(self) -> list[str] | None:
         """The first paragraphs of the data."""
-        from glassformer.data import documents
-        from glassformer.data.corpora import first_paragraphs
-
-        if self.data is None:
-            return None
-        return first_paragraphs((document.text for document in documents(self.data)), self.max_texts)
+        return None if self.data is None else read_paragraphs(self.data, self.max_texts)
 
     def load_heads_report(self) -> HeadReport | None:
         """The analysis that labels the heads."""

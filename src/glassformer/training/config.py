@@ -19,6 +19,9 @@ from glassformer.training.optimizer import Schedule
 
 T = TypeVar("T")
 
+MAX_VOCAB_SIZE = 10_000_000
+"""Training a tokenizer reserves memory for the whole vocabulary at once."""
+
 
 def _renamed_fields(**names: str) -> Callable[[type[T]], type[T]]:
     """Accept old field names: keyword arguments warn, stored TOML keys are converted by ``load_config``."""
@@ -56,6 +59,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_at_least("data.vocab_size", self.vocab_size, 1)
+        if self.vocab_size > MAX_VOCAB_SIZE:
+            raise ValueError(f"data.vocab_size must be at most {MAX_VOCAB_SIZE:,}, got {self.vocab_size:,}")
         _check_at_least("data.seq_len", self.seq_len, 1)
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1) or self.fractions[0] == 0:
             raise ValueError(
