@@ -1,9 +1,12 @@
-"""Random damage to files: of bytes, of lines of text, and of JSON values."""
+"""Random damage to files: of bytes, of lines of text, of JSON values, and inside of containers."""
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -39,16 +42,50 @@ DEPTH = 100_000
 def damage(content: bytes, random: Random) -> bytes:
     """Return a damaged copy of the content of a file."""
     kinds: list[Callable[[bytes, Random], bytes]] = [damage_bytes]
+    if is_json(content):
+        kinds += [damage_lines] + [damage_json] * 6
+    elif content.startswith(b"PK"):
+        kinds += [damage_zip] * 3
+    elif content.startswith(b"\x78\x01"):
+        kinds += [damage_zlib] * 3
+    elif is_json(content[8 : 8 + int.from_bytes(content[:8], "little")]):
+        kinds += [damage_safetensors] * 3
+    elif b"\x00" not in content:
+        kinds += [damage_lines]
+    return random.choice(kinds)(content, random)
+
+
+def is_json(content: bytes) -> bool:
+    """Whether bytes are a JSON document."""
     try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        return damage_bytes(content, random)
-    kinds.append(damage_lines)
-    try:
-        json.loads(text)
+        json.loads(content)
     except ValueError:
-        return random.choice(kinds)(content, random)
-    return random.choices([*kinds, damage_json], weights=(1, 1, 6))[0](content, random)
+        return False
+    return True
+
+
+def damage_zip(content: bytes, random: Random) -> bytes:
+    """Damage a member of an archive and write the archive anew, so that its checksums are right."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w") as new:
+        names = old.namelist()
+        damaged = random.choice(names)
+        for name in names:
+            member = old.read(name)
+            new.writestr(old.getinfo(name), damage_bytes(member, random) if name == damaged else member)
+    return result.getvalue()
+
+
+def damage_zlib(content: bytes, random: Random) -> bytes:
+    """Damage what is compressed."""
+    return zlib.compress(damage(zlib.decompress(content), random), 1)
+
+
+def damage_safetensors(content: bytes, random: Random) -> bytes:
+    """Damage the JSON header, with its right length before it."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = damage_json(content[8:end], random)
+    return struct.pack("<Q", len(header)) + header + content[end:]
 
 
 def damage_bytes(content: bytes, random: Random) -> bytes:
