@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+MAX_CHARACTERS = 100
+"""Of a name in an error message: it may come from a file."""
+
 
 def choose(options: Mapping[str, T], name: str, kind: str) -> T:
     """Return the option with this name.
@@ -22,7 +25,8 @@ def choose(options: Mapping[str, T], name: str, kind: str) -> T:
     """
     if name not in options:
         raise ValueError(
-            f"unknown {kind} {name!r}{suggestion(name, options)} (there are: {', '.join(options)})"
+            f"unknown {kind} {name[:MAX_CHARACTERS]!r}{suggestion(name, options)} "
+            f"(there are: {', '.join(options)})"
         )
     return options[name]
 

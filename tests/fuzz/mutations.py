@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -158,13 +159,13 @@ def damage_json(content: bytes, random: Random) -> bytes:
         parent, key = random.choice(places)
         match random.choice(("replace", "replace", "replace", "remove", "rename", "repeat", "other")):
             case "replace":
-                parent[key] = random.choice(VALUES)
+                parent[key] = deepcopy(random.choice(VALUES))  # later damage may be inside of it
             case "remove":
                 del parent[key]
             case "rename" if isinstance(parent, dict):
                 parent[random.choice((f"{key}_", str(key).upper(), "", str(2**31)))] = parent.pop(key)
             case "repeat" if isinstance(parent, list):
-                parent[key:key] = [parent[key]] * random.choice((1, 2, 1000))
+                parent[key:key] = [parent[key]] * random.choice((1, 2, 30))
             case "other":
                 other, name = random.choice(places)
                 parent[key] = json.loads(json.dumps(other[name])) if _has(other, name) else None

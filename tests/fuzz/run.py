@@ -87,7 +87,12 @@ def run_forked(reader: Reader, options: argparse.Namespace) -> list[tuple[str, s
         child = os.fork()
         if child == 0:
             os.close(receive)
-            _work(reader, range(len(results), options.inputs), options, send)
+            try:
+                _work(reader, range(len(results), options.inputs), options, send)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)  # not through the blocks of the parent, which remove the samples
+            os._exit(0)
         os.close(send)
         with os.fdopen(receive, "rb") as pipe:
             complete = _collect(pipe, results, options)
@@ -129,7 +134,6 @@ def _work(reader: Reader, numbers: range, options: argparse.Namespace, send: int
     for number in numbers:
         kind, message = outcome(reader, number, options.seed)
         os.write(send, f"{kind}\t{' '.join(message.split())[:1000]}\n".encode("utf-8", "replace"))
-    os._exit(0)
 
 
 def outcome(reader: Reader, number: int, seed: int, show: bool = False) -> tuple[str, str]:

