@@ -112,7 +112,7 @@ def _read_npz(path: Path) -> Images:
 def _read_arrays(path: Path, names: Sequence[str]) -> list[Array]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
+            return [np.asarray(arrays[name]) for name in names]  # a member that is no array is bytes
     except Exception as error:  # of many types: of NumPy, of the zip archive, and of its compression
         listed = " and ".join(map(repr, names))
         raise ValueError(f"{path} is not an .npz file with arrays {listed}: {error}") from None
