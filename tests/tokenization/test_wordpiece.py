@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -128,6 +132,32 @@ def test_training_learns_pieces_with_and_without_case() -> None:
     assert tokenizer.add_special_tokens([9, 8], [7]) == [2, 9, 8, 3, 7, 3]
     cased = WordPieceTokenizer.train(TEXTS, 70, lowercase=False)
     assert cased.decode(cased.encode("The cat, café")) == "The cat, café"
+
+
+@pytest.mark.slow
+def test_training_is_deterministic_across_processes(tmp_path: Path) -> None:
+    # Many pairs are equally frequent, and of each set of them only some fit into the vocabulary.
+    texts = [" ".join(f"{a}{b}{c} {a}{c}{b}" for a, b, c in product("abcdef", repeat=3))]
+    program = (
+        "import sys, pathlib; from glassformer.tokenization import WordPieceTokenizer\n"
+        f"WordPieceTokenizer.train({texts!r}, 120).save(pathlib.Path(sys.argv[1]))"
+    )
+    saved = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": str(number)}
+        subprocess.run([sys.executable, "-c", program, str(folder)], env=environment, check=True)
+        saved.append((folder / "tokenizer.json").read_bytes())
+    assert saved[0] == saved[1] == saved[2]
+
+
+def test_letters_have_the_lowest_ids_in_their_order() -> None:
+    tokenizer = WordPieceTokenizer.train(["ba ab cab " * 5], 14)
+    labels = [tokenizer.label(i) for i in range(tokenizer.vocab_size)]
+    assert labels[:10] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##a", "##b"]
+    assert tokenizer.encode("cab", special_tokens=True) == tokenizer.encode("cab")
+    assert labels[10:] == ["ab", "ba", "ca", "cab"]  # of equally frequent pairs, that of the lowest ids
 
 
 def test_invalid_training_arguments_raise() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,10 @@ class WordPieceTokenizer(PretrainedTokenizer):
     def train(
         cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True, min_frequency: int = 2
     ) -> WordPieceTokenizer:
-        """Learn pieces from texts, which are read once.
+        """Learn pieces from texts. The result is deterministic.
 
         Args:
-            texts: the training texts.
+            texts: the training texts. They are read twice, so those of an iterator are kept in memory.
             vocab_size: size of the vocabulary: ``[PAD] [UNK] [CLS] [SEP] [MASK]`` (ids 0 to 4), letters, then
                 pieces. It is smaller if the texts have too few pairs that occur ``min_frequency`` times.
             lowercase: whether to remove case and accents.
@@ -60,16 +60,19 @@ class WordPieceTokenizer(PretrainedTokenizer):
             )
         if min_frequency < 1:
             raise ValueError(f"min_frequency must be at least 1, got {min_frequency}")
-        tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        _add_pipeline(tokenizer, {"do_lower_case": lowercase})
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=list(_SPECIAL_TOKENS.values()),
-            show_progress=False,
+        texts = list(texts) if isinstance(texts, Iterator) else texts
+        settings = {"do_lower_case": lowercase}
+        special = list(_SPECIAL_TOKENS.values())
+        # The library numbers the letters inside words in random order, which decides between pairs of equal
+        # frequency. So the letters are found first, and then numbered in their order.
+        letters = _train(texts, settings, vocab_size=0, special_tokens=special).keys() - set(special)
+        numbered = [*special, *sorted(letters, key=lambda letter: (letter.startswith("##"), letter))]
+        vocabulary = _train(
+            texts, settings, vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=numbered
         )
-        train_on_texts(tokenizer, texts, trainer)
-        return cls._with_special_tokens(tokenizer, {"do_lower_case": lowercase})
+        tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        _add_pipeline(tokenizer, settings)
+        return cls._with_special_tokens(tokenizer, settings)
 
     @classmethod
     def from_vocabulary(
@@ -124,6 +127,14 @@ def set_template(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -
             pair=[before, "$A", between, "$B:1", f"{between}:1"],
             special_tokens=ids,
         )
+
+
+def _train(texts: Iterable[str], settings: Mapping[str, Any], **options: Any) -> dict[str, int]:
+    """Return the vocabulary that the library learns with the options of its trainer."""
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    _add_pipeline(tokenizer, settings)
+    train_on_texts(tokenizer, texts, trainers.WordPieceTrainer(show_progress=False, **options))
+    return tokenizer.get_vocab()
 
 
 def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:

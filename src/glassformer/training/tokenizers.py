@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def make_tokenizer(
 def cached_tokenizer(config: DataConfig, inputs: Any, train: Callable[[], Tokenizer]) -> Tokenizer:
     """Train a tokenizer, or load it from ``config.folder`` if it was trained before.
 
-    Retraining would be slow, and WordPiece training is not deterministic: a resumed run needs the same
-    tokenizer. Two processes that train the same tokenizer wait for each other.
+    Retraining would be slow. Two processes that train the same tokenizer wait for each other.
 
     Args:
         config: the data configuration.
@@ -84,11 +84,21 @@ def _hash_file(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
+@dataclass(frozen=True)
+class _TrainingTexts:
+    """The texts of the training split, which some tokenizers read more than once."""
+
+    corpus: Corpus
+
+    def __iter__(self) -> Iterator[str]:
+        return self.corpus.texts("train")
+
+
 def _train_on_training_split(train: TrainTokenizer) -> MakeTokenizer:
     def make(config: DataConfig) -> Tokenizer:
         corpus = Corpus(config.source, config.fractions, config.split_seed)
         inputs = [corpus.digest, corpus.fractions, corpus.seed, config.vocab_size]
-        return cached_tokenizer(config, inputs, lambda: train(corpus.texts("train"), config.vocab_size))
+        return cached_tokenizer(config, inputs, lambda: train(_TrainingTexts(corpus), config.vocab_size))
 
     return make
 
