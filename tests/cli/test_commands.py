@@ -181,7 +181,7 @@ def test_resume_refuses_another_text(tmp_path, capsys):
     text.write_text("one two threw. " * 300)
     capsys.readouterr()
     assert main(["train", "--resume", "--run-folder", str(folder)]) == 2
-    assert "the data or the tokenizer has changed" in capsys.readouterr().err
+    assert "the training data changed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from glassformer.training import (
     TaskConfig,
     Trainer,
     TrainingConfig,
+    adamw,
     evaluate,
 )
 
@@ -54,6 +55,22 @@ def tiny_model():
         torch.manual_seed(seed)
         sizes = {"vocab_size": VOCAB, "d_model": 16, "num_layers": 2, "num_heads": 2, "max_seq_len": 16}
         return GPTModel(**(sizes | keywords))
+
+    return build
+
+
+@pytest.fixture
+def trained(tiny_model):
+    """A model and its optimizer after some updates."""
+
+    def build(updates=2, seed=0, **keywords):
+        model = tiny_model(seed, **keywords)
+        optimizer = adamw(model, OptimizerConfig())
+        for _ in range(updates):
+            LanguageModeling()(model, torch.randint(11, (2, 9))).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return model, optimizer
 
     return build
 

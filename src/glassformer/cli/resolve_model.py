@@ -52,16 +52,17 @@ def model_path(target: str) -> Path | None:
     None if there is no such path: the target may be a name on the hub.
 
     Raises:
-        ValueError: a folder with neither a model nor a run.
+        ValueError: a folder with neither a model nor a run, or a damaged checkpoint.
     """
     path = Path(target)
     if not path.exists():
         return None
     check_model(target)
-    if path.is_file() or (path / "config.json").exists():
-        return path
-    from glassformer.training.checkpoints import best_checkpoint
+    from glassformer.training.checkpoints import best_checkpoint, verify_model
 
+    if path.is_file() or (path / "config.json").exists():
+        verify_model(path)
+        return path
     return best_checkpoint(path)
 
 

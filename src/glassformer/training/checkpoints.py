@@ -229,8 +229,18 @@ def best_checkpoint(run_folder: Path) -> Path:
     chosen = checkpoints.best() or checkpoints.latest()
     if chosen is None:
         raise ValueError(f"the run in {run_folder} has no checkpoint yet")
-    verify(chosen, {file.name for file in chosen.iterdir()} - TRAINING_FILES)
+    verify_model(chosen)
     return chosen
+
+
+def verify_model(folder: Path) -> None:
+    """Compare what a model is loaded from with its checksums, if the folder is a checkpoint of a run.
+
+    Raises:
+        DamagedCheckpointError: a file is missing or differs; names it.
+    """
+    if (folder / CHECKSUMS).exists() and (folder / STATE).exists():
+        verify(folder, {file.name for file in folder.iterdir()} - TRAINING_FILES)
 
 
 def read_state(path: Path) -> dict[str, Any]:

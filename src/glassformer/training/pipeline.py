@@ -17,7 +17,7 @@ from glassformer.folder_lock import lock_folder
 from glassformer.models import TransformerModel
 from glassformer.models.weights import on_meta
 from glassformer.terminal import printable
-from glassformer.training.checkpoints import best_checkpoint
+from glassformer.training.checkpoints import best_checkpoint, verify_model
 from glassformer.training.classification import ImageClassificationTask, TextClassificationTask
 from glassformer.training.config import NO_PRESET, TrainingConfig
 from glassformer.training.devices import choose_device, seed_everything
@@ -228,6 +228,8 @@ def load_trained_model(source: str) -> TransformerModel:
         path = package_file(*PACKAGED_MODELS[source])
     elif (path / "checkpoints").is_dir() and not (path / "config.json").exists():
         path = best_checkpoint(path)
+    else:
+        verify_model(path)
     return from_pretrained(path)
 
 
