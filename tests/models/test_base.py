@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from glassformer.models import GPTModel, TransformerModel
+from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
 from glassformer.tokenization import ByteTokenizer
 
 SIZES = {"vocab_size": 257, "d_model": 8, "num_layers": 1, "num_heads": 2, "max_seq_len": 8}
@@ -95,6 +96,58 @@ def test_a_config_is_read_strictly(folder, change, message):
     rewrite_config(folder, change)
     with pytest.raises(ValueError, match=message):
         GPTModel.from_pretrained(folder)
+
+
+FAMILIES = {
+    "gpt": (
+        GPTModel,
+        {**SIZES, "positions": "alibi", "d_head": 4, "window": 3, "pruned_heads": {"self": [[0]]}},
+    ),
+    "bert": (BERTModel, {**SIZES, "positions": "none", "num_kv_heads": 1, "head": "classification"}),
+    "t5": (T5Model, {**SIZES, "num_decoder_layers": 1, "d_ff": 16}),
+    "vit": (
+        ViTModel,
+        {"image_size": 8, "patch_size": 4, "num_registers": 1, "d_model": 8, "num_layers": 1, "num_heads": 2},
+    ),
+}
+LENGTHS = {"max_seq_len", "window"}  # which no tensor bounds
+
+
+@pytest.mark.parametrize("huge", [2**31, 2**62, 2**63, 10**400], ids=["2**31", "2**62", "2**63", "10**400"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_huge_count_is_refused_before_anything_is_built(family, huge, tmp_path):
+    model_class, sizes = FAMILIES[family]
+    model_class(**sizes, norm_eps=1e-6).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    counts = [name for name, value in config.items() if type(value) is int]
+    assert len(counts) >= 5
+    begin = time.perf_counter()
+    for name in counts:
+        rewrite_config(tmp_path, lambda c, name=name: c.update({name: huge}))
+        if name not in LENGTHS or huge >= 2**63:
+            with pytest.raises(ValueError, match=str(tmp_path)):
+                TransformerModel.from_pretrained(tmp_path)
+        rewrite_config(tmp_path, lambda c, name=name: c.update({name: config[name]}))
+    assert time.perf_counter() - begin < 5
+
+
+def test_the_number_of_unused_labels_is_not_a_size(tmp_path):
+    ViTModel(4, 4, d_model=2, num_layers=1, num_heads=1, d_ff=1, head="none").save_pretrained(tmp_path)
+    assert TransformerModel.from_pretrained(tmp_path).config.labels == 1000  # more than there are weights
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (0, "labels must be positive, not 0"),
+        ([], "labels must be positive, not 0"),
+        (True, "labels must be an int, not True"),
+        (["a", "b", "a"], "labels must be different names, but 'a' occurs 2 times"),
+    ],
+)
+def test_labels_are_checked(labels, problem):
+    with pytest.raises((TypeError, ValueError), match=problem):
+        BERTModel(**SIZES, labels=labels)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", "[" * 100_000], ids=["cut", "list", "number", "deep"])

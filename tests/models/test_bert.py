@@ -62,9 +62,9 @@ def test_initial_weights_are_those_of_bert():
     ("call", "error", "message"),
     [
         (lambda: small(head="maskedlm"), ValueError, "did you mean 'masked_lm'"),
-        (lambda: small(labels=0), ValueError, "positive number of classes"),
+        (lambda: small(labels=0), ValueError, "labels must be positive, not 0"),
         (lambda: small(labels=["a", "a"]), ValueError, "different names"),
-        (lambda: small(labels=[]), ValueError, "different names"),
+        (lambda: small(labels=[]), ValueError, "labels must be positive, not 0"),
         (lambda: small()(IDS + 31), ValueError, "ids are 0 to 30"),
         (lambda: small()(IDS.float()), TypeError, "must be integers"),
         (lambda: small()(IDS, token_type_ids=IDS * 0 + 2), ValueError, "ids are 0 to 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,42 @@ def test_a_pickle_of_other_objects_is_an_error(tmp_path: Path, content: Any) -> 
     torch.save(content, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="must hold a dict of tensors"):
         open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(100_000, 100_000),
+        torch.zeros(1, 9).expand(10**9, 9),
+        torch.zeros(300).as_strided((200, 100), (1, 1)),
+        torch.zeros(3, dtype=torch.float64)[2:].expand(4),
+        torch.arange(6.0)[::2],
+    ],
+    ids=["one value", "one row", "overlapping rows", "a slice", "every second value"],
+)
+def test_a_tensor_that_repeats_its_values_is_an_error(tensor: Tensor, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": tensor}, path, _use_new_zipfile_serialization=zipped)
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    assert path.stat().st_size < 10_000
+    if tensor.numel() > stored:
+        with pytest.raises(ValueError, match=f"{path}: a has {tensor.numel()} values, but only {stored} are"):
+            BinFile(path)
+    else:
+        assert torch.equal(BinFile(path).read("a"), tensor)
+
+
+def test_a_compressed_archive_is_an_error(tmp_path: Path) -> None:
+    path, usual = tmp_path / "pytorch_model.bin", tmp_path / "usual.bin"
+    torch.save({"a": torch.zeros(1_000_000)}, usual)
+    with zipfile.ZipFile(usual) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for record in archive.infolist():
+            small.writestr(record.filename, archive.read(record))
+    assert path.stat().st_size < 10_000
+    assert torch.load(path)["a"].numel() == 1_000_000  # so it would be read
+    with pytest.raises(ValueError, match=rf"{path} is damaged.*its 4\d+ bytes are more than the file has"):
+        BinFile(path)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, -40])

@@ -49,7 +49,6 @@ class BERTModel(TransformerModel):
             config.max_seq_len,
         )
         self.num_token_types = config.num_token_types
-        self.labels = label_names(config.labels)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.token_type_embedding = nn.Embedding(config.num_token_types, config.d_model)
         self.positions = build_model_positions(config, config.max_seq_len, bidirectional=True)
@@ -61,6 +60,11 @@ class BERTModel(TransformerModel):
         self.head = choose(HEADS, config.head, "head")(config)
         self.tie_parameters()
         self.initialize()
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes."""
+        return label_names(self.config.labels)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -134,9 +138,7 @@ def _masked_lm_head(config: BERTConfig) -> MaskedLMHead:
 HEADS: dict[str, Callable[[BERTConfig], nn.Module]] = {
     "none": lambda config: NoHead(),
     "masked_lm": _masked_lm_head,
-    "classification": lambda c: ClassificationHead(c.d_model, len(label_names(c.labels)), c.dropout),
-    "token_classification": lambda c: TokenClassificationHead(
-        c.d_model, len(label_names(c.labels)), c.dropout
-    ),
+    "classification": lambda c: ClassificationHead(c.d_model, c.num_labels, c.dropout),
+    "token_classification": lambda c: TokenClassificationHead(c.d_model, c.num_labels, c.dropout),
 }
 """Heads by the value of ``head``."""

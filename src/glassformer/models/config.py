@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
+from numbers import Integral
 from typing import Any, ClassVar
 
 from torch import nn
 
-from glassformer.attention import KERNELS, sliding_window
+from glassformer.attention import KERNELS
 from glassformer.attention.pruned_attention import check_attention_kinds
 from glassformer.attention.self_attention import check_dropout, check_head_sizes
 from glassformer.choices import choose
@@ -167,8 +169,8 @@ class ImageConfig:
             raise ValueError(
                 f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}"
             )
-        if self.num_registers < 0:
-            raise ValueError(f"num_registers must not be negative, not {self.num_registers}")
+        if not is_int(self.num_registers) or self.num_registers < 0:
+            raise ValueError(f"num_registers must not be negative or fractional, got {self.num_registers!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,18 @@ class HeadConfig:
     head: str = "none"
     labels: int | Sequence[str] = 2
     pooler: bool = False
+
+    @property
+    def num_labels(self) -> int:
+        """The number of classes."""
+        return self.labels if isinstance(self.labels, int) else len(self.labels)
+
+    def _check_head(self) -> None:
+        check_sizes(labels=self.num_labels)
+        names = [] if isinstance(self.labels, int) else self.labels
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise ValueError(f"labels must be different names, but {name!r} occurs {count} times")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -207,7 +221,7 @@ class GPTConfig(BlockConfig, TextConfig):
         super().__post_init__()
         self._check_text()
         if self.window is not None:
-            sliding_window(self.window)  # raises ValueError if below 1
+            check_sizes(window=self.window)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -228,6 +242,7 @@ class BERTConfig(BlockConfig, HeadConfig, TextConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_text()
+        self._check_head()
         check_sizes(num_token_types=self.num_token_types)
 
 
@@ -271,10 +286,10 @@ class T5Config(BlockConfig, TextConfig):
         if self.num_decoder_layers is not None:
             check_sizes(num_decoder_layers=self.num_decoder_layers)
         for name in ("start_token", "end_token", "pad_token"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
+            token = getattr(self, name)
+            if not is_int(token) or not 0 <= token < self.vocab_size:
                 raise ValueError(
-                    f"{name} must be an id of the vocabulary, 0 to {self.vocab_size - 1}, "
-                    f"not {getattr(self, name)}"
+                    f"{name} must be an id of the vocabulary, 0 to {self.vocab_size - 1}, not {token!r}"
                 )
 
 
@@ -289,13 +304,23 @@ class ViTConfig(BlockConfig, HeadConfig, ImageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_image()
+        self._check_head()
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raise ValueError if a size is not positive."""
+    """Raise TypeError if a size is not an int, ValueError if it is not positive or exceeds 64 bits."""
     for name, size in sizes.items():
+        if not is_int(size):
+            raise TypeError(f"{name} must be an int, not {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be positive, not {size}")
+        if size >= 2**63:
+            raise ValueError(f"{name} must be below 2**63, not {size}")
+
+
+def is_int(value: object) -> bool:
+    """Whether a value is an integer and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def document_arguments(docstring: str | None, config_class: type[BlockConfig]) -> str:

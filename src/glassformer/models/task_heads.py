@@ -120,18 +120,5 @@ class TokenClassificationHead(nn.Module):
 
 
 def label_names(labels: int | Sequence[str]) -> list[str]:
-    """The names of classes, given their number or their names.
-
-    Raises:
-        ValueError: if there is no class, or a name occurs twice.
-
-    """
-    if not isinstance(labels, int):
-        names = list(labels)
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if not names or twice is not None:
-            raise ValueError(f"labels must be one or more different names, not {names!r}")
-        return names
-    if labels < 1:
-        raise ValueError(f"labels must be a positive number of classes, or their names, not {labels}")
-    return [str(number) for number in range(labels)]
+    """The names of classes, given their number or their names."""
+    return [str(number) for number in range(labels)] if isinstance(labels, int) else list(labels)

@@ -34,7 +34,6 @@ class ViTModel(TransformerModel):
         super().__init__(config)
         d_model, patch_size, num_channels = config.d_model, config.patch_size, config.num_channels
         self.d_model, self.patch_size, self.num_channels = d_model, patch_size, num_channels
-        self.labels = label_names(config.labels)
         self.pixel_mean = _per_channel("pixel_mean", config.pixel_mean, num_channels)
         self.pixel_std = _per_channel("pixel_std", config.pixel_std, num_channels)
         if min(self.pixel_std) <= 0:
@@ -51,6 +50,11 @@ class ViTModel(TransformerModel):
         self.pooler = Pooler(d_model) if config.pooler else FirstToken()
         self.head = choose(HEADS, config.head, "head")(config)
         self.initialize()
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes."""
+        return label_names(self.config.labels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Compute the output of the head.
@@ -137,6 +141,6 @@ def _per_channel(name: str, value: float | Sequence[float], channels: int) -> li
 
 HEADS: dict[str, Callable[[ViTConfig], nn.Module]] = {
     "none": lambda config: NoHead(),
-    "classification": lambda c: ClassificationHead(c.d_model, len(label_names(c.labels)), c.dropout),
+    "classification": lambda c: ClassificationHead(c.d_model, c.num_labels, c.dropout),
 }
 """Heads by the value of ``head``."""

@@ -38,8 +38,10 @@ class RelativeBias(PositionScheme):
         if num_buckets < 2 * sides or num_buckets % (2 * sides):
             raise ValueError(f"num_buckets must be a positive multiple of {2 * sides}, not {num_buckets}")
         exact = num_buckets // (2 * sides)
-        if max_distance <= exact:
-            raise ValueError(f"max_distance must be above the {exact} exact distances, not {max_distance}")
+        if not exact < max_distance < 2**63:
+            raise ValueError(
+                f"max_distance must be below 2**63 and above the {exact} exact distances, not {max_distance}"
+            )
         self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
         self.embedding = nn.Embedding(num_buckets, num_heads)
 

@@ -60,8 +60,8 @@ class RotaryPositions(PositionScheme):
         d_rotary = d_head if d_rotary is None else d_rotary
         if d_rotary < 2 or d_rotary % 2 or d_rotary > d_head:
             raise ValueError(f"d_rotary must be even, at least 2 and at most d_head={d_head}, not {d_rotary}")
-        if theta <= 0:
-            raise ValueError(f"theta must be positive, not {theta}")
+        if not 0 < theta < 2**63:
+            raise ValueError(f"theta must be {'below 2**63' if theta > 0 else 'positive'}, not {theta}")
         if pairing not in PAIRINGS:
             raise ValueError(f'pairing must be "half" or "interleaved", not {pairing!r}')
         self.theta, self.d_rotary = theta, d_rotary

@@ -32,8 +32,9 @@ class Scaling:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
-                raise ValueError(f"{name} of rotary scaling must be positive, not {value}")
+            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < 2**63:
+                limit = "below 2**63" if value > 0 else "positive"
+                raise ValueError(f"{name} of rotary scaling must be {limit}, not {value}")
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:
         """Scale the frequencies.

@@ -91,42 +91,46 @@ class ConfigReader:
         is_null = null is not _MISSING and key in self.values
         value = self.get(key, default=null if is_null else default)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < minimum):
-            raise ValueError(f"{self.source}: {key} must be an int of at least {minimum}, got {value!r}")
+            raise ValueError(f"{self.source}: {key} must be an int of at least {minimum}, got {value!r:.200}")
+        if value is not None and value >= 2**63:
+            raise ValueError(f"{self.source}: {key} must be below 2**63, got {value}")
         return value
 
     def get_float(self, *keys: str, default: Any = _MISSING) -> Any:
         """Return a finite number."""
         value = self.get(*keys, default=default)
         if value is not None and not _is_number(value):
-            raise ValueError(f"{self.source}: {keys[0]} must be a number, got {value!r}")
-        return value
+            raise ValueError(f"{self.source}: {keys[0]} must be a number, got {value!r:.200}")
+        return None if value is None else float(value)
 
     def get_floats(self, key: str, default: Any = _MISSING) -> Any:
         """Return a finite number or a list of them."""
         value = self.get(key, default=default)
         if not all(map(_is_number, value if isinstance(value, list) else [value])):
-            raise ValueError(f"{self.source}: {key} must be a number or a list of numbers, got {value!r}")
+            raise ValueError(
+                f"{self.source}: {key} must be a number or a list of numbers, got {value!r:.200}"
+            )
         return value
 
     def get_strings(self, key: str) -> list[str] | None:
         """Return a list of strings, or None if the key is missing."""
         value = self.get(key, default=None)
         if value is not None and not (isinstance(value, list) and all(isinstance(w, str) for w in value)):
-            raise ValueError(f"{self.source}: {key} must be a list of strings, got {value!r}")
+            raise ValueError(f"{self.source}: {key} must be a list of strings, got {value!r:.200}")
         return value
 
     def get_dict(self, key: str) -> dict[str, Any]:
         """Return a JSON object without the keys that are null."""
         value = self.get(key, default={})
         if not isinstance(value, dict):
-            raise ValueError(f"{self.source}: {key} must be a JSON object, got {value!r}")
+            raise ValueError(f"{self.source}: {key} must be a JSON object, got {value!r:.200}")
         return {name: inner for name, inner in value.items() if inner is not None}
 
     def get_bool(self, key: str, default: bool) -> bool:
         """Return true or false."""
         value = self.get(key, default=default)
         if not isinstance(value, bool):
-            raise ValueError(f"{self.source}: {key} must be true or false, got {value!r}")
+            raise ValueError(f"{self.source}: {key} must be true or false, got {value!r:.200}")
         return value
 
     def get_choice(self, key: str, options: Iterable[str], default: str) -> str:
@@ -148,7 +152,8 @@ class ConfigReader:
         if value not in options:
             near = suggestion(value, options)
             raise ValueError(
-                f"{self.source}: {key} = {value!r} is not implemented{near} (there are: {', '.join(options)})"
+                f"{self.source}: {key} = {value!r:.200} is not implemented{near} "
+                f"(there are: {', '.join(options)})"
             )
         return str(value)
 
@@ -158,7 +163,7 @@ class ConfigReader:
         value = self.values.get(key, default)
         value = value[0] if isinstance(value, list) and value else value
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{self.source}: {key} must be a token id, got {value!r}")
+            raise ValueError(f"{self.source}: {key} must be a token id, got {value!r:.200}")
         return value
 
     def get_dropout(self, key: str, *others: str, default: float = 0.0) -> float:
@@ -183,12 +188,13 @@ class ConfigReader:
         if names is None:
             return None
         indices = [str(i) for i in range(len(names) if isinstance(names, dict) else 0)]
-        if not indices or sorted(names) != sorted(indices):
-            raise ValueError(f"{self.source}: id2label must number the classes from 0, got {names!r}")
-        labels: list[str] = []
+        if not indices or names.keys() != set(indices):
+            raise ValueError(f"{self.source}: id2label must number the classes from 0, got {names!r:.200}")
+        labels, seen = [], set[str]()
         for index in indices:
             name = str(names[index])
-            labels.append(f"{name} ({index})" if name in labels else name)
+            labels.append(f"{name} ({index})" if name in seen else name)
+            seen.add(labels[-1])
         return labels
 
     def expect(self, key: str, *allowed: Any) -> Any:
@@ -200,7 +206,7 @@ class ConfigReader:
         value = self.get(key, default=allowed[0])
         if value not in allowed:
             choices = " or ".join(repr(choice) for choice in allowed)
-            raise ValueError(f"{self.source}: {key} = {value!r} is not implemented, only {choices}")
+            raise ValueError(f"{self.source}: {key} = {value!r:.200} is not implemented, only {choices}")
         return value
 
     def check_unused_keys(self, ignored: Iterable[str] = ()) -> None:
@@ -219,7 +225,7 @@ class ConfigReader:
         for key, value in self.values.items():
             if key not in known and value is not None:
                 raise ValueError(
-                    f"{self.source}: unknown key {key!r} = {value!r}, which might change what the model "
+                    f"{self.source}: unknown key {key!r} = {value!r:.200}, which might change what the model "
                     f"computes; if it does not, remove it or pass ignore=[{key!r}]"
                 )
 

@@ -89,20 +89,21 @@ def _read_window(config: ConfigReader, window: int | None, first: int) -> int | 
         ValueError: layers with different windows, or a list of another length.
     """
     count = config.get_int("num_hidden_layers")
-    kinds = config.get_strings("layer_types")
-    if kinds is None:
-        kinds = ["sliding_attention" if window and i >= first else "full_attention" for i in range(count)]
-    if len(kinds) != count:
+    listed = config.get_strings("layer_types")
+    if listed is not None and len(listed) != count:
         raise ValueError(
-            f"{config.source}: layer_types must have one entry for each of {count} layers, got {len(kinds)}"
+            f"{config.source}: layer_types must have one entry for each of {count} layers, got {len(listed)}"
         )
-    if set(kinds) == {"full_attention"}:
+    num_full = min(first, count) if window else count  # if the layers are not listed
+    by_number = {"full_attention": num_full, "sliding_attention": count - num_full}
+    kinds = {kind for kind, number in by_number.items() if number} if listed is None else set(listed)
+    if kinds == {"full_attention"}:
         return None
-    if set(kinds) == {"sliding_attention"} and window is not None:
+    if kinds == {"sliding_attention"} and window is not None:
         return window
     raise ValueError(
-        f"{config.source}: layer_types = {kinds} with sliding_window = {window} is not implemented, only "
-        "the same kind of attention in all layers"
+        f"{config.source}: layer_types = {sorted(kinds)} with sliding_window = {window} is not implemented, "
+        "only the same kind of attention in all layers"
     )
 
 

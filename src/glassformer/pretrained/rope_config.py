@@ -57,6 +57,8 @@ def read_rope(
         raise ValueError(
             f"{config.source}: partial_rotary_factor = {fraction} is not implemented for this model, only 1"
         )
+    if not 0 < fraction <= 1:
+        raise ValueError(f"{config.source}: the rotated fraction of a head must be in (0, 1], got {fraction}")
     if fraction != 1.0:
         positions["d_rotary"] = int(d_head * fraction)
     kind = " and ".join(sorted(kinds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -81,6 +82,7 @@ class BinFile:
     def __init__(self, path: Path) -> None:
         self.source = str(path)
         try:
+            _check_archive(path)
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ValueError(
@@ -100,6 +102,9 @@ class BinFile:
                 raise ValueError(
                     f"{path}: {name} must be dense and have values, got a sparse, nested or meta tensor"
                 )
+            stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+            if tensor.numel() > stored:  # strides that repeat values
+                raise ValueError(f"{path}: {name} has {tensor.numel()} values, but only {stored} are stored")
         self._tensors: dict[str, Tensor] = content
         self.shapes = {name: tuple(tensor.shape) for name, tensor in content.items()}
         self.dtypes = {name: tensor.dtype for name, tensor in content.items()}
@@ -111,6 +116,20 @@ class BinFile:
     def release(self, name: str) -> None:
         """Free the memory of a tensor."""
         del self._tensors[name]
+
+
+def _check_archive(path: Path) -> None:
+    """Check that no record of a zip archive is compressed, which could fill the memory.
+
+    Raises:
+        ValueError: the records are larger than the file.
+        Exception: an archive that is damaged.
+    """
+    if zipfile.is_zipfile(path):  # other files are pickles of older versions
+        with zipfile.ZipFile(path) as archive:
+            size = sum(record.file_size for record in archive.infolist())
+        if size > path.stat().st_size:
+            raise ValueError(f"its {size} bytes are more than the file has; they must not be compressed")
 
 
 class Shards:
