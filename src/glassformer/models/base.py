@@ -247,7 +247,10 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any], di
     config = read_json_object(path)
     if config.pop("format", None) != FORMAT:
         raise ValueError(f'{path} does not have the format "{FORMAT}"')
-    family = choose(TransformerModel.families, str(config.pop("family", "")), f"model family in {path}")
+    try:
+        family = choose(TransformerModel.families, str(config.pop("family", "")), "model family")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     token_ids = config.pop("token_ids", {})
     if not isinstance(token_ids, dict):
         raise ValueError(f"{path}: token_ids must be a JSON object, got {token_ids!r}")
