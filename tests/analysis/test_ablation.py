@@ -276,6 +276,12 @@ def test_compiled_functions_are_ablated_too():
 def test_heads_are_parsed_from_layer_and_head_numbers():
     assert parse_heads("4.7, 5.1") == [(4, 7), (5, 1)]
     assert [head_name(head) for head in parse_heads("4.7,10.11")] == ["4.7", "10.11"]
-    for wrong in ("4", "4.", ".7", "4.x", "4.7,", "-1.2", ""):
+    assert parse_heads("4.0-2,5.1") == [(4, 0), (4, 1), (4, 2), (5, 1)]
+    assert parse_heads("0-1.3") == [(0, 3), (1, 3)]
+    assert parse_heads("1-2.0-1") == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    for wrong in ("4.2-1", "3-2.0", "0-999999.0-999999"):
+        with pytest.raises(ValueError, match="must stand for 1 to 100,000 heads"):
+            parse_heads(wrong)
+    for wrong in ("4", "4.", ".7", "4.x", "4.7,", "-1.2", "", "4.1-", "4.-2", "1-.2", "4.1-2-3", "\u0664.1"):
         with pytest.raises(ValueError, match=r"heads must be LAYER\.HEAD"):
             parse_heads(wrong)

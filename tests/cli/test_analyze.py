@@ -44,7 +44,7 @@ def test_results_are_in_the_run_folder(target, corpus, tmp_path, capsys):
     assert main(arguments) == 0
     shown = capsys.readouterr()
     assert "measuring the model: " in shown.err
-    for text in ("previous", "induction", "heads are labeled", "none", str(folder)):
+    for text in ("previous", "induction", "heads labeled (+ marks", "none", str(folder)):
         assert text in shown.out
     content = json.loads((folder / "heads.json").read_text())
     assert content["format"] == "glassformer-heads-1"

@@ -43,7 +43,7 @@ def test_every_command_has_help(command, capsys):
         shown.append(capsys.readouterr().out)
     assert f"usage: glassformer {command}" in shown[0]
     assert shown[0] == shown[1] == shown[2]
-    for metavar in ("STR", "PATH", "{None}|", "BOOL"):
+    for metavar in ("STR", "PATH", "{None}|", "{None,slide", "BOOL"):
         assert metavar not in shown[0]
     takes_model = command not in ("demo", "train", "tokenize")
     assert ("MODEL" in shown[0].splitlines()[0]) == takes_model

@@ -122,6 +122,14 @@ def test_an_unknown_key_can_be_ignored(tmp_path: Path, write: Any) -> None:
     assert model.config["window"] is None
 
 
+@pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
+def test_the_model_has_the_name_in_the_file(tmp_path: Path, write: Any) -> None:
+    for value, expected in (("Tiny Llama", "Tiny Llama"), (" ", None)):
+        name = {"general__name": (value, gguf.GGUFValueType.STRING)}
+        assert glassformer.from_pretrained(write(peer(), tmp_path / "a.gguf", **name)).name == expected
+    assert glassformer.from_pretrained(write(peer(), tmp_path / "b.gguf")).name is None
+
+
 def test_a_missing_architecture_is_an_error(tmp_path: Path, write: Any) -> None:
     path = write(peer(), tmp_path / "model.gguf")
     path.write_bytes(path.read_bytes().replace(b"general.architecture", b"general.architectura"))

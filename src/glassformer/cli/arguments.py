@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -126,6 +126,15 @@ def _placeholders(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     alternatives = get_args(info.type)
     optional = len(alternatives) == 2 and NoneType in alternatives
     types = [choice for choice in alternatives if choice is not NoneType] if optional else [info.type]
+    if optional and get_origin(types[0]) is Literal:
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=f"{{{','.join(get_args(types[0]))}}}",
+            choices=get_args(types[0]),
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: value is None or value in get_args(types[0]),
+            str_from_instance=lambda value: [str(value)],
+        )
     if types[0] not in METAVARS:
         return None
     number = optional and types[0] in (int, float)

@@ -49,8 +49,7 @@ class Visualize(Command):
     layer: Annotated[str | None, option("0-7,9", "--layers")] = None
     """Layers to draw, from 0, each in a figure of its own: numbers and ranges. Default: all."""
     head: Annotated[str | None, option("0-7,9", "--heads")] = None
-    """Draw these heads of the layers, numbered as before pruning, each large in a figure of its own. Default:
-    all heads of a layer side by side."""
+    """Draw these heads, numbered as before pruning, each in a figure of its own. Default: all together."""
     rollout: Flag = False
     """Instead, draw how much each input token contributed to the answer, by attention rollout."""
     logit_lens: Flag = False
