@@ -262,17 +262,22 @@ class Perturbation(Protocol):
 
 
 class _TokenDeletion:
-    """A text from which tokens are removed; special tokens and a target text stay."""
+    """A text, or two sentences, from which tokens are removed; special tokens and a target text stay."""
 
     def __init__(self, model: TransformerModel, ids: Tensor, *others: Tensor) -> None:
         self.ids, self.others, self.length = ids[0], others, ids.size(1)
+        self.has_target = model.is_encoder_decoder
         special_tokens = special_token_adder(model, model.tokenizer)([])
         self.fixed = {place for place, token in enumerate(self.ids.tolist()) if token in special_tokens}
 
     def without(self, deleted: Sequence[Sequence[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
         rows = [[place for place in range(self.length) if place not in gone] for gone in map(set, deleted)]
         remaining = torch.tensor(rows, device=self.ids.device)
-        return (self.ids[remaining], *(other.expand(len(remaining), -1) for other in self.others)), remaining
+        if self.has_target:
+            others = [other.expand(len(remaining), -1) for other in self.others]
+        else:
+            others = [other[0][remaining] for other in self.others]  # the mask and the segments of a pair
+        return (self.ids[remaining], *others), remaining
 
 
 class _PatchFilling:

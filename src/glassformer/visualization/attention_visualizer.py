@@ -62,7 +62,7 @@ class AttentionVisualizer:
         """Draw every head of a layer as a heat map of queries (rows) and keys (columns).
 
         Args:
-            text: A text, or token ids.
+            text: A text, or token ids ``(seq,)`` or ``(1, seq)``; for a BERT, also a tuple of two sentences.
             layer: Index of the layer.
             save_path: File of the figure.
             kind: Kind of attention; required for an encoder-decoder.
@@ -145,6 +145,7 @@ class AttentionVisualizer:
         target_text: Text | None = None,
         positions: Sequence[int] | None = None,
         layers: Sequence[int] | None = None,
+        follow: Sequence[int | str] | None = None,
     ) -> Figure:
         """Draw the tokens that the model would predict at each position if it stopped after each layer.
 
@@ -154,13 +155,14 @@ class AttentionVisualizer:
             target_text: Target of an encoder-decoder, whose positions are drawn.
             positions: Positions to draw. Default: the last ones that fit on a page, 16 at most.
             layers: See ``analysis.logit_lens``: 0 is the embedding, i the output of layer i - 1.
+            follow: Tokens whose probabilities after each layer are drawn too, as ids or as texts.
 
         Raises:
-            ValueError: A layer or position does not exist, or the text is empty.
+            ValueError: A layer, position or token does not exist, or the text is empty.
             TypeError: The model predicts no tokens.
         """
         _check_path(save_path)
-        figure = logit_lens_of_text(self.model, text, target_text, positions, layers, self.name)
+        figure = logit_lens_of_text(self.model, text, target_text, positions, layers, self.name, follow)
         return _saved(figure, save_path)
 
     def plot_head_map(self, report: HeadReport | str | Path, save_path: str | Path | None = None) -> Figure:
@@ -224,7 +226,7 @@ class AttentionVisualizer:
 
     def analyze_head_patterns(
         self,
-        dataset: Iterable[Text],
+        dataset: Iterable[str | Sequence[int]],
         save_path: str | Path | None = None,
         settings: HeadAnalysisSettings | None = None,
     ) -> HeadReport:

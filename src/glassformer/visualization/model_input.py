@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glassformer.analysis import EncodedText, encode_pair, encode_text
+from glassformer.analysis.inputs import Text as Text
 from glassformer.analysis.inputs import special_token_adder
 from glassformer.attention import attentions_of, record_attention
 from glassformer.contracts import Tokenizer
@@ -22,8 +23,6 @@ from glassformer.terminal import count_of
 from glassformer.tokenization import ByteTokenizer, encode_typed_text, token_label
 from glassformer.visualization.figures.style import isolate
 
-Text = str | Sequence[int]
-"""A text, or token ids."""
 MAX_QUOTE = 300
 """Characters of a text that a page quotes."""
 
@@ -43,7 +42,10 @@ class ModelInput:
 
     @property
     def ids(self) -> Any:
-        """Token ids as ``glassformer.analysis`` takes them: a list, or a pair of source and target."""
+        """Token ids as ``glassformer.analysis`` takes them: a list, or a pair of texts."""
+        if self.source.token_type_ids is not None:
+            second = self.source.token_type_ids.index(1)
+            return self.source.ids[:second], self.source.ids[second:]
         return self.source.ids if self.predicted is None else (self.source.ids, self.predicted.ids)
 
     @property
@@ -53,7 +55,7 @@ class ModelInput:
 
     def tensors(self, device: torch.device) -> list[Tensor]:
         """Arguments of the model's forward pass, each ``(1, seq)``."""
-        return [torch.tensor([part.ids], device=device) for part in (self.source, self.target) if part]
+        return [tensor for part in (self.source, self.target) if part for tensor in part.inputs(device)]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def encode_input(
 
     Args:
         model: Any model of texts.
-        text: A text, or token ids.
+        text: A text, or token ids; or a pair of sentences.
         target: Of an encoder-decoder. Default: what the model generates.
         source_only: Whether only the encoder of an encoder-decoder runs.
         quoted: Puts a text into quotation marks for the caption.
@@ -167,7 +169,8 @@ def compute_attention(
 
 def tokenizer_for(model: TransformerModel, text: object) -> Tokenizer | None:
     """The tokenizer that encodes a text or labels ids: bytes if a text is given and the model has none."""
-    return ByteTokenizer() if model.tokenizer is None and isinstance(text, str) else model.tokenizer
+    is_typed = any(isinstance(part, str) for part in (text if isinstance(text, tuple) else (text,)))
+    return ByteTokenizer() if model.tokenizer is None and is_typed else model.tokenizer
 
 
 def token_labels(model: TransformerModel, tokenizer: Tokenizer | None, tokens: Iterable[int]) -> list[str]:
@@ -215,7 +218,10 @@ def quote(
         end = getattr(model, "end_token", None)
         known = [token for token in encoded.ids if token != end and token < tokenizer.vocab_size]
         text = tokenizer.decode(known)
-    return quoted(" ".join(text.split())) if isinstance(text, str) else count_of(len(encoded.ids), "token id")
+    texts = text if isinstance(text, tuple) else (text,)
+    if all(isinstance(part, str) for part in texts):
+        return " and ".join(quoted(" ".join(str(part).split())) for part in texts)
+    return count_of(len(encoded.ids), "token id")
 
 
 def quote_start(text: str) -> str:
@@ -284,6 +290,8 @@ def check_finite(values: Tensor, name: str) -> None:
         raise ValueError(f"{name} is not finite: the model's weights are broken or diverged.")
 
 
-def escape_surrogates(text: Text) -> Text:
+def escape_surrogates(text: Any) -> Any:
     r"""Write lone surrogates, which UTF-8 cannot encode, as escapes such as ``\ud800``."""
+    if isinstance(text, tuple):
+        return tuple(map(escape_surrogates, text))
     return text.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(text, str) else text

@@ -215,7 +215,8 @@ def _text_input(model: TransformerModel, text: Text | None, target: Text | None)
     source, decoded, predicted = encoded.source, encoded.target, encoded.predicted
     if decoded is None or predicted is None:
         axes = {"self": _Axes("the text on itself", source.labels, source.labels)}
-        description = encoded.caption if isinstance(text, str) else quote(model, None, source, quote_start)
+        is_typed = all(isinstance(part, str) for part in (text if isinstance(text, tuple) else (text,)))
+        description = encoded.caption if is_typed else quote(model, None, source, quote_start)
     else:
         axes = {
             "encoder": _Axes("the source on itself", source.labels, source.labels),
