@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import webbrowser
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from glassformer.analysis.head_patterns import HeadReport
 from glassformer.cli import main
+from glassformer.cli.explore import show_steps
 from glassformer.cli.inputs import indices_in, parse_ranges
 from glassformer.data import documents
 from glassformer.models import ViTModel
@@ -136,3 +138,24 @@ def test_names_option_labels_the_heads(run_folder, corpus, tmp_path, monkeypatch
     assert (label["layer"], label["head"], label["name"]) == (0, 1, "first")
     assert contents_of(page)["head_labels_source"].endswith("of run over 60 sentences")
     assert [len(texts) for texts in asked] == [60]
+
+
+@pytest.mark.slow
+def test_steps_are_shown_as_lines_if_the_output_is_no_terminal(run_folder, tmp_path, capsys):
+    assert main(["explore", str(run_folder), "a cat", "--no-open", "-o", str(tmp_path / "page.html")]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "recording attention ...",
+        "computing the logit lens ...",
+        "computing rollout and testing its faithfulness ...",
+        "decomposing attention scores ...",
+    ]
+    assert captured.out.count("\n") == 1
+
+
+def test_steps_are_shown_beside_a_spinner_in_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
+    with show_steps() as show:
+        show("computing")
+        time.sleep(0.2)
+    assert "computing" in capsys.readouterr().err

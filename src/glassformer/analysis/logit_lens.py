@@ -10,7 +10,7 @@ distribution measures how far a layer is from the prediction in the basis of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -34,11 +34,17 @@ class LogitLens:
     """Their log-probabilities in nats, ``(layer, position, k)``."""
     divergence: Tensor
     """KL(final distribution || p_l) in nats, ``(layer, position)``; zero for the last stream."""
+    followed: Tensor | None = None
+    """Log-probabilities in nats of the tokens to follow, ``(layer, position, token)``."""
 
 
 @torch.no_grad()
 def logit_lens(
-    model: TransformerModel, example: Any, top_k: int = 5, layers: Sequence[int] | None = None
+    model: TransformerModel,
+    example: Any,
+    top_k: int = 5,
+    layers: Sequence[int] | None = None,
+    follow: Sequence[int] | None = None,
 ) -> LogitLens:
     """Decode each stream with the model's own final norm and head.
 
@@ -48,9 +54,11 @@ def logit_lens(
         example: a text or ids, or a pair, as in ``model_inputs``.
         top_k: tokens to keep for each position.
         layers: numbers of streams, from 0 to the number of layers. Default: all.
+        follow: ids of tokens whose probabilities are computed too.
 
     Raises:
-        ValueError: a stream that does not exist, or ``top_k`` outside the vocabulary; as ``model_inputs``.
+        ValueError: a stream or token that does not exist, or ``top_k`` outside the vocabulary; as
+            ``model_inputs``.
         TypeError: a model without a head over a vocabulary.
     """
     kind, logits_from = readout(model)
@@ -60,14 +68,19 @@ def logit_lens(
         chosen = _choose(sorted(activations.resid_pre), layers)
         if not 1 <= top_k <= final.size(-1):
             raise ValueError(f"top_k must be between 1 and the {final.size(-1)} tokens, not {top_k}")
-        tokens, values, divergence = [], [], []
+        for token in follow or ():
+            if not 0 <= token < final.size(-1):
+                raise ValueError(f"token id {token} does not exist: ids are 0 to {final.size(-1) - 1}")
+        tokens, values, divergence, followed = [], [], [], []
         for layer in chosen:
             log_probs = logits_from(activations.resid_pre[layer])[0].float().log_softmax(-1)
             best = log_probs.topk(top_k)
             tokens.append(best.indices)
             values.append(best.values)
             divergence.append((final.exp() * (final - log_probs)).sum(-1))
-    return LogitLens(chosen, *map(torch.stack, (tokens, values, divergence)))
+            followed.append(log_probs[:, list(follow or ())])
+    lens = LogitLens(chosen, *map(torch.stack, (tokens, values, divergence)))
+    return replace(lens, followed=torch.stack(followed)) if follow else lens
 
 
 class Readout(NamedTuple):

