@@ -1,14 +1,20 @@
-"""Names of models, and paths that cannot be models."""
+"""Names of models, paths that cannot be models, and weights that do not depend on their file."""
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import signal
+import sys
 
 import pytest
+import torch
 
 from glassformer.cli import main
-from glassformer.cli.resolve_model import check_model, model_name
+from glassformer.cli.resolve_model import check_model, load_model, load_model_into_memory, model_name
 from glassformer.models import GPTModel
+from glassformer.pretrained import save_pretrained
 
 
 @pytest.fixture
@@ -83,3 +89,41 @@ def test_paths_that_cannot_be_models(target, problem, tmp_path, monkeypatch):
 def test_names_that_may_be_on_the_hub_pass(target, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_model(target)
+
+
+IDS = torch.arange(8)[None]
+
+
+def exit_code(model, expected):
+    """Run the model in another process, which ends with 0 if its output is as expected."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            faulthandler.disable()  # the signal is expected
+            code = 0 if torch.equal(model(IDS), expected) else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the signal is that of Linux")
+@pytest.mark.parametrize("layout", ["glassformer", "huggingface"])
+@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
+def test_the_file_of_a_model_may_change_while_it_is_in_use(tmp_path, layout, damage):
+    torch.manual_seed(0)
+    save_pretrained(GPTModel(50, 32, 2, 4, max_seq_len=32).eval(), tmp_path, layout)
+    mapped, copied = load_model(str(tmp_path)), load_model_into_memory(str(tmp_path))
+    expected = load_model_into_memory(str(tmp_path))(IDS)
+    file = tmp_path / "model.safetensors"
+    if damage == "truncated":
+        os.truncate(file, 0)
+        assert exit_code(mapped, expected) == -signal.SIGBUS
+    else:
+        size = file.stat().st_size
+        with file.open("r+b") as opened:
+            opened.seek(size // 4)
+            opened.write(bytes(size // 2))
+        assert exit_code(mapped, expected) == 2
+    assert exit_code(copied, expected) == 0

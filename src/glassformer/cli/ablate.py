@@ -84,9 +84,9 @@ class Ablate(Command):
         from glassformer.attention.pruned_attention import original_heads
         from glassformer.choices import choose
         from glassformer.cli import ablate_results as results
-        from glassformer.cli.resolve_model import can_generate, load_model, require_tokenizer
+        from glassformer.cli.resolve_model import can_generate, load_model_into_memory, require_tokenizer
 
-        model: Any = load_model(self.target)
+        model: Any = load_model_into_memory(self.target)
         name = model_name(self.target, model)
         groups = self.groups(name)
         if not can_generate(model):

@@ -76,7 +76,7 @@ class Analyze(Command):
         )
         from glassformer.analysis.head_patterns.analyze import BASELINE
         from glassformer.analysis.partial_results import data_fingerprint
-        from glassformer.cli.resolve_model import load_model
+        from glassformer.cli.resolve_model import load_model_into_memory
         from glassformer.data import CountProgress, documents
         from glassformer.visualization import check_writable, draw_head_map, save_figure
 
@@ -93,7 +93,7 @@ class Analyze(Command):
             texts = sample_texts(found, self.max_sentences, self.seed)
         if not texts:
             raise ValueError(f"no sentence of 4 to 64 words in {self.data}")
-        model: Any = load_model(self.target)
+        model: Any = load_model_into_memory(self.target)
         name = model_name(self.target, model)
         data = {"source": self.data, "sentences": len(texts), "sha256": data_fingerprint(texts)}
         progress = CountProgress()

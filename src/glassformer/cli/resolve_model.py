@@ -102,6 +102,19 @@ def load_model(target: str) -> TransformerModel:
         return from_pretrained(model_path(target) or target).to(choose_device("auto"))
 
 
+def load_model_into_memory(target: str) -> TransformerModel:
+    """``load_model`` for commands that run for long, with a copy of weights that are mapped files.
+
+    If another program overwrites a mapped file, the weights change, and if it truncates the file, the process
+    ends without a message (SIGBUS).
+    """
+    model = load_model(target)
+    if model.device.type == "cpu":
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+    return model
+
+
 def set_special_tokens(model: Any, special_tokens: bool | None, text: str | None = None) -> None:
     """Set whether special tokens that a text spells out are special, and print the notes on a text.
 

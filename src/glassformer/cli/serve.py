@@ -70,12 +70,12 @@ class Serve(Command):
 
     def serve(self, listener: socket.socket) -> None:
         """Load the model and serve it on the socket."""
-        from glassformer.cli.resolve_model import load_model, model_name
+        from glassformer.cli.resolve_model import load_model_into_memory, model_name
         from glassformer.visualization import server
 
         url = server.url_of(listener)
         print(f"loading {printable(self.target)} for {url} ...", flush=True)
-        model = load_model(self.target)
+        model = load_model_into_memory(self.target)
         set_special_tokens(model, self.special_tokens)
         session = server.ModelSession(
             model,
