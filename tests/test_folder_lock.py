@@ -146,6 +146,28 @@ def test_waiting_processes_get_the_lock_one_after_the_other(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_processes_that_create_and_remove_the_same_folder_do_not_disturb_each_other(tmp_path):
+    errors, inside = [], []
+
+    def work():
+        try:
+            for _ in range(50):
+                with lock_folder(tmp_path / "a", on_wait=lambda message: None):
+                    inside.append(1)
+                    assert len(inside) == 1
+                    inside.pop()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize(
     ("content", "holder"),
     [

@@ -60,10 +60,6 @@ def lock_folder(
         return
     created = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise NotADirectoryError(f"the {purpose} {folder} is a file") from None
         handle = _acquire(folder, purpose, on_wait)
         _held.add(key)
         try:
@@ -88,8 +84,14 @@ def _acquire(folder: Path, purpose: str, on_wait: Callable[[str], None] | None) 
     """Lock the file of the lock and write into it who holds it; return its file descriptor."""
     path = folder / LOCK
     while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(f"the {purpose} {folder} is a file") from None
         try:  # a link would lead the write below out of the folder
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            continue  # another process that had created the folder has removed it
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(folder)) from None
         try:

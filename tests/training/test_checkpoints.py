@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from importlib import import_module
 
 import pytest
@@ -84,53 +83,6 @@ def test_save_on_a_file_system_without_links(tmp_path, trained, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.save(*trained(), {"step": 3}) == checkpoints.latest()
     assert [p.name for p in tmp_path.iterdir()] == ["step-000003"]
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path, trained):
-    model, optimizer = trained(0)
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    for step, loss in [(1, 1.0), (2, 3.0), (3, 2.0), (4, 4.0)]:
-        checkpoints.save(model, optimizer, {"step": step, "validation_loss": loss})
-    before = sorted(os.listdir(tmp_path))
-    assert before == ["best", "latest", "step-000001", "step-000003", "step-000004"]
-    for left in (".step-000005.abcd.partial", ".step-000002.removed.partial"):
-        (tmp_path / left).mkdir()
-        (tmp_path / left / "state.json").touch()
-    (tmp_path / ".latest.link").symlink_to("step-000002")
-    for link in ("latest", "best"):
-        (tmp_path / link).unlink()
-        (tmp_path / link).symlink_to("step-000003")
-    shutil.copytree(tmp_path / "step-000004", tmp_path / "step-000002")
-    checkpoints.clean_up()
-    assert sorted(os.listdir(tmp_path)) == before
-    assert os.readlink(tmp_path / "latest") == "step-000004"
-    assert os.readlink(tmp_path / "best") == "step-000001"
-
-
-def test_links_to_checkpoints_that_were_deleted_by_hand_are_renewed(tmp_path, trained):
-    checkpoints = Checkpoints(tmp_path)
-    for step in (1, 2):
-        checkpoints.save(*trained(0), {"step": step, "validation_loss": 1.0 / step})
-    shutil.rmtree(tmp_path / "step-000002")
-    checkpoints.clean_up()
-    assert {os.readlink(tmp_path / name) for name in ("latest", "best")} == {"step-000001"}
-    shutil.rmtree(tmp_path / "step-000001")
-    checkpoints.clean_up()
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("again", [False, True])
-def test_a_kill_never_leaves_a_part_of_a_checkpoint_under_its_name(tmp_path, trained, monkeypatch, again):
-    """Files are deleted one by one, so a kill in between leaves some of them."""
-    checkpoints = Checkpoints(tmp_path, keep=1)
-    checkpoints.save(*trained(0), {"step": 1})
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: path.exists() and next(path.iterdir()).unlink())
-    checkpoints.save(*trained(0), {"step": 1 if again else 2})
-    checkpoints_module.verify(checkpoints.latest())
-    assert checkpoints.steps() == [1 if again else 2]
-    monkeypatch.undo()
-    checkpoints.clean_up()
-    assert sorted(os.listdir(tmp_path)) == ["latest", checkpoints.latest().name]
 
 
 @pytest.mark.slow

@@ -1,15 +1,24 @@
-"""Runs killed by SIGKILL and resumed, compared with an uninterrupted one."""
+"""Runs killed by SIGKILL and resumed, compared with an uninterrupted one, and what kills leave."""
 
 import json
 import os
 import random
+import shutil
 import time
 from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
 
-from glassformer.training import CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, train
+from glassformer.training import (
+    CheckpointConfig,
+    Checkpoints,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    train,
+)
+from glassformer.training.checkpoints import verify
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +103,58 @@ def _wait_for(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.002)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, trained):
+    model, optimizer = trained(0)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, loss in [(1, 1.0), (2, 3.0), (3, 2.0), (4, 4.0)]:
+        checkpoints.save(model, optimizer, {"step": step, "validation_loss": loss})
+    before = sorted(os.listdir(tmp_path))
+    assert before == ["best", "latest", "step-000001", "step-000003", "step-000004"]
+    for left in (".step-000005.abcd.partial", ".step-000002.removed.partial"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "state.json").touch()
+    (tmp_path / ".latest.link").symlink_to("step-000002")
+    for link in ("latest", "best"):
+        (tmp_path / link).unlink()
+        (tmp_path / link).symlink_to("step-000003")
+    shutil.copytree(tmp_path / "step-000004", tmp_path / "step-000002")
+    checkpoints.clean_up()
+    assert sorted(os.listdir(tmp_path)) == before
+    assert os.readlink(tmp_path / "latest") == "step-000004"
+    assert os.readlink(tmp_path / "best") == "step-000001"
+
+
+def test_links_that_were_copied_as_folders_stay(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "latest" / "config.json").touch()
+    checkpoints.save(*trained(0), {"step": 1})
+    assert sorted(os.listdir(tmp_path)) == ["latest", "step-000001"]
+
+
+def test_links_to_checkpoints_that_were_deleted_by_hand_are_renewed(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(*trained(0), {"step": step, "validation_loss": 1.0 / step})
+    shutil.rmtree(tmp_path / "step-000002")
+    checkpoints.clean_up()
+    assert {os.readlink(tmp_path / name) for name in ("latest", "best")} == {"step-000001"}
+    shutil.rmtree(tmp_path / "step-000001")
+    checkpoints.clean_up()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_kill_never_leaves_a_part_of_a_checkpoint_under_its_name(tmp_path, trained, monkeypatch, again):
+    """Files are deleted one by one, so a kill in between leaves some of them."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(*trained(0), {"step": 1})
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: path.exists() and next(path.iterdir()).unlink())
+    checkpoints.save(*trained(0), {"step": 1 if again else 2})
+    verify(checkpoints.latest())
+    assert checkpoints.steps() == [1 if again else 2]
+    monkeypatch.undo()
+    checkpoints.clean_up()
+    assert sorted(os.listdir(tmp_path)) == ["latest", checkpoints.latest().name]

@@ -217,6 +217,8 @@ class Checkpoints:
             elif not link.is_symlink() or os.readlink(link) != target.name:
                 temporary.symlink_to(target.name, target_is_directory=True)
                 os.replace(temporary, link)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # not renamed, for example because the link is a folder now
 
 
 def best_checkpoint(run_folder: Path) -> Path:
@@ -304,6 +306,7 @@ def _sha256(path: Path) -> str:
 def _set_aside(path: Path) -> Path:
     """Rename a checkpoint that is to be removed, so that a kill never leaves a part of it under its name."""
     aside = path.with_name(f".{path.name}.removed{PARTIAL}")
+    shutil.rmtree(aside, ignore_errors=True)
     os.replace(path, aside)
     return aside
 
