@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def test_what_a_killed_process_left_is_no_obstacle_and_is_removed(tmp_path, left
     with lock_folder(tmp_path):
         PartialResults(tmp_path, {"seed": 0})
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["parts", "settings.json"]
+
+
+def test_a_kill_never_leaves_a_part_of_the_results(tmp_path, monkeypatch):
+    """Files are deleted one by one; without the items, the sums of an analysis could not be resumed."""
+    results = PartialResults(tmp_path, {"seed": 0})
+    for name in ("items", "text 00000"):
+        results.write(name, {})
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: next(path.iterdir()).unlink())
+    results.delete()
+    monkeypatch.undo()
+    resumed = PartialResults(tmp_path, {"seed": 0})
+    assert [resumed.read(name) for name in ("items", "text 00000")] == [None, None]
+    assert sorted(os.listdir(tmp_path)) == ["parts", "settings.json"]
 
 
 def test_the_settings_are_written_first(tmp_path, monkeypatch):

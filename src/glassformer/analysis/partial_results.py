@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from glassformer.files import atomic_write, read_json, remove_partial
+from glassformer.files import PARTIAL, atomic_write, read_json, remove_partial
 from glassformer.folder_lock import entries
 from glassformer.models import TransformerModel
 from glassformer.positions.rotary_scaling import RENAMED_OPTIONS
@@ -45,6 +46,7 @@ class PartialResults:
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
         self.folder, self.parts = Path(folder), Path(folder) / "parts"
+        self._deleted = self.folder / f".parts{PARTIAL}"
         path = self.folder / "settings.json"
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"the run folder {self.folder} is a file")
@@ -66,7 +68,8 @@ class PartialResults:
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps(settings, indent=1) + "\n")  # first: it tells what the folder is
         self.parts.mkdir(exist_ok=True)
-        remove_partial(self.parts)
+        remove_partial(self.parts)  # and what a killed process did not delete
+        shutil.rmtree(self._deleted, ignore_errors=True)
 
     def read(self, name: str, parse: Callable[[Any], Any] = lambda value: value) -> Any:
         """A result of JSON values, or None if it is missing.
@@ -115,7 +118,8 @@ class PartialResults:
 
     def delete(self) -> None:
         """Delete all results but not the settings."""
-        shutil.rmtree(self.parts)
+        os.replace(self.parts, self._deleted)  # all at once: a part of them could not be resumed
+        shutil.rmtree(self._deleted)
 
     def _path(self, name: str, suffix: str = ".json") -> Path:
         return self.parts / f"{quote(name, safe=' ')}{suffix}"
