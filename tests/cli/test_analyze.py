@@ -169,7 +169,7 @@ def test_truncated_sentences_are_reported(target, tmp_path, capsys):
     text.write_text("This is a sentence of several words, far longer than all that the model reads at once.")
     arguments[-1] = str(tmp_path / "long")
     assert main(["analyze", *arguments]) == 0
-    assert "1 sentences were truncated to 80 tokens" in " ".join(capsys.readouterr().out.split())
+    assert "1 sentence was truncated to 80 tokens" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

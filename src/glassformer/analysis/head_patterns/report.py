@@ -58,7 +58,7 @@ class HeadReport:
 
     @property
     def names(self) -> list[Row]:
-        """The labels of heads: layer, head, name, score, low, high, control, control_score, main.
+        """The labels of heads, with layer, head, name, score, low, high, control, control_score and main.
 
         Scores are rates. A head can have several labels, one of which is its main label.
         """
