@@ -214,3 +214,14 @@ def test_the_help_of_fill_mask_mentions_no_gguf_files(capsys):
     with pytest.raises(SystemExit):
         main(["fill-mask", "--help"])
     assert "gguf" not in capsys.readouterr().out
+
+
+def test_probabilities_stand_under_a_heading_in_a_terminal(folders, monkeypatch, capsys):
+    for command, name, text, heading in (
+        ("classify", "classes", "the cat", "probability of each class:"),
+        ("fill-mask", "masked", "the [MASK]", "probability of each token:"),
+    ):
+        for is_terminal in (True, False):
+            monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal)
+            assert main([command, folders[name], "--text", text]) == 0
+            assert capsys.readouterr().out.startswith(heading) == is_terminal

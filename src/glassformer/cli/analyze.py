@@ -207,7 +207,8 @@ def _print_report(report: HeadReport, console: Console) -> None:
     heads = {(row["layer"], row["head"]) for row in report.rows}
     num_labeled = sum(row["main"] for row in report.names)
     console.print(
-        f"{num_labeled} of {count_of(len(heads), 'head')} labeled (+ marks further labels of a head):"
+        f"{num_labeled} of {count_of(len(heads), 'head')} labeled (+ marks further labels of a head; "
+        "rates are in brackets):"
     )
     for pattern, some in labeled.items():
         console.print(f"  {pattern}: {', '.join(some)}", markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,5 +66,7 @@ class Classify(Command):
         with torch.no_grad(), eval_mode(model):
             probabilities = model(inputs)[0].float().softmax(-1)
         best = probabilities.topk(min(self.top_k, len(model.labels)))
+        if sys.stdout.isatty():  # a heading for people; programs read the lines alone
+            print("probability of each class:")
         for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             print(f"{probability:7.2%}  {printable(model.labels[label])}")

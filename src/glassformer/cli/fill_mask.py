@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ class FillMask(Command):
         require_capability(model, "fill-mask", self.target)
         set_special_tokens(model, self.special_tokens, text)
         masks = fill_mask(model, text, self.top_k)
+        if sys.stdout.isatty():  # a heading for people; programs read the lines alone
+            print("probability of each token:")
         for number, predictions in enumerate(masks, start=1):
             if len(masks) > 1:
                 print(f"--- mask {number} of {len(masks)} ---")

@@ -81,10 +81,12 @@ function headLabelsSection(scene) {
     const why = analyzed ? NO_LABEL : contents.image ? VISION_MODEL : NOT_ANALYZED;
     return section("What this head does", element("p", { className: "soft", textContent: why }));
   }
+  const rates = "Rates: how often the head's largest weight is where its label says, with 95 % intervals";
   const items = labels.map((label) => element("li", { textContent: describeHeadLabel(label) }));
   const source = contents.head_labels_source;
   const note = source ? [element("p", { className: "soft", textContent: source })] : [];
-  return section("What this head does", element("ul", {}, ...items), ...note);
+  const heading = element("p", { className: "soft", textContent: rates });
+  return section("What this head does", heading, element("ul", {}, ...items), ...note);
 }
 
 /** The ten largest weights of the chosen row or column, and a summary of the others. */
