@@ -21,6 +21,7 @@ OPTIONS = {
     "dynamic": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
     "yarn": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
     "llama3": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
+    "per_pair": {"factors": [1.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 4.0]},
 }
 
 
@@ -47,6 +48,17 @@ def test_linear_scaling_equals_shorter_positions():
     x = torch.randn(1, 1, 5, D, dtype=torch.float64)
     near = RotaryPositions(D).rotate(x, torch.arange(5))
     torch.testing.assert_close(rotary.rotate(x, 4 * torch.arange(5)), near)
+
+
+def test_per_pair_scaling_divides_each_frequency_by_its_factor():
+    expected = [
+        frequency / factor for frequency, factor in zip(PLAIN, OPTIONS["per_pair"]["factors"], strict=True)
+    ]
+    assert scaled("per_pair").tolist() == [float(frequency) for frequency in expected]
+    with pytest.raises(ValueError, match="factors of rotary scaling must be 8 numbers, not 1"):
+        RotaryPositions(D, scaling={"kind": "per_pair", "factors": [2.0]})
+    with pytest.raises(ValueError, match="factors of rotary scaling must be positive numbers, not .*-1.0"):
+        build_scaling({"kind": "per_pair", "factors": [1.0, -1.0]})
 
 
 def test_ntk_keeps_the_fastest_pair_and_interpolates_the_slowest():

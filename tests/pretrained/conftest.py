@@ -59,11 +59,16 @@ def interleaved(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def write_gguf(model: nn.Module, path: Path, kind: str = "F32", **metadata: Any) -> Path:
-    """Write a GGUF file of a peer, with matrices of a type, as llama.cpp does."""
+    """Write a GGUF file of a peer, with matrices of a type, as llama.cpp does.
+
+    The keyword ``rope_freqs`` adds this tensor, and ``part_tensors`` splits the file.
+    """
     import gguf
 
     config, type_ = model.config, gguf.GGMLQuantizationType[kind]
-    writer = gguf.GGUFWriter(path, metadata.pop("architecture", "llama"))
+    rope_freqs = metadata.pop("rope_freqs", None)
+    part_tensors = metadata.pop("part_tensors", 0)
+    writer = gguf.GGUFWriter(path, metadata.pop("architecture", "llama"), split_max_tensors=part_tensors)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -88,6 +93,8 @@ def write_gguf(model: nn.Module, path: Path, kind: str = "F32", **metadata: Any)
             writer.add_tensor(name, data)
         else:
             writer.add_tensor(name, quantized(data, type_), raw_dtype=type_)
+    if rope_freqs is not None:
+        writer.add_tensor("rope_freqs.weight", rope_freqs.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 
 import glassformer
-from glassformer.pretrained.gguf import check_header
+from glassformer.pretrained.gguf_file import GGUFFile
 from glassformer.pretrained.gguf_tokenizers import read_tokenizer
 from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
 
@@ -137,23 +137,65 @@ def test_a_missing_architecture_is_an_error(tmp_path: Path, write: Any) -> None:
         glassformer.from_pretrained(path)
 
 
-def test_factors_per_frequency_are_an_error(tmp_path: Path, write: Any) -> None:
-    model = peer()
-    model.register_buffer("rope_freqs.weight".replace(".", "_"), torch.ones(32))
-    path = write(model, tmp_path / "model.gguf")
-    data = path.read_bytes().replace(b"rope_freqs_weight", b"rope_freqs.weight")
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"rope_freqs.weight .* is not implemented"):
+@pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
+@torch.no_grad()
+def test_factors_per_frequency_are_llama_3_scaling(tmp_path: Path, write: Any) -> None:
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    theirs = peer(rope_parameters=scaling, max_position_embeddings=256)
+    plain = 10_000.0 ** (-torch.arange(0, 64, 2, dtype=torch.float64) / 64)
+    factors = (plain / theirs.model.rotary_emb.inv_freq.double()).float()
+    assert 1 < float(factors.min().clamp(min=1.01)) < float(factors.max()) == pytest.approx(8.0)
+    ids = torch.randint(0, 61, (2, 50))
+    expected = theirs(ids).logits
+    path = write(theirs, tmp_path / "model.gguf", rope_freqs=factors)
+    ours = glassformer.from_pretrained(path)
+    assert float((ours(ids) - expected).abs().max()) <= 1e-4
+    ours.save_pretrained(tmp_path / "own")
+    assert torch.equal(glassformer.from_pretrained(tmp_path / "own")(ids), ours(ids))
+    without = glassformer.from_pretrained(write(theirs, tmp_path / "plain.gguf"))
+    assert float((without(ids) - expected).abs().max()) > 0.1  # so the factors matter
+    path = write(theirs, tmp_path / "short.gguf", rope_freqs=factors[:-1])
+    with pytest.raises(ValueError, match=r"rope_freqs.weight has shape .31,., expected .32,."):
         glassformer.from_pretrained(path)
+
+
+FLOAT = gguf.GGUFValueType.FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("metadata", "scaling"),
+    [
+        ({"type": ("none", gguf.GGUFValueType.STRING), "factor": (4.0, FLOAT)}, None),
+        ({"type": ("linear", gguf.GGUFValueType.STRING), "factor": (4.0, FLOAT)}, 4.0),
+        ({"factor": (4.0, FLOAT)}, 4.0),  # llama.cpp: linear if there is no type
+        ({"type": ("linear", gguf.GGUFValueType.STRING)}, None),
+        ({"type": ("linear", gguf.GGUFValueType.STRING), "factor": (0.0, FLOAT)}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
+def test_a_factor_scales_unless_the_type_is_none(
+    metadata: dict[str, Any], scaling: float | None, tmp_path: Path, write: Any
+) -> None:
+    keys = {f"llama__rope__scaling__{name}": value for name, value in metadata.items()}
+    positions = glassformer.from_pretrained(write(peer(), tmp_path / "m.gguf", **keys)).config["positions"]
+    expected = {} if scaling is None else {"scaling": {"kind": "linear", "factor": scaling}}
+    assert positions == {"kind": "rotary", "theta": 10_000.0, **expected}
 
 
 def test_a_type_that_cannot_be_dequantized_is_an_error(tmp_path: Path, write: Any) -> None:
     path = tmp_path / "model.gguf"
     model = peer()
     write(model, path)
-    file = glassformer.pretrained.gguf.GGUFFile(path)
+    file = GGUFFile(path)
     file._tensors["output.weight"] = file._tensors["output.weight"]._replace(
-        tensor_type=gguf.GGMLQuantizationType.Q8_K
+        type=gguf.GGMLQuantizationType.Q8_K
     )
     with pytest.raises(ValueError, match="output.weight has the type Q8_K, which cannot be dequantized"):
         file.read("output.weight")
@@ -339,10 +381,10 @@ def test_a_header_that_exceeds_the_file_is_an_error(content: bytes, problem: str
 
 
 def test_nested_arrays_in_the_header_are_checked(tmp_path: Path) -> None:
-    inner = struct.pack("<IQ", 4, 2) + bytes(8)
+    inner = struct.pack("<IQ", 4, 2) + struct.pack("<II", 3, 5)
     path = tmp_path / "model.gguf"
     path.write_bytes(header(entry(9, struct.pack("<IQ", 9, 2) + inner + inner)))
-    check_header(path)
+    assert GGUFFile(path).metadata == {"key": [[3, 5], [3, 5]]}
     path.write_bytes(header(entry(9, struct.pack("<IQ", 9, 3) + inner + inner)))
     with pytest.raises(ValueError, match="only . are left"):
-        check_header(path)
+        GGUFFile(path)

@@ -66,6 +66,7 @@ class RotaryPositions(PositionScheme):
             raise ValueError(f'pairing must be "half" or "interleaved", not {pairing!r}')
         self.theta, self.d_rotary = theta, d_rotary
         self.scaling = build_scaling(scaling)
+        self.scaling.check_pairs(d_rotary // 2)
         self.extrapolates = type(self.scaling) is not Scaling  # all others are for longer texts
         self.max_cached_len = self.scaling.max_constant_len
         self._swap, self._arrange = PAIRINGS[pairing]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,9 @@ class Scaling:
             if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < 2**63:
                 limit = "below 2**63" if value > 0 else "positive"
                 raise ValueError(f"{name} of rotary scaling must be {limit}, not {value}")
+
+    def check_pairs(self, pairs: int) -> None:
+        """Raise ValueError if the scaling is not for this number of pairs."""
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:
         """Scale the frequencies.
@@ -155,8 +158,29 @@ class Llama3(Scaling):
         return frequencies * keep + frequencies / self.factor * (1 - keep)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PerPair(Scaling):
+    """frequency_i / factors_i: a factor for each pair, as in GGUF files of Llama 3.1."""
+
+    factors: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.factors, str) or not all(0 < factor < math.inf for factor in self.factors):
+            raise ValueError(f"factors of rotary scaling must be positive numbers, not {self.factors!r:.200}")
+        object.__setattr__(self, "factors", tuple(self.factors))
+        super().__post_init__()
+
+    def check_pairs(self, pairs: int) -> None:  # noqa: D102
+        if len(self.factors) != pairs:
+            raise ValueError(f"factors of rotary scaling must be {pairs} numbers, not {len(self.factors)}")
+
+    def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
+        return frequencies / frequencies.new_tensor(self.factors)
+
+
 SCALINGS: dict[str, type[Scaling]] = {
     "none": Scaling,
+    "per_pair": PerPair,
     "linear": Linear,
     "ntk": NTK,
     "dynamic": Dynamic,

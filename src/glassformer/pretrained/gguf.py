@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import mmap
-import struct
+import re
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from glassformer.models import GPTModel, TransformerModel
 from glassformer.pretrained.checkpoint_format import build_model
 from glassformer.pretrained.config_reader import ConfigReader
+from glassformer.pretrained.gguf_file import open_gguf
 from glassformer.pretrained.gguf_tokenizers import read_token_ids, read_tokenizer
-from glassformer.pretrained.tensor_files import map_file
 from glassformer.pretrained.weight_table import (
+    TensorReader,
     WeightEntry,
     WeightTable,
     layer_prefixes,
@@ -28,109 +26,41 @@ from glassformer.pretrained.weight_table import (
     renamed_modules,
 )
 
-_VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Size of a metadata value by its type code: integers, floating-point numbers and booleans."""
-_STRING, _ARRAY = 8, 9
-_MIN_TENSOR_BYTES = 8 + 4 + 4 + 8
-"""Size of a tensor's entry with an empty name and no dimensions: length, dimensions, type, offset."""
-_MIN_METADATA_BYTES = 8 + 4 + 1
-
 
 def read_gguf(path: Path, dtype: torch.dtype | None = None, ignore: Sequence[str] = ()) -> TransformerModel:
     """Load the model of a GGUF file, with its tokenizer.
 
     Args:
-        path: the file.
+        path: the file, or the first part of a split one.
         dtype: of the parameters; None is float32.
         ignore: unknown keys of its metadata that are accepted.
 
     Raises:
         ImportError: the package ``gguf`` is not installed.
+        FileNotFoundError: a part of a split file is missing.
         ValueError: a damaged file, or an architecture, feature or tensor type that is not implemented.
     """
-    file = GGUFFile(path)
-    config = ConfigReader(file.metadata, str(path), ignore)
-    keywords = read_config(config, file)
-    table = partial(weight_table, qkv_bias=has_qkv_bias(file))
-    model = build_model(GPTModel, keywords, str(path), table, file, dtype or torch.float32)
-    model.token_ids = read_token_ids(file.metadata)
-    name = file.metadata.get("general.name")
+    metadata, tensors = open_gguf(path)
+    config = ConfigReader(metadata, str(path), ignore)
+    keywords = read_config(config, tensors)
+    table = partial(weight_table, qkv_bias=has_qkv_bias(tensors))
+    model = build_model(GPTModel, keywords, str(path), table, tensors, dtype or torch.float32)
+    model.token_ids = read_token_ids(metadata)
+    name = metadata.get("general.name")
     model.name = name if isinstance(name, str) and name.strip() else None
     try:
-        model.tokenizer = read_tokenizer(file.metadata)
+        model.tokenizer = read_tokenizer(metadata)
     except ValueError as error:
         warnings.warn(f"{path}: loaded without its tokenizer: {error}", stacklevel=3)
     return model
 
 
-class GGUFFile:
-    """Metadata and tensors of a GGUF file, a ``TensorReader``.
-
-    Raises:
-        ImportError: the package ``gguf`` is not installed.
-        ValueError: the file is truncated or damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._gguf = _import_gguf()
-        self.source, self._path = str(path), path
-        check_header(path)
-        try:
-            reader = self._gguf.GGUFReader(path)
-            self.metadata: dict[str, Any] = {k: field.contents() for k, field in reader.fields.items()}
-            self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-            self.shapes = {
-                name: tuple(int(size) for size in reversed(tensor.shape))
-                for name, tensor in self._tensors.items()
-            }
-            self.dtypes = dict.fromkeys(self.shapes, torch.float32)
-        except Exception as error:  # the library does not validate its file, and fails in many ways
-            raise ValueError(f"{path} is damaged, or not a GGUF file: {error!r}") from error
-
-    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
-        """Return a tensor in float32, memory-mapped if it is float32 in the file.
-
-        Dequantized values are copied into memory allocated by PyTorch, because NumPy aligns to 16 bytes only,
-        which makes matrix products slower.
-        """
-        tensor, shape = self._tensors[name], self.shapes[name]
-        start, size = int(tensor.data_offset), int(tensor.n_bytes)
-        share_mapping = share_mapping and tensor.tensor_type == self._gguf.GGMLQuantizationType.F32
-        page = 0 if share_mapping else start - start % mmap.ALLOCATIONGRANULARITY
-        mapped = self._whole if share_mapping else map_file(self._path, page, start - page + size)
-        data = np.frombuffer(mapped, np.uint8, size, start - page)
-        try:
-            values = self._gguf.quants.dequantize(data.reshape(*shape[:-1], -1), tensor.tensor_type)
-        except NotImplementedError:
-            raise ValueError(
-                f"{self.source}: {name} has the type {tensor.tensor_type.name}, which cannot be dequantized"
-            ) from None
-        read = torch.from_numpy(values).view(shape)
-        return read if share_mapping else read.clone()
-
-    @cached_property
-    def _whole(self) -> mmap.mmap:
-        return map_file(self._path)
-
-    def release(self, name: str) -> None:
-        """Do nothing: a tensor is read when it is requested."""
-
-
-def _import_gguf() -> ModuleType:
-    try:
-        import gguf
-        import gguf.quants
-    except ImportError as error:
-        raise ImportError("GGUF files need the package gguf: pip install 'glassformer[gguf]'") from error
-    return gguf
-
-
-def has_qkv_bias(file: GGUFFile) -> bool:
+def has_qkv_bias(tensors: TensorReader) -> bool:
     """Return whether q, k and v have biases, which the metadata do not say."""
-    return "blk.0.attn_q.bias" in file.shapes
+    return "blk.0.attn_q.bias" in tensors.shapes
 
 
-def read_config(config: ConfigReader, file: GGUFFile) -> dict[str, Any]:
+def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     """Return the keywords of ``GPTModel`` for the metadata.
 
     Raises:
@@ -139,19 +69,11 @@ def read_config(config: ConfigReader, file: GGUFFile) -> dict[str, Any]:
     config.get("general.architecture")  # required
     config.expect("general.architecture", "llama")
     config.expect("llama.expert_count", 0)
-    config.expect("llama.rope.scaling.type", "none", "linear")
-    if "rope_freqs.weight" in file.shapes:
-        raise ValueError(f"{file.source}: rope_freqs.weight (one factor per frequency) is not implemented")
     d_model, heads = config.get_int("llama.embedding_length"), config.get_int("llama.attention.head_count")
     d_head = config.get_int("llama.attention.key_length", d_model // heads)
     config.expect("llama.attention.value_length", d_head)
     config.expect("llama.rope.dimension_count", d_head)
-    theta = config.get_float("llama.rope.freq_base", default=1e4)
-    positions: dict[str, Any] = {"kind": "rotary", "theta": theta}
-    factor = config.get_float("llama.rope.scaling.factor", default=1.0)
-    if factor != 1.0:
-        positions["scaling"] = {"kind": "linear", "factor": factor}
-    vocab_size = file.shapes.get("token_embd.weight", (0,))[0]
+    vocab_size = tensors.shapes.get("token_embd.weight", (0,))[0]
     config.expect("llama.vocab_size", vocab_size)
     keywords = {
         "vocab_size": vocab_size,
@@ -162,16 +84,39 @@ def read_config(config: ConfigReader, file: GGUFFile) -> dict[str, Any]:
         "d_head": d_head,
         "d_ff": config.get_int("llama.feed_forward_length"),
         "max_seq_len": config.get_int("llama.context_length"),
-        "positions": positions,
+        "positions": read_positions(config, tensors, d_head),
         "norm": "rms",
         "norm_eps": config.get_float("llama.attention.layer_norm_rms_epsilon"),
         "activation": "swiglu",
         "bias": False,
-        "qkv_bias": has_qkv_bias(file),
-        "tie_embeddings": "output.weight" not in file.shapes,
+        "qkv_bias": has_qkv_bias(tensors),
+        "tie_embeddings": "output.weight" not in tensors.shapes,
     }
     config.check_unused_keys([key for key in config.values if not key.startswith("llama.")])
     return keywords
+
+
+def read_positions(config: ConfigReader, tensors: TensorReader, d_head: int) -> dict[str, Any]:
+    """Return ``positions``: rotary, with one factor for all frequencies, and one for each of Llama 3.1.
+
+    Raises:
+        ValueError: a kind of scaling that is not implemented, or factors of another shape.
+    """
+    positions = {"kind": "rotary", "theta": config.get_float("llama.rope.freq_base", default=1e4)}
+    kind = config.expect("llama.rope.scaling.type", "linear", "none")
+    linear = config.get_float("llama.rope.scaling.factor", "llama.rope.scale_linear", default=1.0)
+    factor = 1.0 if kind == "none" or not linear else linear  # zero is no scaling, as in llama.cpp
+    if _FACTORS in tensors.shapes:
+        if tensors.shapes[_FACTORS] != (d_head // 2,):
+            shape = tensors.shapes[_FACTORS]
+            raise ValueError(f"{tensors.source}: {_FACTORS} has shape {shape}, expected ({d_head // 2},)")
+        factors = (tensors.read(_FACTORS) * factor).tolist()
+        return {**positions, "scaling": {"kind": "per_pair", "factors": factors}}
+    return positions if factor == 1.0 else {**positions, "scaling": {"kind": "linear", "factor": factor}}
+
+
+_FACTORS = "rope_freqs.weight"
+"""Tensor of factors by which the rotary frequencies are divided."""
 
 
 def weight_table(config: Mapping[str, Any], *, qkv_bias: bool) -> WeightTable:
@@ -190,7 +135,7 @@ def weight_table(config: Mapping[str, Any], *, qkv_bias: bool) -> WeightTable:
             for part, heads in num_heads.items():
                 own, other = f"{ours}attention.{part}_proj.{kind}", f"{theirs}attn_{part}.{kind}"
                 entries.append(WeightEntry((own,), (other,), partial(deinterleave_rotary, num_heads=heads)))
-    return WeightTable(entries)
+    return WeightTable(entries, ignored_pattern=re.escape(_FACTORS))
 
 
 _LAYER = {
@@ -207,77 +152,3 @@ def deinterleave_rotary(rows: Tensor, num_heads: int) -> tuple[Tensor]:
     """Reorder the rows of each head from rotary pairs (2i, 2i + 1), as in GGUF, to pairs (i, i + d / 2)."""
     pairs = rows.view(num_heads, -1, 2, *rows.shape[1:])  # (head, pair, 2, ...)
     return (pairs.transpose(1, 2).contiguous().view(rows.shape),)
-
-
-def check_header(path: Path) -> None:
-    """Check that no count or length in the header exceeds the file, before the library allocates memory.
-
-    Raises:
-        ValueError: not a GGUF file, or a truncated or damaged header.
-    """
-    if path.stat().st_size < 24:
-        raise ValueError(f"{path} is truncated: a GGUF header has 24 bytes, got {path.stat().st_size}")
-    try:
-        _HeaderReader(path).check()
-    except RecursionError:
-        raise ValueError(f"{path} is damaged: arrays are nested too deeply in its header") from None
-
-
-class _HeaderReader:
-    def __init__(self, path: Path) -> None:
-        self.path, self.position = path, 0
-        self.file = map_file(path)
-
-    def check(self) -> None:
-        if self.file[:4] != b"GGUF":
-            raise ValueError(f"{self.path} is not a GGUF file: it begins with {self.file[:4]!r}")
-        self.position = 4
-        version = self.number("I")
-        if not 2 <= version < 2**16:  # the other byte order has the version in the upper bytes
-            raise ValueError(f"{self.path} must be little-endian GGUF version 2 or 3, got version {version}")
-        num_tensors, num_metadata = self.number("Q"), self.number("Q")
-        self.require(num_tensors * _MIN_TENSOR_BYTES + num_metadata * _MIN_METADATA_BYTES, "header")
-        for _ in range(num_metadata):
-            self.string("key")
-            self.value(self.number("I"))
-        for _ in range(num_tensors):
-            self.string("tensor name")
-            self.skip(8 * self.number("I"), "shape")
-            self.skip(12, "tensor offset")
-
-    def number(self, form: str) -> int:
-        size = struct.calcsize(f"<{form}")
-        self.require(size, "number")
-        value: int = struct.unpack_from(f"<{form}", self.file, self.position)[0]
-        self.position += size
-        return value
-
-    def value(self, kind: int) -> None:
-        if kind in _VALUE_BYTES:
-            self.skip(_VALUE_BYTES[kind], "value")
-        elif kind == _STRING:
-            self.string("string")
-        elif kind == _ARRAY:
-            inner, count = self.number("I"), self.number("Q")
-            if inner in _VALUE_BYTES:
-                self.skip(count * _VALUE_BYTES[inner], f"array of {count} values")
-            else:
-                self.require(8 * count, f"array of {count} strings")  # a string has at least its length
-                for _ in range(count):
-                    self.value(inner)
-        else:
-            raise ValueError(f"{self.path} is damaged: unknown value type {kind} in its header")
-
-    def string(self, what: str) -> None:
-        self.skip(self.number("Q"), what)
-
-    def skip(self, size: int, what: str) -> None:
-        self.require(size, what)
-        self.position += size
-
-    def require(self, size: int, what: str) -> None:
-        left = len(self.file) - self.position
-        if size > left:
-            raise ValueError(
-                f"{self.path} is truncated or damaged: {what} has {size} bytes, but only {left} are left"
-            )

@@ -14,18 +14,23 @@ from glassformer.tokenization.bpe import is_lossless
 from glassformer.tokenization.pre_tokenization import (
     split_like_gpt2,
     split_like_llama3,
+    split_like_llama_cpp,
     split_like_qwen2,
     split_like_smollm,
 )
+from glassformer.tokenization.pretrained import library_errors
 
 _PRE_TOKENIZERS = {
-    "default": split_like_gpt2,
+    "default": split_like_llama_cpp,
     "gpt-2": split_like_gpt2,
     "llama-bpe": split_like_llama3,
     "qwen2": split_like_qwen2,
     "smollm": split_like_smollm,
 }
 """Pre-tokenization by ``tokenizer.ggml.pre``."""
+
+_MAX_TOKEN_LENGTH = 1000
+"""In characters; the time to find the merges of a token is quadratic in it."""
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 """Values of ``tokenizer.ggml.token_type``."""
@@ -45,24 +50,33 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
     Raises:
         ValueError: no tokenizer, a kind that is not implemented, or inconsistent lists.
     """
+    with library_errors("build the tokenizer of the metadata"):
+        return _read_tokenizer(metadata)
+
+
+def _read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
     build = choose(_BUILDERS, str(metadata.get("tokenizer.ggml.model", "none")), "tokenizer.ggml.model")
     try:
         tokens = list(metadata["tokenizer.ggml.tokens"])
         types = list(metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens)))
         if len(types) != len(tokens) or len(set(tokens)) != len(tokens):
             raise ValueError("tokenizer.ggml.tokens must be distinct and have one token_type each")
+        if max(map(len, tokens), default=0) > _MAX_TOKEN_LENGTH:
+            raise ValueError(f"tokenizer.ggml.tokens must have at most {_MAX_TOKEN_LENGTH} characters each")
         tokenizer, adds_bos = build(metadata, tokens, types)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"invalid tokenizer metadata: {error!r}") from error
-    for content, type_ in zip(tokens, types, strict=True):
-        if type_ in (UNKNOWN, CONTROL):
-            tokenizer.add_special_tokens([AddedToken(content, special=True, normalized=False)])
-        elif type_ == USER_DEFINED:
-            tokenizer.add_tokens([AddedToken(content, normalized=False)])
+    by_type = {
+        type_: [t for t, own in zip(tokens, types, strict=True) if own == type_] for type_ in set(types)
+    }
+    special = [*by_type.get(UNKNOWN, []), *by_type.get(CONTROL, [])]
+    tokenizer.add_special_tokens([AddedToken(content, special=True, normalized=False) for content in special])
+    added = [AddedToken(content, normalized=False) for content in by_type.get(USER_DEFINED, [])]
+    tokenizer.add_tokens(added)
     settings: dict[str, Any] = {}
     for role, key in _SPECIAL_TOKENS.items():
         token = metadata.get(f"tokenizer.ggml.{key}_token_id")
-        if token is not None and 0 <= token < len(tokens):
+        if type(token) is int and 0 <= token < len(tokens):
             settings[f"{role}_token"] = tokens[token]
     key = "tokenizer.chat_template"
     if key in metadata:
@@ -70,8 +84,14 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
     if others := [name.removeprefix(f"{key}.") for name in metadata if name.startswith(f"{key}.")]:
         templates = {"default": metadata.get(key)} | {name: metadata[f"{key}.{name}"] for name in others}
         settings["chat_template"] = [{"name": n, "template": t} for n, t in templates.items() if t]
-    if metadata.get("tokenizer.ggml.add_bos_token", adds_bos) and "bos_token" in settings:
-        _add_bos(tokenizer, settings["bos_token"])
+    adds = {"bos": adds_bos, "eos": False}
+    first, last = (
+        [settings[f"{role}_token"]]
+        if metadata.get(f"tokenizer.ggml.add_{role}_token", default) and f"{role}_token" in settings
+        else []
+        for role, default in adds.items()
+    )
+    _add_around(tokenizer, first, last)
     return (
         BPETokenizer(tokenizer, settings)
         if is_lossless(tokenizer)
@@ -102,7 +122,7 @@ def _byte_level(
     try:
         model = models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
     except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"the merges do not match the tokens: {error}") from None
+        raise ValueError(f"the merges do not match the tokens: {str(error).splitlines()[0]}") from None
     tokenizer = tokenizers.Tokenizer(model)
     set_pre_tokenizer(tokenizer)
     tokenizer.decoder = decoders.ByteLevel()
@@ -123,6 +143,8 @@ def _sentencepiece(
         if token[:i] in vocabulary and token[i:] in vocabulary
     ]
     unknown = metadata.get("tokenizer.ggml.unknown_token_id", 0)
+    if type(unknown) is not int or not 0 <= unknown < len(tokens):
+        raise ValueError(f"tokenizer.ggml.unknown_token_id must be the id of a token, got {unknown!r}")
     model = models.BPE(
         vocabulary,
         [(left, right) for *_, left, right in sorted(merges)],
@@ -143,9 +165,11 @@ _BUILDERS = {"gpt2": _byte_level, "llama": _sentencepiece}
 """By ``tokenizer.ggml.model``: return the tokenizer and whether it adds the BOS token by default."""
 
 
-def _add_bos(tokenizer: tokenizers.Tokenizer, bos_token: str) -> None:
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[bos_token, "$A"],
-        pair=[bos_token, "$A", bos_token, "$B"],
-        special_tokens=[(bos_token, tokenizer.token_to_id(bos_token))],
-    )
+def _add_around(tokenizer: tokenizers.Tokenizer, first: list[str], last: list[str]) -> None:
+    """Add tokens before and after each text."""
+    if first or last:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[*first, "$A", *last],
+            pair=[*first, "$A", *last, *first, "$B", *last],
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in {*first, *last}],
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -31,6 +32,11 @@ def split_like_smollm(tokenizer: tokenizers.Tokenizer) -> None:
     """Split like GPT-2, with every digit a word of its own."""
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
+
+
+def split_like_llama_cpp(tokenizer: tokenizers.Tokenizer) -> None:
+    """Split as llama.cpp does by default: like GPT-2, with punctuation apart and digits in threes."""
+    _split_by(tokenizer, r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", r"[0-9]{3}")
 
 
 def split_like_llama3(tokenizer: tokenizers.Tokenizer) -> None:
@@ -56,11 +62,11 @@ def set_prefix_space(tokenizer: tokenizers.Tokenizer, value: bool) -> None:
         part.add_prefix_space = value
 
 
-def _split_by(tokenizer: tokenizers.Tokenizer, pattern: str) -> None:
-    """Make each match of a regular expression a word."""
-    words = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+def _split_by(tokenizer: tokenizers.Tokenizer, *patterns: str) -> None:
+    """Make each match of a regular expression a word, and split the words by the next expression."""
+    words = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in patterns]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, byte_level])
 
 
 def _byte_alphabet() -> dict[int, str]:
