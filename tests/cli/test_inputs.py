@@ -110,6 +110,19 @@ def test_files_that_are_no_texts_are_named(folders, tmp_path, capsys):
     assert "Is a directory" in error_of(capsys, "generate", folders["text"], "--text-file", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (None, "standard input is closed"),
+        (io.StringIO("caf\udce9"), "standard input is not UTF-8 text"),
+        (io.TextIOWrapper(io.BytesIO(b"caf\xe9"), "utf-8"), "standard input is not UTF-8 text"),
+    ],
+)
+def test_standard_input_that_is_no_text(stream, message, folders, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", stream)
+    assert message in error_of(capsys, "generate", folders["text"], "-")
+
+
 def test_a_word_with_the_suffix_of_an_image_is_an_image(folders, picture, tmp_path, capsys):
     results = []
     for arguments in ([picture], ["--image", picture]):
@@ -180,6 +193,7 @@ def test_layers_and_heads_are_drawn_each_in_a_figure(folders, tmp_path, capsys):
         (["ablate", "TEXT", "--how", "zeero"], "unknown ablation 'zeero', did you mean 'zero'"),
         (["visualize", "TEXT", "--kind", "slef"], "unknown kind of attention 'slef', did you mean 'self'"),
         (["generate"], "MODEL is missing"),
+        (["generate", "--hlep"], "an argument is missing"),
     ],
 )
 def test_misspelled_and_missing_words(arguments, message, folders, corpus, capsys):

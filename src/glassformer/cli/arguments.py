@@ -186,6 +186,8 @@ def one_line(error_box: str) -> str:
     if missing := re.fullmatch(r"Missing from [^:]*: (\S+) .*\(required\)", text):
         return f"{missing[1]} is missing"
     if alone := re.match(r"Missing value for argument '([^/']+)", text):
+        if not alone[1].startswith("-"):
+            return f"an argument is missing: {alone[1]}"
         return f"{alone[1]} needs a value; one that begins with - is written {alone[1]}=-..."
     if choice := re.match(r"invalid choice '(.*)' for argument '(.*?)'. Expected one of \((.*)\)", text):
         known = re.findall("'(.*?)'", choice[3])

@@ -69,6 +69,8 @@ def input_text(
     check_one({"TEXT": given, option_name: named, "--text-file": file})
     text = named if given is None else given
     if text == "-" or str(file) == "-":
+        if sys.stdin is None:
+            raise ValueError("standard input is closed: give a text")
         return _read(sys.stdin.read, "standard input")
     if file is not None:
         return _read(lambda: file.read_text("utf-8-sig"), str(file))
@@ -205,6 +207,8 @@ def indices_in(ranges: Iterable[tuple[int, int]], count: int, kind: str = "layer
 
 def _read(read: Callable[[], str], name: str) -> str:
     try:
-        return read().removesuffix("\n")
-    except UnicodeDecodeError as error:
+        text = read().removesuffix("\n")
+        text.encode("utf-8")  # Python may decode standard input with lone surrogates
+        return text
+    except UnicodeError as error:
         raise ValueError(f"{name} is not UTF-8 text: {error}") from None
