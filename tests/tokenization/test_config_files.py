@@ -172,7 +172,7 @@ def test_settings_of_bert_override_tokenizer_json(tmp_path: Path, name: str, low
     write_files(tmp_path, {MODEL: {"model_type": "bert"}})
     for file in (CONFIG, SPECIAL, ADDED):
         (tmp_path / file).unlink(missing_ok=True)
-    tokenizer.save(tmp_path)
+    tokenizer.save_for_transformers(tmp_path)
     again = assert_equal_to_transformers(tmp_path)
     assert [again.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
 
@@ -296,7 +296,7 @@ def test_a_saved_tokenizer_is_the_same_for_transformers(
         tokenizer = PretrainedTokenizer(built)
     else:
         tokenizer = WordPieceTokenizer.train(texts, 60, lowercase=kind == "uncased")
-    tokenizer.save(tmp_path)
+    tokenizer.save_for_transformers(tmp_path)
     write_files(tmp_path, {MODEL: {"model_type": model_type}})
     again, theirs = load_tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in [*texts, "1234 the  e\u0301 É ", "The"]:

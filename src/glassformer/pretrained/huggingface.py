@@ -32,7 +32,7 @@ from glassformer.pretrained.t5 import T5
 from glassformer.pretrained.tensor_files import open_tensors
 from glassformer.pretrained.vit import VIT
 from glassformer.pretrained.weight_table import revert_weights
-from glassformer.tokenization import TOKENIZER_FILE, has_tokenizer, load_tokenizer
+from glassformer.tokenization import TOKENIZER_FILE, PretrainedTokenizer, has_tokenizer, load_tokenizer
 
 CHECKPOINT_FORMATS: dict[str, CheckpointFormat] = {
     "bert": BERT,
@@ -119,6 +119,8 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
     except SafetensorError as error:
         raise OSError(f"cannot write {folder / 'model.safetensors'}: {error}") from error
     save_tokenizer(model.tokenizer, folder)
+    if isinstance(model.tokenizer, PretrainedTokenizer):
+        model.tokenizer.save_for_transformers(folder)
     write_generation_config(model.generation_config, folder)
     if "pixel_mean" in model.config:
         write_image_processor(folder, model.config)

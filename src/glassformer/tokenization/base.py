@@ -6,7 +6,8 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,22 @@ def check_vocabulary(vocabulary: Mapping[str, Any]) -> None:
                 f"the token {token!r} has id {token_id!r}, but the ids of {len(vocabulary)} tokens must be "
                 f"integers from 0 to {limit - 1}"
             )
+
+
+@contextmanager
+def library_errors(action: str) -> Iterator[None]:
+    """Turn what the `tokenizers` library raises into a ValueError saying that it cannot do ``action``.
+
+    It raises bare exceptions, and Rust panics, whose class has no public name and is not an ``Exception``.
+    """
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the tokenizers library cannot {action} ({error})") from None
 
 
 def write_tokenizer_file(folder: Path, description: Mapping[str, Any]) -> None:

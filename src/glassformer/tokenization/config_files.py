@@ -35,20 +35,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
     Returns:
         The content of ``tokenizer_config.json``. If it has no ``added_tokens_decoder``, then
         ``special_tokens_map.json`` overrides it, and the tokens of ``added_tokens.json`` become its
-        ``added_tokens_decoder``. If it has no ``tokenizer_class``, then that is the one in ``config.json``,
-        or follows from the ``model_type`` there.
+        ``added_tokens_decoder``.
 
     Raises:
         ValueError: a file is not a JSON object, or two added tokens have the same id.
     """
     settings = _read_object(folder / TOKENIZER_CONFIG_FILE)
-    config = _read_object(folder / "config.json")
-    if settings.get("tokenizer_class") is None and ("tokenizer_class" in config or "model_type" in config):
-        name = _CLASS_OF_MODEL_TYPE.get(str(config.get("model_type")), CLASS_OF_TOKENIZER_FILE)
-        settings["tokenizer_class"] = config.get("tokenizer_class") or name
+    special_tokens = _read_object(folder / SPECIAL_TOKENS_FILE)
     if "added_tokens_decoder" in settings:
-        return settings
-    settings |= {key: _typed(value) for key, value in _read_object(folder / SPECIAL_TOKENS_FILE).items()}
+        return {key: settings[key] for key in (*special_tokens, *settings) if key in settings}
+    settings = special_tokens | settings | special_tokens  # the order is that of saved files
     added = _read_object(folder / ADDED_TOKENS_FILE)
     if added:
         special = [token_content(entry) for entry in special_token_entries(settings)]
@@ -61,13 +57,21 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def tokenizer_class(settings: Mapping[str, Any]) -> str | None:
-    """Return the class that `transformers` would use, without ``Fast``; None if no file says.
+def tokenizer_class(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    """Return the class that `transformers` would use, without ``Fast``; None if the files do not say.
+
+    It is named in ``tokenizer_config.json`` or ``config.json``, or follows from the ``model_type`` of the
+    latter.
 
     Raises:
-        ValueError: the class is not a string.
+        ValueError: ``config.json`` is not a JSON object, or the class is not a string.
     """
     name = settings.get("tokenizer_class")
+    if name is None:
+        config = _read_object(folder / "config.json")
+        name = config.get("tokenizer_class")
+        if name is None and "model_type" in config:
+            name = _CLASS_OF_MODEL_TYPE.get(str(config["model_type"]), CLASS_OF_TOKENIZER_FILE)
     if name is not None and not isinstance(name, str):
         raise ValueError(f"its tokenizer_class must be a string, got {name!r}")
     return name and name.removesuffix("Fast")
@@ -85,10 +89,10 @@ def boolean_setting(settings: Mapping[str, Any], key: str, default: bool = False
     return value
 
 
-def _typed(value: Any) -> Any:
-    """Mark a token of ``special_tokens_map.json`` as in ``tokenizer_config.json``, where it will be saved."""
+def with_types(value: Any) -> Any:
+    """Mark the tokens in a setting as `transformers` expects them in ``tokenizer_config.json``."""
     if isinstance(value, list):
-        return [_typed(each) for each in value]
+        return [with_types(each) for each in value]
     return {"__type": "AddedToken", **value} if isinstance(value, dict) and "content" in value else value
 
 

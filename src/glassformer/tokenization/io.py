@@ -13,7 +13,7 @@ from tokenizers import decoders, models, normalizers, processors
 from glassformer.choices import choose
 from glassformer.contracts import Tokenizer
 from glassformer.files import parse_json
-from glassformer.tokenization.base import TOKENIZER_FILE, check_vocabulary
+from glassformer.tokenization.base import TOKENIZER_FILE, check_vocabulary, library_errors
 from glassformer.tokenization.bpe import BPETokenizer, is_lossless
 from glassformer.tokenization.character_level import ByteTokenizer, CharacterTokenizer
 from glassformer.tokenization.chat_template import read_chat_template
@@ -28,8 +28,14 @@ from glassformer.tokenization.pre_tokenization import (
     split_like_gpt_neox,
     split_like_qwen2,
 )
-from glassformer.tokenization.pretrained import PretrainedTokenizer, library_errors
-from glassformer.tokenization.special_tokens import END_OF_TEXT, add_tokens, check_added_id, token_content
+from glassformer.tokenization.pretrained import PretrainedTokenizer
+from glassformer.tokenization.special_tokens import (
+    END_OF_TEXT,
+    add_tokens,
+    check_added_id,
+    mark_special_tokens,
+    token_content,
+)
 from glassformer.tokenization.symbols import SymbolTokenizer
 from glassformer.tokenization.wordpiece import (
     WordPieceTokenizer,
@@ -84,7 +90,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     try:
         with library_errors("read it"):
             settings = read_settings(path.parent) | read_chat_template(path.parent)
-            name = tokenizer_class(settings)
+            name = tokenizer_class(path.parent, settings)
             match path.name:
                 case "vocab.txt":
                     choose(_BERT_CLASSES, name or "BertTokenizer", "tokenizer_class")
@@ -155,7 +161,7 @@ def _vocabulary_file(folder: Path) -> Path | None:
     return next((folder / name for name in ("vocab.txt", "merges.txt") if (folder / name).is_file()), None)
 
 
-def _read_merges(path: Path, settings: Mapping[str, Any], name: str) -> PretrainedTokenizer:
+def _read_merges(path: Path, settings: dict[str, Any], name: str) -> PretrainedTokenizer:
     """Read a byte-level BPE from ``merges.txt`` and the ``vocab.json`` beside it.
 
     Args:
@@ -181,9 +187,11 @@ def _read_merges(path: Path, settings: Mapping[str, Any], name: str) -> Pretrain
     set_prefix_space(tokenizer, _adds_prefix_space(settings))
     tokenizer.decoder = decoders.ByteLevel()
     add_tokens(tokenizer, settings)
-    settings = {"tokenizer_class": name, **_DEFAULT_SPECIAL_TOKENS[name], **settings}
-    _add_template(tokenizer, settings)
-    return _as_byte_level(tokenizer, settings)
+    defaults = _DEFAULT_SPECIAL_TOKENS[name]
+    mark_special_tokens(tokenizer, defaults | settings)
+    _add_template(tokenizer, defaults | settings)
+    added = {key: defaults[key] for key in {"pad_token"} & defaults.keys() - settings.keys()}
+    return _as_byte_level(tokenizer, {"eos_token": END_OF_TEXT, **added, **settings})
 
 
 def _as_byte_level(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> PretrainedTokenizer:
@@ -208,11 +216,12 @@ def _add_template(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) 
     for name in (*before, *after):
         if tokenizer.token_to_id(name) is None:
             raise ValueError(f"the token {name!r} to be added to each text is not in the vocabulary")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[*before, "$A", *after],
-        pair=[*before, "$A", *after, *before, "$B", *after],
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in {*before, *after}],
-    )
+    if before or after:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[*before, "$A", *after],
+            pair=[*before, "$A", *after, *before, "$B", *after],
+            special_tokens=[(name, tokenizer.token_to_id(name)) for name in {*before, *after}],
+        )
 
 
 def _precompiled_charsmaps(normalizer: Any) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,10 +19,11 @@ from glassformer.tokenization.base import (
     TOKENIZER_FILE,
     BaseTokenizer,
     check_ids,
+    library_errors,
     printable_label,
 )
 from glassformer.tokenization.chat_template import ChatTemplateMixin, remove_chat_template
-from glassformer.tokenization.config_files import CLASS_OF_TOKENIZER_FILE, OLD_CONFIG_FILES
+from glassformer.tokenization.config_files import CLASS_OF_TOKENIZER_FILE, OLD_CONFIG_FILES, with_types
 from glassformer.tokenization.pre_tokenization import unicode_to_bytes
 from glassformer.tokenization.special_tokens import (
     USUAL_NAMES,
@@ -155,17 +155,30 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` in the format of the `tokenizers` and `transformers` libraries.
 
-        The settings go into ``tokenizer_config.json``, with the special tokens. Older config files in the
-        folder, which would override it, are removed.
+        The settings go into ``tokenizer_config.json``. Older config files in the folder, which would override
+        it, are removed. Token files are found by a hash of the saved files, so these must not change.
         """
         for name in OLD_CONFIG_FILES:
             (Path(folder) / name).unlink(missing_ok=True)
         remove_chat_template(Path(folder))  # the template is one of the settings
         atomic_write(Path(folder) / TOKENIZER_FILE, self._tokenizer.to_str(pretty=True))
+        if self.settings:
+            atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(self.settings, indent=2) + "\n")
+        else:  # remove the config of a tokenizer that was saved here before
+            (Path(folder) / TOKENIZER_CONFIG_FILE).unlink(missing_ok=True)
+
+    def save_for_transformers(self, folder: Path) -> None:
+        """Save the tokenizer so that `transformers` builds the same one, beside any ``config.json``."""
+        self.save(folder)
+        settings = self.settings_for_transformers()
+        atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
+
+    def settings_for_transformers(self) -> dict[str, Any]:
+        """Return the settings with the special tokens, and the class that keeps ``tokenizer.json``."""
         found = {"eos_token": self.end_of_text, "pad_token": self.pad_token, "mask_token": self.mask_token}
         names = {key: self._added[token] for key, token in found.items() if token is not None}
-        settings = {"tokenizer_class": CLASS_OF_TOKENIZER_FILE, **names, **self.settings}
-        atomic_write(Path(folder) / TOKENIZER_CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
+        settings = {key: with_types(value) for key, value in self.settings.items()}
+        return {"tokenizer_class": CLASS_OF_TOKENIZER_FILE, **names, **settings}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size})"
@@ -247,22 +260,6 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
     def _description(self) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(self._tokenizer.to_str())
         return description
-
-
-@contextmanager
-def library_errors(action: str) -> Iterator[None]:
-    """Turn what the `tokenizers` library raises into a ValueError saying that it cannot do ``action``.
-
-    It raises bare exceptions, and Rust panics, whose class has no public name and is not an ``Exception``.
-    """
-    try:
-        yield
-    except (ValueError, OSError):
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise ValueError(f"the tokenizers library cannot {action} ({error})") from None
 
 
 def _token_ids(tokenizer: tokenizers.Tokenizer) -> list[int]:

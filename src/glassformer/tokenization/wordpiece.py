@@ -31,12 +31,6 @@ class WordPieceTokenizer(PretrainedTokenizer):
     ``[CLS] a [SEP]`` and ``[CLS] a [SEP] b [SEP]``.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any] | None = None) -> None:
-        normalizer = tokenizer.normalizer
-        if isinstance(normalizer, normalizers.BertNormalizer):  # saved, so that other readers do not guess
-            settings = {**(settings or {}), **normalizer_settings(normalizer)}
-        super().__init__(tokenizer, settings)
-
     @classmethod
     def train(
         cls, texts: Iterable[str], vocab_size: int, *, lowercase: bool = True, min_frequency: int = 2
@@ -73,6 +67,16 @@ class WordPieceTokenizer(PretrainedTokenizer):
         tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         _add_pipeline(tokenizer, settings)
         return cls._with_special_tokens(tokenizer, settings)
+
+    def settings_for_transformers(self) -> dict[str, Any]:
+        """Return the settings as for other tokenizers, or for BERT's class if that builds the same."""
+        settings = super().settings_for_transformers()
+        normalizer, names = self._tokenizer.normalizer, _special_tokens(self.settings)
+        around = [self._tokenizer.token_to_id(names[key]) for key in ("cls_token", "sep_token")]
+        is_bert = isinstance(normalizer, normalizers.BertNormalizer) and self.add_special_tokens([]) == around
+        if not is_bert or "tokenizer_class" in self.settings:
+            return settings
+        return {**settings, **normalizer_settings(normalizer), "tokenizer_class": "BertTokenizer"}
 
     @classmethod
     def from_vocabulary(
@@ -113,7 +117,7 @@ class WordPieceTokenizer(PretrainedTokenizer):
         names = _special_tokens(settings)
         tokenizer.add_special_tokens(list(names.values()))
         set_template(tokenizer, settings)
-        return cls(tokenizer, {"tokenizer_class": "BertTokenizer", **settings, **names})
+        return cls(tokenizer, {**names, **settings, **names})  # the order is that of saved files
 
 
 def set_template(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
@@ -121,7 +125,8 @@ def set_template(tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any]) -
     names = _special_tokens(settings)
     before, between = names["cls_token"], names["sep_token"]
     ids = [(name, tokenizer.token_to_id(name)) for name in (before, between)]
-    if all(token_id is not None for _, token_id in ids):
+    around = [token_id for _, token_id in ids]
+    if None not in around and tokenizer.encode("").ids != around:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=[before, "$A", between],
             pair=[before, "$A", between, "$B:1", f"{between}:1"],
