@@ -10,6 +10,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, processors
 
 from glassformer.choices import choose
 from glassformer.tokenization import BPETokenizer, PretrainedTokenizer
+from glassformer.tokenization.base import library_errors
 from glassformer.tokenization.bpe import is_lossless
 from glassformer.tokenization.pre_tokenization import (
     split_like_gpt2,
@@ -18,7 +19,6 @@ from glassformer.tokenization.pre_tokenization import (
     split_like_qwen2,
     split_like_smollm,
 )
-from glassformer.tokenization.pretrained import library_errors
 
 _PRE_TOKENIZERS = {
     "default": split_like_llama_cpp,
