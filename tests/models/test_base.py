@@ -218,6 +218,20 @@ def test_missing_files_are_named(folder, tmp_path):
         GPTModel.from_pretrained(folder)
 
 
+def test_weights_that_are_a_folder_are_named(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors does not exist"):
+        GPTModel.from_pretrained(folder)
+
+
+def test_the_message_of_a_long_key_is_short(folder):
+    rewrite_config(folder, lambda c: c.update({"x" * 10**6: 1}))
+    with pytest.raises(ValueError, match="config.json: unknown key 'xxx") as error:
+        GPTModel.from_pretrained(folder)
+    assert len(str(error.value)) < 1000
+
+
 def test_loading_another_family_raises(folder, monkeypatch):
     monkeypatch.setattr(TransformerModel, "families", dict(TransformerModel.families))
 

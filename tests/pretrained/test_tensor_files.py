@@ -101,6 +101,13 @@ def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
         open_tensors(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "x\0y", ".", "a/b"])
+def test_a_shard_with_an_impossible_name_is_missing(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises((FileNotFoundError, ValueError), match=r"index.json names .*, which is missing"):
+        open_tensors(index(folder, {"a": name}))
+
+
 def test_a_missing_shard_is_an_error(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     index(folder, {"a": "model-1.safetensors", "c": "model-2.safetensors"})

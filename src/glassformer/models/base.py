@@ -259,7 +259,7 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any], di
     optional = ADDED_KEYS.get(family.family, set()) | {"pruned_heads"}
     for name in config:
         if name not in known:
-            raise ValueError(f"{path}: unknown key {name!r}{suggestion(name, known)}")
+            raise ValueError(f"{path}: unknown key {name!r:.100}{suggestion(name, known)}")
     for name in known:
         if name not in config and name not in optional:
             raise ValueError(f"{path}: the key {name!r} is missing")

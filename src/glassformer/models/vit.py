@@ -135,7 +135,9 @@ class ViTModel(TransformerModel):
 def _per_channel(name: str, value: float | Sequence[float], channels: int) -> list[float]:
     values = [float(value)] * channels if isinstance(value, int | float) else [float(v) for v in value]
     if len(values) != channels:
-        raise ValueError(f"{name} must be one number, or one for each of {channels} channels, not {value!r}")
+        raise ValueError(
+            f"{name} must be one number, or one for each of {channels} channels, not {value!r:.100}"
+        )
     return values
 
 

@@ -120,7 +120,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
         ValueError: if it is damaged.
 
     """
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no weights: {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:

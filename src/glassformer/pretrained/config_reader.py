@@ -224,9 +224,10 @@ class ConfigReader:
         known = self._read_keys | IGNORED_KEYS | set(ignored)
         for key, value in self.values.items():
             if key not in known and value is not None:
+                name = f"{key:.100}"
                 raise ValueError(
-                    f"{self.source}: unknown key {key!r} = {value!r:.200}, which might change what the model "
-                    f"computes; if it does not, remove it or pass ignore=[{key!r}]"
+                    f"{self.source}: unknown key {name!r} = {value!r:.200}, which might change what the "
+                    f"model computes; if it does not, remove it or pass ignore=[{name!r}]"
                 )
 
 

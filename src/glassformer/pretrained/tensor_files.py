@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -198,8 +199,8 @@ def _open_shards(index: Path, reader: Callable[[Path], TensorReader]) -> Shards:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name:
             raise ValueError(f"{index} names a file outside its folder: {name!r}")
-        if not (index.parent / name).is_file():
-            raise FileNotFoundError(f"{index} names {name}, which is missing")
+        if not os.path.isfile(index.parent / name):  # also of a name that is too long
+            raise FileNotFoundError(f"{index} names {name:.300}, which is missing")
     shards = Shards(index.parent, [reader(index.parent / name) for name in names])
     for name, file in file_of.items():
         if name not in shards.shapes:
