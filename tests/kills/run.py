@@ -133,10 +133,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=150, help="of all commands together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="commands whose name contains this")
+    names = [command.name for command in COMMANDS]
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="COMMAND", help=" ".join(names)
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    commands = [command for command in COMMANDS if options.only in command.name]
+    commands = [command for command in COMMANDS if command.name in options.only]
     with tempfile.TemporaryDirectory() as name:
         inputs = write_inputs(Path(name) / "inputs")
         outcomes = {}
