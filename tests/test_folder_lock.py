@@ -189,6 +189,17 @@ def test_the_content_of_the_lock_may_be_anything(tmp_path, content, holder):
     assert f"is in use by {holder}: wait" in str(error)
 
 
+def test_a_process_that_has_just_locked_the_folder_is_named(tmp_path):
+    with lock_folder(tmp_path):
+        content = (tmp_path / LOCK).read_text()
+        (tmp_path / LOCK).write_text("")
+        timer = threading.Timer(0.05, (tmp_path / LOCK).write_text, [content])
+        timer.start()
+        error = in_thread(lambda: lock_and_return(tmp_path))
+        timer.join()
+    assert f"is in use by process {os.getpid()} (" in str(error)
+
+
 def test_a_lock_that_was_removed_by_hand_is_no_longer_held(tmp_path):
     with lock_folder(tmp_path):
         (tmp_path / LOCK).unlink()

@@ -9,6 +9,7 @@ import shlex
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -146,6 +147,10 @@ def _this_process() -> str:
 
 def _holder(handle: int) -> str:
     """Describe the process that holds the lock, from the content of the file."""
+    for _ in range(10):
+        if os.fstat(handle).st_size:
+            break
+        time.sleep(0.02)  # a process that has just locked the file is about to write it
     try:
         content = json.loads(os.pread(handle, 4096, 0))
         process, host, command = (str(content[name]) for name in ("process", "host", "command"))
