@@ -5,6 +5,12 @@ Decoder-only models have a suite of their own besides, in ``test_models.py``.
 
 from __future__ import annotations
 
+import copy
+import io
+import multiprocessing
+import operator
+from concurrent.futures import ProcessPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -157,6 +163,37 @@ def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
         # Products of the same numbers may differ in their last bits where these lie otherwise in memory.
         torch.testing.assert_close(run(again), run(model), rtol=0, atol=1e-12)
         assert again.num_parameters() == model.num_parameters()
+
+
+def copies(model):
+    """The model copied, and saved and loaded with pickle, by name."""
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return {"deepcopy": copy.deepcopy(model), "torch.save": torch.load(file, weights_only=False)}
+
+
+@models
+def test_copies_give_the_same_output_and_share_no_parameters(parts):
+    model = build(parts)
+    expected = run(model)
+    for how, copied in copies(model).items():
+        assert torch.equal(run(copied), expected), how
+        for name, source in copied.tied_parameters().items():
+            assert copied.get_parameter(name) is copied.get_parameter(source)
+        for parameter in copied.parameters():
+            torch.nn.init.zeros_(parameter)
+    assert torch.equal(run(model), expected)
+
+
+@pytest.mark.slow
+def test_models_can_be_passed_to_another_process():
+    built = [build(parts).requires_grad_(False) for parts in MODELS]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        outputs = [pool.submit(operator.call, model, *INPUTS[type(model)]()) for model in built]
+        for model, output in zip(built, outputs, strict=True):
+            torch.testing.assert_close(output.result(), run(model))
 
 
 @models

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -121,6 +124,14 @@ def test_padding_masks_must_be_0_or_1():
         padding(torch.tensor([[1.0, 0.0]]))
     with pytest.raises(ValueError, match=r"\(batch, key\).*\(2,\)"):
         padding(torch.tensor([1, 0]))
+
+
+def test_copies_of_masks_have_no_cached_tensor():
+    mask = causal() & padding(torch.tensor([[1, 1, 0]]))
+    dense = mask.dense(3, 3)
+    for copied in (copy.deepcopy(mask), pickle.loads(pickle.dumps(mask))):
+        assert "_cached" not in vars(copied)
+        assert torch.equal(copied.dense(3, 3), dense)
 
 
 @given(mask=joined(), extra=st.integers(1, 4))

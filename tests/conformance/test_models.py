@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import math
 
 import pytest
@@ -170,6 +172,21 @@ def test_saving_and_loading_gives_the_same_model(parts, tmp_path):
         assert [name for name, _ in again.named_parameters()] == [
             name for name, _ in model.named_parameters()
         ]
+
+
+@models
+def test_copies_give_the_same_logits_and_share_no_parameters(parts):
+    model, ids, file = build(parts), tokens(2, 9), io.BytesIO()
+    expected = model(ids)
+    torch.save(model, file)
+    file.seek(0)
+    for copied in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        assert torch.equal(copied(ids), expected)
+        for name, source in copied.tied_parameters().items():
+            assert copied.get_parameter(name) is copied.get_parameter(source)
+        for parameter in copied.parameters():
+            torch.nn.init.zeros_(parameter)
+    assert torch.equal(model(ids), expected)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -67,6 +67,10 @@ class Mask(ABC):
     def at(self, query_slots: Tensor) -> Mask:
         """The same mask for queries in the given slots ``(query,)`` instead of the last ones."""
         return _Bound(self, query_slots)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state without the cached tensor, for copies and other processes."""
+        return {name: value for name, value in vars(self).items() if name != "_cached"}
 
     def _evaluate(self, query_slots: Tensor, k_len: int) -> Tensor:
         if torch.compiler.is_compiling():

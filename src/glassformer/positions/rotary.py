@@ -13,15 +13,26 @@ from glassformer.positions.scheme import PositionScheme
 
 Pairing = Literal["half", "interleaved"]
 
+
+def _swap_halves(x: Tensor) -> Tensor:
+    return x.roll(x.size(-1) // 2, dims=-1)
+
+
+def _join_halves(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat((first, second), dim=-1)
+
+
+def _swap_neighbors(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _interleave(first: Tensor, second: Tensor) -> Tensor:
+    return torch.stack((first, second), dim=-1).flatten(-2)
+
+
 PAIRINGS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "half": (
-        lambda x: x.roll(x.size(-1) // 2, dims=-1),
-        lambda a, b: torch.cat((a, b), dim=-1),
-    ),
-    "interleaved": (
-        lambda x: x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2),  # type: ignore[no-untyped-call]
-        lambda a, b: torch.stack((a, b), dim=-1).flatten(-2),
-    ),
+    "half": (_swap_halves, _join_halves),
+    "interleaved": (_swap_neighbors, _interleave),
 }
 """For each pairing, a function that swaps the elements of each pair in ``(..., d_rotary)``, and one that
 arranges the values of the first and the second elements, ``(..., pair)`` each, as ``(..., d_rotary)``."""
@@ -71,6 +82,10 @@ class RotaryPositions(PositionScheme):
         self.max_cached_len = self.scaling.max_constant_len
         self._swap, self._arrange = PAIRINGS[pairing]
         self._cached: tuple[Tensor, int, torch.dtype, Tensor, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state without cached tensors, for copies and other processes."""
+        return {**super().__getstate__(), "_cached": None}  # type: ignore[no-untyped-call]
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotate queries or keys by their positions.
