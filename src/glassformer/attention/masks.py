@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from glassformer.tracing import is_tracing
+
 if TYPE_CHECKING:
     from glassformer import contracts
 
@@ -57,7 +59,7 @@ class Mask(ABC):
             ValueError: if there are more queries than keys, so that the queries cannot be the last slots.
 
         """
-        if q_len > k_len and self.depends_on_query:
+        if self.depends_on_query and q_len > k_len:
             raise ValueError(
                 f"{q_len} queries cannot be the last of {k_len} key slots; "
                 "bind the mask to the slots of the queries: mask.at(query_slots)"
@@ -73,9 +75,9 @@ class Mask(ABC):
         return {name: value for name, value in vars(self).items() if name != "_cached"}
 
     def _evaluate(self, query_slots: Tensor, k_len: int) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self._compute(query_slots, k_len)  # a cached tensor would be a guard, and compile again
-        request = (query_slots.device, len(query_slots), k_len, torch.is_inference_mode_enabled())
+        if is_tracing():
+            return self._compute(query_slots, k_len)
+        request = (query_slots.device, query_slots.size(0), k_len, torch.is_inference_mode_enabled())
         cached: tuple[tuple[torch.device, int, int, bool], Tensor] | None = getattr(self, "_cached", None)
         if cached is not None and cached[0] == request:
             return cached[1]
@@ -86,7 +88,7 @@ class Mask(ABC):
     def _compute(self, query_slots: Tensor, k_len: int) -> Tensor:
         key_slots = torch.arange(k_len, device=query_slots.device)
         dense = self.allows(query_slots[:, None], key_slots[None, :])
-        return dense.expand(*dense.shape[:-2], len(query_slots), k_len)
+        return dense.expand(*dense.shape[:-2], query_slots.size(0), k_len)
 
     def __and__(self, other: Mask) -> Mask:
         return _Combined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented
@@ -195,8 +197,9 @@ class _Bound(Mask):
     depends_on_query = False  # the slots are fixed
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        if query.size(-2) != len(self.query_slots):
-            raise ValueError(f"the mask is bound to {len(self.query_slots)} queries, not {query.size(-2)}")
+        queries = self.query_slots.size(0)
+        if query.size(-2) != queries:
+            raise ValueError(f"the mask is bound to {queries} queries, not {query.size(-2)}")
         return self.mask.allows(self.query_slots.to(key.device)[:, None], key)
 
 
@@ -239,7 +242,7 @@ def padding(attention_mask: Tensor) -> Padding:
     if attention_mask.dtype == torch.bool:
         return Padding(allowed.clone())  # later changes of the caller's tensor must not change the mask
     as_ints = allowed.to(attention_mask.dtype)
-    if not torch.compiler.is_compiling() and not torch.equal(as_ints, attention_mask):
+    if not is_tracing() and not torch.equal(as_ints, attention_mask):
         wrong = attention_mask[as_ints != attention_mask][0].item()
         raise ValueError(f"attention_mask must hold only 0 and 1 (1 = a real token), not {wrong}")
     return Padding(allowed)

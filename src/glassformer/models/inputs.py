@@ -8,6 +8,7 @@ from torch import Tensor
 from glassformer.attention import padding
 from glassformer.attention.masks import Padding
 from glassformer.contracts import Positions
+from glassformer.tracing import is_tracing
 
 
 def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> None:
@@ -23,7 +24,7 @@ def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> No
         raise TypeError(f"token ids must be integers, not {input_ids.dtype}")
     if input_ids.dim() != 2:
         raise ValueError(f"{name} must be (batch, seq), not of shape {tuple(input_ids.shape)}")
-    if torch.compiler.is_compiling() or input_ids.device.type != "cpu":
+    if is_tracing() or input_ids.device.type != "cpu":
         return  # reading values would synchronize with the device, whose embedding lookup checks them
     wrong = (input_ids < 0) | (input_ids >= vocab_size)
     if wrong.any():
@@ -61,7 +62,7 @@ def positions_and_padding(
             f"{f' with the {cached} cached tokens' if cached else ''}, not {tuple(attention_mask.shape)}"
         )
     mask = padding(attention_mask)
-    if not torch.compiler.is_compiling() and mask.attention_mask.all():
+    if not is_tracing() and mask.attention_mask.all():
         return torch.arange(keys, device=input_ids.device), None
     positions = mask.attention_mask.cumsum(dim=1) - 1
     return positions.clamp(min=0), mask

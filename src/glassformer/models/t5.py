@@ -22,6 +22,7 @@ from glassformer.models.blocks import build_blocks, build_final_norm, build_mode
 from glassformer.models.config import T5Config
 from glassformer.models.inputs import check_cached_len, check_ids, last_token, positions_and_padding
 from glassformer.models.presets import T5_PRESETS
+from glassformer.tracing import is_tracing
 
 if TYPE_CHECKING:
     from glassformer.attention.masks import Padding
@@ -154,7 +155,9 @@ class T5Model(TransformerModel):
         """Encode the source: hidden states ``(batch, source seq, d_model)`` and the padding mask."""
         check_ids(input_ids, self.vocab_size)
         positions, mask = positions_and_padding(input_ids, attention_mask)
-        if input_ids.size(1) == 0 or (mask is not None and not mask.attention_mask.any(dim=1).all()):
+        if input_ids.size(1) == 0 or (
+            mask is not None and not is_tracing() and not mask.attention_mask.any(dim=1).all()
+        ):
             raise ValueError("a source sequence is empty: give each row at least one real token")
         x = self.token_embedding(input_ids) * self.embedding_scale
         return self.encoder(x, mask, positions, positions), mask
@@ -180,8 +183,8 @@ class T5Model(TransformerModel):
 
         """
         check_ids(decoder_input_ids, self.vocab_size, "decoder_input_ids")
-        if len(decoder_input_ids) != len(memory):
-            raise ValueError(f"got {len(decoder_input_ids)} targets for {len(memory)} sources")
+        if decoder_input_ids.size(0) != memory.size(0):
+            raise ValueError(f"got {decoder_input_ids.size(0)} targets for {memory.size(0)} sources")
         cached = 0 if cache is None else cache[0].length
         key_positions, padding_mask = positions_and_padding(
             decoder_input_ids, decoder_attention_mask, cached, "decoder_attention_mask"

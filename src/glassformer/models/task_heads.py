@@ -47,7 +47,9 @@ def first_token(hidden: Tensor, first: Tensor | None) -> Tensor:
     """The vector of each row in column ``first``, by default 0: ``(batch, d_model)``."""
     if hidden.size(1) == 0:
         raise ValueError("the text is empty: give at least one token")
-    return hidden[:, 0] if first is None else hidden[torch.arange(len(hidden), device=hidden.device), first]
+    if first is None:
+        return hidden[:, 0]
+    return hidden[torch.arange(hidden.size(0), device=hidden.device), first]
 
 
 class NoHead(nn.Module):

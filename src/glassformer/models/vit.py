@@ -79,10 +79,10 @@ class ViTModel(TransformerModel):
         """The residual stream after the last norm, ``(batch, 1 + registers + patches, d_model)``."""
         grid = self.grid(pixel_values)
         patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (batch, patch, d_model)
-        first = self.class_token.expand(len(patches), -1, -1)
+        first = self.class_token.expand(patches.size(0), -1, -1)
         x = torch.cat((first, patches), dim=1) + self.positions(grid)
         if self.registers is not None:
-            x = torch.cat((x[:, :1], self.registers.expand(len(x), -1, -1), x[:, 1:]), dim=1)
+            x = torch.cat((x[:, :1], self.registers.expand(x.size(0), -1, -1), x[:, 1:]), dim=1)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x)

@@ -26,7 +26,8 @@ class GridPositions(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         """The vectors ``(1 + rows * columns, d_model)`` for a grid of (rows, columns) patches."""
-        if grid == self.grid:
+        # Symbolic sizes of an exported program can be any grid: resizing to the table's own changes nothing.
+        if all(isinstance(side, int) for side in grid) and grid == self.grid:
             return self.table
         patches = self.table[1:].view(*self.grid, -1).movedim(-1, 0)  # (d_model, row, column)
         resized = F.interpolate(patches[None], size=grid, mode="bicubic", align_corners=False)[0]

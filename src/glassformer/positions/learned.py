@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from glassformer.positions.scheme import PositionScheme
+from glassformer.tracing import is_tracing
 
 
 class LearnedPositions(PositionScheme):
@@ -36,7 +36,7 @@ class LearnedPositions(PositionScheme):
         """
         rows, last = self.embedding.num_embeddings, positions.size(-1) - 1
         # Reading positions would synchronize with a GPU; use the length of the text there.
-        if positions.numel() and positions.device.type == "cpu" and not torch.compiler.is_compiling():
+        if positions.numel() and positions.device.type == "cpu" and not is_tracing():
             last = int(positions.max())
         if last >= rows:
             raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glassformer.positions.rotary_scaling import Scaling, build_scaling
 from glassformer.positions.scheme import PositionScheme
+from glassformer.tracing import is_tracing
 
 Pairing = Literal["half", "interleaved"]
 
@@ -109,7 +110,7 @@ class RotaryPositions(PositionScheme):
 
     def _cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines, cached because all layers of a forward pass the same tensor of positions."""
-        if torch.compiler.is_compiling():
+        if is_tracing():
             return self._compute_cos_sin(positions, dtype)
         version = 0 if positions.is_inference() else positions._version  # changes with every in-place write
         if self._cached is None or self._cached[0] is not positions or self._cached[1:3] != (version, dtype):

@@ -41,21 +41,27 @@ class FusedAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | Tensor | None = None, bias: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """Apply attention; see ``ScaledDotProductAttention.forward``. The weights are None."""
-        # `is_causal` is aligned with the first key, our masks with the last: they agree for a square only.
-        is_square = q.size(-2) == k.size(-2)
-        is_causal = isinstance(mask, Causal) and bias is None and is_square
-        if is_causal or (isinstance(mask, Causal) and q.size(-2) == 1):
-            mask = None  # a single query is the last one and may attend to every key
+        is_causal = False
+        if isinstance(mask, Causal):
+            # `is_causal` is aligned with the first key, our masks with the last: they agree for a square.
+            # In an exported program sizes are symbols; `if` turns their comparison into a bool.
+            if bias is None and q.size(-2) == k.size(-2):
+                mask, is_causal = None, True
+            elif q.size(-2) == 1:
+                mask = None  # a single query is the last one and may attend to every key
+        attn_mask = _attn_mask(mask, bias, q, k)
         output = F.scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=_attn_mask(mask, bias, q, k),
+            attn_mask=attn_mask,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=is_causal,
             scale=self.scale,
-            enable_gqa=q.dim() > 2 and q.size(-3) != k.size(-3),
+            enable_gqa=q.dim() > 2 and bool(q.size(-3) != k.size(-3)),
         )
+        if attn_mask is not None and torch.onnx.is_in_onnx_export():
+            output = _zero_empty_rows(output, attn_mask)
         return output, None
 
 
@@ -65,3 +71,9 @@ def _attn_mask(mask: Mask | Tensor | None, bias: Tensor | None, q: Tensor, k: Te
         return None if bias is None else bias.to(q.dtype)
     allowed = as_dense(mask, q, k)
     return allowed if bias is None else bias.to(q.dtype).masked_fill(~allowed, -torch.inf)
+
+
+def _zero_empty_rows(output: Tensor, attn_mask: Tensor) -> Tensor:
+    """The output with zeros for queries that may attend to nothing, which ONNX, unlike PyTorch, makes NaN."""
+    allowed = attn_mask if attn_mask.dtype == torch.bool else attn_mask > -torch.inf
+    return output.masked_fill(~allowed.any(dim=-1, keepdim=True), 0.0)
