@@ -204,6 +204,34 @@ def test_attentions_are_all_there_are(parts):
     assert len(listed) == len({id(a) for a in listed})
 
 
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_inputs_may_be_integers_of_any_type(dtype):
+    source, target, mask = tokens(2, 7), tokens(2, 7, seed=3), torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 0]])
+    for parts, inputs in (
+        ("BERT, positions=learned", (source, mask, mask)),
+        ("T5, positions=relative_bias", (source, target, mask, mask)),
+    ):
+        model = build(parts)
+        assert torch.equal(model(*(tensor.to(dtype) for tensor in inputs)), model(*inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.complex64])
+def test_ids_that_are_not_integers_raise(dtype):
+    ids = tokens(2, 7)
+    model, seq2seq = build("BERT, positions=learned"), build("T5, positions=relative_bias")
+    for call in (
+        lambda wrong: model(wrong),
+        lambda wrong: model(ids, token_type_ids=wrong),
+        lambda wrong: seq2seq(wrong, ids),
+        lambda wrong: seq2seq(ids, wrong),
+    ):
+        with pytest.raises(TypeError, match=f"token ids must be integers, not {dtype}"):
+            call(ids.to(dtype))
+
+
 @encoders
 def test_padding_of_a_row_does_not_affect_others(parts):
     model, ids = build(parts, head="none"), tokens(3, 7)

@@ -126,6 +126,24 @@ def test_padding_masks_must_be_0_or_1():
         padding(torch.tensor([1, 0]))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint64])
+def test_slots_and_lengths_may_be_integers_of_any_type(dtype):
+    slots = torch.tensor([1, 4])
+    for mask in (causal(), sliding_window(2)):  # differences of unsigned ones are not wrapped
+        assert torch.equal(mask.at(slots.to(dtype)).dense(2, 6), mask.at(slots).dense(2, 6))
+    assert torch.equal(prefix(slots.to(dtype)).dense(6, 6), prefix(slots).dense(6, 6))
+    assert torch.equal(
+        padding(torch.tensor([[1, 0]]).to(dtype)).dense(2, 2), padding(torch.tensor([[1, 0]])).dense(2, 2)
+    )
+
+
+def test_slots_and_lengths_that_are_not_integers_raise():
+    with pytest.raises(TypeError, match="query_slots must be integers, not torch.bool"):
+        causal().at(torch.tensor([True, False]))
+    with pytest.raises(TypeError, match="length must be integers, not torch.float32"):
+        prefix(torch.tensor([1.0, 2.0]))
+
+
 def test_copies_of_masks_have_no_cached_tensor():
     mask = causal() & padding(torch.tensor([[1, 1, 0]]))
     dense = mask.dense(3, 3)

@@ -122,6 +122,19 @@ def test_padding_of_a_row_does_not_affect_others(parts):
     assert torch.equal(model(ids, attention_mask=torch.ones_like(ids)), model(ids))
 
 
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_ids_and_masks_may_be_integers_of_any_type(dtype):
+    model, ids = build("positions=learned"), tokens(2, 7)
+    mask = torch.tensor([[1] * 7, [0, 0, 1, 1, 1, 1, 0]])
+    assert torch.equal(model(ids.to(dtype), mask.to(dtype)), model(ids, mask))
+    if dtype.is_signed:
+        with pytest.raises(ValueError, match="token id -1 at position 0 of row 0 is outside the vocabulary"):
+            model(torch.full((1, 2), -1, dtype=dtype))
+
+
 @models
 def test_gradients_reach_every_parameter(parts):
     model = build(parts).train()

@@ -110,3 +110,32 @@ def test_a_name_or_a_mapping_builds_a_scheme():
         build_positions({"kind": "alibi", "d_model": 1}, **SIZES)
     with pytest.raises(ValueError, match='needs a "kind"'):
         build_positions({"theta": 1}, **SIZES)
+
+
+@schemes
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint64])
+def test_positions_may_be_integers_of_any_type(kind, scheme, dtype):
+    positions = torch.arange(5)
+    x, q = torch.randn(2, 5, 24), torch.randn(2, 3, 5, 8)
+    torch.testing.assert_close(scheme.embed(x, positions.to(dtype)), scheme.embed(x, positions))
+    torch.testing.assert_close(scheme.rotate(q, positions.to(dtype)), scheme.rotate(q, positions))
+    bias = scheme.bias(
+        positions.to(dtype), positions.to(dtype)
+    )  # differences of unsigned ones are not wrapped
+    assert bias is None or torch.equal(bias, scheme.bias(positions, positions))
+
+
+@schemes
+def test_positions_that_are_not_integers_raise(kind, scheme):
+    x, q = torch.randn(2, 5, 24), torch.randn(2, 3, 5, 8)
+    uses = {
+        "sinusoidal": lambda positions: scheme.embed(x, positions),
+        "learned": lambda positions: scheme.embed(x, positions),
+        "rotary": lambda positions: scheme.rotate(q, positions),
+        "alibi": lambda positions: scheme.bias(positions, positions),
+        "relative_bias": lambda positions: scheme.bias(positions, positions),
+    }
+    for dtype in (torch.bool, torch.float32, torch.complex64):
+        if kind in uses:
+            with pytest.raises(TypeError, match=f"positions must be integers, not {dtype}"):
+                uses[kind](torch.ones(5, dtype=dtype))

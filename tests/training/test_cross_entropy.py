@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glassformer.training import chunked_cross_entropy
+from glassformer.training.cross_entropy import cross_entropy_sum
 
 
 def problem(tokens, vocab, d_model, ignored=(), seed=0, dtype=torch.float64):
@@ -181,3 +182,12 @@ def test_invalid_inputs_are_rejected(change, error, message):
     inputs = {"hidden": hidden.float(), "weight": weight.float(), "targets": targets} | change
     with pytest.raises(error, match=message):
         chunked_cross_entropy(**inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32])
+def test_targets_of_the_plain_sum_may_be_integers_of_any_type(dtype):
+    logits, targets = torch.randn(3, 300), torch.tensor([0, 7, 255])
+    expected = F.cross_entropy(logits, targets, reduction="sum")
+    torch.testing.assert_close(cross_entropy_sum(logits, targets.to(dtype)), expected)
+    with pytest.raises(TypeError, match="targets must be integers, not torch.float32"):
+        cross_entropy_sum(logits, targets.float())

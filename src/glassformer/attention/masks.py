@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from glassformer.integers import as_int64
 from glassformer.tracing import is_tracing
 
 if TYPE_CHECKING:
@@ -67,8 +68,13 @@ class Mask(ABC):
         return self._evaluate(torch.arange(k_len - q_len, k_len, device=device), k_len)
 
     def at(self, query_slots: Tensor) -> Mask:
-        """The same mask for queries in the given slots ``(query,)`` instead of the last ones."""
-        return _Bound(self, query_slots)
+        """The same mask for queries in the given slots ``(query,)`` instead of the last ones.
+
+        Raises:
+            TypeError: if the slots are not integers.
+
+        """
+        return _Bound(self, as_int64(query_slots, "query_slots"))
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the cached tensor, for copies and other processes."""
@@ -271,8 +277,10 @@ def prefix(length: int | Tensor) -> Prefix:
 
     Raises:
         ValueError: if a length is negative.
+        TypeError: if lengths are not integers.
 
     """
+    length = as_int64(length, "length") if isinstance(length, Tensor) else length
     if (length < 0) if isinstance(length, int) else bool((length < 0).any()):
         raise ValueError(f"length must not be negative, not {length}")
     return Prefix(length)

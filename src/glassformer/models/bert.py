@@ -96,9 +96,9 @@ class BERTModel(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """The residual stream after the last block, ``(batch, seq, d_model)``; see ``forward``."""
-        check_ids(input_ids, self.vocab_size)
+        input_ids = check_ids(input_ids, self.vocab_size)
         token_type_ids = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        check_ids(token_type_ids, self.num_token_types, "token_type_ids")
+        token_type_ids = check_ids(token_type_ids, self.num_token_types, "token_type_ids")
         if token_type_ids.shape != input_ids.shape:
             raise ValueError(
                 f"token_type_ids must be (batch, seq) = {tuple(input_ids.shape)}, "

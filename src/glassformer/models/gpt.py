@@ -79,7 +79,7 @@ class GPTModel(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
         """The input of ``lm_head``, ``(batch, seq, d_model)``; see ``forward``."""
-        check_ids(input_ids, self.vocab_size)
+        input_ids = check_ids(input_ids, self.vocab_size)
         cached = 0 if cache is None else cache[0].length
         key_positions, padding_mask = positions_and_padding(input_ids, attention_mask, cached)
         check_cached_len(self.positions, cached, key_positions)

@@ -8,11 +8,12 @@ from torch import Tensor
 from glassformer.attention import padding
 from glassformer.attention.masks import Padding
 from glassformer.contracts import Positions
+from glassformer.integers import as_int64
 from glassformer.tracing import is_tracing
 
 
-def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> None:
-    """Check that a tensor holds token ids ``(batch, seq)``.
+def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> Tensor:
+    """Token ids ``(batch, seq)`` as int64, after a check.
 
     Raises:
         TypeError: if the ids are not integers.
@@ -20,12 +21,12 @@ def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> No
             their own error).
 
     """
-    if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
-        raise TypeError(f"token ids must be integers, not {input_ids.dtype}")
+    input_ids = as_int64(input_ids, "token ids")
     if input_ids.dim() != 2:
         raise ValueError(f"{name} must be (batch, seq), not of shape {tuple(input_ids.shape)}")
     if is_tracing() or input_ids.device.type != "cpu":
-        return  # reading values would synchronize with the device, whose embedding lookup checks them
+        # Reading values would synchronize with the device, whose embedding lookup checks them.
+        return input_ids
     wrong = (input_ids < 0) | (input_ids >= vocab_size)
     if wrong.any():
         row, position = wrong.nonzero()[0].tolist()
@@ -33,6 +34,7 @@ def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> No
             f"token id {int(input_ids[row, position])} at position {position} of row {row} is outside "
             f"the vocabulary: ids are 0 to {vocab_size - 1}"
         )
+    return input_ids
 
 
 def positions_and_padding(

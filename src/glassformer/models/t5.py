@@ -153,7 +153,7 @@ class T5Model(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Padding | None]:
         """Encode the source: hidden states ``(batch, source seq, d_model)`` and the padding mask."""
-        check_ids(input_ids, self.vocab_size)
+        input_ids = check_ids(input_ids, self.vocab_size)
         positions, mask = positions_and_padding(input_ids, attention_mask)
         if input_ids.size(1) == 0 or (
             mask is not None and not is_tracing() and not mask.attention_mask.any(dim=1).all()
@@ -182,7 +182,7 @@ class T5Model(TransformerModel):
             memory_cache: of cross-attention, one entry for each layer.
 
         """
-        check_ids(decoder_input_ids, self.vocab_size, "decoder_input_ids")
+        decoder_input_ids = check_ids(decoder_input_ids, self.vocab_size, "decoder_input_ids")
         if decoder_input_ids.size(0) != memory.size(0):
             raise ValueError(f"got {decoder_input_ids.size(0)} targets for {memory.size(0)} sources")
         cached = 0 if cache is None else cache[0].length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from glassformer.integers import as_int64
 from glassformer.positions.scheme import PositionScheme
 from glassformer.tracing import is_tracing
 
@@ -32,8 +33,10 @@ class LearnedPositions(PositionScheme):
 
         Raises:
             ValueError: if a position is outside the table.
+            TypeError: if the positions are not integers.
 
         """
+        positions = as_int64(positions, "positions")
         rows, last = self.embedding.num_embeddings, positions.size(-1) - 1
         # Reading positions would synchronize with a GPU; use the length of the text there.
         if positions.numel() and positions.device.type == "cpu" and not is_tracing():

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from glassformer.integers import as_int64
 from glassformer.positions.rotary_scaling import Scaling, build_scaling
 from glassformer.positions.scheme import PositionScheme
 from glassformer.tracing import is_tracing
@@ -98,6 +99,9 @@ class RotaryPositions(PositionScheme):
         Returns:
             The same shape; dimensions from ``d_rotary`` on are unchanged.
 
+        Raises:
+            TypeError: if the positions are not integers.
+
         """
         cos, sin = self._cos_sin(positions, x.dtype)  # (seq, 1, d_rotary) or (batch, seq, 1, d_rotary)
         x = x.transpose(-3, -2)  # (batch, seq, head, d_head), the memory layout
@@ -118,6 +122,7 @@ class RotaryPositions(PositionScheme):
         return self._cached[3:]
 
     def _compute_cos_sin(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        positions = as_int64(positions, "positions")
         precision = torch.float32 if positions.device.type == "mps" else torch.float64
         pairs = torch.arange(0, self.d_rotary, 2, device=positions.device, dtype=precision)
         frequencies = self.theta ** (-pairs / self.d_rotary)

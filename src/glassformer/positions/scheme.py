@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from glassformer.integers import as_int64
+
 
 class PositionScheme(nn.Module):
     """Base class with three methods, each the identity: a scheme overrides the one that it needs.
@@ -43,4 +45,6 @@ class NoPositions(PositionScheme):
 
 def distances(query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """Key - query position, ``(query, key)`` or ``(batch, query, key)``: negative for earlier keys."""
+    query_positions = as_int64(query_positions, "positions")
+    key_positions = as_int64(key_positions, "positions")
     return key_positions[..., None, :] - query_positions[..., :, None]

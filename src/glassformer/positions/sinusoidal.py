@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from glassformer.integers import as_int64
 from glassformer.positions.scheme import PositionScheme
 
 
@@ -39,6 +40,7 @@ class SinusoidalPositions(PositionScheme):
 
     def encoding(self, positions: Tensor) -> Tensor:
         """PE, ``(..., d_model)`` for positions ``(...,)``."""
+        positions = as_int64(positions, "positions")
         precision = torch.float32 if positions.device.type == "mps" else torch.float64
         pairs = torch.arange(0, self.d_model, 2, device=positions.device, dtype=precision)
         angles = positions[..., None] * torch.exp(pairs * (-math.log(self.theta) / self.d_model))

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from glassformer.integers import as_int64
+
 CPU_CHUNK_TOKENS = 256
 GPU_CHUNK_TOKENS = 2048
 """Tokens per chunk: enough for efficient matrix products, few enough to save memory."""
@@ -95,8 +97,12 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor, label_smoothing: float = 
         logits: ``(targets, classes)``.
         targets: class indices ``(targets,)``; -100 is left out.
         label_smoothing: probability mass spread evenly over all classes.
+
+    Raises:
+        TypeError: targets are not integers.
     """
     exact = torch.promote_types(logits.dtype, torch.float32)
+    targets = as_int64(targets, "targets")
     return F.cross_entropy(logits.to(exact), targets, label_smoothing=label_smoothing, reduction="sum")
 
 

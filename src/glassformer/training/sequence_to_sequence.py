@@ -14,6 +14,7 @@ from glassformer.contracts import Tokenizer
 from glassformer.data.batches import Batch, BatchSampler, batched
 from glassformer.data.splits import group_split
 from glassformer.data.text_datasets import Pair, read_pairs
+from glassformer.integers import as_int64
 from glassformer.tokenization import BPETokenizer, ByteTokenizer, SymbolTokenizer
 from glassformer.tokenization.base import pad_sequences, padding_mask
 from glassformer.training.config import DataConfig, TrainingConfig
@@ -40,7 +41,7 @@ class SequenceToSequence(Objective):
     def loss_sum(self, model: Any, batch: Batch) -> Tensor:
         """Loss of a batch of ``source``, ``source_mask`` and ``target``."""
         tensors = batch.tensors
-        target = tensors["target"]
+        target = as_int64(tensors["target"], "target")
         decoder_input = F.pad(target[:, :-1], (1, 0), value=self.start_token)
         decoder_input = decoder_input.masked_fill(decoder_input == IGNORE_INDEX, self.start_token)
         logits = model(tensors["source"], decoder_input, attention_mask=tensors["source_mask"])
