@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from glassformer.attention import MultiHeadAttention, causal, padding
+from glassformer.attention import CrossAttentionCache, MultiHeadAttention, causal, padding
 from glassformer.layers import (
     BLOCKS,
     FEED_FORWARDS,
@@ -164,6 +164,21 @@ def test_each_block_is_its_formula(residual, cross):
         else:
             y = y + sublayer(norm(x))
     torch.testing.assert_close(block(x, mask, memory=memory, memory_mask=memory_mask), y)
+
+
+@pytest.mark.parametrize("residual", BLOCKS)
+def test_cross_attention_without_memory_raises(residual):
+    block, x, memory = (
+        build(residual, cross=True),
+        torch.randn(1, 4, 8).double(),
+        torch.randn(1, 3, 8).double(),
+    )
+    cache = CrossAttentionCache()
+    for inputs in ({}, {"memory_cache": cache}, {"memory_mask": padding(torch.ones(1, 4, dtype=torch.bool))}):
+        with pytest.raises(ValueError, match="needs memory, the encoder's output"):
+            block(x, causal(), **inputs)
+    expected = block(x, causal(), memory=memory, memory_cache=cache)
+    torch.testing.assert_close(block(x, causal(), memory_cache=cache), expected)  # has the keys and values
 
 
 def test_scales_apply_to_the_output_of_each_sublayer():

@@ -25,11 +25,13 @@ class TransformerBlock(nn.Module):
     - ``bias``: added to the scores of self-attention, ``(1 or batch, head, query, key)``;
     - ``positions``: of the tokens in ``x``, ``(seq,)`` or ``(batch, seq)``;
     - ``cache``: keys and values of this layer's self-attention;
-    - ``memory``: the encoder's output, read by cross-attention, ``(batch, memory seq, d_model)``;
+    - ``memory``: the encoder's output, read by cross-attention, ``(batch, memory seq, d_model)``; required
+      with cross-attention, unless ``memory_cache`` is filled;
     - ``memory_mask``: of cross-attention;
     - ``memory_cache``: keys and values of this layer's cross-attention;
 
-    and returns the residual stream ``(batch, seq, d_model)``.
+    and returns the residual stream ``(batch, seq, d_model)``. It raises ValueError if required memory is
+    missing.
 
     Args:
         attention: self-attention.
@@ -116,6 +118,10 @@ class TransformerBlock(nn.Module):
     def _cross_attend(
         self, x: Tensor, memory: Any = None, memory_mask: Any = None, memory_cache: Any = None, **_: Any
     ) -> Tensor:
+        if memory is None and not (memory_cache is not None and memory_cache.is_filled):
+            raise ValueError(
+                "a block with cross-attention needs memory, the encoder's output (batch, memory seq, d_model)"
+            )
         output, _ = self.cross_attention(x, memory, mask=memory_mask, cache=memory_cache)  # type: ignore[misc]
         return self._scale_and_drop(output, sublayer=1)
 
