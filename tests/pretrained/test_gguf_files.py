@@ -67,6 +67,21 @@ def test_all_parts_of_a_split_file_are_read(tmp_path: Path, write: Any) -> None:
         glassformer.from_pretrained(parts[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("huge", [2**31, 2**32 - 1])
+def test_a_huge_count_is_refused_before_anything_is_built(huge: int, tmp_path: Path, write: Any) -> None:
+    path = write(peer(), tmp_path / "model.gguf")
+    data, begin = path.read_bytes(), time.perf_counter()
+    names = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
+    for name in (*names, "attention.head_count_kv"):
+        tag = struct.pack("<Q", len(f"llama.{name}")) + f"llama.{name}".encode() + struct.pack("<I", 4)
+        head, _, rest = data.partition(tag)
+        path.write_bytes(head + tag + struct.pack("<I", huge) + rest[4:])
+        with pytest.raises(ValueError, match=str(path)):
+            glassformer.from_pretrained(path)
+    assert time.perf_counter() - begin < 5
+
+
 Entries = list[tuple[bytes, list[int], int, int]]
 
 
