@@ -85,7 +85,7 @@ def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder):
         (lambda c: c.update(positions=3), "config.json does not describe a model"),
         (lambda c: c.update(norm_eps="x"), "norm_eps must be a small number above 0, not 'x'"),
         (lambda c: c.update(num_layers="1"), "config.json does not describe a model"),
-        (lambda c: c.update(num_layers=10**9), r"config.json: 1000000000 layers cannot be made of \d+ ten"),
+        (lambda c: c.update(num_layers=10**9), r"config.json: 1,000,000,000 layers cannot be made of \d+ ten"),
         (
             lambda c: c.update(num_heads=3),
             "config.json does not describe a model: d_model=8 is not divisible",
@@ -174,7 +174,7 @@ def test_an_invalid_config_raises(folder, content):
             lambda t: [t.pop(name) for name in list(t) if name != "norm.weight"],
             "vocab_size=257 exceeds the 8 numbers in the tensors",
         ),
-        (lambda t: t.clear(), "1 layers cannot be made of 0 tensors"),
+        (lambda t: t.clear(), "1 layer cannot be made of 0 tensors"),
         (lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.int32)}), "norm.weight has dtype I32"),
         (
             lambda t: t.update({"norm.weight": torch.ones(8, dtype=torch.float8_e4m3fn)}),

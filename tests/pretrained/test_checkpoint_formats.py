@@ -74,7 +74,7 @@ def edit(folder: Path, **changes: Any) -> None:
         ("gpt2", {"n_embd": ...}, "the key 'n_embd' is missing"),
         ("gpt2", {"n_embd": "24"}, "n_embd must be an int of at least 1, got '24'"),
         ("gpt2", {"n_layer": -1}, "n_layer must be an int of at least 1, got -1"),
-        ("gpt2", {"n_layer": 10**9}, "1000000000 layers cannot be made of 28 tensors"),
+        ("gpt2", {"n_layer": 10**9}, "1,000,000,000 layers cannot be made of 28 tensors"),
         ("gpt2", {"n_head": 5}, "does not describe a model: d_model=24 .*num_heads=5"),
         ("gpt2", {"layer_norm_epsilon": "small"}, "layer_norm_epsilon must be a number, got 'small'"),
         (
@@ -125,7 +125,7 @@ def edit(folder: Path, **changes: Any) -> None:
         (
             "mistral",
             {"layer_types": ["full_attention"]},
-            "layer_types must have one entry for each of 3 layers, got 1",
+            "layer_types must have one entry for each layer, 3, got 1",
         ),
         ("mistral", {"layer_types": 5}, "layer_types must be a list of strings, got 5"),
         ("mistral", {"layer_types": [["a"]] * 3}, "layer_types must be a list of strings, got "),

@@ -126,9 +126,9 @@ def test_tensors_are_where_the_header_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (pack(GOOD, VALUES + b"x"), "1 bytes follow its last tensor"),
-        (pack(GOOD, VALUES + VALUES), "64 bytes follow its last tensor"),
-        (pack([], b"", 1) + bytes(40), "40 bytes follow its last tensor"),
+        (pack(GOOD, VALUES + b"x"), "1 byte after its last tensor"),
+        (pack(GOOD, VALUES + VALUES), "64 bytes after its last tensor"),
+        (pack([], b"", 1) + bytes(40), "40 bytes after its last tensor"),
         (pack([GOOD[0], (b"b", [8], 0, 0)], VALUES[:32]), "'b' begins at byte 96, expected one at byte 128"),
         (pack([GOOD[0], (b"b", [8], 0, 16)], VALUES), "the tensor 'b' begins at byte"),
         (pack([GOOD[0], (b"b", [8], 0, 64)], VALUES + VALUES), "the tensor 'b' begins at byte"),

@@ -127,7 +127,7 @@ def remaining_heads(
             raise ValueError(f"head {head} does not exist in {where}: heads are 0 to {num_heads - 1}")
     remaining = [head for head in range(num_heads) if head not in pruned]
     if not remaining:
-        raise ValueError(f"all {num_heads} heads of {where} cannot be pruned: at least one must stay")
+        raise ValueError(f"the heads of {where} cannot all be pruned: at least one of {num_heads} must stay")
     size = num_heads // num_kv_heads
     for group in (range(first, first + size) for first in range(0, num_heads, size)):
         staying = [head for head in group if head not in pruned]

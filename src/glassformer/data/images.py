@@ -21,6 +21,7 @@ from torch import Tensor
 from glassformer.choices import suggestion
 from glassformer.data.splits import SPLITS, group_split
 from glassformer.files import atomic_path, package_file
+from glassformer.terminal import count_of
 
 Array = npt.NDArray[Any]
 
@@ -100,7 +101,7 @@ def _read_npz(path: Path) -> Images:
     if read.pixels.shape[1] > 4:
         raise ValueError(
             f"{path}: images must be (image, channel, height, width) with at most 4 channels, got "
-            f"{read.pixels.shape[1]} channels"
+            f"{count_of(read.pixels.shape[1], 'channel')}"
         )
     if not len(read) or read.labels.min() < 0 or read.labels.max() >= len(read):
         raise ValueError(f"{path}: labels must be at least 0 and below the number of images, {len(read)}")

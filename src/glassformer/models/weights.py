@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from glassformer.terminal import count_of
+
 if TYPE_CHECKING:
     from glassformer.models.base import TransformerModel
 
@@ -47,7 +49,8 @@ def build_on_meta(
     counts = {name: value for name, value in hyperparameters.items() if isinstance(value, int)}
     num_layers = counts.get("num_layers", 0) + counts.get("num_decoder_layers", 0)
     if num_layers > len(shapes):
-        raise ValueError(f"{source}: {num_layers} layers cannot be made of {len(shapes)} tensors")
+        layers, tensors = count_of(num_layers, "layer"), count_of(len(shapes), "tensor")
+        raise ValueError(f"{source}: {layers} cannot be made of {tensors}")
     for name, count in counts.items():
         if count > num_weights and name not in _UNBOUNDED:
             raise ValueError(f"{source}: {name}={count} exceeds the {num_weights} numbers in the tensors")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glassformer.pretrained.tensor_files import Shards, map_file
 from glassformer.pretrained.weight_table import TensorReader
+from glassformer.terminal import count_of
 
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Formats of ``struct`` by type code: integers, floating-point numbers and booleans."""
@@ -187,7 +188,7 @@ class _HeaderReader:
         self.position = start
         self.require(end - start, "tensor data")
         if len(self.file) > end + -end % alignment:
-            raise self.damaged(f"{len(self.file) - end} bytes follow its last tensor")
+            raise self.damaged(f"{count_of(len(self.file) - end, 'byte')} after its last tensor")
         return metadata, tensors
 
     def tensor_entry(

@@ -92,7 +92,7 @@ def _read_window(config: ConfigReader, window: int | None, first: int) -> int | 
     listed = config.get_strings("layer_types")
     if listed is not None and len(listed) != count:
         raise ValueError(
-            f"{config.source}: layer_types must have one entry for each of {count} layers, got {len(listed)}"
+            f"{config.source}: layer_types must have one entry for each layer, {count}, got {len(listed)}"
         )
     num_full = min(first, count) if window else count  # if the layers are not listed
     by_number = {"full_attention": num_full, "sliding_attention": count - num_full}

@@ -15,6 +15,7 @@ from glassformer.models.base import FORMAT
 from glassformer.models.weights import FLOATING_TYPES
 from glassformer.pretrained.gguf import read_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
+from glassformer.terminal import count_of
 
 _CONFIG_FILES = [
     "added_tokens.json",
@@ -108,9 +109,10 @@ def check_tokenizer(model: TransformerModel, source: Path) -> None:
     """
     vocab_size = model.config.get("vocab_size")
     if model.tokenizer is not None and vocab_size is not None and model.tokenizer.vocab_size > vocab_size:
+        tokens = count_of(model.tokenizer.vocab_size, "token")
         raise ValueError(
-            f"{source}: the tokenizer has {model.tokenizer.vocab_size} tokens, but the model has vocab_size="
-            f"{vocab_size}: they do not belong together"
+            f"{source}: the tokenizer has {tokens}, but the model has vocab_size={vocab_size}: they do not "
+            "belong together"
         )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from glassformer.terminal import count_of
 from glassformer.tokenization.base import BaseTokenizer, check_ids, printable_label, write_tokenizer_file
 
 SPECIAL_SYMBOLS = ("<pad>", "</s>", "<unk>")
@@ -105,7 +106,7 @@ class SymbolTokenizer(BaseTokenizer):
         return (SPECIAL_SYMBOLS + self.symbols)[token_id]
 
     def __repr__(self) -> str:
-        return f"SymbolTokenizer({len(self.symbols)} symbols)"
+        return f"SymbolTokenizer({count_of(len(self.symbols), 'symbol')})"
 
 
 def _letters(start: int, end: int) -> list[tuple[int, int]]:

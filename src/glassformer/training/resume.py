@@ -10,6 +10,7 @@ from typing import Any
 
 from glassformer.files import read_json_object
 from glassformer.models import TransformerModel
+from glassformer.terminal import count_of
 from glassformer.training.checkpoints import Checkpoints
 from glassformer.training.config import CHANGEABLE_ON_RESUME, TrainingConfig
 from glassformer.training.config_files import differences, load_config, parse_config
@@ -46,7 +47,7 @@ def changes_since(
     progress, settings = state["progress"], state["settings"]
     if progress["step"] > config.steps:
         raise ValueError(
-            f"the run in {path} has already made {progress['step']} updates:"
+            f"the run in {path} has already made {count_of(progress['step'], 'update')}:"
             f" steps must be at least that, got {config.steps}"
         )
     if "config" in settings:
@@ -64,7 +65,7 @@ def changes_since(
     for name, count in settings.get("rows", {}).items():
         now = sum(row["step"] <= progress["step"] for row in rows.get(name, ()))
         if now != count:
-            changed.append(f"{name} had {count} rows up to step {progress['step']}, now {now}")
+            changed.append(f"{name} had {count_of(count, 'row')} up to step {progress['step']}, now {now}")
     return changed, notes
 
 
