@@ -27,10 +27,12 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., d_model) -> (..., d_model)``, of the type of the weight."""
-        wide = torch.promote_types(x.dtype, self.weight.dtype)  # they differ in T5 with float16 weights
-        bias = None if self.bias is None else self.bias.to(wide)
-        output = F.layer_norm(x.to(wide), self.weight.shape, self.weight.to(wide), bias, self.eps)
-        return output.to(self.weight.dtype)
+        weight, bias = self.weight, self.bias
+        if x.dtype == weight.dtype:
+            return F.layer_norm(x, weight.shape, weight, bias, self.eps)
+        wide = torch.promote_types(x.dtype, weight.dtype)  # they differ in T5 with float16 weights
+        wide_bias = None if bias is None else bias.to(wide)
+        return F.layer_norm(x.to(wide), weight.shape, weight.to(wide), wide_bias, self.eps).to(weight.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -50,9 +52,11 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., d_model) -> (..., d_model)``, of the type of the weight."""
-        wide = torch.promote_types(x.dtype, self.weight.dtype)
-        output = F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps)
-        return output.to(self.weight.dtype)
+        weight = self.weight
+        if x.dtype == weight.dtype:
+            return F.rms_norm(x, weight.shape, weight, self.eps)
+        wide = torch.promote_types(x.dtype, weight.dtype)
+        return F.rms_norm(x.to(wide), weight.shape, weight.to(wide), self.eps).to(weight.dtype)
 
 
 class LayerScale(nn.Module):
