@@ -223,7 +223,9 @@ def test_invalid_heads_raise_errors():
         prune_heads(model, [(3, 0)])
     with pytest.raises(ValueError, match="head 6 does not exist in layer 1: heads are 0 to 5"):
         prune_heads(model, [(1, 6)])
-    with pytest.raises(ValueError, match="the heads of layer 1 cannot all be pruned: at least one of 6 must stay"):
+    with pytest.raises(
+        ValueError, match="the heads of layer 1 cannot all be pruned: at least one of 6 must stay"
+    ):
         prune_heads(model, [(1, head) for head in range(6)])
     with pytest.raises(ValueError, match="several kinds"):
         prune_heads(build("t5")[0], [(0, 0)])

@@ -96,7 +96,10 @@ def test_sizes_of_a_pruned_layer():
     [
         ({"pruned_heads": [4]}, "head 4 does not exist in the attention: heads are 0 to 3"),
         ({"pruned_heads": [-1]}, "head -1 does not exist in the attention: heads are 0 to 3"),
-        ({"pruned_heads": range(4)}, "the heads of the attention cannot all be pruned: at least one of 4 must stay"),
+        (
+            {"pruned_heads": range(4)},
+            "the heads of the attention cannot all be pruned: at least one of 4 must stay",
+        ),
         (
             {"num_kv_heads": 2, "pruned_heads": [3]},
             "heads 2 and 3 .* share one .*: prune 2 too, or none",
