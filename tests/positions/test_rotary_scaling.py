@@ -57,8 +57,9 @@ def test_per_pair_scaling_divides_each_frequency_by_its_factor():
     assert scaled("per_pair").tolist() == [float(frequency) for frequency in expected]
     with pytest.raises(ValueError, match="factors of rotary scaling must be 8 numbers, not 1"):
         RotaryPositions(D, scaling={"kind": "per_pair", "factors": [2.0]})
-    with pytest.raises(ValueError, match="factors of rotary scaling must be positive numbers, not .*-1.0"):
-        build_scaling({"kind": "per_pair", "factors": [1.0, -1.0]})
+    for factors in ([1.0, -1.0], [1.0, math.nan], [math.inf], [True], ["1"], "12", 5, None, {"1": 2}):
+        with pytest.raises(ValueError, match="factors of rotary scaling must be a list of positive numbers"):
+            build_scaling({"kind": "per_pair", "factors": factors})
 
 
 def test_ntk_keeps_the_fastest_pair_and_interpolates_the_slowest():

@@ -158,6 +158,10 @@ class Llama3(Scaling):
         return frequencies * keep + frequencies / self.factor * (1 - keep)
 
 
+def _is_factor(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 @dataclass(frozen=True, kw_only=True)
 class PerPair(Scaling):
     """frequency_i / factors_i: a factor for each pair, as in GGUF files of Llama 3.1."""
@@ -165,8 +169,10 @@ class PerPair(Scaling):
     factors: Sequence[float]
 
     def __post_init__(self) -> None:
-        if isinstance(self.factors, str) or not all(0 < factor < math.inf for factor in self.factors):
-            raise ValueError(f"factors of rotary scaling must be positive numbers, not {self.factors!r:.200}")
+        if not isinstance(self.factors, list | tuple) or not all(map(_is_factor, self.factors)):
+            raise ValueError(
+                f"factors of rotary scaling must be a list of positive numbers, not {self.factors!r:.200}"
+            )
         object.__setattr__(self, "factors", tuple(self.factors))
         super().__post_init__()
 
