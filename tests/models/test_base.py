@@ -85,7 +85,10 @@ def test_a_loaded_model_can_be_trained_and_saved_over_itself(folder):
         (lambda c: c.update(positions=3), "config.json does not describe a model"),
         (lambda c: c.update(norm_eps="x"), "norm_eps must be a small number above 0, not 'x'"),
         (lambda c: c.update(num_layers="1"), "config.json does not describe a model"),
-        (lambda c: c.update(num_layers=10**9), r"config.json: 1,000,000,000 layers cannot be made of \d+ ten"),
+        (
+            lambda c: c.update(num_layers=10**9),
+            r"config.json: 1,000,000,000 layers cannot be made of \d+ ten",
+        ),
         (
             lambda c: c.update(num_heads=3),
             "config.json does not describe a model: d_model=8 is not divisible",
@@ -162,6 +165,7 @@ def test_an_invalid_config_raises(folder, content):
     [
         (lambda t: t.pop("norm.weight"), "norm.weight is missing"),
         (lambda t: t.update(extra=torch.ones(1)), "extra is not part of the model"),
+        (lambda t: t.update({"e" * 10**5: torch.ones(1)}), "model: e{200} is not part of the model$"),
         (
             lambda t: t.update({"norm.weight": torch.ones(9)}),
             r"norm.weight has shape \(9,\), the model needs \(8,\)",

@@ -244,6 +244,7 @@ def tensors(folder: Path, change: Any) -> None:
     [
         ("gpt2", lambda t: t.pop("transformer.ln_f.weight"), "transformer.ln_f.weight is missing"),
         ("gpt2", lambda t: t.update(more=torch.ones(1)), "more is not part of the model"),
+        ("gpt2", lambda t: t.update({"e" * 10**5: torch.ones(1)}), "config: e{200} is not part of the model"),
         (
             "gpt2",
             lambda t: t.update({"transformer.wpe.weight": torch.ones(41, 24)}),

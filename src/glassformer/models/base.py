@@ -253,7 +253,7 @@ def _read_config(path: Path) -> tuple[type[TransformerModel], dict[str, Any], di
         raise ValueError(f"{path}: {error}") from None
     token_ids = config.pop("token_ids", {})
     if not isinstance(token_ids, dict):
-        raise ValueError(f"{path}: token_ids must be a JSON object, got {token_ids!r}")
+        raise ValueError(f"{path}: token_ids must be a JSON object, got {token_ids!r:.200}")
     token_ids = select_token_ids(token_ids, path)
     known = family.keywords()
     optional = ADDED_KEYS.get(family.family, set()) | {"pruned_heads"}

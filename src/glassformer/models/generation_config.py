@@ -51,7 +51,9 @@ def select_token_ids(config: Mapping[str, Any], source: object) -> dict[str, Any
     token_ids = {name: value for name, value in config.items() if name.endswith("_token_id")}
     for name, value in token_ids.items():
         if not all(type(token) is int for token in _ids_of(value)):
-            raise ValueError(f"{source}: {name} must be a token id, a list of them, or null, got {value!r}")
+            raise ValueError(
+                f"{source}: {name:.100} must be a token id, a list of them, or null, got {value!r:.200}"
+            )
     return token_ids
 
 

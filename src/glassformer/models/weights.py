@@ -134,7 +134,7 @@ def open_tensors(path: Path) -> Iterator[Any]:
 
 def _check_tensors(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor], path: Path) -> None:
     wrong = [f"{name} is missing" for name in expected if name not in found]
-    wrong += [f"{name} is not part of the model" for name in found if name not in expected]
+    wrong += [f"{name:.200} is not part of the model" for name in found if name not in expected]
     for name, shape in found.items():
         if name in expected and shape != tuple(expected[name].shape):
             wrong.append(f"{name} has shape {shape}, the model needs {tuple(expected[name].shape)}")

@@ -177,7 +177,7 @@ def _match_names(table: WeightTable, tensors: TensorReader, expected: Mapping[st
         match = next((candidate for candidate in _candidates(name, table) if candidate in known), None)
         if match is None:
             if not re.fullmatch(table.ignored_pattern, name):
-                problems.append(f"{name} is not part of the model")
+                problems.append(f"{name:.200} is not part of the model")
         elif match in found:
             problems.append(f"{name} and {found[match]} are the same tensor")
         else:
