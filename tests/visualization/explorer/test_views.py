@@ -241,6 +241,7 @@ def test_heads_of_a_pruned_model_stand_under_their_numbers(open_page, tmp_path, 
     with open_page(path, link="#view=heads&layer=0&head=2") as page:
         written = {text["text"]: text["x"] for text in page.visible_texts() if text.get("align") == "center"}
         assert [text for text in written if text.isdigit()] == ["0", "1", "2", "3"]
+        assert any("heads without a map were pruned" in text["text"] for text in page.visible_texts())
         hit = "([x, y]) => glassformer.view.hitTest(glassformer.scene(), glassformer.box(), x, y)"
         rows = [text["y"] for text in page.visible_texts() if text["text"].startswith("layer ")]
         found = [[page.evaluate(hit, [written[number], y]) for number in "0123"] for y in rows]

@@ -83,10 +83,13 @@ function arrangeLabels(scene, cell) {
   };
 }
 
-function titleAndNote({ attention }, labels) {
+function titleAndNote(scene, labels) {
+  const { attention } = scene;
   const isPooled = attention.queries.length > 40 || attention.keys.length > 40;
   const pixel = isPooled ? "each pixel is the largest weight of its block" : "each pixel is a weight";
   const note = [`rows are queries, columns are keys; ${pixel}, on a square-root scale from 0 to 1`];
+  if (attention.heads.some((heads) => heads.length < headNumbers(scene).length))
+    note.push("heads without a map were pruned");
   if (labels)
     note.push("under each map the head's best label, a bar for its score and a mark at its baseline's score");
   if (labels?.key) note.push(labels.key);
