@@ -214,3 +214,29 @@ def test_zoomed_by_head_view_follows_the_chosen_head(open_page, pages):
     with open_page(path, 400, link="#view=byhead&layer=1&head=0&query=9") as page:
         shown = [text["text"].strip("\u2068\u2069") for text in page.visible_texts()]
         assert {"head 0", "head 1", "mean"} <= set(shown)  # all labels fit
+
+
+RIGHT_ENDS = """(texts) => {
+  const ruler = new OffscreenCanvas(1, 1).getContext("2d");
+  const family = getComputedStyle(document.body).fontFamily;
+  return texts.filter(({ align, vertical }) => !align && !vertical).map(({ text, x, size, weight }) => {
+    ruler.font = `${weight ?? 400} ${size}px ${family}`;
+    return [text, x + ruler.measureText(text).width];
+  });
+}"""
+
+
+@pytest.mark.parametrize("view", ["map", "rollout"])
+def test_texts_fit_into_a_view_of_any_width(open_page, pages, view):
+    with open_page(pages["decoder"].path, link=f"#view={view}") as page:
+        found = set()
+        for width in range(420, 1500, 45):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.wait_until(f"innerWidth === {width}")
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            box = page.evaluate("glassformer.box().width")
+            ends = dict(page.evaluate(RIGHT_ENDS, page.visible_texts()))
+            (accuracy,) = (end for text, end in ends.items() if text.startswith("8 bits per weight"))
+            assert accuracy <= box, width
+            found.add(box)
+        assert len(found) > 10
