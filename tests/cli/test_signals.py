@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 
 import pytest
 import torch
+import tyro
 
 from glassformer.analysis.head_patterns import analyze
 from glassformer.analysis.partial_results import PartialResults
-from glassformer.cli import demo, main
+from glassformer.cli import demo, main, signals
 from glassformer.cli.signals import ENDING, exit_on_signals
 from glassformer.models import GPTModel
 from glassformer.tokenization import ByteTokenizer
@@ -41,6 +43,34 @@ def test_a_signal_runs_finally_blocks_and_further_ones_are_ignored(number):
     assert caught.value.code == 128 + number
     assert ended
     assert {signal.getsignal(number) for number in ENDING} == {signal.SIG_DFL}
+
+
+def test_signals_that_arrive_together_print_nothing(capsys, monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with pytest.raises(SystemExit), exit_on_signals():
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        for number in ENDING:
+            os.kill(os.getpid(), number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    assert unraisable == []
+    assert capsys.readouterr().err == ""
+
+
+def test_a_later_signal_ends_a_process_that_has_swallowed_the_first(monkeypatch):
+    monkeypatch.setattr(signals, "CLEANUP_SECONDS", 0.0)
+    with exit_on_signals():
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_while_the_command_line_is_parsed_is_no_usage_error(monkeypatch):
+    monkeypatch.setattr(tyro, "cli", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as caught:
+        main(["describe", "model"])
+    assert caught.value.code == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])

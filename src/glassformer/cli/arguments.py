@@ -106,7 +106,7 @@ class Command:
             with redirect_stderr(errors):
                 command = tyro.cli(cls, prog=program, args=arguments, default=default, registry=REGISTRY)
         except SystemExit as stop:
-            if stop.code in (0, None):
+            if stop.code != 2:  # tyro's own is 2; others are 0 after --help, and those of signals
                 raise
             raise UsageError(f"{one_line(errors.getvalue())} (see {program} --help)") from None
         assert command is not None  # tyro's type allows for a default of None
