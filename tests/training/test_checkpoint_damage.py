@@ -287,6 +287,8 @@ def test_the_model_of_a_run_is_verified(tmp_path, trained, capsys):
     path = checkpoints.save(*trained(), {"step": 1})
     flip_bit(path / "optimizer.safetensors")  # not a file of the model
     assert best_checkpoint(tmp_path) == path
+    (path / "optimizer.safetensors").unlink()  # as in a copy that is not to be resumed
+    assert load_trained_model(str(path)).vocab_size == 11
     flip_bit(path / "model.safetensors")
     for model in (tmp_path, path):  # a run folder, and a checkpoint
         with pytest.raises(ValueError, match=r"step-000001 is damaged: model.safetensors does not match"):

@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ class Checkpoints:
         """Content of ``state.json`` of the newest checkpoint in which it is not damaged, or None."""
         for step in reversed(self.steps()):
             with suppress(ValueError):
-                verify(self.path(step), (STATE,))
+                verify(self.path(step), lambda name: name == STATE)
                 return read_state(self.path(step))
         return None
 
@@ -242,7 +242,7 @@ def verify_model(folder: Path) -> None:
         DamagedCheckpointError: a file is missing or differs; names it.
     """
     if (folder / CHECKSUMS).exists() and (folder / STATE).exists():
-        verify(folder, {file.name for file in folder.iterdir()} - TRAINING_FILES)
+        verify(folder, lambda name: name not in TRAINING_FILES)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -273,12 +273,12 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def verify(path: Path, names: Collection[str] | None = None) -> None:
+def verify(path: Path, needed: Callable[[str], bool] = lambda name: True) -> None:
     """Compare the files of a checkpoint with their checksums. Checkpoints of version 0.1 have none.
 
     Args:
         path: folder of the checkpoint.
-        names: of the files whose content is compared. Default: all.
+        needed: whether the file of a name is compared; others may be missing. Default: all are.
 
     Raises:
         DamagedCheckpointError: a file is missing or differs; names it.
@@ -291,10 +291,10 @@ def verify(path: Path, names: Collection[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise damaged(file, f"cannot be read: {error}") from error
     present = {entry.name for entry in path.iterdir() if entry.is_file()}
-    for name in dict.fromkeys((*checksums, STATE)):
+    for name in filter(needed, dict.fromkeys((*checksums, STATE))):
         if name not in present:
             raise damaged(path / name, "is missing")
-        if (names is None or name in names) and _sha256(path / name) != checksums.get(name):
+        if _sha256(path / name) != checksums.get(name):
             raise damaged(path / name, f"does not match its checksum in {CHECKSUMS}")
 
 
