@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from importlib import import_module
 
 import pytest
@@ -74,6 +75,19 @@ def test_saving_the_same_step_again_replaces_the_checkpoint(tmp_path, trained):
     other, other_optimizer = trained(0)
     assert checkpoints.restore(path, other, other_optimizer)["tokens"] == 2
     assert same_state(model.state_dict(), other.state_dict())
+
+
+def test_checkpoints_that_are_links_to_another_disk_are_removed_as_links(tmp_path, trained):
+    checkpoints, elsewhere = Checkpoints(tmp_path / "run", keep=1), tmp_path / "elsewhere"
+    os.replace(checkpoints.save(*trained(), {"step": 1}), elsewhere)
+    checkpoints.path(1).symlink_to(elsewhere)
+    checkpoints.save(*trained(), {"step": 1})  # replaces the link
+    assert not checkpoints.path(1).is_symlink()
+    shutil.rmtree(checkpoints.path(1))
+    checkpoints.path(1).symlink_to(elsewhere)
+    checkpoints.save(*trained(), {"step": 2})
+    assert sorted(os.listdir(tmp_path / "run")) == ["latest", "step-000002"]
+    assert (elsewhere / "model.safetensors").exists()
 
 
 def test_save_on_a_file_system_without_links(tmp_path, trained, monkeypatch):

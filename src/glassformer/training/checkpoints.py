@@ -93,13 +93,13 @@ class Checkpoints:
         No other process may be writing checkpoints here.
         """
         for path in (*self.folder.glob(f".*{PARTIAL}"), *self.folder.glob(".*.link")):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            _remove(path)
         latest, best = self.latest(), self.best()
         self._link("latest", latest)
         self._link("best", best)
         for path in map(self.path, self.steps()[: -self.keep]):
             if path != best:
-                shutil.rmtree(_set_aside(path))
+                _remove(_set_aside(path))
 
     def restore(self, path: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Restore model, optimizer and random number generators; return the ``progress`` given to ``save``.
@@ -168,7 +168,7 @@ class Checkpoints:
                 continue
             for number, message in enumerate(errors):
                 on_skip(f"deleted: {message}")
-                shutil.rmtree(_set_aside(self.path(steps[number])))
+                _remove(_set_aside(self.path(steps[number])))
             return progress
         if errors:
             raise DamagedCheckpointError(errors[0])
@@ -306,9 +306,18 @@ def _sha256(path: Path) -> str:
 def _set_aside(path: Path) -> Path:
     """Rename a checkpoint that is to be removed, so that a kill never leaves a part of it under its name."""
     aside = path.with_name(f".{path.name}.removed{PARTIAL}")
-    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        _remove(aside)
     os.replace(path, aside)
     return aside
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with its content, a file, or a link, as to a checkpoint on another disk."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager
@@ -324,7 +333,7 @@ def _atomic_folder(target: Path) -> Iterator[Path]:
         os.replace(folder, target)
         sync(target.parent)
         if replaced is not None:
-            shutil.rmtree(replaced)
+            _remove(replaced)
     except SafetensorError as error:
         raise OSError(f"cannot write {target}: {error}") from error
     finally:
