@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 from dataclasses import replace
 
@@ -155,6 +156,24 @@ def test_a_finished_run_is_not_evaluated_again(classifier_config, texts, console
     first = train(run, console=console)
     monkeypatch.setattr(classification, "baseline_accuracies", None)
     assert train(run, resume=True, console=console).results == first.results
+
+
+@pytest.mark.slow
+def test_a_signal_in_the_last_evaluation_leaves_the_test_split_for_a_resumed_run(
+    classifier_config, texts, console
+):
+    run = classifier_config("text-classification", texts, SMALL_BERT, steps=2)
+    calls = iter(["before the run", "step 0", "step 2"])
+
+    def sample(model):
+        if next(calls) == "step 2":
+            signal.raise_signal(signal.SIGTERM)
+        return ""
+
+    stopped = train(run, sample=sample, console=console)
+    assert (stopped.status, stopped.step, stopped.signal) == ("interrupted", 2, "SIGTERM")
+    assert stopped.results is None
+    assert "test_accuracy" in train(run, resume=True, console=console).results
 
 
 def test_sequences_longer_than_the_model_are_rejected_before_training(

@@ -218,7 +218,8 @@ def test_resume_of_a_finished_run_does_nothing(trainer):
 def test_a_signal_in_the_last_step_is_still_a_finished_run(trainer):
     built = trainer()
     built.batches = SignalAt(built.batches, 9, signal.SIGINT)
-    assert built.run().status == "finished"
+    result = built.run()
+    assert (result.status, result.signal) == ("finished", "SIGINT")
 
 
 @pytest.mark.slow

@@ -98,10 +98,10 @@ class Demo(Command):
         print_step("3  Training", "Each evaluation on the validation text prints a sample.")
         sample = sample_continuation(PROMPT)
         result = train(config, overwrite=self.overwrite, sample=sample, console=console)
-        if result.status == "interrupted":
+        if result.signal is not None:
             command = f"glassformer train --resume --run-folder {shlex.quote(folder)}"
             console.print(f"interrupted at step {result.step}; resume with: {command}", soft_wrap=True)
-            return 128 + signal.Signals[result.signal or "SIGINT"]
+            return 128 + signal.Signals[result.signal]
         print_step("4  Analysis", "Measure what each attention head attends to.")
         report = write_demo_report(config, result, baselines, len(files.train), started)
         console.print(f"   The report is {report}: open it in a browser.", soft_wrap=True)

@@ -127,6 +127,8 @@ def _train(
     result = trainer.run()
     if result.status == "interrupted" or prepared.test is None:
         return result
+    if result.signal is not None:  # of the last update: the test split is left for a resumed run
+        return replace(result, status="interrupted")
     return replace(result, results=evaluate_test_split(run, prepared, trainer.device))
 
 

@@ -63,7 +63,7 @@ class TrainingResult:
     metrics: dict[str, Any]
     """The last row of metrics."""
     signal: str | None = None
-    """Name of the signal that interrupted the run, such as SIGINT."""
+    """Name of the signal that interrupted the run, such as SIGINT, or that arrived during the last update."""
     results: dict[str, Any] | None = None
     """Metrics of the best checkpoint on the test split, if the task has one."""
 
@@ -148,7 +148,7 @@ class Trainer:
             self.run_folder.path,
             checkpoints.path(self.step),
             self.last_row,
-            None if finished else stop.received,
+            stop.received,
         )
 
     def _train_step(self) -> dict[str, Any]:
