@@ -269,7 +269,7 @@ def content(folder: Path) -> Iterator[tuple[str, object]]:
             yield name, [without_varying(json.loads(line)) for line in path.read_text().splitlines()]
         elif path.name == "checksums.json":
             yield name, {k: v for k, v in json.loads(path.read_text()).items() if k != "state.json"}
-        elif path.name == "state.json":  # its settings have a hash of the metrics, which have times
+        elif path.name == "state.json":  # its settings have the git revision and the path of the run
             yield name, without_varying(json.loads(path.read_text())["progress"])
         elif path.suffix == ".json":
             yield name, without_varying(json.loads(path.read_text()))
