@@ -191,3 +191,10 @@ def test_deeply_nested_lines_of_a_data_set_are_named(folders, tmp_path, capsys):
         ["prune", folders["text"], tmp_path / "c", "--fraction", "0.5", "--data", data],
     ):
         assert str(data) in failed(capsys, 2, *command)
+
+
+def test_a_command_works_without_standard_output(capsys, monkeypatch):
+    """As for a process that is started with its output closed."""
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["tokenize", "--text", "a cat", "--tokenizer", "byte"]) == 0
+    assert capsys.readouterr().err == ""

@@ -88,7 +88,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             warnings.showwarning = lambda message, *_, **__: print_line(program, str(message))
             command = getattr(import_module(f"glassformer.cli.{name.replace('-', '_')}"), COMMANDS[name][0])
             status: int = command.parse(arguments).run() or 0
-        sys.stdout.flush()
+        print(end="", flush=True)  # sys.stdout is None if it was closed before the start
         return status
     except BrokenPipeError:  # stdout was closed, for example by `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
