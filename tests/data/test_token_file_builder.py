@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,35 @@ def test_the_files_contain_the_text_of_their_splits(tmp_path: Path) -> None:
         assert file.num_tokens == file.num_bytes + file.num_documents
 
 
+def without_hash(journal: dict[str, Any], **changes: Any) -> str:
+    return json.dumps({name: value for name, value in (journal | changes).items() if name != "hash"})
+
+
+JOURNALS: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
+    "of version 0.1": (without_hash, "resuming"),
+    "another number": (lambda j: json.dumps(j | {"num_pieces": j["num_pieces"] + 1}), "are damaged"),
+    "a negative number": (lambda j: without_hash(j, num_pieces=-1), "are damaged"),
+    "a fraction": (lambda j: without_hash(j, num_pieces=1.5), "are damaged"),
+    "a negative size": (lambda j: without_hash(j).replace('tokens": ', 'tokens": -'), "are damaged"),
+    "infinity": (lambda j: without_hash(j, num_pieces=float("inf")), "are damaged"),
+    "a list": (lambda j: "[]", "are damaged"),
+    "deeply nested": (lambda j: "[" * 100_000, "are damaged"),
+}
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_only_a_journal_that_was_written_is_resumed(tmp_path: Path, name: str) -> None:
+    whole = build(tmp_path / "whole")
+    with pytest.raises(ZeroDivisionError):
+        build(tmp_path / "again", CountingTokenizer(stop_at=40))
+    path = next((tmp_path / "again").iterdir()) / JOURNAL
+    change, note = JOURNALS[name]
+    path.write_text(change(json.loads(path.read_text())))
+    recorder = NoteRecorder()
+    assert content(build(tmp_path / "again", recorder=recorder)) == content(whole)
+    assert any(note in line for line in recorder.notes)
+
+
 def test_folder_names_and_journals_are_those_of_earlier_versions(tmp_path: Path) -> None:
     # If this fails, existing token files are not found again and interrupted builds start again.
     with pytest.raises(ZeroDivisionError):
@@ -98,7 +128,7 @@ def test_folder_names_and_journals_are_those_of_earlier_versions(tmp_path: Path)
     folder = next(tmp_path.iterdir())
     journal = json.loads((folder / JOURNAL).read_text())
     assert folder.name == "72623c90c7a8c32a"
-    assert set(journal) == {"num_pieces", "splits"}
+    assert set(journal) == {"num_pieces", "splits", "hash"}  # version 0.1 had no hash
     assert set(journal["splits"]["train"]) == {"num_tokens", "num_bytes", "num_documents", "crc32"}
 
 

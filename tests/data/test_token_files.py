@@ -18,6 +18,7 @@ from glassformer.data import (
     build_token_files,
     windows,
 )
+from glassformer.data.token_files import hash_values
 from glassformer.tokenization import ByteTokenizer, CharacterTokenizer
 from glassformer.training.evaluation import Bigram, Unigram, evaluate_ngram
 
@@ -40,6 +41,12 @@ def rewrite(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def leave_out_splits(folder: Path) -> None:
+    path = folder / "header.json"
+    header = {name: v for name, v in json.loads(path.read_text()).items() if name not in ("splits", "hash")}
+    path.write_text(json.dumps(header | {"hash": hash_values(header)}))
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (
         lambda f: (f / "train.bin").write_bytes((f / "train.bin").read_bytes()[:-1]),
@@ -57,6 +64,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "header.json").write_text("[]"),
         "does not have the format 'glassformer",
     ),
+    "a deeply nested header": (
+        lambda f: (f / "header.json").write_text("[" * 100_000),
+        "header.json is not valid JSON",
+    ),
+    "an incomplete header": (leave_out_splits, "header.json is incomplete"),
     "a later header": (lambda f: rewrite(f, version=2), "has the version 2, expected 1"),
     "a changed header": (lambda f: rewrite(f, vocab_size=9), "does not match its own hash"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json is missing"),

@@ -28,10 +28,11 @@ from glassformer.data.token_files import (
     TokenFileError,
     TokenFiles,
     crc32_of,
+    hash_values,
     token_dtype,
     write_header,
 )
-from glassformer.files import atomic_write, temporary_folder
+from glassformer.files import atomic_write, read_json, temporary_folder
 from glassformer.folder_lock import lock_folder
 
 JOURNAL = "journal.json"
@@ -227,10 +228,15 @@ class TokenFileWriter:
     def resume(cls, folder: Path, vocab_size: int) -> Self | None:
         """Resume from the journal; return None if there is none or it does not match the files."""
         try:
-            journal: Any = json.loads((folder / JOURNAL).read_bytes())
+            journal: Any = read_json(folder / JOURNAL)
+            digest = journal.pop("hash", None)  # None in version 0.1
             written = {name: _WrittenSplit(**journal["splits"][name]) for name in SPLITS}
-            num_chunks = int(journal["num_pieces"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            num_chunks = journal["num_pieces"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        numbers = [num_chunks, *(n for split in written.values() for n in asdict(split).values())]
+        is_valid = all(type(number) is int and 0 <= number < 2**63 for number in numbers)
+        if not is_valid or digest not in (None, hash_values(journal)):
             return None
         writer = cls.__new__(cls)
         writer.folder, writer.vocab_size, writer.num_chunks = folder, vocab_size, num_chunks
@@ -267,7 +273,8 @@ class TokenFileWriter:
         """Flush the files to the disk, then record how far they are."""
         self._sync()
         splits = {name: asdict(written) for name, written in self._written.items()}
-        atomic_write(self.folder / JOURNAL, json.dumps({"num_pieces": self.num_chunks, "splits": splits}))
+        journal = {"num_pieces": self.num_chunks, "splits": splits}
+        atomic_write(self.folder / JOURNAL, json.dumps(journal | {"hash": hash_values(journal)}))
 
     def finish(self, key: str) -> TokenFiles:
         """Flush the files to the disk and return their description."""

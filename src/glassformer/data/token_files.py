@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glassformer.contracts import Tokenizer
-from glassformer.files import atomic_write
+from glassformer.files import atomic_write, read_json
 from glassformer.tokenization import TOKENIZER_FILE, load_tokenizer
 
 FORMAT = "glassformer tokens"
@@ -136,6 +136,10 @@ class TokenFiles:
             return cls(folder, header["key"], **splits)
         except TokenFileError as error:
             raise TokenFileError(f"the token files in {folder} cannot be used: {error}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise TokenFileError(
+                f"the token files in {folder} cannot be used: {HEADER} is incomplete ({error})"
+            ) from None
 
     @property
     def vocab_size(self) -> int:
@@ -167,6 +171,11 @@ def crc32_of(path: Path, size: int) -> int:
     return checksum
 
 
+def hash_values(values: dict[str, Any]) -> str:
+    """Return the hash that a header or journal stores of its other values."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def write_header(files: TokenFiles) -> None:
     """Write the header, which marks the files as finished."""
     splits = {name: asdict(file) for name, file in files.splits.items()}
@@ -181,12 +190,12 @@ def write_header(files: TokenFiles) -> None:
         "tokenizer_crc32": zlib.crc32((files.folder / TOKENIZER_FILE).read_bytes()),
         "splits": splits,
     }
-    atomic_write(files.folder / HEADER, json.dumps(header | {"hash": _hash(header)}, indent=2) + "\n")
+    atomic_write(files.folder / HEADER, json.dumps(header | {"hash": hash_values(header)}, indent=2) + "\n")
 
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        header: Any = json.loads(path.read_bytes())
+        header: Any = read_json(path)
     except FileNotFoundError:
         raise TokenFileError(f"there is no {HEADER}: the files are missing or were never finished") from None
     except ValueError:
@@ -195,7 +204,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise TokenFileError(f"{HEADER} does not have the format {FORMAT!r}")
     if header.get("version") != VERSION:
         raise TokenFileError(f"{HEADER} has the version {header.get('version')}, expected {VERSION}")
-    if header.pop("hash", None) != _hash(header):
+    if header.pop("hash", None) != hash_values(header):
         raise TokenFileError(f"{HEADER} does not match its own hash")
     return header
 
@@ -206,7 +215,3 @@ def _check_tokenizer(folder: Path, checksum: int) -> None:
         raise TokenFileError(f"{TOKENIZER_FILE} is missing")
     if zlib.crc32(path.read_bytes()) != checksum:
         raise TokenFileError(f"the content of {TOKENIZER_FILE} does not match its checksum")
-
-
-def _hash(header: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16).hexdigest()
