@@ -38,6 +38,7 @@ def transformer_of_2017():
 CASES = {
     **{scheme: (lambda scheme=scheme: gpt(positions=scheme), IDS, None) for scheme in SCHEMES},
     "grouped queries": (lambda: gpt(positions="rotary", num_kv_heads=2, norm="rms", bias=False), IDS, None),
+    "one key head": (lambda: gpt(positions="rotary", num_kv_heads=1, norm="rms", bias=False), IDS, None),
     "pruned": (lambda: gpt(positions="alibi", pruned_heads={"self": [[0], [], [1, 3]]}), IDS, None),
     "rotary in part": (lambda: gpt(positions={"kind": "rotary", "d_rotary": 2, "theta": 5e5}), IDS, None),
     "parallel": (lambda: gpt(positions="learned", residual="parallel"), IDS, None),

@@ -17,10 +17,10 @@ from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 KINDS = ["learned", "rotary", "alibi", "relative_bias"]
 
 
-def build(kind, kernel="fused", **options):
+def build(kind, kernel="fused", num_kv_heads=2, **options):
     torch.manual_seed(0)
     sizes = {"vocab_size": 50, "d_model": 24, "num_layers": 3, "num_heads": 6, "max_seq_len": 20}
-    return GPTModel(**sizes, positions=kind, kernel=kernel, num_kv_heads=2, **options)
+    return GPTModel(**sizes, positions=kind, kernel=kernel, num_kv_heads=num_kv_heads, **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,9 +45,10 @@ def test_weights_are_those_of_the_textbook_kernel_and_the_output_is_bit_equal(ki
         torch.testing.assert_close(recording[layer], expected[layer], atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
 @pytest.mark.parametrize("kind", KINDS)
-def test_chosen_layers_and_heads_only(kind):
-    model, ids = build(kind), torch.randint(0, 50, (1, 5))
+def test_chosen_layers_and_heads_only(kind, num_kv_heads):
+    model, ids = build(kind, num_kv_heads=num_kv_heads), torch.randint(0, 50, (1, 5))
     with record_attention(model) as everything:
         model(ids)
     with record_attention(model, layers=[2], heads=[4, 1]) as chosen:

@@ -244,7 +244,8 @@ class _Recorder:
         k = repeat_kv_heads(k, q)
         rows = self.offset.rows(self.queries, q.size(-2))
         if self.indices is not None:
-            q, k = _select(q, -3, self.indices), _select(k, -3, self.indices)
+            q = _select(q, -3, self.indices)
+            k = k if k.size(-3) == 1 else _select(k, -3, self.indices)  # a single one is shared by all
             bias = _select_if_present(bias, -3, self.indices)
             allowed = _select_if_present(allowed, -3, self.indices)
         if self.queries is not None:
