@@ -118,11 +118,16 @@ def _byte_level(
     pre = str(metadata.get("tokenizer.ggml.pre", "default"))
     set_pre_tokenizer = choose(_PRE_TOKENIZERS, pre, "tokenizer.ggml.pre")
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
+    for merge in merges:
+        if len(merge) != 2:
+            raise ValueError(
+                f"tokenizer.ggml.merges must be pairs separated by a space, got {' '.join(merge)!r:.100}"
+            )
     vocabulary = {token: i for i, token in enumerate(tokens)}
     try:
         model = models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe")
     except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"the merges do not match the tokens: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"the merges do not match the tokens: {str(error).splitlines()[0]:.200}") from None
     tokenizer = tokenizers.Tokenizer(model)
     set_pre_tokenizer(tokenizer)
     tokenizer.decoder = decoders.ByteLevel()
