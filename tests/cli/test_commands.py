@@ -372,6 +372,14 @@ def test_ctrl_c_and_closed_pipes_print_no_traceback(run_folder, monkeypatch):
     assert (done.returncode, done.stdout, done.stderr) == (0, "T", "")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["-V", "-h", "help generate", "tokenize -h"])
+def test_help_for_a_closed_pipe_prints_no_traceback(arguments):
+    program = f"{sys.executable} -m glassformer {arguments} | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

@@ -49,13 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version"):
         from glassformer import __version__
 
-        print(f"glassformer {__version__}")
-        return 0
+        return _print(f"glassformer {__version__}")
     if name == "help" and rest:
         name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
-        print(overview())
-        return 0
+        return _print(overview())
     if name not in COMMANDS:
         message = f"unknown command {name!r}{suggestion(name, [*COMMANDS, 'help'])} (see glassformer help)"
         print_line("glassformer", message)
@@ -80,6 +78,20 @@ def overview() -> str:
     )
 
 
+def _print(text: str) -> int:
+    """Print a text and return the exit status: 0, also if stdout was closed, for example by `head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _discard_output()
+    return 0
+
+
+def _discard_output() -> None:
+    """Send the rest of the output nowhere, or Python would fail to write it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _run(name: str, arguments: Sequence[str]) -> int:
     program = f"glassformer {name}"
     command: Any = None
@@ -91,7 +103,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         print(end="", flush=True)  # sys.stdout is None if it was closed before the start
         return status
     except BrokenPipeError:  # stdout was closed, for example by `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except KeyboardInterrupt:
         return 130
