@@ -81,7 +81,9 @@ def test_errors_are_one_line(capsys, tmp_path):
     assert "--tempertaure, 3; did you mean --temperature" in refused(
         capsys, "generate", "x", "--tempertaure", "3"
     )
-    assert "could not convert" in refused(capsys, "generate", "x", "--temperature", "hot")
+    assert "--temperature must be a number, got 'hot'" in refused(
+        capsys, "generate", "x", "--temperature", "hot"
+    )
     assert "MODEL is missing" in refused(capsys, "generate")
     assert "./nowhere does not exist" in refused(capsys, "generate", "./nowhere")
     assert "neither a model" in refused(capsys, "generate", str(tmp_path))

@@ -141,10 +141,27 @@ def _placeholders(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=METAVARS[types[0]],
-        instance_from_str=lambda words: None if number and words[0] == "None" else types[0](words[0]),
+        instance_from_str=lambda words: (
+            None if number and words[0] == "None" else _convert(words[0], types[0])
+        ),
         is_instance=lambda value: isinstance(value, types[0]) or (optional and value is None),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+def _convert(word: str, kind: Any) -> Any:
+    """Convert a word of the command line to a type.
+
+    Raises:
+        ValueError: it is not a number of that type, or an integer that PyTorch does not take.
+    """
+    try:
+        value = kind(word)
+    except ValueError:
+        raise ValueError(f"must be {'an integer' if kind is int else 'a number'}, got {word!r:.40}") from None
+    if kind is int and abs(value) >= 2**63:
+        raise ValueError(f"must be below 2**63 in absolute value, got {word:.40}")
+    return value
 
 
 def replace_renamed(command: str, arguments: Sequence[str]) -> list[str]:
@@ -189,6 +206,7 @@ def one_line(error_box: str) -> str:
         if not alone[1].startswith("-"):
             return f"an argument is missing: {alone[1]}"
         return f"{alone[1]} needs a value; one that begins with - is written {alone[1]}=-..."
+    text = re.sub("^Error parsing (--[^ ]+): ", r"\1 ", text)
     if choice := re.match(r"invalid choice '(.*)' for argument '(.*?)'. Expected one of \((.*)\)", text):
         known = re.findall("'(.*?)'", choice[3])
         near = suggestion(choice[1], known)
