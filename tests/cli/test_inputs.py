@@ -106,8 +106,8 @@ def test_files_that_are_no_texts_are_named(folders, tmp_path, capsys):
     assert f"{path} is not UTF-8 text" in error_of(
         capsys, "generate", folders["text"], "--text-file", str(path)
     )
-    assert "missing" in error_of(capsys, "generate", folders["text"], "--text-file", "missing")
-    assert "Is a directory" in error_of(capsys, "generate", folders["text"], "--text-file", str(tmp_path))
+    assert "missing does not exist" in error_of(capsys, "generate", folders["text"], "--text-file", "missing")
+    assert "is a folder" in error_of(capsys, "generate", folders["text"], "--text-file", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,10 @@ def test_wrong_paths_are_refused_before_torch_is_imported(tmp_path):
         ["visualize", "m", "a", "-o", "a.bmp"],
         ["visualize", "m", "missing.png"],
         ["visualize", "m", "a", "--layer", "x"],
+        ["visualize", "m", "--patterns", "none"],
         ["explore", "m", "a", "-o", "a.png"],
+        ["explore", "m", "a", "--layers", "x"],
+        ["describe", "none.gguf"],
         ["explore", "m", "a", "--heads-report", "none.json"],
         ["generate", "./nowhere", "a"],
         ["generate", "m", "--text-file", "none.txt"],

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from glassformer.cli.arguments import Command, option
+from glassformer.cli.resolve_model import check_model
 from glassformer.terminal import printable
 
 
@@ -33,6 +34,7 @@ class Describe(Command):
 
     def run(self) -> None:
         """Print the table."""
+        check_model(self.model)
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table

@@ -106,6 +106,7 @@ class Explore(Command):
         check_one({"--no-analyses": not self.analyses, "--faithfulness": self.faithfulness})
         if self.names and self.kind == "cross":
             raise ValueError("--names needs self-attention: give --kind encoder or decoder, or no --kind.")
+        ranges = None if self.layers is None else parse_ranges(self.layers)
         text, image = input_text_or_image(self.argument, self.text, self.text_file, self.image)
         if image is not None:
             check_exclusive(self, "--image", ("target_text", "names"))
@@ -117,7 +118,6 @@ class Explore(Command):
         from glassformer.visualization import AttentionVisualizer
 
         report = None if self.heads_report is None else load_report(self.heads_report)
-        ranges = None if self.layers is None else parse_ranges(self.layers)
         text = DEFAULT_TEXT if text is None and image is None else text
         model = load_model(self.target)
         set_special_tokens(model, self.special_tokens)

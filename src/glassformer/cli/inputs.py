@@ -73,6 +73,7 @@ def input_text(
             raise ValueError("standard input is closed: give a text")
         return _read(sys.stdin.read, "standard input")
     if file is not None:
+        check_file(file)
         return _read(lambda: file.read_text("utf-8-sig"), str(file))
     if text is not None and os.path.isfile(text):
         name = printable(text)

@@ -14,6 +14,7 @@ from glassformer.cli.inputs import (
     SpecialTokensOption,
     TextOption,
     TextOrImageArgument,
+    check_data,
     check_exclusive,
     check_image,
     indices_in,
@@ -88,6 +89,7 @@ class Visualize(Command):
         self.text, self.image = input_text_or_image(self.argument, self.text, self.text_file, self.image)
         self.check_conflicts()
         check_writable(self.output, FIGURE_SUFFIXES, "figure")
+        check_data(self.patterns)
         if self.image is not None:
             check_image(self.image)
         check_model(self.target)
