@@ -48,6 +48,7 @@ def test_commands_read_a_text_alike(option, masks, separators, folders, tmp_path
 
     assert main(["fill-mask", folders["masked"], TEXT, *switch]) == (0 if masks else 2)
     error = capsys.readouterr().err
+    assert ("every word is ordinary text" in error) == (masks == 0)
     assert ("(ordinary text, not special tokens: [SEP])\n" in error) == (option is None)
 
 

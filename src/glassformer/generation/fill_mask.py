@@ -66,6 +66,10 @@ def fill_mask(model: MaskedLanguageModel, text: str, top_k: int = 5) -> list[lis
         )
     ids = encode_with_masks(tokenizer, text)
     if tokenizer.mask_token not in ids:
+        if getattr(tokenizer, "parse_special_tokens", None) is False:
+            raise ValueError(
+                "the text has no mask: with parse_special_tokens=False, every word is ordinary text"
+            )
         raise ValueError(f"the text has no {MASK}: put one where a token is to be predicted")
     ids = tokenizer.add_special_tokens(ids)
     if len(ids) > model.max_seq_len:
