@@ -37,9 +37,7 @@ def decode_stream(tokenizer: Tokenizer, ids: Iterable[int], prompt: Sequence[int
             length = len(text)
             if len(context) > 2 * WINDOW and length == len(safe_decode(tokenizer, context)):
                 window = context[-WINDOW:]
-                if start := safe_decode(
-                    tokenizer, window
-                ):  # a text that is empty has no last token to follow
+                if start := safe_decode(tokenizer, window):  # without text, the next loses its space
                     context, length = window, len(start)
     if rest := safe_decode(tokenizer, context)[length:]:
         yield rest

@@ -12,11 +12,7 @@ from glassformer.contracts import LanguageModel
 from glassformer.eval_mode import eval_mode
 from glassformer.generation.beam_search import beam_search
 from glassformer.generation.decoding_state import DecodingState, StopTokens, start_decoding
-from glassformer.generation.options import (
-    GenerationOptions,
-    build_config,
-    documents_options,
-)
+from glassformer.generation.options import GenerationOptions, build_config, documents_options
 from glassformer.generation.prompts import Prompt, append_tokens
 from glassformer.generation.sampling import Sampler
 

@@ -17,11 +17,7 @@ from glassformer.tokenization.base import TOKENIZER_FILE, check_vocabulary, libr
 from glassformer.tokenization.bpe import BPETokenizer, is_lossless
 from glassformer.tokenization.character_level import ByteTokenizer, CharacterTokenizer
 from glassformer.tokenization.chat_template import read_chat_template
-from glassformer.tokenization.config_files import (
-    boolean_setting,
-    read_settings,
-    tokenizer_class,
-)
+from glassformer.tokenization.config_files import boolean_setting, read_settings, tokenizer_class
 from glassformer.tokenization.pre_tokenization import (
     set_prefix_space,
     split_like_gpt2,

@@ -25,11 +25,7 @@ from glassformer.tokenization.base import (
 from glassformer.tokenization.chat_template import ChatTemplateMixin, remove_chat_template
 from glassformer.tokenization.config_files import CLASS_OF_TOKENIZER_FILE, OLD_CONFIG_FILES, with_types
 from glassformer.tokenization.pre_tokenization import unicode_to_bytes
-from glassformer.tokenization.special_tokens import (
-    USUAL_NAMES,
-    mark_special_tokens,
-    token_content,
-)
+from glassformer.tokenization.special_tokens import USUAL_NAMES, mark_special_tokens, token_content
 
 
 class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
