@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -380,6 +381,18 @@ def test_help_for_a_closed_pipe_prints_no_traceback(arguments):
     program = f"{sys.executable} -m glassformer {arguments} | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+@pytest.mark.parametrize("arguments", [["-V"], ["-h"], ["tokenize", "a", "--tokenizer", "byte"]])
+def test_a_full_disk_is_an_error_of_one_line(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "glassformer", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, "No space left on device" in line) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -193,8 +193,18 @@ def test_deeply_nested_lines_of_a_data_set_are_named(folders, tmp_path, capsys):
         assert str(data) in failed(capsys, 2, *command)
 
 
-def test_a_command_works_without_standard_output(capsys, monkeypatch):
+def test_a_command_works_without_standard_output(folders, capsys, monkeypatch):
     """As for a process that is started with its output closed."""
+    for line in (
+        ["tokenize", "--text", "a cat", "--tokenizer", "byte"],
+        ["generate", folders["text"], "a", "--max-new-tokens", "1"],
+        ["fill-mask", folders["masked"], "the [MASK] sat"],
+        ["-V"],
+    ):
+        monkeypatch.setattr("sys.stdout", None)
+        assert main(line) == 0
     monkeypatch.setattr("sys.stdout", None)
-    assert main(["tokenize", "--text", "a cat", "--tokenizer", "byte"]) == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["help", "generate"])
+    assert not stop.value.code
     assert capsys.readouterr().err == ""

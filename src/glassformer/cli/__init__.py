@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 2 for a wrong command line or input, 1 for an internal error, and 130
         after Ctrl-C.
     """
+    if sys.stdout is None:  # it was closed before the start, as for a daemon
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            return main(arguments)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name, *rest = arguments or ["help"]
     if name in ("-V", "--version"):
@@ -79,16 +83,19 @@ def overview() -> str:
 
 
 def _print(text: str) -> int:
-    """Print a text and return the exit status: 0, also if stdout was closed, for example by `head`."""
+    """Print a text, and return the exit status."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         _discard_output()
+    except OSError as error:  # such as a full disk
+        _discard_output()
+        return print_error("glassformer", error)
     return 0
 
 
 def _discard_output() -> None:
-    """Send the rest of the output nowhere, or Python would fail to write it when it ends."""
+    """Send the rest of the output nowhere: Python would fail to write it when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -100,7 +107,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             warnings.showwarning = lambda message, *_, **__: print_line(program, str(message))
             command = getattr(import_module(f"glassformer.cli.{name.replace('-', '_')}"), COMMANDS[name][0])
             status: int = command.parse(arguments).run() or 0
-        print(end="", flush=True)  # sys.stdout is None if it was closed before the start
+        sys.stdout.flush()
         return status
     except BrokenPipeError:  # stdout was closed, for example by `head`
         _discard_output()
