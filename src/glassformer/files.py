@@ -275,9 +275,11 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except Exception as error:  # decoders raise errors of many types
         is_named = isinstance(error, UnidentifiedImageError | OSError) and str(path) in str(error)
-        if is_named or isinstance(error, TypeError | MemoryError):
+        if is_named or isinstance(error, TypeError):
             raise
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        # Decoders allocate what a damaged file claims, which the number of pixels does not bound.
+        reason = "it does not fit into memory" if isinstance(error, MemoryError) else error
+        raise ValueError(f"{path} cannot be read as an image: {reason}") from error
 
 
 def _umask() -> int:

@@ -25,6 +25,9 @@ OPTIONS = {
 }
 
 
+YARN = {"kind": "yarn", **OPTIONS["yarn"]}
+
+
 def scaled(kind, length=ORIGINAL, **options):
     scaling = build_scaling({"kind": kind, **OPTIONS[kind], **options})
     return scaling(PLAIN, THETA, torch.tensor([length]))
@@ -142,6 +145,18 @@ def test_frequencies_are_those_of_hugging_face(kind, original):
         ({"factor": 2.0}, 'needs a "kind"'),
         ({"kind": "linear"}, "needs factor"),
         ({"kind": "linear", "factor": 0.0}, "factor of rotary scaling must be positive, not 0.0"),
+        ({"kind": "linear", "factor": "4"}, "factor of rotary scaling must be a number, not '4'"),
+        (
+            {"kind": "none", "attention_factor": [1]},
+            r"attention_factor of rotary scaling must be a number, not \[1",
+        ),
+        ({"kind": "ntk", "factor": True}, "factor of rotary scaling must be a number, not True"),
+        ({"kind": "dynamic", "factor": 4.0, "original_max_seq_len": None}, "must be a number, not None"),
+        (
+            {"kind": "yarn", "factor": "x", "original_max_seq_len": 8},
+            "factor of rotary scaling must be a number",
+        ),
+        ({**YARN, "truncate": "no"}, "truncate of rotary scaling must be true or false, not 'no'"),
         ({"kind": "linear", "factr": 2.0}, "unknown option 'factr'"),
     ],
 )

@@ -9,7 +9,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -31,10 +31,17 @@ class Scaling:
         return None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < 2**63:
-                limit = "below 2**63" if value > 0 else "positive"
-                raise ValueError(f"{name} of rotary scaling must be {limit}, not {value}")
+        for field in fields(self):
+            value, problem = getattr(self, field.name), ""
+            if field.type == "bool":
+                problem = "" if isinstance(value, bool) else "true or false"
+            elif field.type in ("int", "float"):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    problem = "a number"
+                elif not 0 < value < 2**63:
+                    problem = "below 2**63" if value > 0 else "positive"
+            if problem:
+                raise ValueError(f"{field.name} of rotary scaling must be {problem}, not {value!r:.100}")
 
     def check_pairs(self, pairs: int) -> None:
         """Raise ValueError if the scaling is not for this number of pairs."""
@@ -119,7 +126,8 @@ class YaRN(Scaling):
 
     def __post_init__(self) -> None:
         if self.attention_factor == 0:
-            object.__setattr__(self, "attention_factor", 0.1 * math.log(max(self.factor, 1.0)) + 1)
+            factor = self.factor if isinstance(self.factor, int | float) else 1.0  # refused below
+            object.__setattr__(self, "attention_factor", 0.1 * math.log(max(factor, 1.0)) + 1)
         super().__post_init__()
 
     def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
