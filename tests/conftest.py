@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 
 import pytest
 import torch
 from hypothesis import settings
+
+# Under nohup SIGHUP is ignored, and then also by the commands that tests start and end with it.
+if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("default", deadline=None, max_examples=30)
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
