@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 50_000_000
-"""Pixels of the largest image that is decoded, which takes about 2 GB as floating-point values."""
+"""Pixels of the largest image that is decoded; preparing it for a model takes about 1.5 GB."""
 
 if sys.platform != "win32":
     import fcntl

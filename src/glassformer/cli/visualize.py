@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from glassformer.visualization import AttentionVisualizer
 
 MAX_POSITION = 1_000_000
-"""Of a range of positions, which is written out before the text is encoded."""
+"""Largest number in ``--positions``, whose ranges become lists before the text is encoded."""
 DEFAULT_TEXT = "The cat sat on the mat because it was tired."
 
 
