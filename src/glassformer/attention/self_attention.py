@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.attention.masks import as_dense
+from glassformer.linear import Linear
 
 if TYPE_CHECKING:
     from glassformer.contracts import Cache, Kernel, Mask, Positions
@@ -143,10 +144,10 @@ class MultiHeadAttention(nn.Module):
         self.num_heads = num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         self.d_head = d_model // num_heads if d_head is None else d_head
-        self.q_proj = nn.Linear(d_model, self.num_heads * self.d_head, bias=qkv_bias)
-        self.k_proj = nn.Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
-        self.v_proj = nn.Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
-        self.out_proj = nn.Linear(self.num_heads * self.d_head, d_model, bias=out_bias)
+        self.q_proj = Linear(d_model, self.num_heads * self.d_head, bias=qkv_bias)
+        self.k_proj = Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
+        self.v_proj = Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
+        self.out_proj = Linear(self.num_heads * self.d_head, d_model, bias=out_bias)
         self.kernel = ScaledDotProductAttention() if kernel is None else kernel
         # Only the method is kept: as an attribute, the scheme would be registered once more in every layer.
         self.rotate = None if rotary is None else rotary.rotate

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glassformer.linear import Linear
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -22,7 +24,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-class Float32Linear(nn.Linear):
+class Float32Linear(Linear):
     """A linear layer that computes in float32 in a float16 model, because its output exceeds float16.
 
     Converting the model to float16 rounds the weights to float16, but stores them as float32. The sums of a
@@ -63,10 +65,10 @@ class FeedForward(nn.Module):
         d_ff: int,
         activation: Activation = gelu,
         bias: bool = True,
-        down_proj: type[nn.Linear] = nn.Linear,
+        down_proj: type[Linear] = Linear,
     ) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.up_proj = Linear(d_model, d_ff, bias=bias)
         self.down_proj = down_proj(d_ff, d_model, bias=bias)
         self.activation = activation
 
@@ -94,11 +96,11 @@ class GatedFeedForward(nn.Module):
         d_ff: int,
         activation: Activation = F.silu,
         bias: bool = True,
-        down_proj: type[nn.Linear] = nn.Linear,
+        down_proj: type[Linear] = Linear,
     ) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(d_model, d_ff, bias=bias)
-        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.gate_proj = Linear(d_model, d_ff, bias=bias)
+        self.up_proj = Linear(d_model, d_ff, bias=bias)
         self.down_proj = down_proj(d_ff, d_model, bias=bias)
         self.activation = activation
 

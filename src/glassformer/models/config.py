@@ -13,13 +13,12 @@ from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Integral
 from typing import Any, ClassVar
 
-from torch import nn
-
 from glassformer.attention import KERNELS
 from glassformer.attention.pruned_attention import check_attention_kinds
 from glassformer.attention.self_attention import check_dropout, check_head_sizes
 from glassformer.choices import choose
 from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, Float32Linear
+from glassformer.linear import Linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ class BlockConfig(Mapping[str, Any]):
 
     attention_kinds: ClassVar[tuple[str, ...]] = ("self",)
     """Keys of the model's ``attentions()`` and of ``pruned_heads``."""
-    down_proj_class: ClassVar[type[nn.Linear]] = nn.Linear
+    down_proj_class: ClassVar[type[Linear]] = Linear
     """Class of the last projection of the feed-forward networks."""
 
     d_model: int

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glassformer.attention import KVCache, causal, sliding_window
 from glassformer.generation import generate as generate_tokens
 from glassformer.generation import stream as stream_tokens
+from glassformer.linear import Linear
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
 from glassformer.models.config import GPTConfig
@@ -48,7 +49,7 @@ class GPTModel(TransformerModel):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = build_blocks(config, config.num_layers, self.positions)
         self.norm = build_final_norm(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         self.tie_parameters()
         self.initialize()
 

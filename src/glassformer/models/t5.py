@@ -17,6 +17,7 @@ from glassformer.generation import GenerationOptions
 from glassformer.generation import generate as generate_tokens
 from glassformer.generation.options import documents_options
 from glassformer.generation.prompts import Prompt, batch_prompts, check_num_return_sequences, is_single
+from glassformer.linear import Linear
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
 from glassformer.models.config import T5Config
@@ -106,7 +107,7 @@ class T5Model(TransformerModel):
         self.encoder = Stack(config, config.num_layers, "encoder")
         self.decoder = Stack(config, config.num_decoder_layers or config.num_layers, "decoder")
         self.logit_scale = config.d_model**-0.5 if config.scale_logits else 1.0
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         self.tie_parameters()
         self.initialize()
 

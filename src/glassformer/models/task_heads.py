@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.layers.feed_forward import Activation
+from glassformer.linear import Linear
 
 Pool = Callable[[Tensor], Tensor]
 """``(batch, seq, d_model) -> (batch, d_model)``."""
@@ -23,7 +24,7 @@ class Pooler(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(d_model, d_model)
+        self.dense = Linear(d_model, d_model)
 
     def forward(self, hidden: Tensor, first: Tensor | None = None) -> Tensor:
         """``(batch, seq, d_model) -> (batch, d_model)``; see ``FirstToken``."""
@@ -71,10 +72,10 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, d_model: int, vocab_size: int, activation: Activation, norm: nn.Module) -> None:
         super().__init__()
-        self.dense = nn.Linear(d_model, d_model)
+        self.dense = Linear(d_model, d_model)
         self.activation = activation
         self.norm = norm
-        self.decoder = nn.Linear(d_model, vocab_size)
+        self.decoder = Linear(d_model, vocab_size)
 
     def transform(self, hidden: Tensor) -> Tensor:
         """The input of ``decoder``: ``(..., d_model) -> (..., d_model)``."""
@@ -96,7 +97,7 @@ class ClassificationHead(nn.Module):
     def __init__(self, d_model: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(d_model, num_labels)
+        self.classifier = Linear(d_model, num_labels)
 
     def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model) -> (batch, labels)``."""
@@ -113,7 +114,7 @@ class TokenClassificationHead(nn.Module):
     def __init__(self, d_model: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(d_model, num_labels)
+        self.classifier = Linear(d_model, num_labels)
 
     def forward(self, hidden: Tensor, pooler: Pool) -> Tensor:
         """``(batch, seq, d_model) -> (batch, seq, labels)``."""

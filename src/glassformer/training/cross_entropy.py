@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from glassformer.integers import as_int64
+from glassformer.linear import add_product, product
 
 CPU_CHUNK_TOKENS = 256
 GPU_CHUNK_TOKENS = 2048
@@ -134,26 +135,22 @@ def _loss_and_gradients(
     with torch.autocast(hidden.device.type, enabled=False):
         exact = torch.promote_types(options.dtype, torch.float32)
         tokens, low_weight = len(targets), weight.to(options.dtype)
-        product = hidden.new_empty((min(options.chunk_tokens, tokens), len(weight)), dtype=options.dtype)
-        buffer = product if options.dtype == exact else torch.empty_like(product, dtype=exact)
         grad_hidden = torch.empty_like(hidden) if options.hidden_grad else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if options.weight_grad else None
         total = hidden.new_zeros((), dtype=exact)
         for start in range(0, tokens, options.chunk_tokens):
             chunk = slice(start, start + options.chunk_tokens)
             h, target = hidden[chunk].to(options.dtype), targets[chunk, None]
-            p, logits = product[: len(h)], buffer[: len(h)]
-            torch.mm(h, low_weight.T, out=p)
-            logits.copy_(p)
+            logits = product(h, low_weight, "forward", len(h)).to(exact)
             total += _softmax_in_place(logits, target)
             if not (options.hidden_grad or options.weight_grad):
                 continue
             logits.scatter_(1, target, logits.gather(1, target) - 1)  # now the gradient of the summed loss
-            p.copy_(logits)
+            low_logits = logits.to(options.dtype)
             if grad_hidden is not None:
-                grad_hidden[chunk] = p @ low_weight
+                grad_hidden[chunk] = product(low_logits, low_weight.T, "grad_input", len(h))
             if grad_weight is not None:
-                _add_product(grad_weight, p.T, h)
+                add_product(grad_weight, low_logits.T, h.T, "grad_weight", len(h))
         factor = 1 / max(tokens, 1) if options.mean else 1.0
         grad_hidden = None if grad_hidden is None else grad_hidden.mul_(factor)
         grad_weight = None if grad_weight is None else grad_weight.mul_(factor).to(weight.dtype)
@@ -167,14 +164,6 @@ def _softmax_in_place(logits: Tensor, target: Tensor) -> Tensor:
     normalizer = logits.exp_().sum(-1, keepdim=True)
     logits /= normalizer
     return (normalizer.log() - at_target).sum()
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add the product a b to ``total``, in one call if the data types agree."""
-    if a.dtype == total.dtype:
-        torch.addmm(total, a, b, out=total)
-    else:
-        total += a @ b
 
 
 def _check(hidden: Tensor, weight: Tensor, targets: Tensor) -> None:

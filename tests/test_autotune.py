@@ -1,0 +1,82 @@
+"""The fastest candidate is found, and remembered per user and machine."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+
+from glassformer import autotune
+from glassformer.autotune import cache_path, fastest, processor, remembered
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def is_known(value):
+    return set(value.values()) <= {"a", "b"}
+
+
+def test_the_first_candidate_is_kept_unless_another_is_clearly_faster(monkeypatch):
+    clock = iter(range(10**9))
+    seconds = {"first": 100, "close": 98, "fast": 50}
+
+    def candidate(name):
+        return lambda: [next(clock) for _ in range(seconds[name])]
+
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert fastest({name: candidate(name) for name in ("first", "close")}) == "first"
+    assert fastest({name: candidate(name) for name in ("first", "close", "fast")}) == "fast"
+    assert fastest({"first": candidate("first")}) == "first"
+
+
+def test_a_result_is_measured_once_for_each_machine_version_and_number_of_threads(monkeypatch):
+    measured = []
+
+    def measure():
+        measured.append(1)
+        return {"x": "a"}
+
+    assert remembered("kind", measure, is_known) == remembered("kind", measure, is_known) == {"x": "a"}
+    assert len(measured) == 1
+    (key,) = json.loads(cache_path().read_text())
+    assert processor() in key
+    assert torch.__version__ in key
+    remembered("other", measure, is_known)
+    assert len(measured) == 2
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    remembered("kind", measure, is_known)
+    assert len(measured) == 3
+    assert len(json.loads(cache_path().read_text())) == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": ' * 5000, "\0", '{"kind": 3}'])
+def test_a_damaged_cache_is_measured_again_and_replaced(content):
+    cache_path().parent.mkdir(parents=True)
+    cache_path().write_text(content)
+    assert remembered("kind", lambda: {"x": "b"}, is_known) == {"x": "b"}
+    assert {"x": "b"} in json.loads(cache_path().read_text()).values()
+
+
+def test_a_stored_value_that_is_not_valid_is_measured_again():
+    remembered("kind", lambda: {"x": "gone"}, is_known)
+    assert remembered("kind", lambda: {"x": "a"}, is_known) == {"x": "a"}
+
+
+def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert remembered("kind", lambda: {"x": "a"}, is_known) == {"x": "a"}
+
+
+def test_the_cache_is_in_the_folder_of_the_system(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "AppData"))
+    for platform, folder in {"linux": ".cache", "darwin": "Library/Caches", "win32": "AppData"}.items():
+        monkeypatch.setattr(autotune.sys, "platform", platform)
+        assert cache_path() == tmp_path / folder / "glassformer" / "fastest.json"
