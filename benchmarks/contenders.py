@@ -134,25 +134,91 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+class NanoGPT(nn.Module):
+    """The model of nanoGPT (Karpathy 2022) in plain PyTorch: GPT-2 with one matrix for q, k and v."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(sizes.vocab_size, sizes.d_model)
+        self.positions = nn.Embedding(sizes.seq_len, sizes.d_model)
+        self.blocks = nn.ModuleList(NanoGPTBlock(sizes) for _ in range(sizes.num_layers))
+        self.norm = nn.LayerNorm(sizes.d_model)
+        self.head = nn.Linear(sizes.d_model, sizes.vocab_size, bias=False)
+        self.head.weight = self.tokens.weight
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):
+                nn.init.normal_(parameter, std=0.02 / (2 * sizes.num_layers) ** 0.5)
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.tokens(ids) + self.positions.weight
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+
+class NanoGPTBlock(nn.Module):
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.num_heads = sizes.num_heads
+        self.norm1, self.norm2 = nn.LayerNorm(sizes.d_model), nn.LayerNorm(sizes.d_model)
+        self.qkv = nn.Linear(sizes.d_model, 3 * sizes.d_model)
+        self.out = nn.Linear(sizes.d_model, sizes.d_model)
+        self.up = nn.Linear(sizes.d_model, sizes.d_ff)
+        self.down = nn.Linear(sizes.d_ff, sizes.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # three tensors (batch, head, seq, d_head)
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(heads.transpose(1, 2).flatten(2))
+        output: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return output
+
+
+def nanogpt(sizes: Sizes) -> tuple[nn.Module, Loss]:
+    model = NanoGPT(sizes)
+    return model, lambda batch: _cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+
+
 OURS, THEIRS = "glassformer", "Hugging Face GPT-2"
 CONTENDERS: dict[str, Callable[[Sizes], tuple[nn.Module, Loss]]] = {
     OURS: glassformer,
     THEIRS: hugging_face,
     "Hugging Face, fused GELU": lambda sizes: hugging_face(sizes, "gelu_pytorch_tanh"),
+    "nanoGPT": nanogpt,
     "x-transformers": x_transformers,
     "nn.TransformerEncoder": torch_encoder,
 }
 
 
-def training_step(name: str, sizes: Sizes) -> Callable[[], None]:
+PACKAGES = {
+    OURS: "glassformer",
+    THEIRS: "transformers",
+    "Hugging Face, fused GELU": "transformers",
+    "nanoGPT": "torch",
+    "x-transformers": "x_transformers",
+    "nn.TransformerEncoder": "torch",
+}
+"""The package that each contender needs."""
+
+Step = Callable[[torch.dtype], None]
+"""A training step under autocast to a data type; float32 is without autocast."""
+
+
+def training_step(name: str, sizes: Sizes) -> Step:
     """One training step of a contender on a batch of random ids."""
     torch.manual_seed(0)
     model, loss = CONTENDERS[name](sizes)
     optimizer = adamw(model, OptimizerConfig(learning_rate=1e-4))
     batch = torch.randint(sizes.vocab_size, (sizes.batch_size, sizes.seq_len + 1))
 
-    def step() -> None:
-        loss(batch).backward()  # type: ignore[no-untyped-call]
+    def step(dtype: torch.dtype) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            value = loss(batch)
+        value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -166,19 +166,40 @@ def _ticks_of(pid: int | None) -> int:
 
 def machine() -> dict[str, Any]:
     """The machine and the versions of the measurement."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = (
-        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.exists()
-        else []
-    )
     return {
-        "processor": models[0].split(":", 1)[1].strip() if models else platform.processor(),
+        "processor": _cpuinfo("model name") or platform.processor(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
+
+
+def vendor() -> str:
+    """Vendor of the processor: AMD, Intel, or other."""
+    return VENDORS.get(_cpuinfo("vendor_id"), "other")
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first processor; empty if it is not there, as on systems without ``/proc``."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
+
+
+def goal_line(what: str, value: float, at_least: float | None = None, at_most: float | None = None) -> str:
+    """A measured value with its goal, and whether it is reached; without a bound there is no goal."""
+    if at_least is not None:
+        bound, is_reached = f"at least {at_least}", value >= at_least
+    elif at_most is not None:
+        bound, is_reached = f"at most {at_most}", value <= at_most
+    else:
+        return f"{what}: {value:.3f}, no goal on this processor"
+    return f"{what}: {value:.3f}, goal {bound}: {'reached' if is_reached else 'NOT reached'}"
 
 
 def console() -> Console:

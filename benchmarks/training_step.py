@@ -1,17 +1,16 @@
 """Time and memory of one training step, compared with other libraries.
 
-    python benchmarks/training_step.py                 # 6 layers, d_model 512, batch 8 x 256, fp32, 2 threads
+    python benchmarks/training_step.py                 # 6 layers, d_model 512, batch 8 x 256, 2 threads
     python benchmarks/training_step.py --rounds 20 --json training_step.json
 
 A step is a forward pass, a backward pass, and an update by the same optimizer for all (glassformer's: a fused
 ``torch.optim.AdamW`` with decay groups), without dropout. Output and embedding matrices are tied in all
 models. Each contender runs in a process of its own; rounds are interleaved, and ratios are taken within a
-round.
+round. Steps are measured in float32, and under bfloat16 autocast if the processor has instructions for it.
 
-FLOPs of a step: 6 x (matrix parameters, the tied head counted) x tokens, and for causal attention 6 x
-num_layers x d_model x seq_len x tokens. Utilization divides them by the time of the step and by the rate of
-float32 matrix products of the shapes that occur in the step, measured in the same rounds: the fastest of them
-("of peak"), and their average weighted by their number in a step ("of products").
+Utilization is the time of the step's own products with weights, over the time of the step. The products are
+timed alone in the same rounds, each at once for all tokens, by the backends that glassformer has chosen for
+this machine (under autocast by PyTorch).
 
 Memory is relative to the idle process, which holds model and optimizer state but no gradients. The peak of
 the tensors is exact; the peak of the process includes the memory of the allocator and the libraries.
@@ -21,19 +20,41 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from contenders import CONTENDERS, SMOKE, THEIRS, Sizes, training_step
+import torch.nn.functional as F
+from contenders import CONTENDERS, OURS, PACKAGES, SMOKE, THEIRS, Sizes, training_step
 from rich.table import Table
-from timing import Memory, console, interleave, machine, memory_of, paired_ratio, quartiles, timed, write_json
-from torch import Tensor
+from timing import (
+    Memory,
+    console,
+    goal_line,
+    interleave,
+    machine,
+    memory_of,
+    paired_ratio,
+    quartiles,
+    timed,
+    vendor,
+    write_json,
+)
+
+from glassformer.linear import BACKENDS, get_backends, set_backends
+from glassformer.training.devices import autocast_dtype
+
+EMULATED = "this processor has no instructions for bfloat16; --emulated-bfloat16 measures it nevertheless"
+SPEED_GOALS = {"float32": {"AMD": 1.6, "Intel": 1.13}, "bfloat16": {"AMD": 1.1, "Intel": 1.1}}
+"""Goals of the speed relative to Hugging Face, by precision and vendor of the processor."""
+UTILIZATION_GOAL, MEMORY_GOAL = 0.75, 0.5
 
 
 @dataclass(frozen=True)
@@ -46,23 +67,20 @@ class Product:
     """Number of occurrences in a step."""
 
 
-def products(sizes: Sizes) -> dict[str, Product]:
-    """All matrix products of a step that involve weights, with preallocated results."""
+def products(sizes: Sizes, precision: str) -> dict[str, Product]:
+    """All matrix products of a step that involve weights, by the backends in use."""
     d, ff, layers = sizes.d_model, sizes.d_ff, sizes.num_layers
     matrices = {"attention": (d, d, 4 * layers), "up": (d, ff, layers), "down": (ff, d, layers)}
     result: dict[str, Product] = {}
     for name, (d_in, d_out, count) in {**matrices, "head": (d, sizes.vocab_size, 1)}.items():
-        x, y = torch.randn(sizes.tokens, d_in), torch.randn(sizes.tokens, d_out)
-        w = torch.randn(d_out, d_in)
+        shapes = (sizes.tokens, d_in), (sizes.tokens, d_out), (d_out, d_in)
+        x, grad, w = (torch.randn(shape, dtype=getattr(torch, precision)) for shape in shapes)
         flops = 2 * sizes.tokens * d_in * d_out
-        for kind, a, b in (("x W^T", x, w.T), ("dy W", y, w), ("dy^T x", y.T, x)):
-            result[f"{name}: {kind}"] = Product(_product(a, b), flops, count)
+        factors = {"forward": (x, w), "grad_input": (grad, w.T), "grad_weight": (grad.T, x.T)}
+        for kind, (a, b) in factors.items():
+            backend = BACKENDS[get_backends()[f"{kind}.many"]] if precision == "float32" else F.linear
+            result[f"{precision}, {name}: {kind}"] = Product(partial(backend, a, b, None), flops, count)
     return result
-
-
-def _product(a: Tensor, b: Tensor) -> Callable[[], object]:
-    result = a @ b
-    return lambda: torch.mm(a, b, out=result)
 
 
 class Process:
@@ -71,12 +89,11 @@ class Process:
     As a context manager, it ends the process on exit.
     """
 
-    def __init__(self, name: str, sizes: Sizes, threads: int) -> None:
+    def __init__(self, name: str, sizes: Sizes, threads: int, precisions: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, child_end = context.Pipe()
-        self._process = context.Process(
-            target=_answer_requests, args=(child_end, name, sizes, threads), daemon=True
-        )
+        arguments = (child_end, name, sizes, threads, precisions, get_backends())
+        self._process = context.Process(target=_answer_requests, args=arguments, daemon=True)
         self._process.start()
         child_end.close()
 
@@ -89,92 +106,150 @@ class Process:
         self._process.kill()
         self._process.join()
 
-    def step(self) -> float:
-        """Seconds of one step."""
-        return float(self._request("step"))
+    def step(self, precision: str) -> Callable[[], float]:
+        """A function that makes a step and returns its seconds."""
+        return lambda: float(self._request("step", precision))
 
-    def memory(self) -> Memory:
+    def memory(self, precision: str) -> Memory:
         """Peak memory of a step."""
-        return Memory(*self._request("memory"))
+        return Memory(*self._request("memory", precision))
 
-    def _request(self, name: str) -> Any:
-        self._connection.send(name)
+    def _request(self, what: str, precision: str) -> Any:
+        self._connection.send((what, precision))
         return self._connection.recv()
 
 
-def _answer_requests(connection: Connection, name: str, sizes: Sizes, threads: int) -> None:
+def _answer_requests(
+    connection: Connection,
+    name: str,
+    sizes: Sizes,
+    threads: int,
+    precisions: Sequence[str],
+    backends: dict[str, str],
+) -> None:
     torch.set_num_threads(threads)
+    set_backends(backends)
     step = training_step(name, sizes)
-    step()  # creates the optimizer's state
-    answers: dict[str, Callable[[], Any]] = {"step": timed(step), "memory": lambda: tuple(memory_of(step))}
+    answers: dict[tuple[str, str], Callable[[], Any]] = {}
+    for precision in precisions:
+        run = partial(step, getattr(torch, precision))
+        run()  # creates the optimizer's state
+        answers["step", precision] = timed(run)
+        answers["memory", precision] = partial(_peak_memory, run)
     while True:
         connection.send(answers[connection.recv()]())
 
 
-def measure(sizes: Sizes, rounds: int, threads: int) -> dict[str, Any]:
-    """Times, utilization and memory of all contenders."""
-    matmuls = products(sizes)
+def _peak_memory(run: Callable[[], None]) -> tuple[float, ...]:
+    return tuple(memory_of(run, steps=3))  # as a plain tuple, for the connection
+
+
+def measure(
+    sizes: Sizes, names: Sequence[str], precisions: Sequence[str], rounds: int, threads: int
+) -> dict[str, Any]:
+    """Times, utilization and memory of the contenders, by precision."""
+    matmuls = {precision: products(sizes, precision) for precision in precisions}
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(Process(name, sizes, threads)) for name in CONTENDERS}
-        work = {name: process.step for name, process in processes.items()}
-        work |= {name: timed(product.run) for name, product in matmuls.items()}
+        processes = {name: stack.enter_context(Process(name, sizes, threads, precisions)) for name in names}
+        work: dict[str, Callable[[], float]] = {}
+        for precision in precisions:
+            work |= {f"{precision}, {name}": process.step(precision) for name, process in processes.items()}
+            work |= {name: timed(product.run) for name, product in matmuls[precision].items()}
         measured = interleave(work, rounds)
-        memory = {name: process.memory() for name, process in processes.items()}
-    seconds = measured.results
-    medians = {name: quartiles(seconds[name]).median for name in seconds}
-    peak_rate = max(product.flops / medians[name] for name, product in matmuls.items())
-    all_flops = sum(product.count * product.flops for product in matmuls.values())
-    product_rate = all_flops / sum(product.count * medians[name] for name, product in matmuls.items())
-    figures: dict[str, Any] = {}
-    for name in CONTENDERS:
-        rate = sizes.flops / medians[name]
-        figures[name] = {
-            "milliseconds": [1e3 * value for value in quartiles(seconds[name])],
-            "tokens_per_second": sizes.tokens / medians[name],
-            "speed_relative_to_hugging_face": paired_ratio(seconds[THEIRS], seconds[name]),
-            "utilization_of_peak": rate / peak_rate,
-            "utilization_of_products": rate / product_rate,
-            "bytes": memory[name]._asdict(),
+        memory = {
+            precision: {name: process.memory(precision) for name, process in processes.items()}
+            for precision in precisions
         }
     return {
         "sizes": vars(sizes),
         "flops": sizes.flops,
-        "gflops_per_second": {"peak": peak_rate / 1e9, "products": product_rate / 1e9},
+        "backends": get_backends(),
         "rounds": rounds,
         "disturbed_rounds": measured.disturbed,
-        "contenders": figures,
+        "precisions": {
+            precision: _figures(sizes, precision, measured.results, matmuls[precision], memory[precision])
+            for precision in precisions
+        },
+    }
+
+
+def _figures(
+    sizes: Sizes,
+    precision: str,
+    seconds: Mapping[str, Sequence[float]],
+    matmuls: Mapping[str, Product],
+    memory: Mapping[str, Memory],
+) -> dict[str, Any]:
+    """The figures of one precision."""
+    times = [[product.count * second for second in seconds[name]] for name, product in matmuls.items()]
+    alone = [sum(of_round) for of_round in zip(*times, strict=True)]  # all products of a step, by round
+    steps = {name: seconds[f"{precision}, {name}"] for name in memory}
+    return {
+        "products_milliseconds": [1e3 * value for value in quartiles(alone)],
+        "products_gflops_per_second": (
+            sum(product.count * product.flops for product in matmuls.values()) / quartiles(alone).median / 1e9
+        ),
+        "contenders": {
+            name: {
+                "milliseconds": [1e3 * value for value in quartiles(steps[name])],
+                "tokens_per_second": sizes.tokens / quartiles(steps[name]).median,
+                "speed_relative_to_hugging_face": paired_ratio(steps[THEIRS], steps[name]),
+                "utilization": paired_ratio(alone, steps[name]),
+                "bytes": memory[name]._asdict(),
+            }
+            for name in steps
+        },
     }
 
 
 MEMORY = {"idle MiB": "idle", "+ tensors": "tensors", "+ process": "process"}
 
 
-def show(figures: dict[str, Any]) -> None:
-    """Print the table and the rates it refers to."""
-    table = Table(title="One training step (median, quartiles)")
-    for column in ("", "ms", "tokens/s", "x Hugging Face", "of peak", "of products", *MEMORY):
-        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
-    for name, row in figures["contenders"].items():
-        low, middle, high = row["milliseconds"]
-        table.add_row(
-            name,
-            f"{middle:.0f} ({low:.0f} to {high:.0f})",
-            f"{row['tokens_per_second']:.0f}",
-            f"{row['speed_relative_to_hugging_face']:.2f}",
-            f"{row['utilization_of_peak']:.2f}",
-            f"{row['utilization_of_products']:.2f}",
-            *(f"{row['bytes'][kind] / 2**20:.0f}" for kind in MEMORY.values()),
-        )
+def show(figures: dict[str, Any], skipped: Mapping[str, str], processor_vendor: str) -> None:
+    """Print a table for each precision, the goals, and what was skipped."""
     out = console()
-    out.print(table)
-    rates = figures["gflops_per_second"]
-    out.print(
-        f"{figures['flops'] / 1e9:.0f} GFLOP per step; float32 products: fastest {rates['peak']:.0f} GFLOP/s,"
-        f" weighted average {rates['products']:.0f} GFLOP/s"
-    )
+    for precision, of_precision in figures["precisions"].items():
+        table = Table(title=f"One training step in {precision} (median, quartiles)")
+        for column in ("", "ms", "tokens/s", "x Hugging Face", "utilization", *MEMORY):
+            table.add_column(column, justify="right" if column else "left", no_wrap=not column)
+        for name, row in of_precision["contenders"].items():
+            low, middle, high = row["milliseconds"]
+            table.add_row(
+                name,
+                f"{middle:.0f} ({low:.0f} to {high:.0f})",
+                f"{row['tokens_per_second']:.0f}",
+                f"{row['speed_relative_to_hugging_face']:.2f}",
+                f"{row['utilization']:.2f}",
+                *(f"{row['bytes'][kind] / 2**20:.0f}" for kind in MEMORY.values()),
+            )
+        out.print(table)
+        low, middle, high = of_precision["products_milliseconds"]
+        out.print(
+            f"its products alone: {middle:.0f} ms ({low:.0f} to {high:.0f}),"
+            f" {of_precision['products_gflops_per_second']:.0f} GFLOP/s"
+        )
+        out.print("\n".join(check_goals(precision, of_precision["contenders"], processor_vendor)))
+    for what, reason in skipped.items():
+        out.print(f"{what}: skipped: {reason}")
+    out.print(f"{figures['flops'] / 1e9:.0f} GFLOP per step; backends: {figures['backends']}")
     out.print(
         f"{figures['rounds']} rounds, {figures['disturbed_rounds']} disturbed by other processes; {machine()}"
     )
+
+
+def check_goals(precision: str, contenders: Mapping[str, Any], processor_vendor: str) -> list[str]:
+    """Each goal with the measured value, and whether it is reached."""
+    ours, theirs = contenders[OURS], contenders[THEIRS]
+    speed, utilization = ours["speed_relative_to_hugging_face"][1], ours["utilization"][1]
+    memory = ours["bytes"]["tensors"] / theirs["bytes"]["tensors"]
+    goal = SPEED_GOALS[precision].get(processor_vendor)
+    lines = [
+        goal_line(f"{precision}, {processor_vendor}, x Hugging Face", speed, at_least=goal),
+        goal_line(f"{precision}, peak of tensors, x Hugging Face", memory, at_most=MEMORY_GOAL),
+    ]
+    if precision == "float32":
+        lines.append(goal_line(f"{precision}, utilization", utilization, at_least=UTILIZATION_GOAL))
+    return lines
 
 
 def main() -> None:
@@ -185,15 +260,37 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=[*CONTENDERS][2:],
+        metavar="NAME",
+        help="further contenders; default: all",
+    )
+    parser.add_argument(
+        "--emulated-bfloat16",
+        action="store_true",
+        help="measure bfloat16 autocast also on a processor without instructions for it",
+    )
+    parser.add_argument(
         "--smoke", action="store_true", help="use tiny sizes, to check that the benchmark runs"
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    wanted = [OURS, THEIRS, *([*CONTENDERS][2:] if arguments.peers is None else arguments.peers)]
+    skipped = {name: f"{PACKAGES[name]} is not installed" for name in wanted if not find_spec(PACKAGES[name])}
+    if THEIRS in skipped:
+        parser.error(f"the ratios need {THEIRS}: {skipped[THEIRS]}")
+    precisions = ["float32"]
+    if autocast_dtype("auto", torch.device("cpu")) is not None or arguments.emulated_bfloat16:
+        precisions.append("bfloat16")
+    else:
+        skipped["bfloat16"] = EMULATED
     sizes = SMOKE if arguments.smoke else Sizes()
-    figures = measure(sizes, arguments.rounds, arguments.threads)
-    show(figures)
-    write_json(arguments.json, figures)
+    names = [name for name in wanted if name not in skipped]
+    figures = measure(sizes, names, precisions, arguments.rounds, arguments.threads)
+    show(figures, skipped, vendor())
+    write_json(arguments.json, {**figures, "skipped": skipped})
 
 
 if __name__ == "__main__":

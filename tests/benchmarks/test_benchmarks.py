@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def run_benchmark(tmp_path_factory):
-    def run(script: str) -> tuple[dict, str]:
+    def run(script: str, *options: str) -> tuple[dict, str]:
         file = tmp_path_factory.mktemp("benchmarks") / f"{script}.json"
         command = [
             sys.executable,
@@ -29,6 +29,7 @@ def run_benchmark(tmp_path_factory):
             "2",
             "--json",
             file,
+            *options,
         ]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return json.loads(file.read_text("utf-8")), shown
@@ -38,14 +39,27 @@ def run_benchmark(tmp_path_factory):
 
 @pytest.mark.slow
 def test_training_step(run_benchmark):
-    figures, shown = run_benchmark("training_step")
+    figures, shown = run_benchmark("training_step", "--emulated-bfloat16")
     assert figures["flops"] == 6 * (4 * 32 * 32 + 2 * 32 * 64 + 64 * 32 + 32 * 16) * 32
-    assert len(figures["contenders"]) == 5
-    for name, row in figures["contenders"].items():
-        assert name.split()[0] in shown
-        assert row["tokens_per_second"] > 0
-        assert row["bytes"]["tensors"] > 4 * 64 * 32  # at least the gradient of the embedding
-    assert figures["contenders"]["Hugging Face GPT-2"]["speed_relative_to_hugging_face"] == [1, 1, 1]
+    assert list(figures["precisions"]) == ["float32", "bfloat16"]
+    for of_precision in figures["precisions"].values():
+        assert len(of_precision["contenders"]) == 6
+        for name, row in of_precision["contenders"].items():
+            assert name.split()[0] in shown
+            assert row["tokens_per_second"] > 0
+            assert row["utilization"][1] > 0
+            assert row["bytes"]["tensors"] > 4 * 64 * 32  # at least the gradient of the embedding
+        theirs = of_precision["contenders"]["Hugging Face GPT-2"]
+        assert theirs["speed_relative_to_hugging_face"] == [1, 1, 1]
+    assert shown.count("peak of tensors, x Hugging Face") == 2
+
+
+@pytest.mark.slow
+def test_training_step_of_chosen_peers(run_benchmark):
+    figures, shown = run_benchmark("training_step", "--peers", "nanoGPT")
+    contenders = figures["precisions"]["float32"]["contenders"]
+    assert list(contenders) == ["glassformer", "Hugging Face GPT-2", "nanoGPT"]
+    assert ("bfloat16" in figures["precisions"]) != ("bfloat16: skipped" in shown)
 
 
 @pytest.mark.slow
@@ -98,6 +112,37 @@ def test_a_goal_is_reached_at_its_value_but_not_above(monkeypatch):
     ]
 
 
+def test_goals_of_a_training_step_depend_on_the_processor(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    training_step = importlib.import_module("training_step")
+    ours = {
+        "speed_relative_to_hugging_face": [1, 1.3, 2],
+        "utilization": [0, 0.75, 1],
+        "bytes": {"tensors": 51},
+    }
+    contenders = {training_step.OURS: ours, training_step.THEIRS: {"bytes": {"tensors": 100}}}
+    shown = {
+        vendor: [line.split(": ")[1:] for line in training_step.check_goals("float32", contenders, vendor)]
+        for vendor in ("AMD", "Intel", "other")
+    }
+    assert shown["AMD"][0] == ["1.300, goal at least 1.6", "NOT reached"]
+    assert shown["Intel"][0] == ["1.300, goal at least 1.13", "reached"]
+    assert shown["other"][0] == ["1.300, no goal on this processor"]
+    assert shown["other"][1:] == [
+        ["0.510, goal at most 0.5", "NOT reached"],
+        ["0.750, goal at least 0.75", "reached"],
+    ]
+
+
+def test_products_of_a_step_are_those_of_its_linear_layers(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    training_step = importlib.import_module("training_step")
+    sizes = training_step.SMOKE
+    products = training_step.products(sizes, "float32").values()
+    attention = 6 * sizes.num_layers * sizes.d_model * sizes.seq_len * sizes.tokens
+    assert sum(product.count * product.flops for product in products) == sizes.flops - attention
+
+
 def test_names_are_not_truncated_in_wide_tables(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     training_step = importlib.import_module("training_step")
@@ -105,13 +150,17 @@ def test_names_are_not_truncated_in_wide_tables(monkeypatch, capsys):
         "milliseconds": [123456.0, 234567.0, 345678.0],
         "tokens_per_second": 1234567.0,
         "speed_relative_to_hugging_face": training_step.quartiles([10.25, 11.25, 12.25]),
-        "utilization_of_peak": 0.5,
-        "utilization_of_products": 0.5,
+        "utilization": training_step.quartiles([0.5, 0.5, 0.5]),
         "bytes": {"idle": 2**44, "tensors": 2**44, "process": 2**44},
     }
-    rates = {"peak": 1e9, "products": 1e9}
-    names = ["nn.TransformerEncoder", "Hugging Face, fused GELU"]
-    figures = {"contenders": dict.fromkeys(names, row), "gflops_per_second": rates, "flops": 1}
-    training_step.show({**figures, "rounds": 1, "disturbed_rounds": 0})
+    names = [training_step.OURS, training_step.THEIRS, "nn.TransformerEncoder", "Hugging Face, fused GELU"]
+    float32 = {
+        "products_milliseconds": [1.0, 1.0, 1.0],
+        "products_gflops_per_second": 1.0,
+        "contenders": dict.fromkeys(names, row),
+    }
+    figures = {"precisions": {"float32": float32}, "flops": 1, "backends": {}}
+    training_step.show({**figures, "rounds": 1, "disturbed_rounds": 0}, {"x": "it is not installed"}, "AMD")
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
+    assert "x: skipped: it is not installed" in shown
