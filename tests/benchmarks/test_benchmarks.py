@@ -63,6 +63,25 @@ def test_training_step_of_chosen_peers(run_benchmark):
 
 
 @pytest.mark.slow
+def test_products(run_benchmark):
+    figures, shown = run_benchmark("products")
+    float32 = [row for row in figures["products"] if row["format"] == "float32"]
+    assert [(row["rows"], row["kind"]) for row in float32] == [
+        (rows, kind) for rows in (1, 64) for kind in ("forward", "grad_input", "grad_weight")
+    ]
+    for row in float32:
+        assert "torch" in row["contenders"]
+        for rates in row["contenders"].values():
+            seconds = rates["microseconds"][1] / 1e6
+            assert rates["gflops_per_second"] * seconds == pytest.approx(2 * row["rows"] * 32 * 64 / 1e9)
+            values = row["rows"] * (32 + 64) + 32 * 64
+            assert rates["gigabytes_per_second"] * seconds == pytest.approx(4 * values / 1e9)
+    assert all(rate > 0 for rate in figures["limits"]["gflops_per_second"].values())
+    assert ("bfloat16" in figures["limits"]["gflops_per_second"]) != ("bfloat16: skipped" in shown)
+    assert re.search(r"of the limit: [\d.]+, goal at least 0.75: (NOT )?reached", shown)
+
+
+@pytest.mark.slow
 def test_decoding(run_benchmark):
     figures, shown = run_benchmark("decoding")
     assert [row["batch_size"] for row in figures["batches"]] == [1, 2]
