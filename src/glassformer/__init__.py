@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from glassformer.attention import FusedAttention, KVCache, MultiHeadAttention, ScaledDotProductAttention
     from glassformer.attention import record_attention as record_attention
     from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
+    from glassformer.models import optimize_for_inference as optimize_for_inference
     from glassformer.pretrained import from_pretrained as from_pretrained
     from glassformer.pretrained import save_pretrained as save_pretrained
     from glassformer.visualization import AttentionVisualizer
@@ -29,6 +30,7 @@ _PACKAGES = {
     "TransformerModel": "glassformer.models",
     "ViTModel": "glassformer.models",
     "from_pretrained": "glassformer.pretrained",
+    "optimize_for_inference": "glassformer.models",
     "record_attention": "glassformer.attention",
     "save_pretrained": "glassformer.pretrained",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "ViTModel",
     "__version__",
     "from_pretrained",
+    "optimize_for_inference",
     "record_attention",
     "save_pretrained",
 ]

@@ -293,11 +293,11 @@ def _can_select(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and x.size(-1) == weight.size(-1)
         and x.numel() * weight.size(0) >= SMALLEST_PRODUCT
         and not torch.is_autocast_enabled("cpu")
-        and not _is_transformed()
+        and not is_transformed()
     )
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether a transform of ``torch.func``, forward-mode differentiation or a dispatch mode is active."""
     return (
         torch._C._len_torch_dispatch_stack() > 0

@@ -4,6 +4,7 @@ from glassformer.models.base import TransformerModel
 from glassformer.models.bert import BERTModel
 from glassformer.models.config import BERTConfig, GPTConfig, T5Config, ViTConfig
 from glassformer.models.gpt import GPTModel
+from glassformer.models.inference import optimize_for_inference
 from glassformer.models.t5 import T5Model
 from glassformer.models.vit import ViTModel
 
@@ -17,4 +18,5 @@ __all__ = [
     "TransformerModel",
     "ViTConfig",
     "ViTModel",
+    "optimize_for_inference",
 ]

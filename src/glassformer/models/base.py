@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,6 +24,7 @@ from glassformer.models.generation_config import (
     write_generation_config,
 )
 from glassformer.models.weights import build_on_meta, load_tensors, open_tensors
+from glassformer.packed_linear import FORMATS, INSTEAD, check_unchanged
 from glassformer.positions import migrate_positions
 from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, load_tokenizer
 
@@ -79,6 +80,8 @@ class TransformerModel(nn.Module):
         """Content of the ``generation_config.json`` of a published model."""
         self.name: str | None = None
         """Name of a published model, such as ``general.name`` of a .gguf file."""
+        self.weights_format: str | None = None
+        """Format of the packed weights of a model from ``optimize_for_inference``."""
 
     @property
     def stop_tokens(self) -> list[int]:
@@ -140,7 +143,9 @@ class TransformerModel(nn.Module):
 
     def num_parameters(self) -> int:
         """The number of parameters; shared ones count once."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        if self.weights_format is None:
+            return sum(parameter.numel() for parameter in self.parameters())
+        return sum(tensor.numel() for tensor in self.untied_state_dict().values())
 
     @property
     def device(self) -> torch.device:
@@ -161,6 +166,35 @@ class TransformerModel(nn.Module):
         for name, source in self.tied_parameters().items():
             owner, _, attribute = name.rpartition(".")
             setattr(self.get_submodule(owner), attribute, self.get_parameter(source))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a model from ``optimize_for_inference`` cannot be trained.
+
+        Raises:
+            ValueError: if the weights are packed and ``mode`` is True.
+
+        """
+        if mode and self.weights_format is not None:
+            raise ValueError(
+                f"a model with packed {self.weights_format} weights cannot be trained: {INSTEAD}"
+            )
+        return super().train(mode)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Load parameters; a model from ``optimize_for_inference`` cannot.
+
+        Raises:
+            ValueError: if the weights are packed.
+
+        """
+        if self.weights_format is not None:
+            raise ValueError(f"weights cannot be loaded into packed layers: {INSTEAD}")
+        return super().load_state_dict(*args, **options)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if self.weights_format is not None:
+            check_unchanged(fn)  # before any part is converted
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def untied_state_dict(self) -> dict[str, Tensor]:
         """The state dict with each tied tensor once and all of one type: what is saved."""
@@ -187,8 +221,14 @@ class TransformerModel(nn.Module):
 
         Raises:
             OSError: if the folder is not writable or the disk is full; existing files are left unchanged.
+            ValueError: if the weights are packed in a format that rounds them.
 
         """
+        if self.weights_format is not None and not FORMATS[self.weights_format].is_exact:
+            raise ValueError(
+                f"the weights are rounded to {self.weights_format} and the original ones are gone: save the "
+                "model that was given to optimize_for_inference, and optimize it again after loading"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,0 +1,57 @@
+"""Models with packed weights, for fast inference on a processor."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from glassformer.choices import choose
+from glassformer.models.base import TransformerModel
+from glassformer.packed_linear import FORMATS, frozen
+
+Model = TypeVar("Model", bound=TransformerModel)
+
+
+@torch.no_grad()
+def optimize_for_inference(model: Model, weights: str = "float32") -> Model:
+    """Return a model for inference whose linear layers hold packed weights.
+
+    The model computes in float32. It generates, records and is ablated like the given one, but cannot be
+    trained, converted or moved to another device. Gradients of activations are those of the stored weights.
+
+    Args:
+        model: a model on the CPU, in float32, bfloat16 or float16. It is left unchanged. Embeddings and norms
+            share its memory if it is in float32; with no other reference to it, its linear layers are freed.
+        weights: format of the weights of linear layers: ``"float32"``, or ``"int8"``, a quarter of the
+            memory, rounded with one scale for each output channel (activations are rounded for each token).
+
+    Returns:
+        A model of the same class in evaluation mode, with the same tokenizer and options of generation.
+
+    Raises:
+        ValueError: an unknown format, or a model on another device, in float64, or optimized already.
+        TypeError: something that is not a model of this library.
+
+    """
+    packed = choose(FORMATS, weights, "format of weights")
+    if not isinstance(model, TransformerModel):
+        raise TypeError(f"optimize_for_inference needs a TransformerModel, not a {type(model).__name__}")
+    if model.weights_format is not None:
+        raise ValueError(
+            f"the model has packed {model.weights_format} weights already: give the original model"
+        )
+    if model.device.type != "cpu":
+        raise ValueError(f"packed weights need a model on the CPU, not on {model.device}: use model.cpu()")
+    if model.dtype == torch.float64:
+        raise ValueError("packed weights compute in float32, but the model is in float64: use model.float()")
+    # A copy that takes packed layers and shared tensors where deepcopy would copy the originals.
+    replaced: dict[int, Any] = {id(model.tokenizer): model.tokenizer}
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    replaced |= {id(linear): packed(linear) for linear in linears}
+    replaced |= {id(parameter): frozen(parameter) for parameter in model.parameters()}
+    optimized = copy.deepcopy(model, replaced)
+    optimized.weights_format = weights
+    return optimized.eval()

@@ -1,0 +1,262 @@
+"""Linear layers with packed weights, for inference: float32, bfloat16, or int8 for each output channel.
+
+Packing puts the numbers of a matrix into the order in which a product reads them. The operators that do
+so are private ones of PyTorch: each class asks for its own in one place, and without it uses plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cache
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.linear import is_transformed, linear
+from glassformer.tracing import is_tracing
+
+
+class PackedLinear(nn.Module, ABC):
+    """W x + b in float32, with a constant W that is packed and possibly rounded.
+
+    Gradients flow to x, but not to W and b. Packed layers are copied and pickled like others.
+
+    Args:
+        layer: the one to replace, on the CPU; it is left unchanged.
+
+    """
+
+    format: ClassVar[str]
+    """Name of the format: a key of ``FORMATS``."""
+    is_exact: ClassVar[bool] = False
+    """Whether ``weight`` is bit-equal to the weight of the replaced layer, if that was float32."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.out_features, self.in_features = layer.weight.shape
+        self.bias = None if layer.bias is None else frozen(layer.bias)
+        self.pack(layer.weight.detach().float())
+
+    @abstractmethod
+    def pack(self, weight: Tensor) -> None:
+        """Store a float32 weight ``(out_features, in_features)``."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """The weight that is multiplied with, unpacked: float32 ``(out_features, in_features)``, a copy."""
+
+    @property
+    @abstractmethod
+    def weight_bytes(self) -> int:
+        """Bytes of the stored weight."""
+
+    @abstractmethod
+    def product(self, x: Tensor) -> Tensor:
+        """W x + b of a float32 tensor ``(rows, in_features)`` on the CPU, without gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., in_features) -> (..., out_features)``."""
+        if (
+            is_tracing()
+            or (x.requires_grad and torch.is_grad_enabled())
+            or x.dtype != torch.float32
+            or x.device.type != "cpu"
+            or x.numel() == 0
+            or torch.is_autocast_enabled("cpu")
+            or is_transformed()
+        ):
+            return linear(x, self.weight, self.bias)
+        return self.product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """The arguments of ``nn.Linear``."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        destination[f"{prefix}weight"] = self.weight
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        raise ValueError(f"weights cannot be loaded into packed layers: {INSTEAD}")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        check_unchanged(fn)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**{name: value for name, value in state.items() if name != "_packed"}, "weight": self.weight}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight = state.pop("weight")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.pack(weight)
+
+
+INSTEAD = "change the original model, and give it to optimize_for_inference again"
+
+
+def frozen(tensor: Tensor) -> nn.Parameter:
+    """A float32 parameter without gradient that shares the memory of a float32 tensor."""
+    return nn.Parameter(tensor.detach().float(), requires_grad=False)
+
+
+def check_unchanged(fn: Callable[[Tensor], Tensor]) -> None:
+    """Raise ValueError if a function converts float32 tensors on the CPU to another type or device."""
+    after = fn(torch.empty(0))
+    if after.dtype != torch.float32 or after.device.type != "cpu":
+        what = after.device if after.device.type != "cpu" else after.dtype
+        raise ValueError(
+            f"packed layers compute in float32 on the CPU and cannot be moved to {what}: {INSTEAD}"
+        )
+
+
+class PackedFloat32Linear(PackedLinear):
+    """W x + b with the weight in oneDNN's layout for this processor."""
+
+    format = "float32"
+    is_exact = True
+
+    def pack(self, weight: Tensor) -> None:
+        """Store the weight in oneDNN's layout, or as it is."""
+        onednn = onednn_operators()
+        self._packed = weight.contiguous() if onednn is None else onednn[0](weight.contiguous())
+
+    @property
+    def weight(self) -> Tensor:
+        """The original weight."""
+        return self._packed.to_dense() if self._packed.is_mkldnn else self._packed.clone()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Four for each number."""
+        return 4 * self._packed.numel()
+
+    def product(self, x: Tensor) -> Tensor:
+        """By oneDNN."""
+        onednn = onednn_operators()
+        if onednn is None or not self._packed.is_mkldnn:
+            return linear(x, self.weight, self.bias)
+        return onednn[1](x, self._packed, self.bias, "none", [], "")
+
+
+@cache
+def onednn_operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
+    """The functions of oneDNN that pack a weight and multiply by it, or None if there are none that work."""
+    try:
+        pack, multiply = torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise
+        weight, x = torch.eye(3, 4), torch.ones(2, 4)
+        packed = pack(weight)
+        works = torch.equal(packed.to_dense(), weight)
+        works = works and torch.equal(multiply(x, packed, None, "none", [], ""), torch.ones(2, 3))
+    except (AttributeError, RuntimeError):
+        return None
+    return (pack, multiply) if works else None
+
+
+class PackedInt8Linear(PackedLinear):
+    """W x + b with the weight rounded to int8 and one scale for each output channel.
+
+        W[i, j] = scale[i] * round(W[i, j] / scale[i]),   scale[i] = max_j |W[i, j]| / 127
+
+    Each row of x is rounded, too, by a scale of its own, so that the outliers of one token do not cost the
+    others precision (Yao et al. 2022, "ZeroQuant", section 3.2). It has 8 bits, or 7 on processors whose
+    product of 8 bits overflows.
+    """
+
+    format = "int8"
+
+    def pack(self, weight: Tensor) -> None:
+        """Round and store the weight."""
+        scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        values = (weight / scales[:, None]).round_().to(torch.int8)
+        self.scales = scales
+        fbgemm = fbgemm_int8()
+        self._packed = values if fbgemm is None else fbgemm.pack(values, scales)
+
+    @property
+    def weight(self) -> Tensor:
+        """The rounded weight."""
+        fbgemm = fbgemm_int8()
+        values = (
+            self._packed
+            if isinstance(self._packed, Tensor) or fbgemm is None
+            else fbgemm.unpack(self._packed)
+        )
+        return values.float() * self.scales[:, None]
+
+    @property
+    def weight_bytes(self) -> int:
+        """One for each number, and four for each scale."""
+        return self.in_features * self.out_features + 4 * self.out_features
+
+    def product(self, x: Tensor) -> Tensor:
+        """By fbgemm."""
+        fbgemm = fbgemm_int8()
+        if fbgemm is None or isinstance(self._packed, Tensor):
+            return linear(x, self.weight, self.bias)
+        if len(x) == 1:
+            y = fbgemm.multiply(x, self._packed)
+            return y if self.bias is None else y.add_(self.bias)
+        sizes = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).clamp_min_(1e-30)
+        y = fbgemm.multiply(x / sizes, self._packed).mul_(sizes)
+        return y if self.bias is None else y.add_(self.bias)
+
+
+class _FbgemmInt8:
+    """fbgemm's product of rounded activations with int8 weights."""
+
+    def __init__(self) -> None:
+        quantized = torch.ops.quantized
+        self._pack, self._unpack, self._multiply = (
+            quantized.linear_prepack.default,
+            quantized.linear_unpack.default,
+            quantized.linear_dynamic.default,
+        )
+        # Without the instructions of VNNI, sums of two products have 16 bits and saturate.
+        ones, packed = (
+            torch.ones(1, 64),
+            self.pack(torch.full((16, 64), 127, dtype=torch.int8), torch.ones(16)),
+        )
+        self._reduce_range = False
+        self._reduce_range = bool((self.multiply(ones, packed) / (64 * 127) - 1).abs().max() > 0.01)
+
+    def pack(self, values: Tensor, scales: Tensor) -> Any:
+        """The object of fbgemm for int8 values and a scale for each row."""
+        zeros = torch.zeros(len(scales), dtype=torch.long)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tensors of quantized types are deprecated
+            weight = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
+        return self._pack(weight, None)
+
+    def unpack(self, packed: Any) -> Tensor:
+        """The int8 values."""
+        values: Tensor = self._unpack(packed)[0].int_repr()
+        return values
+
+    def multiply(self, x: Tensor, packed: Any) -> Tensor:
+        """The product x W^T, with one scale for the rounding of x."""
+        product: Tensor = self._multiply(x, packed, self._reduce_range)
+        return product
+
+
+@cache
+def fbgemm_int8() -> _FbgemmInt8 | None:
+    """The int8 product of fbgemm, or None if this PyTorch has none that works."""
+    try:
+        return _FbgemmInt8()
+    except (AttributeError, RuntimeError):
+        return None
+
+
+FORMATS: dict[str, type[PackedLinear]] = {
+    layer.format: layer for layer in (PackedFloat32Linear, PackedInt8Linear)
+}
+"""Packed layers by the name of their format."""
