@@ -34,6 +34,8 @@ FEW_ROWS = 64
 """Products of fewer rows, but more than one, count as "few"."""
 SMALLEST_PRODUCT = 2**16
 """Multiplications from which the backend matters; smaller products are ``F.linear``."""
+ADDED_ROWS = 2048
+"""Rows of a product that ``add_product`` computes at once, so that it needs little memory besides the sum."""
 KINDS = ("forward", "grad_input", "grad_weight")
 ROWS = {"one": 1, "few": 8, "many": 512}
 """Classes of rows, and the number of rows with which each is timed."""
@@ -232,7 +234,9 @@ def add_product(total: Tensor, a: Tensor, b: Tensor, kind: str, rows: int) -> No
         if backend is F.linear and total.dtype == a.dtype:
             torch.addmm(total, a, b.T, out=total)
         else:
-            total += backend(a, b, None)
+            for start in range(0, len(a), ADDED_ROWS):
+                part = slice(start, start + ADDED_ROWS)
+                total[part] += backend(a[part], b, None)
 
 
 def _backend_of(a: Tensor, b: Tensor, kind: str, rows: int) -> Product:

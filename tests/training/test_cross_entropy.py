@@ -1,5 +1,7 @@
 """Chunked cross-entropy against the plain one: values, gradients, cost, and memory."""
 
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glassformer.training import chunked_cross_entropy
+from glassformer.linear import product
+from glassformer.training import chunked_cross_entropy, cross_entropy
 from glassformer.training.cross_entropy import cross_entropy_sum
 
 
@@ -153,6 +156,22 @@ def test_the_full_logits_are_never_in_memory():
     with LargestTensor() as largest:
         F.cross_entropy(hidden @ weight.T, targets).backward()
     assert largest.elements == tokens * vocab  # the measurement works
+
+
+def test_logits_of_a_chunk_are_freed_before_the_next(monkeypatch):
+    hidden, weight, targets = problem(30, 9, 4)
+    logits: list[weakref.ref[torch.Tensor]] = []
+
+    def recorded_product(a, b, kind, rows):
+        result = product(a, b, kind, rows)
+        if kind == "forward":
+            assert all(reference() is None for reference in logits)
+            logits.append(weakref.ref(result))
+        return result
+
+    monkeypatch.setattr(cross_entropy, "product", recorded_product)
+    chunked_cross_entropy(hidden, weight, targets, chunk_tokens=10)
+    assert len(logits) == 3
 
 
 def test_flops_equal_the_plain_version():

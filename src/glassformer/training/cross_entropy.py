@@ -151,6 +151,7 @@ def _loss_and_gradients(
                 grad_hidden[chunk] = product(low_logits, low_weight.T, "grad_input", len(h))
             if grad_weight is not None:
                 add_product(grad_weight, low_logits.T, h.T, "grad_weight", len(h))
+            del logits, low_logits  # before those of the next chunk are made
         factor = 1 / max(tokens, 1) if options.mean else 1.0
         grad_hidden = None if grad_hidden is None else grad_hidden.mul_(factor)
         grad_weight = None if grad_weight is None else grad_weight.mul_(factor).to(weight.dtype)
