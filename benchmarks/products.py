@@ -3,9 +3,10 @@
     python benchmarks/products.py                      # 1, 8 and 2048 rows, float32
     python benchmarks/products.py --rounds 20 --json products.json
 
-The products are those of linear layers: forward, gradient of the input, and gradient of the weight. With one
-or few rows, as many copies of the weight are used in turn as exceed the caches, because a model reads all of
-its weights before it reads one again. Types of numbers without instructions of this processor are skipped.
+The products are those of linear layers: forward, gradient of the input, and gradient of the weight; packed
+weights have a forward product only. With one or few rows, as many copies of the weight are used in turn as
+exceed the caches, because a model reads all of its weights before it reads one again. Types of numbers for
+which this processor has no instructions are skipped.
 
 The limits are measured in the same run. Arithmetic: the fastest of all backends, and for float32 numpy's
 OpenBLAS, on products of square matrices that fit into the caches; the processor itself may be faster.
@@ -17,21 +18,18 @@ fastest backend reaches 0.75 of that limit.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+from product_contenders import Format, formats, openblas
 from rich.table import Table
 from timing import console, goal_line, interleave, machine, quartiles, timed, write_json
 from torch import Tensor
 
-from glassformer.linear import BACKENDS, available_backends, get_backends
-from glassformer.training.devices import autocast_dtype
+from glassformer.linear import get_backends
 
 
 @dataclass(frozen=True)
@@ -52,38 +50,6 @@ MANY_ROWS = 64
 SQUARE_FLOPS = 10**9
 """Products of small square matrices are repeated up to this number of operations."""
 
-Prepare = Callable[[Tensor, Tensor], Callable[[], object]]
-"""``prepare(a, b)`` returns a function that computes a b^T."""
-
-
-def backend(function: Callable[..., object]) -> Prepare:
-    """A product of two tensors as they are."""
-    return lambda a, b: partial(function, a, b, None)
-
-
-def openblas(a: Tensor, b: Tensor) -> Callable[[], object]:
-    """The product by numpy's library."""
-    result = np.empty((len(a), len(b)), np.float32)
-    return lambda: np.matmul(a.numpy(), b.numpy().T, out=result)
-
-
-class Format(NamedTuple):
-    """A type of numbers, and the contenders that compute with it."""
-
-    dtype: torch.dtype
-    contenders: Mapping[str, Prepare]
-
-
-def formats() -> tuple[dict[str, Format], dict[str, str]]:
-    """The formats that this processor computes natively, and the reasons why others are skipped."""
-    float32 = Format(torch.float32, {name: backend(BACKENDS[name]) for name in available_backends()})
-    native, skipped = {"float32": float32}, {}
-    if autocast_dtype("auto", torch.device("cpu")) is torch.bfloat16:
-        native["bfloat16"] = Format(torch.bfloat16, {"torch": backend(F.linear)})
-    else:
-        skipped["bfloat16"] = "this processor has no instructions for it"
-    return native, skipped
-
 
 class Limits(NamedTuple):
     """Operations per second, and bytes read and written per second."""
@@ -99,13 +65,15 @@ def measure_limits(sizes: Sizes, native: Mapping[str, Format], rounds: int) -> L
     array = torch.zeros(sizes.array_bytes // 4)
     work = {"read": timed(array.sum), "write": timed(lambda: array.fill_(1.0))}
     flops: dict[str, dict[str, int]] = {}
-    for name, (dtype, contenders) in native.items():
-        more: dict[str, Prepare] = {"OpenBLAS": openblas} if dtype == torch.float32 else {}
+    for name, form in native.items():
+        contenders = form.contenders("forward")
+        if name == "float32":
+            contenders["OpenBLAS"] = openblas
         flops[name] = {}
         for n in sizes.square:
             times = max(1, SQUARE_FLOPS // (2 * n**3))
-            a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
-            for contender, prepare in {**contenders, **more}.items():
+            a, b = (torch.randn(n, n).to(form.dtype) for _ in range(2))
+            for contender, prepare in contenders.items():
                 key = f"{name}, {contender}, {n}"
                 flops[name][key] = 2 * n**3 * times
                 work[key] = timed(_repeat([prepare(a, b)] * times))
@@ -155,35 +123,40 @@ class Case:
         return max(self.flops / limits.arithmetic[self.format], memory)
 
 
-def cases(sizes: Sizes, native: Mapping[str, Format]) -> list[Case]:
-    """All products of all formats."""
-    return [
-        _case(sizes, name, form, kind, rows, weight)
-        for name, form in native.items()
-        for rows in sizes.rows
-        for kind in ("forward", "grad_input", "grad_weight")
-        for weight in sizes.weights
-    ]
+def cases(sizes: Sizes, native: Mapping[str, Format]) -> Iterator[Case]:
+    """All products of all formats, made one after the other to save memory."""
+    numbers = torch.randn(sizes.array_bytes // 4)
+    for name, form in native.items():
+        converted = numbers.to(form.dtype)
+        for rows in sizes.rows:
+            for kind in ("forward", "grad_input", "grad_weight"):
+                if form.contenders(kind):
+                    yield from (_case(converted, name, form, kind, rows, weight) for weight in sizes.weights)
 
 
-def _case(sizes: Sizes, name: str, form: Format, kind: str, rows: int, weight: tuple[int, int]) -> Case:
+def _case(numbers: Tensor, name: str, form: Format, kind: str, rows: int, weight: tuple[int, int]) -> Case:
     d_out, d_in = weight
-    item = form.dtype.itemsize
-    copies = 1 if rows >= MANY_ROWS else max(1, sizes.array_bytes // (d_out * d_in * item))
+    copies = 1 if rows >= MANY_ROWS else max(1, numbers.numel() // (d_out * d_in))
     x, grad = torch.randn(rows, d_in).to(form.dtype), torch.randn(rows, d_out).to(form.dtype)
     if kind == "grad_weight":
         pairs = [(grad.T, x.T)] * copies
     else:
-        weights = torch.randn(copies, d_out, d_in).to(form.dtype)
+        weights = numbers[: copies * d_out * d_in].view(copies, d_out, d_in)
         pairs = [(x, w) if kind == "forward" else (grad, w.T) for w in weights]
-    a, b = pairs[0]
     runs = {
         contender: _repeat([prepare(a, b) for a, b in pairs])
-        for contender, prepare in form.contenders.items()
+        for contender, prepare in form.contenders(kind).items()
     }
-    return Case(
-        name, kind, rows, weight, (a.numel() + b.numel()) * item, len(a) * len(b) * item, copies, runs
-    )
+    item = form.dtype.itemsize
+    values = {
+        "forward": (x.numel(), grad.numel()),
+        "grad_input": (grad.numel(), x.numel()),
+        "grad_weight": (x.numel() + grad.numel(), d_out * d_in),
+    }
+    read, written = (item * number for number in values[kind])
+    if kind != "grad_weight":
+        read += form.weight_bytes * d_out * d_in
+    return Case(name, kind, rows, weight, read, written, copies, runs)
 
 
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
@@ -225,7 +198,7 @@ def show(figures: dict[str, Any]) -> None:
     limits = figures["limits"]
     for name, rate in limits["gflops_per_second"].items():
         products = [row for row in figures["products"] if row["format"] == name]
-        contenders = list(products[0]["contenders"])
+        contenders = list(products[0]["contenders"])  # of the forward product: all
         table = Table(title=f"{name}: GFLOP/s, GB/s, and fraction of the limit", title_justify="left")
         for column in ("rows", "product", "weight", *contenders, "goal"):
             table.add_column(column, justify="left" if column in ("product", "goal") else "right")
@@ -236,11 +209,7 @@ def show(figures: dict[str, Any]) -> None:
                 str(row["rows"]),
                 row["kind"],
                 "{} x {}".format(*row["weight"]),
-                *(
-                    f"{rate['gflops_per_second']:.0f}, {rate['gigabytes_per_second']:.1f},"
-                    f" {rate['of_limit']:.2f}"
-                    for rate in rates.values()
-                ),
+                *(_cell(rates.get(contender)) for contender in contenders),
                 "reached" if best >= GOAL else "NOT reached",
             )
         out.print(table)
@@ -260,6 +229,12 @@ def show(figures: dict[str, Any]) -> None:
         f"{figures['rounds']} rounds of each product, {figures['disturbed_rounds']} disturbed by other"
         f" processes; {machine()}"
     )
+
+
+def _cell(rate: Mapping[str, float] | None) -> str:
+    if rate is None:
+        return "-"
+    return f"{rate['gflops_per_second']:.0f}, {rate['gigabytes_per_second']:.1f}, {rate['of_limit']:.2f}"
 
 
 def main() -> None:

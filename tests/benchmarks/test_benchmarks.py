@@ -71,6 +71,7 @@ def test_products(run_benchmark):
     ]
     for row in float32:
         assert "torch" in row["contenders"]
+        assert ("packed" in row["contenders"]) == (row["kind"] == "forward")
         for rates in row["contenders"].values():
             seconds = rates["microseconds"][1] / 1e6
             assert rates["gflops_per_second"] * seconds == pytest.approx(2 * row["rows"] * 32 * 64 / 1e9)
