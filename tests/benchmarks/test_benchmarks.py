@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -85,12 +87,95 @@ def test_products(run_benchmark):
 @pytest.mark.slow
 def test_decoding(run_benchmark):
     figures, shown = run_benchmark("decoding")
-    assert [row["batch_size"] for row in figures["batches"]] == [1, 2]
-    for row in figures["batches"]:
-        low, middle, high = row["decoding_speed_relative_to_hugging_face"]
-        assert 0 < low <= middle <= high
+    assert [batch["batch_size"] for batch in figures["batches"]] == [1, 8]
+    for batch in figures["batches"]:
+        for name, row in batch["rows"].items():
+            assert name in shown
+            low, middle, high = row["decoding_speed_relative_to_hugging_face"]
+            assert 0 < low <= middle <= high
+            if row["weights"] == "float32":
+                assert row["same_tokens"] == 1, name
+        assert batch["limit_milliseconds"]["float32"] == 4 * batch["limit_milliseconds"]["int8"] > 0
+        assert {"Hugging Face", "glassformer"} < set(batch["rows"])
     assert figures["growth"]["last_over_first"][1] > 0
     assert "decoding, ms/token" in shown
+
+
+def installed(engine):
+    return all(importlib.util.find_spec(package) for package in engine.packages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("present", [True, False], ids=["installed engines", "no engine"])
+def test_decoding_measures_installed_engines_and_skips_others(monkeypatch, capsys, tmp_path, present):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    decoding, engines = importlib.import_module("decoding"), importlib.import_module("engines")
+    if not present:
+        for name, engine in engines.ENGINES.items():
+            monkeypatch.setitem(engines.ENGINES, name, engine._replace(packages=("no_such_package",)))
+    file = tmp_path / "figures.json"
+    options = [
+        "--smoke",
+        "--rounds",
+        "1",
+        "--threads",
+        "1",
+        "--batch-sizes",
+        "1",
+        "--no-growth",
+        "--json",
+        str(file),
+    ]
+    monkeypatch.setattr(sys, "argv", ["decoding.py", *options])
+    threads = torch.get_num_threads()
+    decoding.main()
+    torch.set_num_threads(threads)
+    figures, shown = json.loads(file.read_text("utf-8")), capsys.readouterr().out
+    rows = figures["batches"][0]["rows"]
+    for name, engine in engines.ENGINES.items():
+        measured = {weights for weights in ("float32", "int8") if f"{name}, {weights}" in rows}
+        assert measured == ({"float32", "int8"} if installed(engine) else set())
+        assert (
+            (name in figures["skipped"])
+            == (f"{name} skipped: not installed" in shown)
+            == (not installed(engine))
+        )
+    if present and installed(engines.ENGINES["ONNX Runtime"]):
+        assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4
+    if not present:
+        assert shown.count(": not measured, none of ") == 4
+
+
+def test_a_goal_of_decoding_compares_with_the_fastest_peer_and_knows_its_floor(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    goals = importlib.import_module("decoding_goals")
+    decoding, timing = importlib.import_module("decoding"), importlib.import_module("timing")
+
+    def lines(seconds, batch_size):
+        contenders = {
+            "Hugging Face": decoding.Contender("Hugging Face", "float32", None),
+            "glassformer, optimized, float32": decoding.Contender("glassformer", "float32", None),
+            "CTranslate2, float32": decoding.Contender("CTranslate2", "float32", None),
+            "llama.cpp, float32": decoding.Contender("llama.cpp", "float32", None),
+        }
+        runs = {
+            name: [decoding.TimedTokens(torch.zeros(1, 2), [1.0, each])]
+            for name, each in zip(contenders, seconds, strict=True)
+        }
+        return goals.goal_lines(timing.Rounds(runs, 0), contenders, batch_size)
+
+    verdicts = {
+        1.05: "reached",
+        1.1: "NOT reached, floor 1.15: reached",
+        1.2: "NOT reached, floor 1.15: NOT reached",
+    }
+    for ratio, verdict in verdicts.items():
+        line, prefill = lines([3.0, 2 * ratio, 2.0, 5.0], 1)
+        assert f"{ratio:.2f} (" in line
+        assert line.endswith(f"times the time of CTranslate2, float32, goal at most 1.05: {verdict}")
+        assert "not measured, none of ONNX Runtime is installed" in prefill
+    assert lines([2.6, 2.0, 9.0, 9.0], 8)[0].endswith("goal at least 1.3: reached")
+    assert lines([2.5, 2.0, 9.0, 9.0], 8)[0].endswith("goal at least 1.3: NOT reached")
 
 
 @pytest.mark.slow
