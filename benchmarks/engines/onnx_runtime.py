@@ -4,7 +4,7 @@
 memory, which ``IOBinding`` ensures; nothing is allocated or copied for a token but its id. int8 is
 ``quantize_dynamic`` with one scale for each output channel, and signed weights, which is its default. On
 processors without VNNI the weights have 7 bits, as ONNX Runtime's documentation advises ("When to use
-reduce-range and per-channel quantization?"): sums of two products of 8 bits saturate there.
+reduce-range and per-channel quantization?"): sums of two products of 8 bits can saturate there.
 """
 
 from __future__ import annotations
