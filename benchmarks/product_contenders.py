@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glassformer.linear import BACKENDS, available_backends
 from glassformer.packed_linear import FORMATS, PackedLinear, fbgemm_int8
-from glassformer.training.devices import autocast_dtype
+from glassformer.training.devices import has_native_bfloat16
 
 Prepare = Callable[[Tensor, Tensor], Callable[[], object]]
 """``prepare(a, b)`` returns a function that computes a b^T."""
@@ -61,7 +61,7 @@ def formats() -> tuple[dict[str, Format], dict[str, str]]:
     pack = {name: {"packed": packed(layer)} for name, layer in FORMATS.items()}
     float32 = {name: backend(BACKENDS[name]) for name in available_backends()}
     native, skipped = {"float32": Format(torch.float32, 4, float32, pack["float32"])}, {}
-    if autocast_dtype("auto", torch.device("cpu")) is torch.bfloat16:
+    if has_native_bfloat16(torch.device("cpu")):
         bfloat16 = {"torch": backend(F.linear)}
         native["bfloat16"] = Format(torch.bfloat16, 2, bfloat16, {})
     else:

@@ -49,7 +49,7 @@ from timing import (
 )
 
 from glassformer.linear import BACKENDS, get_backends, set_backends
-from glassformer.training.devices import autocast_dtype
+from glassformer.training.devices import has_native_bfloat16
 
 EMULATED = "this processor has no instructions for bfloat16; --emulated-bfloat16 measures it nevertheless"
 SPEED_GOALS = {"float32": {"AMD": 1.6, "Intel": 1.13}, "bfloat16": {"AMD": 1.1, "Intel": 1.1}}
@@ -282,7 +282,7 @@ def main() -> None:
     if THEIRS in skipped:
         parser.error(f"the ratios need {THEIRS}: {skipped[THEIRS]}")
     precisions = ["float32"]
-    if autocast_dtype("auto", torch.device("cpu")) is not None or arguments.emulated_bfloat16:
+    if has_native_bfloat16(torch.device("cpu")) or arguments.emulated_bfloat16:
         precisions.append("bfloat16")
     else:
         skipped["bfloat16"] = EMULATED

@@ -27,6 +27,14 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def float32_unless_chosen(monkeypatch):
+    """The precision "auto" of a run is float32 also on a processor that computes bfloat16."""
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        if hasattr(torch.cpu, probe):
+            monkeypatch.setattr(torch.cpu, probe, lambda: False)
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:

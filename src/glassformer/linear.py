@@ -74,14 +74,16 @@ def resolve_backends(backend: str | Mapping[str, str] = "auto") -> dict[str, str
     Args:
         backend: the name of a backend for all products, or ``"auto"``, the fastest for each kind and number
             of rows. They are timed once for each processor, PyTorch version and number of threads, which
-            takes about half a second, and remembered in ``autotune.cache_path()``. Or a selection, such as
-            that of another run, which is checked.
+            takes about half a second, and remembered in ``autotune.cache_path()``; the environment variable
+            ``GLASSFORMER_BACKEND`` replaces it. Or a selection, such as another run's, which is checked.
 
     Raises:
         ValueError: a backend is unknown or does not work on this machine, or the keys of a selection are not
             ``CLASSES``.
     """
     available = available_backends()
+    if backend == "auto":
+        backend = os.environ.get("GLASSFORMER_BACKEND", "auto")
     if backend == "auto":
         return remembered("linear", _time_backends, lambda stored: _is_selection(stored, available))
     selection = dict.fromkeys(CLASSES, backend) if isinstance(backend, str) else dict(backend)
@@ -97,8 +99,8 @@ def resolve_backends(backend: str | Mapping[str, str] = "auto") -> dict[str, str
 def set_backends(backend: str | Mapping[str, str] = "auto") -> None:
     """Set the selection of this process; see ``resolve_backends``.
 
-    Without a call, it is that of the environment variable ``GLASSFORMER_BACKEND``, or ``"auto"``, resolved
-    at the first product that can use it. Call it again after the number of threads has changed.
+    Without a call, it is ``"auto"``, resolved at the first product that can use it. Call it again after the
+    number of threads has changed.
     """
     global _selection
     _selection = _Selection(resolve_backends(backend))
@@ -144,7 +146,7 @@ def _in_use() -> _Selection:
     if _selection is None:
         with _lock:
             if _selection is None:
-                _selection = _Selection(resolve_backends(os.environ.get("GLASSFORMER_BACKEND", "auto")))
+                _selection = _Selection(resolve_backends())
     return _selection
 
 

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from glassformer.linear import CLASSES, available_backends
 from glassformer.training.devices import (
     autocast,
-    autocast_dtype,
     choose_device,
     deterministic_kernels,
+    has_native_bfloat16,
+    numerics,
     preserved_random_state,
     random_state,
+    resolve_precision,
     set_random_state,
 )
 
@@ -45,22 +48,46 @@ def test_named_devices_must_be_available(machine):
         choose_device("cuda")
 
 
-def test_autocast_dtype(machine):
+def test_precision_is_bfloat16_where_it_is_native(machine):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     machine(cuda=True)
-    assert autocast_dtype("auto", cuda) is torch.bfloat16
-    assert autocast_dtype("auto", cpu) is None
-    assert autocast_dtype("bfloat16", cpu) is torch.bfloat16
-    assert autocast_dtype("float32", cuda) is None
+    assert resolve_precision("auto", cuda) == "bfloat16"
+    assert resolve_precision("auto", cpu) == "float32"
+    assert resolve_precision("auto", torch.device("mps")) == "float32"
+    assert resolve_precision("bfloat16", cpu) == "bfloat16"
+    assert resolve_precision("float32", cuda) == "float32"
     machine(cuda=True, bf16=False)
-    assert autocast_dtype("auto", cuda) is None
+    assert resolve_precision("auto", cuda) == "float32"
 
 
-def test_autocast_without_dtype_has_no_effect():
+@pytest.mark.parametrize("probe", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_processors_with_bfloat16(monkeypatch, probe):
+    assert not has_native_bfloat16(torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, probe, lambda: True)
+    assert has_native_bfloat16(torch.device("cpu"))
+    monkeypatch.delattr(torch.cpu, probe)  # as in another version of PyTorch
+    assert not has_native_bfloat16(torch.device("cpu"))
+
+
+def test_numerics_of_a_resumed_run_are_the_recorded_ones():
+    cpu = torch.device("cpu")
+    onednn, torchs = (dict.fromkeys(CLASSES, name) for name in ("onednn", "torch"))
+    if "onednn" in available_backends():
+        recorded = {"dtype": "bfloat16", "backends": onednn}
+        assert numerics(cpu, "auto", "auto", recorded)["backends"] == onednn
+        assert numerics(cpu, "auto", "torch", recorded)["backends"] == torchs
+        assert numerics(cpu, "auto", "auto", recorded)["dtype"] == "bfloat16"
+        assert numerics(cpu, "float32", "auto", recorded)["dtype"] == "float32"
+    for before in ({"dtype": "float32"}, {"torch": "2.6"}):  # runs of version 0.1
+        assert numerics(cpu, "auto", "auto", before)["backends"] == torchs
+        assert numerics(cpu, "auto", "auto", before)["dtype"] == "float32"
+
+
+def test_autocast_to_float32_has_no_effect():
     a = torch.ones(2, 2)
-    with autocast(torch.bfloat16, torch.device("cpu")):
+    with autocast("bfloat16", torch.device("cpu")):
         assert (a @ a).dtype is torch.bfloat16
-    with autocast(None, torch.device("cpu")):
+    with autocast("float32", torch.device("cpu")):
         assert (a @ a).dtype is torch.float32
 
 

@@ -99,7 +99,7 @@ def test_environment(config, monkeypatch):
     run = RunFolder.open(config)
     monkeypatch.setattr(run_folder_module, "git_revision", lambda folder: ("abc123", True))
     monkeypatch.setattr(run_folder_module, "version", lambda _: "1.2.3")
-    run.write_environment(torch.device("cpu"))
+    run.write_environment(replace(config, device="cpu"))
     written = json.loads((run.path / "environment.json").read_text())
     assert written["glassformer"] == "1.2.3"
     assert written["torch"] == torch.__version__
@@ -108,10 +108,10 @@ def test_environment(config, monkeypatch):
     assert written["git_changes"] is True
 
 
-def test_environment_without_git_or_installation(tmp_path, monkeypatch):
+def test_environment_without_git_or_installation(tmp_path, monkeypatch, config):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_folder_module, "_version", lambda _: None)
-    found = run_folder_module.environment(torch.device("cpu"))
+    found = run_folder_module.environment(replace(config, device="cpu"))
     assert found["git_revision"] is found["git_changes"] is found["glassformer"] is None
 
 

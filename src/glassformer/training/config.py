@@ -231,7 +231,10 @@ class TrainingConfig:
     """Seed of the initial weights, the batches and dropout."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products; auto is bfloat16 on CUDA devices that support it, float32 elsewhere."""
+    """Precision of matrix products; auto is bfloat16 on devices that compute it natively, float32 elsewhere.
+    CUDA devices and processors with AVX512-BF16 or AMX do."""
+    backend: Literal["auto", "torch", "onednn"] = "auto"
+    """Library of float32 products on a CPU; auto is the fastest for each shape, timed once per machine."""
     compile: bool = False
     """Compile the model's blocks with torch.compile."""
     log_every: int = 1

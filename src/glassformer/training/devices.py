@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glassformer.linear import resolve_backends
+
 NUMPY_STATE = 624
 """Integers in the state of numpy's random number generator, a Mersenne Twister."""
 
@@ -31,35 +33,56 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Data type of matrix products under autocast, or None for float32.
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16 products: CUDA devices, AVX512-BF16, AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Private functions of PyTorch, which a version may lack.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
 
-    ``auto`` is bfloat16 on CUDA devices with hardware support, and float32 elsewhere.
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Name of the data type of matrix products: ``auto`` is bfloat16 where it is native, else float32."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if has_native_bfloat16(device) else "float32"
+
+
+def autocast(dtype: str, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to the named data type, or a context without effect for float32."""
+    if dtype == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, dtype))
+
+
+def numerics(
+    device: torch.device, precision: str, backend: str, recorded: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Versions, hardware, precision and backends, on which the rounding of a computation depends.
+
+    Args:
+        device: of the run.
+        precision: as in the config.
+        backend: as in the config.
+        recorded: the same of a run that is resumed. What is ``auto`` is then what it was; a run that recorded
+            no backends used PyTorch's.
+
+    Raises:
+        ValueError: a backend is not available on this machine.
     """
-    if precision == "bfloat16":
-        return torch.bfloat16
-    if (
-        precision == "auto"
-        and device.type == "cuda"
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
-        return torch.bfloat16
-    return None
-
-
-def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to ``dtype``, or a context without effect for None."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-def numerics(device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions, hardware and precision, on which the rounding of a computation depends."""
+    if recorded:
+        precision = recorded.get("dtype", precision) if precision == "auto" else precision
+        selection = resolve_backends(recorded.get("backends", "torch") if backend == "auto" else backend)
+    else:
+        selection = resolve_backends(backend)
     return {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "dtype": str(autocast_dtype(precision, device) or torch.float32).removeprefix("torch."),
+        "dtype": resolve_precision(precision, device),
+        "backends": selection,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
 

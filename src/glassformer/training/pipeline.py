@@ -14,6 +14,7 @@ from rich.console import Console
 from glassformer.choices import choose, suggestion
 from glassformer.files import package_file
 from glassformer.folder_lock import lock_folder
+from glassformer.linear import resolve_backends, use_backends
 from glassformer.models import TransformerModel
 from glassformer.models.weights import on_meta
 from glassformer.terminal import printable
@@ -94,6 +95,8 @@ def _train(
     console: Console | None,
 ) -> TrainingResult:
     """Train while the run folder is locked; see ``train``."""
+    if config.backend != "auto":
+        resolve_backends(config.backend)  # raises if it is not available
     task = choose(TASKS, config.task.kind, "task")
     trained = None if config.model.start_from is None else load_trained_model(config.model.start_from)
     check_model(task, config, trained)
@@ -129,7 +132,8 @@ def _train(
         return result
     if result.signal is not None:  # of the last update: the test split is left for a resumed run
         return replace(result, status="interrupted")
-    return replace(result, results=evaluate_test_split(run, prepared, trainer.device))
+    with use_backends(trainer.settings["environment"]["backends"]):
+        return replace(result, results=evaluate_test_split(run, prepared, trainer.device))
 
 
 def check_model(task: Task, config: TrainingConfig, trained: TransformerModel | None) -> None:
@@ -167,7 +171,7 @@ def dry_run(
         )
     if config.tensorboard:
         require_tensorboard()
-    with torch.no_grad():
+    with torch.no_grad(), use_backends("torch"):  # the run may have recorded others
         prepared.objective(model, prepared.batches.batch(0)[:1])
         if sample is not None:
             sample(model)

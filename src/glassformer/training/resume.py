@@ -15,7 +15,9 @@ from glassformer.training.checkpoints import Checkpoints
 from glassformer.training.config import CHANGEABLE_ON_RESUME, TrainingConfig
 from glassformer.training.config_files import differences, load_config, parse_config
 
-NUMERICS = frozenset({"torch", "device", "threads", "cpu_capability", "dtype", "float32_matmul_precision"})
+NUMERICS = frozenset(
+    {"torch", "device", "threads", "cpu_capability", "dtype", "backends", "float32_matmul_precision"}
+)
 """Keys of the environment on which the rounding of a run depends."""
 DATA = {"tokens": "training data", "held_out": "validation or test data", "tokenizer": "tokenizer"}
 """What the hashes in ``data.json`` are of."""
@@ -56,9 +58,7 @@ def changes_since(
         stored = load_config(path / "config.toml", TrainingConfig())
     changed = _config_changes(stored, config)
     notes: list[str] = []
-    before = settings.get("environment", {})
-    if not before and (path / "environment.json").exists():
-        before = read_json_object(path / "environment.json")
+    before = recorded_environment(path)
     for key, value in environment.items():
         if key in before and before[key] != value:
             (changed if key in NUMERICS else notes).append(f"{key} was {before[key]!r}, now {value!r}")
@@ -67,6 +67,15 @@ def changes_since(
         if now != count:
             changed.append(f"{name} had {count_of(count, 'row')} up to step {progress['step']}, now {now}")
     return changed, notes
+
+
+def recorded_environment(path: Path) -> dict[str, Any]:
+    """The environment of a run at its last checkpoint, or when it was started; empty if there is none."""
+    state = Checkpoints(path / "checkpoints").newest_state()
+    recorded: dict[str, Any] = {} if state is None else state["settings"].get("environment", {})
+    if not recorded and (path / "environment.json").exists():
+        recorded = read_json_object(path / "environment.json")
+    return recorded
 
 
 def model_changes(checkpoint: Path, model: TransformerModel) -> list[str]:

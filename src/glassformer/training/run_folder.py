@@ -10,8 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from glassformer.files import atomic_write, read_json_object
 from glassformer.folder_lock import FolderInUseError, entries, lock_folder
 from glassformer.models import TransformerModel
@@ -21,7 +19,7 @@ from glassformer.training.config_files import save_config
 from glassformer.training.devices import choose_device, numerics
 from glassformer.training.git_revision import git_revision
 from glassformer.training.metrics_files import JsonLines
-from glassformer.training.resume import changes_since, data_changes, model_changes
+from glassformer.training.resume import changes_since, data_changes, model_changes, recorded_environment
 
 FILES = (
     "config.toml",
@@ -163,7 +161,11 @@ class RunFolder:
         if not (path / "config.toml").exists():
             raise ValueError(f"there is no run to resume in {path}: it has no config.toml")
         rows = {file.path.name: file.rows() for file in (self.metrics, self.samples)}
-        now = environment(choose_device(config.device), config.precision)
+        try:
+            now = self.environment(config)
+        except ValueError as error:  # a backend is missing
+            self._refuse_changes([str(error)], allow_changes)
+            now = environment(config)
         changed, self.notes = changes_since(path, config, now, rows)
         if changed:
             self._refuse_changes(changed, allow_changes)
@@ -191,21 +193,32 @@ class RunFolder:
         """Remove the metrics on the test split, because the run will have other checkpoints."""
         (self.path / "results.json").unlink(missing_ok=True)
 
-    def write_environment(self, device: torch.device, precision: str = "auto") -> dict[str, Any]:
-        """Store ``environment`` in ``environment.json``, and return it."""
-        current = environment(device, precision)
+    def environment(self, config: TrainingConfig) -> dict[str, Any]:
+        """``environment`` with the precision and the backends that the run has recorded.
+
+        Raises:
+            ValueError: a recorded backend is not available on this machine.
+        """
+        return environment(config, recorded_environment(self.path))
+
+    def write_environment(self, config: TrainingConfig) -> dict[str, Any]:
+        """Store ``self.environment`` in ``environment.json``, and return it."""
+        try:
+            current = self.environment(config)
+        except ValueError:  # the run was opened with allow_changes
+            current = environment(config)
         atomic_write(self.path / "environment.json", json.dumps(current, indent=2) + "\n")
         return current
 
 
-def environment(device: torch.device, precision: str = "auto") -> dict[str, Any]:
-    """Versions, device, precision, number of threads, and the git revision of the current folder."""
+def environment(config: TrainingConfig, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Versions, device, precision, backends, threads, and the git revision of the current folder."""
     revision, changes = git_revision(Path.cwd())
     return {
         "glassformer": _version("glassformer"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **numerics(device, precision),
+        **numerics(choose_device(config.device), config.precision, config.backend, recorded),
         "git_revision": revision,
         "git_changes": changes,
     }

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,12 +23,12 @@ from rich.console import Console
 from torch import nn
 
 from glassformer.folder_lock import lock_folder
+from glassformer.linear import use_backends
 from glassformer.training.checkpoint_tensors import first_names, non_finite, optimizer_state
 from glassformer.training.config import TrainingConfig
 from glassformer.training.config_files import to_toml
 from glassformer.training.devices import (
     autocast,
-    autocast_dtype,
     choose_device,
     deterministic_kernels,
     preserved_random_state,
@@ -104,7 +105,7 @@ class Trainer:
         self.evaluate, self.sample = evaluate, sample
         self.optimizer = adamw(self.model, config.optimizer)
         self.parameters: list[nn.Parameter] = [p for g in self.optimizer.param_groups for p in g["params"]]
-        self.dtype = autocast_dtype(config.precision, self.device)
+        self.dtype = "float32"  # of matrix products; resolved when the run starts
         self.display = ProgressDisplay(config.steps, console)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.last_row: dict[str, Any] = {}
@@ -124,8 +125,14 @@ class Trainer:
         """
         config, checkpoints = self.config, self.run_folder.checkpoints
         lock = lock_folder(self.run_folder.path, "run folder")
-        with lock, deterministic_kernels(self.device), StopSignals() as stop:
-            self._start_or_resume()
+        with ExitStack() as stack:
+            stack.enter_context(lock)
+            environment = self.run_folder.write_environment(config)
+            self.dtype = environment["dtype"]
+            stack.enter_context(use_backends(environment["backends"]))
+            stack.enter_context(deterministic_kernels(self.device))
+            stop = stack.enter_context(StopSignals())
+            self._start_or_resume(environment)
             try:
                 while self.step < config.steps and stop.received is None:
                     row = self._train_step()
@@ -215,7 +222,7 @@ class Trainer:
         self.model.train()
         return {"step": self.step} | {f"validation_{name}": value for name, value in metrics.items()}
 
-    def _start_or_resume(self) -> None:
+    def _start_or_resume(self, environment: dict[str, Any]) -> None:
         """Restore the latest checkpoint and drop later rows, or evaluate the untrained model."""
         seed_everything(self.config.seed)
         progress = self.run_folder.checkpoints.restore_latest(
@@ -231,7 +238,6 @@ class Trainer:
         self.run_folder.metrics.drop_after(last_logged)
         self.run_folder.samples.drop_after(last_logged)
         self.last_row = next(iter(self.run_folder.metrics.rows()[-1:]), {})
-        environment = self.run_folder.write_environment(self.device, self.config.precision)
         self.settings = {"config": to_toml(self.config), "environment": environment}
         for note in self.run_folder.notes:
             self.display.print(f"changed since the run was started: {note}")
