@@ -44,6 +44,24 @@ def test_rows_are_selected_and_repeated():
     assert keys[:, 0, :, 0].tolist() == [[1.0, 9.0], [1.0, 9.0], [0.0, 9.0]]
 
 
+@pytest.mark.parametrize("is_grad_enabled", [True, False])
+def test_stored_keys_and_values_have_no_gradients(is_grad_enabled):
+    cache, k = KVCache(3), torch.ones(1, 1, 2, 4, requires_grad=True)
+    with torch.set_grad_enabled(is_grad_enabled):
+        keys, values = cache.append(k * 2, k * 3)
+    assert not keys.requires_grad
+    assert not values.requires_grad
+    assert torch.equal(keys, (k * 2).detach())
+
+
+def test_new_rows_must_fit_the_rows_that_were_selected():
+    cache = KVCache(3)
+    cache.append(torch.ones(2, 1, 1, 4), torch.ones(2, 1, 1, 4))
+    cache.select(torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"\(1, 1, 0, 4\) of torch.float32, got \(2, 1, 0, 4\)"):
+        cache.append(torch.ones(2, 1, 1, 4), torch.ones(2, 1, 1, 4))
+
+
 def test_cache_rejects_wrong_shapes_and_overflow():
     with pytest.raises(ValueError, match="at least 1 slot, not 0"):
         KVCache(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -43,20 +44,23 @@ class KVCache:
             ValueError: if the capacity is exceeded, or batch, heads, width or dtype differ from before.
 
         """
-        end = self.length + k.size(-2)
+        start, end = self.length, self.length + k.size(-2)
         if end > self.capacity:
             raise ValueError(f"the cache has {self.capacity} slots, but needs {end}: increase the capacity")
         if self._keys is None or self._values is None:
             self._keys = k.new_empty(*k.shape[:-2], self.capacity, k.size(-1))
             self._values = v.new_empty(*v.shape[:-2], self.capacity, v.size(-1))
         for cached, new in ((self._keys, k), (self._values, v)):
-            if cached[..., :0, :].shape != new[..., :0, :].shape or cached.dtype != new.dtype:
+            has_shape = cached.shape[:-2] == new.shape[:-2] and cached.size(-1) == new.size(-1)
+            if not has_shape or cached.dtype != new.dtype:
                 raise ValueError(
                     f"the cache has (batch, kv_head, -, d_head) = {tuple(cached[..., :0, :].shape)} of "
                     f"{cached.dtype}, got {tuple(new[..., :0, :].shape)} of {new.dtype}: create a new cache"
                 )
-        self._keys[..., self.length : end, :] = k.detach()
-        self._values[..., self.length : end, :] = v.detach()
+        if torch.is_grad_enabled():
+            k, v = k.detach(), v.detach()
+        self._keys[..., start:end, :] = k
+        self._values[..., start:end, :] = v
         self.length, self.selected_rows = end, None
         return self.read()
 
