@@ -161,3 +161,11 @@ def test_more_queries_than_keys_raise_if_the_mask_depends_on_the_query(mask, ext
     else:
         dense = mask.dense(6 + extra, 6).expand(2, 1, 6 + extra, 6)
         assert torch.equal(dense, table(says, [0] * (6 + extra), 6))
+
+
+def test_a_mask_is_made_on_the_default_device():
+    mask = causal()
+    assert mask.dense(4, 4).device.type == "cpu"
+    with torch.device("meta"):
+        assert mask.dense(4, 4).device.type == "meta"
+    assert mask.dense(4, 4).device.type == "cpu"

@@ -65,7 +65,16 @@ class Mask(ABC):
                 f"{q_len} queries cannot be the last of {k_len} key slots; "
                 "bind the mask to the slots of the queries: mask.at(query_slots)"
             )
-        return self._evaluate(torch.arange(k_len - q_len, k_len, device=device), k_len)
+        if is_tracing():
+            return self._compute(q_len, k_len, device)
+        device = torch.get_default_device() if device is None else device
+        request = (q_len, k_len, device, torch.is_inference_mode_enabled())
+        cached: tuple[object, Tensor] | None = getattr(self, "_cached", None)
+        if cached is not None and cached[0] == request:
+            return cached[1]
+        dense = self._compute(q_len, k_len, device)
+        object.__setattr__(self, "_cached", (request, dense))
+        return dense
 
     def at(self, query_slots: Tensor) -> Mask:
         """The same mask for queries in the given slots ``(query,)`` instead of the last ones.
@@ -80,21 +89,11 @@ class Mask(ABC):
         """The state without the cached tensor, for copies and other processes."""
         return {name: value for name, value in vars(self).items() if name != "_cached"}
 
-    def _evaluate(self, query_slots: Tensor, k_len: int) -> Tensor:
-        if is_tracing():
-            return self._compute(query_slots, k_len)
-        request = (query_slots.device, query_slots.size(0), k_len, torch.is_inference_mode_enabled())
-        cached: tuple[tuple[torch.device, int, int, bool], Tensor] | None = getattr(self, "_cached", None)
-        if cached is not None and cached[0] == request:
-            return cached[1]
-        dense = self._compute(query_slots, k_len)
-        object.__setattr__(self, "_cached", (request, dense))
-        return dense
-
-    def _compute(self, query_slots: Tensor, k_len: int) -> Tensor:
-        key_slots = torch.arange(k_len, device=query_slots.device)
+    def _compute(self, q_len: int, k_len: int, device: torch.device | None) -> Tensor:
+        query_slots = torch.arange(k_len - q_len, k_len, device=device)
+        key_slots = torch.arange(k_len, device=device)
         dense = self.allows(query_slots[:, None], key_slots[None, :])
-        return dense.expand(*dense.shape[:-2], query_slots.size(0), k_len)
+        return dense.expand(*dense.shape[:-2], q_len, k_len)
 
     def __and__(self, other: Mask) -> Mask:
         return _Combined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented
@@ -314,12 +313,8 @@ def as_dense(mask: contracts.Mask | Tensor, q: Tensor, k: Tensor) -> Tensor:
             dense = dense[:, 0]
     else:
         raise TypeError(f"a mask must be a Mask or a boolean tensor, not {type(mask).__name__}")
-    try:
-        shape = torch.broadcast_shapes(dense.shape, scores_shape)  # type: ignore[no-untyped-call]
-        fits = dense.dim() >= 2 and shape == scores_shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    sizes = zip(reversed(dense.shape), reversed(scores_shape), strict=False)
+    if not 2 <= dense.dim() <= len(scores_shape) or any(size not in (1, full) for size, full in sizes):
         given = tuple(mask.shape) if isinstance(mask, Tensor) else tuple(dense.shape)
         raise ValueError(f"a mask of shape {given} does not fit scores of shape {scores_shape}")
     return dense
