@@ -135,6 +135,19 @@ def test_ids_and_masks_may_be_integers_of_any_type(dtype):
             model(torch.full((1, 2), -1, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("token_id", [-1, SIZES["vocab_size"]])
+def test_a_wrong_id_after_a_cache_raises_and_leaves_the_cache_unchanged(dtype, token_id):
+    model, ids = build("positions=learned").to(dtype), tokens(2, 7)
+    cache = model.make_cache(9)
+    with torch.no_grad():
+        model(ids, cache=cache)
+        wrong = torch.tensor([[1], [token_id]])
+        with pytest.raises(ValueError, match=f"token id {token_id} at position 0 of row 1 is outside"):
+            model(wrong, cache=cache)
+    assert cache[0].length == 7
+
+
 @models
 def test_gradients_reach_every_parameter(parts):
     model = build(parts).train()

@@ -16,7 +16,7 @@ from glassformer.layers import FEED_FORWARDS
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions, build_norm
 from glassformer.models.config import BERTConfig
-from glassformer.models.inputs import check_ids, positions_and_padding
+from glassformer.models.inputs import check_ids, embed_ids, positions_and_padding
 from glassformer.models.presets import BERT_PRESETS
 from glassformer.models.task_heads import (
     ClassificationHead,
@@ -96,16 +96,16 @@ class BERTModel(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """The residual stream after the last block, ``(batch, seq, d_model)``; see ``forward``."""
-        input_ids = check_ids(input_ids, self.vocab_size)
+        input_ids = check_ids(input_ids)
         token_type_ids = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        token_type_ids = check_ids(token_type_ids, self.num_token_types, "token_type_ids")
+        token_type_ids = check_ids(token_type_ids, "token_type_ids")
         if token_type_ids.shape != input_ids.shape:
             raise ValueError(
                 f"token_type_ids must be (batch, seq) = {tuple(input_ids.shape)}, "
                 f"not {tuple(token_type_ids.shape)}"
             )
         positions, mask = positions_and_padding(input_ids, attention_mask)
-        x = self.token_embedding(input_ids) + self.token_type_embedding(token_type_ids)
+        x = embed_ids(self.token_embedding, input_ids) + embed_ids(self.token_type_embedding, token_type_ids)
         x = self.dropout(self.embedding_norm(self.positions.embed(x, positions)))
         bias = self.positions.bias(positions, positions)
         for block in self.blocks:

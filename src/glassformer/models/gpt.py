@@ -15,7 +15,13 @@ from glassformer.linear import Linear
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
 from glassformer.models.config import GPTConfig
-from glassformer.models.inputs import check_cached_len, check_ids, last_token, positions_and_padding
+from glassformer.models.inputs import (
+    check_cached_len,
+    check_ids,
+    embed_ids,
+    last_token,
+    positions_and_padding,
+)
 from glassformer.models.presets import GPT_PRESETS
 
 if TYPE_CHECKING:
@@ -80,12 +86,12 @@ class GPTModel(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
     ) -> Tensor:
         """The input of ``lm_head``, ``(batch, seq, d_model)``; see ``forward``."""
-        input_ids = check_ids(input_ids, self.vocab_size)
+        input_ids = check_ids(input_ids)
         cached = 0 if cache is None else cache[0].length
         key_positions, padding_mask = positions_and_padding(input_ids, attention_mask, cached)
         check_cached_len(self.positions, cached, key_positions)
         positions = key_positions[..., cached:]  # of the new tokens: (seq,) or (batch, seq)
-        x = self.dropout(self.positions.embed(self.token_embedding(input_ids), positions))
+        x = self.dropout(self.positions.embed(embed_ids(self.token_embedding, input_ids), positions))
         mask = self.causal_mask if self.window is None else self.causal_mask & sliding_window(self.window)
         mask = mask if padding_mask is None else mask & padding_mask
         bias = self.positions.bias(positions, key_positions)  # None for most schemes

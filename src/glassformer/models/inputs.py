@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glassformer.attention import padding
 from glassformer.attention.masks import Padding
@@ -12,29 +12,40 @@ from glassformer.integers import as_int64
 from glassformer.tracing import is_tracing
 
 
-def check_ids(input_ids: Tensor, vocab_size: int, name: str = "input_ids") -> Tensor:
-    """Token ids ``(batch, seq)`` as int64, after a check.
+def check_ids(input_ids: Tensor, name: str = "input_ids") -> Tensor:
+    """Token ids ``(batch, seq)`` as int64, after a check of type and shape; ``embed_ids`` checks the range.
 
     Raises:
         TypeError: if the ids are not integers.
-        ValueError: if the shape is another, or an id is out of range (checked on a CPU; other devices raise
-            their own error).
+        ValueError: if the shape is another.
 
     """
     input_ids = as_int64(input_ids, "token ids")
     if input_ids.dim() != 2:
         raise ValueError(f"{name} must be (batch, seq), not of shape {tuple(input_ids.shape)}")
-    if is_tracing() or input_ids.device.type != "cpu":
-        # Reading values would synchronize with the device, whose embedding lookup checks them.
-        return input_ids
-    wrong = (input_ids < 0) | (input_ids >= vocab_size)
-    if wrong.any():
-        row, position = wrong.nonzero()[0].tolist()
+    return input_ids
+
+
+def embed_ids(embedding: nn.Embedding, input_ids: Tensor) -> Tensor:
+    """Embeddings ``(batch, seq, d_model)`` of ids ``(batch, seq)``.
+
+    Raises:
+        ValueError: if an id is out of range (on a CPU; other devices raise their own error).
+
+    """
+    try:
+        x: Tensor = embedding(input_ids)
+    except IndexError:  # the lookup checks every id, so that a check before it would be a second one
+        rows = embedding.num_embeddings
+        wrong = ((input_ids < 0) | (input_ids >= rows)).nonzero().tolist()
+        if not wrong:
+            raise
+        row, position = wrong[0]
         raise ValueError(
             f"token id {int(input_ids[row, position])} at position {position} of row {row} is outside "
-            f"the vocabulary: ids are 0 to {vocab_size - 1}"
-        )
-    return input_ids
+            f"the vocabulary: ids are 0 to {rows - 1}"
+        ) from None
+    return x
 
 
 def positions_and_padding(
@@ -78,7 +89,7 @@ def last_token(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
         attention_mask: ``(batch, cached + seq)``, or None without padding.
 
     """
-    if attention_mask is None:
+    if attention_mask is None or hidden.size(1) == 1:
         return hidden[:, -1]
     columns = torch.arange(1, hidden.size(1) + 1, device=hidden.device)
     last = (columns * (attention_mask[:, -hidden.size(1) :] != 0)).argmax(dim=1)

@@ -21,7 +21,13 @@ from glassformer.linear import Linear
 from glassformer.models.base import TransformerModel
 from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
 from glassformer.models.config import T5Config
-from glassformer.models.inputs import check_cached_len, check_ids, last_token, positions_and_padding
+from glassformer.models.inputs import (
+    check_cached_len,
+    check_ids,
+    embed_ids,
+    last_token,
+    positions_and_padding,
+)
 from glassformer.models.presets import T5_PRESETS
 from glassformer.tracing import is_tracing
 
@@ -154,13 +160,13 @@ class T5Model(TransformerModel):
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Padding | None]:
         """Encode the source: hidden states ``(batch, source seq, d_model)`` and the padding mask."""
-        input_ids = check_ids(input_ids, self.vocab_size)
+        input_ids = check_ids(input_ids)
         positions, mask = positions_and_padding(input_ids, attention_mask)
         if input_ids.size(1) == 0 or (
             mask is not None and not is_tracing() and not mask.attention_mask.any(dim=1).all()
         ):
             raise ValueError("a source sequence is empty: give each row at least one real token")
-        x = self.token_embedding(input_ids) * self.embedding_scale
+        x = embed_ids(self.token_embedding, input_ids) * self.embedding_scale
         return self.encoder(x, mask, positions, positions), mask
 
     def decode(
@@ -183,7 +189,7 @@ class T5Model(TransformerModel):
             memory_cache: of cross-attention, one entry for each layer.
 
         """
-        decoder_input_ids = check_ids(decoder_input_ids, self.vocab_size, "decoder_input_ids")
+        decoder_input_ids = check_ids(decoder_input_ids, "decoder_input_ids")
         if decoder_input_ids.size(0) != memory.size(0):
             raise ValueError(f"got {decoder_input_ids.size(0)} targets for {memory.size(0)} sources")
         cached = 0 if cache is None else cache[0].length
@@ -191,7 +197,7 @@ class T5Model(TransformerModel):
             decoder_input_ids, decoder_attention_mask, cached, "decoder_attention_mask"
         )
         check_cached_len(self.decoder.positions, cached, key_positions)
-        x = self.token_embedding(decoder_input_ids) * self.embedding_scale
+        x = embed_ids(self.token_embedding, decoder_input_ids) * self.embedding_scale
         hidden: Tensor = self.decoder(
             x,
             causal() if padding_mask is None else causal() & padding_mask,

@@ -37,14 +37,20 @@ class LearnedPositions(PositionScheme):
 
         """
         positions = as_int64(positions, "positions")
-        rows, last = self.embedding.num_embeddings, positions.size(-1) - 1
-        # Reading positions would synchronize with a GPU; use the length of the text there.
-        if positions.numel() and positions.device.type == "cpu" and not is_tracing():
-            last = int(positions.max())
-        if last >= rows:
+        if positions.device.type != "cpu" or is_tracing():
+            # Reading positions would synchronize with a GPU; use the length of the text there.
+            self._check_position(positions.size(-1) - 1)
+        try:
+            learned: Tensor = self.embedding(positions)
+        except IndexError:
+            self._check_position(int(positions.max()))
+            raise
+        return x + learned
+
+    def _check_position(self, position: int) -> None:
+        rows = self.embedding.num_embeddings
+        if position >= rows:
             raise ValueError(
-                f"position {last} is outside the learned table of {rows} positions (0 to {rows - 1}): "
+                f"position {position} is outside the learned table of {rows} positions (0 to {rows - 1}): "
                 "shorten the text"
             )
-        learned: Tensor = self.embedding(positions)
-        return x + learned
