@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from operator import or_
 
 import torch
 from torch import Tensor, nn
@@ -214,20 +215,24 @@ class StopTokens:
                 )
         self.ids = torch.tensor(list(stop_tokens), dtype=torch.long, device=device)
         self.can_stop = len(stop_tokens) > 0
+        self._stop_tokens = frozenset(stop_tokens)
         self.pad_id = next(iter(stop_tokens), 0) if pad_id is None else pad_id
-        self.finished = torch.zeros(1, dtype=torch.bool, device=device)  # (batch,) after the first step
+        self.finished: list[bool] = []  # of each row, from the first step on
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Replace the tokens ``(batch,)`` of rows that have ended, and record the rows that end now."""
         if not self.can_stop:
             return tokens
-        output = tokens.masked_fill(self.finished, self.pad_id)
-        self.finished = self.finished | torch.isin(tokens, self.ids)
+        output = tokens
+        if any(self.finished):
+            output = tokens.masked_fill(torch.tensor(self.finished, device=tokens.device), self.pad_id)
+        stops = [token in self._stop_tokens for token in tokens.tolist()]  # the only transfer in a step
+        self.finished = list(map(or_, self.finished, stops)) if self.finished else stops
         return output
 
     def all_finished(self) -> bool:
         """Return whether every row has ended."""
-        return self.can_stop and bool(self.finished.all())
+        return self.can_stop and all(self.finished)
 
 
 def _device(model: LanguageModel, prompt: Prompt) -> torch.device:
