@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,24 @@ def test_what_is_not_json_is_refused_with_the_file(content, problem, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows")
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make, made = tempfile.mkdtemp, []
+
+    def mkdtemp(**options):
+        made.append(make(**options))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    with temporary_folder() as folder:
+        assert folder == Path(made[1])
+        (folder / "file").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "glassformer-x1y2z3a4").mkdir()

@@ -133,9 +133,19 @@ def temporary_folder() -> Iterator[Path]:
             with suppress(OSError), _opened(path, os.O_DIRECTORY | os.O_NOFOLLOW) as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glassformer-")))
-        fcntl.flock(stack.enter_context(_opened(folder)), fcntl.LOCK_EX)
-        yield folder
+        yield _locked_folder(stack)
+
+
+def _locked_folder(stack: ExitStack) -> Path:
+    """Create a temporary folder, locked until the end of the stack, which removes it."""
+    while True:
+        folder = tempfile.mkdtemp(prefix="glassformer-")
+        with suppress(FileNotFoundError):  # removed by another process before it was locked
+            handle = stack.enter_context(_opened(Path(folder), os.O_DIRECTORY))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                return Path(folder)
 
 
 def atomic_write(path: str | Path, data: bytes | str) -> None:
