@@ -57,6 +57,15 @@ Flag = Annotated[bool, option()]
 """``--name``, off by default."""
 Switch = Annotated[tyro.conf.DisallowNone[bool | None], option()]
 """``--name`` or ``--no-name``; None if neither is given."""
+WeightsOption = Annotated[
+    Literal["float32", "bfloat16", "int8"] | None,
+    tyro.conf.arg(
+        help="Run on the CPU with packed weights: float32, or rounded to bfloat16, in half the memory, or to "
+        "int8, in a quarter. Default: the weights as they are stored, on the best device.",
+        help_behavior_hint="",
+    ),
+]
+"""The format of the weights of a command that generates text."""
 ModelArgument = Annotated[
     str,
     tyro.conf.Positional,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from glassformer.cli.arguments import Command, Flag, ModelArgument, option
+from glassformer.cli.arguments import Command, Flag, ModelArgument, WeightsOption, option
 from glassformer.cli.inputs import FileOption, SpecialTokensOption, TextArgument, input_text
 from glassformer.cli.resolve_model import check_model, set_special_tokens
 from glassformer.terminal import printable
@@ -27,6 +27,7 @@ class Generate(Command):
     text_file: FileOption = None
     """Read the text to continue from a file."""
     special_tokens: SpecialTokensOption = None
+    weights: WeightsOption = None
     chat: Flag = False
     """Put the text into the model's chat template as a message, and print the answer only."""
     max_new_tokens: int = 200
@@ -55,7 +56,7 @@ class Generate(Command):
         from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
         from glassformer.generation import decode_stream, generate, stream
 
-        model: Any = load_model(self.target)
+        model: Any = load_model(self.target, self.weights)
         require_capability(model, "generate", self.target)
         tokenizer = require_tokenizer(model, self.target)
         set_special_tokens(model, self.special_tokens, text)

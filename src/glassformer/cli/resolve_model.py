@@ -93,22 +93,32 @@ def name_in_reports_of_0_1(target: str) -> str:
     return "/".join((path.with_suffix("") if path.is_file() else path).parts[-2:]).strip("/")
 
 
-def load_model(target: str) -> TransformerModel:
-    """Load the model of a folder, a file or a name on the hub onto the best available device."""
+def load_model(target: str, weights: str | None = None) -> TransformerModel:
+    """Load the model of a folder, a file or a name on the hub.
+
+    Args:
+        target: the model as given by the user.
+        weights: the value of ``--weights``: a format of packed weights, on the CPU. None: the weights as they
+            are, on the best available device.
+    """
+    from glassformer.models import optimize_for_inference
     from glassformer.pretrained import from_pretrained
     from glassformer.training.devices import choose_device
 
     with reading(target):
-        return from_pretrained(model_path(target) or target).to(choose_device("auto"))
+        model = from_pretrained(model_path(target) or target)
+        if weights is not None:
+            return optimize_for_inference(model, weights)
+        return model.to(choose_device("auto"))
 
 
-def load_model_into_memory(target: str) -> TransformerModel:
+def load_model_into_memory(target: str, weights: str | None = None) -> TransformerModel:
     """``load_model`` for commands that run for long, with a copy of weights that are mapped files.
 
     If another program overwrites a mapped file, the weights change, and if it truncates the file, the process
     ends without a message (SIGBUS).
     """
-    model = load_model(target)
+    model = load_model(target, weights)
     if model.device.type == "cpu":
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from glassformer.cli.arguments import Command, ModelArgument, option
+from glassformer.cli.arguments import Command, ModelArgument, WeightsOption, option
 from glassformer.cli.inputs import FileOption, SpecialTokensOption, check_data, check_file, read_paragraphs
 from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.terminal import printable
@@ -44,6 +44,7 @@ class Serve(Command):
     heads_report: FileOption = None
     """heads.json written by `glassformer analyze`, for labels of heads."""
     special_tokens: SpecialTokensOption = None
+    weights: WeightsOption = None
     open: bool = True
     """Open the page in the browser."""
 
@@ -75,7 +76,7 @@ class Serve(Command):
 
         url = server.url_of(listener)
         print(f"loading {printable(self.target)} for {url} ...", flush=True)
-        model = load_model_into_memory(self.target)
+        model = load_model_into_memory(self.target, self.weights)
         set_special_tokens(model, self.special_tokens)
         session = server.ModelSession(
             model,

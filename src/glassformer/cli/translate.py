@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
-from glassformer.cli.arguments import Command, ModelFolderArgument
+from glassformer.cli.arguments import Command, ModelFolderArgument, WeightsOption
 from glassformer.cli.inputs import (
     FileOption,
     SpecialTokensOption,
@@ -32,6 +32,7 @@ class Translate(Command):
     text_file: FileOption = None
     """Read the sources from a file, one per line."""
     special_tokens: SpecialTokensOption = None
+    weights: WeightsOption = None
     num_beams: int = 4
     """Number of beams; 1 is greedy decoding."""
     length_penalty: float = 1.0
@@ -52,7 +53,7 @@ class Translate(Command):
         from glassformer.cli.resolve_model import load_model, require_capability, require_tokenizer
         from glassformer.tokenization import encode_typed_text, safe_decode
 
-        model: Any = load_model(self.target)
+        model: Any = load_model(self.target, self.weights)
         require_capability(model, "translate", self.target)
         tokenizer = require_tokenizer(model, self.target)
         set_special_tokens(model, self.special_tokens)

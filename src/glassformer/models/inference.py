@@ -25,8 +25,9 @@ def optimize_for_inference(model: Model, weights: str = "float32") -> Model:
     Args:
         model: a model on the CPU, in float32, bfloat16 or float16. It is left unchanged. Embeddings and norms
             share its memory if it is in float32; with no other reference to it, its linear layers are freed.
-        weights: format of the weights of linear layers: ``"float32"``, or ``"int8"``, a quarter of the
-            memory, rounded with one scale for each output channel (activations are rounded for each token).
+        weights: format of the weights of linear layers: ``"float32"``; ``"bfloat16"``, rounded, in half the
+            memory; or ``"int8"``, rounded with one scale for each output channel, in a quarter of the memory
+            (the activations are rounded for each token).
 
     Returns:
         A model of the same class in evaluation mode, with the same tokenizer and options of generation.
