@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassformer.linear import BACKENDS, available_backends
+from glassformer.backends import BACKENDS, available_backends
 from glassformer.packed_linear import FORMATS, PackedLinear, fbgemm_int8
 from glassformer.training.devices import has_native_bfloat16
 

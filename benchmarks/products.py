@@ -29,7 +29,7 @@ from rich.table import Table
 from timing import console, goal_line, interleave, machine, quartiles, timed, write_json
 from torch import Tensor
 
-from glassformer.linear import get_backends
+from glassformer.backends import get_backends
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from timing import (
     write_json,
 )
 
-from glassformer.linear import BACKENDS, get_backends, set_backends
+from glassformer.backends import BACKENDS, get_backends, set_backends
 from glassformer.training.devices import has_native_bfloat16
 
 EMULATED = "this processor has no instructions for bfloat16; --emulated-bfloat16 measures it nevertheless"

@@ -29,6 +29,7 @@ def test_the_first_candidate_is_kept_unless_another_is_clearly_faster(monkeypatc
         return lambda: [next(clock) for _ in range(seconds[name])]
 
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(autotune, "SECONDS", 1)
     assert fastest({name: candidate(name) for name in ("first", "close")}) == "first"
     assert fastest({name: candidate(name) for name in ("first", "close", "fast")}) == "fast"
     assert fastest({"first": candidate("first")}) == "first"
@@ -70,6 +71,22 @@ def test_a_stored_value_that_is_not_valid_is_measured_again():
 def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert remembered("kind", lambda: {"x": "a"}, is_known) == {"x": "a"}
+
+
+@pytest.mark.parametrize("value", ["", "relative/folder"])
+def test_a_relative_cache_folder_is_ignored(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_path().is_relative_to(tmp_path)
+
+
+def test_without_a_home_directory_nothing_is_remembered(monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(autotune.Path, "home", home)
     assert remembered("kind", lambda: {"x": "a"}, is_known) == {"x": "a"}
 
 

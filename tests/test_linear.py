@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 
 import pytest
@@ -14,20 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glassformer import linear as linear_module
+from glassformer.backends import BACKENDS, CLASSES, available_backends, use_backends
 from glassformer.layers import FeedForward
-from glassformer.linear import (
-    BACKENDS,
-    CLASSES,
-    Linear,
-    add_product,
-    available_backends,
-    get_backends,
-    linear,
-    product,
-    resolve_backends,
-    set_backends,
-    use_backends,
-)
+from glassformer.linear import Linear, add_product, linear, product
 
 needs_onednn = pytest.mark.skipif("onednn" not in available_backends(), reason="PyTorch has no oneDNN here")
 backends = pytest.mark.parametrize("backend", available_backends())
@@ -84,12 +72,86 @@ def test_outputs_and_gradients_equal_a_float64_reference(backend, rows, d_in, d_
     d_in=st.integers(1, 40),
     d_out=st.integers(1, 40),
     transposed=st.booleans(),
+    bias=st.sampled_from(["none", "contiguous", "strided", "expanded"]),
 )
-def test_any_leading_dimensions_and_strides(lead, d_in, d_out, transposed):
+def test_any_leading_dimensions_and_strides(lead, d_in, d_out, transposed, bias):
     x = torch.randn(d_in, *lead).movedim(0, -1) if transposed else torch.randn(*lead, d_in)
     weight = torch.randn(d_in, d_out).T if transposed else torch.randn(d_out, d_in)
+    b = {
+        "none": None,
+        "contiguous": torch.randn(d_out),
+        "strided": torch.randn(d_out, 2)[:, 1],
+        "expanded": torch.randn(1).expand(d_out),
+    }[bias]
     with use_backends("onednn"):
-        torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(linear(x, weight, b), F.linear(x, weight, b), rtol=1e-4, atol=1e-4)
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("x", "weight", "bias"),
+    [
+        ((80, 24), (48, 24), ()),
+        ((80, 24), (48, 24), (1,)),
+        ((80, 24), (48, 24), (1, 48)),
+        ((80, 24), (48, 24), (80, 48)),
+        ((80, 24), (48, 24), (47,)),
+        ((80, 24), (1, 48, 24), None),
+        ((80, 24), (24,), None),
+        ((80, 24), (48, 25), None),
+        ((24,), (48, 24), (48,)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_those_of_torch(x, weight, bias):
+    tensors = [None if shape is None else torch.randn(shape) for shape in (x, weight, bias)]
+
+    def outcome(function):
+        try:
+            return function(*tensors)
+        except RuntimeError as error:
+            return str(error)
+
+    with use_backends("onednn"):
+        value, expected = outcome(linear), outcome(F.linear)
+    assert type(value) is type(expected)
+    assert torch.allclose(value, expected) if isinstance(value, torch.Tensor) else value == expected
+
+
+@needs_onednn
+def test_other_layouts_and_devices_are_those_of_torch():
+    x, weight = torch.randn(80, 24), torch.randn(48, 24)
+    with use_backends("onednn"):
+        torch.testing.assert_close(linear(x, weight.to_sparse()), F.linear(x, weight), rtol=1e-4, atol=1e-4)
+        with pytest.raises(RuntimeError):
+            linear(x, weight, torch.randn(48, device="meta"))
+
+
+@needs_onednn
+def test_only_the_operands_that_are_needed_are_saved():
+    x, weight = torch.randn(80, 24, requires_grad=True), torch.randn(48, 24, requires_grad=True)
+    for inputs, expected in {(x, weight.detach()): weight, (x.detach(), weight): x}.items():
+        shapes = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda t, shapes=shapes: shapes.append(t.shape), id)
+        with use_backends("onednn"), hooks:
+            linear(*inputs)
+        assert shapes == [expected.shape]
+
+
+@needs_onednn
+def test_transforms_of_the_backward_pass_are_those_of_torch():
+    x, weight = torch.randn(80, 24, requires_grad=True), torch.randn(48, 24)
+    vector, tangent = torch.randn(80, 48), torch.randn(80, 48)
+    results = {}
+    for backend in ("torch", "onednn"):
+        with use_backends(backend):
+            y = linear(x, weight)
+            batch = torch.stack([vector, tangent])
+            (batched,) = torch.autograd.grad(y, x, batch, is_grads_batched=True, retain_graph=True)
+            with torch.autograd.forward_ad.dual_level():
+                dual = torch.autograd.forward_ad.make_dual(vector, tangent)
+                (grad,) = torch.autograd.grad(y, x, dual)
+                results[backend] = batched, torch.autograd.forward_ad.unpack_dual(grad).tangent
+    torch.testing.assert_close(results["onednn"], results["torch"], rtol=1e-4, atol=1e-4)
 
 
 @needs_onednn
@@ -316,70 +378,3 @@ def test_products_without_autograd(backend, monkeypatch):
         double = torch.zeros(70, 48, dtype=torch.float64)
         add_product(double, a, b, "grad_weight", 70)
         torch.testing.assert_close(double, (a @ b.T).double())
-
-
-def test_a_selection_is_resolved_from_a_name_or_checked():
-    assert resolve_backends("torch") == dict.fromkeys(CLASSES, "torch")
-    selection = resolve_backends("torch")
-    assert resolve_backends(json.loads(json.dumps(selection))) == selection
-
-
-@pytest.mark.parametrize(
-    ("backend", "message"),
-    [
-        ("cudnn", r"the linear backend 'cudnn' does not exist: there are torch"),
-        (
-            {**dict.fromkeys(CLASSES, "torch"), "forward.one": "blas"},
-            r"'blas' does not exist: there are torch",
-        ),
-        ({"forward.one": "torch"}, r"must have the keys forward\.one, forward\.few"),
-        ({**dict.fromkeys(CLASSES, "torch"), "more": "torch"}, r"must have the keys"),
-    ],
-)
-def test_a_wrong_selection_is_refused(backend, message):
-    with pytest.raises(ValueError, match=message):
-        set_backends(backend)
-    assert set(get_backends().values()) == {"torch"}  # unchanged
-
-
-def test_a_missing_backend_is_refused_by_name(monkeypatch):
-    monkeypatch.setitem(linear_module._PROBES, "onednn", lambda: False)
-    with pytest.raises(ValueError, match=r"'onednn' is not available on this machine: there are torch$"):
-        resolve_backends("onednn")
-    assert set(linear_module._time_backends().values()) == {"torch"}
-
-
-def test_an_operator_that_is_absent_or_changed_is_not_used(monkeypatch):
-    def changed(*_):
-        raise TypeError("an operator with other arguments")
-
-    monkeypatch.setattr(linear_module, "_onednn", changed)
-    assert not linear_module._has_onednn()
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert available_backends() == ["torch"]
-
-
-@needs_onednn
-def test_the_fastest_backend_is_selected_and_the_random_state_is_kept(monkeypatch):
-    def slow(a, b, bias=None):
-        return sum(F.linear(a, b, bias) for _ in range(10))
-
-    state = torch.get_rng_state()
-    monkeypatch.setattr(linear_module, "ROWS", {"one": 1, "few": 8, "many": 64})
-    monkeypatch.setitem(BACKENDS, "onednn", slow)
-    assert set(linear_module._time_backends().values()) == {"torch"}
-    monkeypatch.setitem(BACKENDS, "onednn", linear_module._onednn)
-    monkeypatch.setitem(BACKENDS, "torch", slow)
-    assert set(linear_module._time_backends().values()) == {"onednn"}
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_environment_decides_without_a_call(monkeypatch):
-    monkeypatch.setattr(linear_module, "_selection", None)
-    monkeypatch.setenv("GLASSFORMER_BACKEND", "mkl9")
-    with pytest.raises(ValueError, match="the linear backend 'mkl9' does not exist"):
-        linear(torch.randn(4, 8), torch.randn(8, 8))
-    monkeypatch.setenv("GLASSFORMER_BACKEND", "torch")
-    linear(torch.randn(4, 8), torch.randn(8, 8))
-    assert get_backends() == dict.fromkeys(CLASSES, "torch")

@@ -7,15 +7,17 @@ so are private ones of PyTorch: each class asks for its own in one place, and wi
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from glassformer.autotune import COLD_BYTES, fastest, remembered
 from glassformer.linear import is_transformed, linear
 from glassformer.tracing import is_tracing
 
@@ -38,12 +40,13 @@ class PackedLinear(nn.Module, ABC):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.out_features, self.in_features = layer.weight.shape
-        self.bias = None if layer.bias is None else frozen(layer.bias)
-        self.pack(layer.weight.detach().float())
+        bias = None if layer.bias is None else frozen(layer.bias.contiguous())
+        self.bias = bias
+        self.pack(layer.weight.detach().float(), bias)
 
     @abstractmethod
-    def pack(self, weight: Tensor) -> None:
-        """Store a float32 weight ``(out_features, in_features)``."""
+    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Store a float32 weight ``(out_features, in_features)``; the bias may be stored with it."""
 
     @property
     @abstractmethod
@@ -57,7 +60,7 @@ class PackedLinear(nn.Module, ABC):
 
     @abstractmethod
     def product(self, x: Tensor) -> Tensor:
-        """W x + b of a float32 tensor ``(rows, in_features)`` on the CPU, without gradient."""
+        """W x + b of a float32 tensor ``(..., in_features)`` on the CPU, without gradient."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., in_features) -> (..., out_features)``.
@@ -69,15 +72,16 @@ class PackedLinear(nn.Module, ABC):
         if is_tracing():
             raise RuntimeError("packed layers cannot be compiled or exported: do so with the original model")
         if (
-            (x.requires_grad and torch.is_grad_enabled())
-            or x.dtype != torch.float32
-            or x.device.type != "cpu"
+            x.dtype is not torch.float32
+            or not x.is_cpu
+            or x.dim() < 2
             or x.numel() == 0
+            or (x.requires_grad and torch.is_grad_enabled())
             or torch.is_autocast_enabled("cpu")
             or is_transformed()
         ):
             return linear(x, self.weight, self.bias)
-        return self.product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
+        return self.product(x)
 
     def extra_repr(self) -> str:
         """The arguments of ``nn.Linear``."""
@@ -103,7 +107,7 @@ class PackedLinear(nn.Module, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state.pop("weight")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.pack(weight)
+        self.pack(weight, self.bias)
 
 
 INSTEAD = "change the original model, and give it to optimize_for_inference again"
@@ -125,14 +129,14 @@ def check_unchanged(fn: Callable[[Tensor], Tensor]) -> None:
 
 
 class PackedFloat32Linear(PackedLinear):
-    """W x + b with the weight in oneDNN's layout for this processor."""
+    """W x + b with the weight in oneDNN's layout for this processor, or as it is if that is faster here."""
 
     format = "float32"
     is_exact = True
 
-    def pack(self, weight: Tensor) -> None:
+    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
         """Store the weight in oneDNN's layout, or as it is."""
-        onednn = onednn_operators()
+        onednn = onednn_operators() if float32_layout() == "packed" else None
         self._packed = weight.contiguous() if onednn is None else onednn[0](weight.contiguous())
 
     @property
@@ -146,10 +150,10 @@ class PackedFloat32Linear(PackedLinear):
         return 4 * self._packed.numel()
 
     def product(self, x: Tensor) -> Tensor:
-        """By oneDNN."""
+        """By oneDNN, or by the selected backend."""
         onednn = onednn_operators()
         if onednn is None or not self._packed.is_mkldnn:
-            return linear(x, self.weight, self.bias)
+            return linear(x, self._packed, self.bias)
         return onednn[1](x, self._packed, self.bias, "none", [], "")
 
 
@@ -167,6 +171,36 @@ def onednn_operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | 
     return (pack, multiply) if works else None
 
 
+@cache
+def float32_layout() -> str:
+    """The layout of float32 weights that multiplies one row faster here: ``"packed"`` or ``"plain"``.
+
+    One row is a step of decoding, which takes most of the time of a text. The time of reading the weights
+    decides, so they are more than a cache holds. With ``GLASSFORMER_BACKEND=torch`` it is ``"plain"``.
+    """
+    onednn = onednn_operators()
+    chosen = os.environ.get("GLASSFORMER_BACKEND", "auto")
+    if onednn is None or chosen != "auto":
+        return "packed" if onednn is not None and chosen == "onednn" else "plain"
+    pack, multiply = onednn
+
+    def measure() -> dict[str, str]:
+        x, plain = torch.ones(1, 1024), [torch.ones(1024, 1024) for _ in range(COLD_BYTES // (4 * 1024**2))]
+        packed = [pack(weight) for weight in plain]
+
+        with torch.no_grad():
+            candidates: dict[str, Callable[[], object]] = {
+                "plain": lambda: [linear(x, weight) for weight in plain],
+                "packed": lambda: [multiply(x, weight, None, "none", [], "") for weight in packed],
+            }
+            return {"layout": fastest(candidates)}
+
+    def is_layout(stored: Mapping[str, object]) -> bool:
+        return stored.get("layout") in ("plain", "packed")
+
+    return remembered("float32 weights", measure, is_layout)["layout"]
+
+
 class PackedBFloat16Linear(PackedLinear):
     """W x + b with the weight rounded to bfloat16, in half the memory; x and the sums are float32.
 
@@ -177,12 +211,12 @@ class PackedBFloat16Linear(PackedLinear):
 
     format = "bfloat16"
 
-    def pack(self, weight: Tensor) -> None:
+    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
         """Round and store the weight."""
         rounded = weight.bfloat16()
         fits = bool(rounded.abs().max() <= torch.finfo(torch.float16).max) if rounded.numel() else False
         float16 = fbgemm_float16() if fits else None
-        self._packed = rounded if float16 is None else float16.pack(rounded.float(), None)
+        self._packed = rounded if float16 is None else float16.pack(rounded.float(), bias)
 
     @property
     def weight(self) -> Tensor:
@@ -202,8 +236,7 @@ class PackedBFloat16Linear(PackedLinear):
         float16 = fbgemm_float16()
         if float16 is None or isinstance(self._packed, Tensor):
             return linear(x, self.weight, self.bias)
-        y = float16.multiply(x, self._packed)
-        return y if self.bias is None else y.add_(self.bias)
+        return float16.multiply(x, self._packed)
 
 
 class _FbgemmFloat16(NamedTuple):
@@ -239,13 +272,13 @@ class PackedInt8Linear(PackedLinear):
 
     format = "int8"
 
-    def pack(self, weight: Tensor) -> None:
+    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
         """Round and store the weight."""
         scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
         values = (weight / scales[:, None]).round_().to(torch.int8)
         self.scales = scales
         fbgemm = fbgemm_int8()
-        self._packed = values if fbgemm is None else fbgemm.pack(values, scales)
+        self._packed = values if fbgemm is None else fbgemm.pack(values, scales, bias)
 
     @property
     def weight(self) -> Tensor:
@@ -268,12 +301,11 @@ class PackedInt8Linear(PackedLinear):
         fbgemm = fbgemm_int8()
         if fbgemm is None or isinstance(self._packed, Tensor):
             return linear(x, self.weight, self.bias)
-        if len(x) == 1:
-            y = fbgemm.multiply(x, self._packed)
-            return y if self.bias is None else y.add_(self.bias)
-        sizes = torch.linalg.vector_norm(x, math.inf, dim=1, keepdim=True).clamp_min_(1e-30)
-        y = fbgemm.multiply(x / sizes, self._packed).mul_(sizes)
-        return y if self.bias is None else y.add_(self.bias)
+        if x.numel() == self.in_features:
+            return fbgemm.multiply(x, self._packed)
+        sizes = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True).clamp_min_(1e-30)
+        y = fbgemm.multiply(x / sizes, self._packed).mul_(sizes)  # W x + b sizes
+        return y if self.bias is None else y.addcmul_(self.bias, 1 - sizes)
 
 
 class _FbgemmInt8:
@@ -294,13 +326,13 @@ class _FbgemmInt8:
         self._reduce_range = False
         self._reduce_range = bool((self.multiply(ones, packed) / (64 * 127) - 1).abs().max() > 0.01)
 
-    def pack(self, values: Tensor, scales: Tensor) -> Any:
-        """The object of fbgemm for int8 values and a scale for each row."""
+    def pack(self, values: Tensor, scales: Tensor, bias: Tensor | None = None) -> Any:
+        """The object of fbgemm for int8 values, a scale for each row, and a bias."""
         zeros = torch.zeros(len(scales), dtype=torch.long)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tensors of quantized types are deprecated
             weight = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
-        return self._pack(weight, None)
+        return self._pack(weight, bias)
 
     def unpack(self, packed: Any) -> Tensor:
         """The int8 values."""
@@ -308,7 +340,7 @@ class _FbgemmInt8:
         return values
 
     def multiply(self, x: Tensor, packed: Any) -> Tensor:
-        """The product x W^T, with one scale for the rounding of x."""
+        """The product x W^T + b, with one scale for the rounding of x."""
         product: Tensor = self._multiply(x, packed, self._reduce_range)
         return product
 

@@ -79,16 +79,32 @@ def test_a_second_demo_takes_the_next_folder(corpus, tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    ("seconds", "steps"), [(1.0, 2000), (0.09, 2000), (0.06, 3000), (0.05, 3500), (1e-4, 8000)]
+    ("seconds", "num_tokens", "steps"),
+    [
+        (1.0, 10**7, 2000),
+        (0.09, 10**7, 2000),
+        (0.06, 10**7, 3000),
+        (0.05, 10**7, 3500),
+        (1e-4, 10**7, 24000),  # five passes of 2048 tokens per update
+        (1e-4, 10**5, 2000),
+    ],
 )
-def test_a_faster_machine_makes_more_updates(seconds, steps):
-    assert demo.affordable_steps(seconds) == steps
+def test_a_faster_machine_makes_more_updates(seconds, num_tokens, steps):
+    assert demo.affordable_steps(seconds, num_tokens) == steps
 
 
 @pytest.mark.usefixtures("small_demo")
 def test_updates_are_timed_without_steps(corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(demo, "CONFIG", replace(demo.CONFIG, steps=3))
-    monkeypatch.setattr(demo, "MAX_STEPS", 4)
+    monkeypatch.setattr(demo, "MAX_PASSES", 0)
     assert main(["demo", "--source", str(corpus), "--run-folder", str(tmp_path / "demo")]) == 0
-    assert re.search(r"4 updates: one takes \d+ ms on this machine", capsys.readouterr().out)
-    assert "steps = 4\n" in (tmp_path / "demo" / "config.toml").read_text()
+    assert re.search(r"3 updates: one takes \d+ ms on this machine", capsys.readouterr().out)
+    assert "steps = 3\n" in (tmp_path / "demo" / "config.toml").read_text()
+
+
+def test_an_unknown_backend_is_refused_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GLASSFORMER_BACKEND", "mkl9")
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 2
+    assert "'mkl9' (from GLASSFORMER_BACKEND) does not exist: there are torch" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "tokens").exists()

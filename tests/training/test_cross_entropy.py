@@ -158,8 +158,10 @@ def test_the_full_logits_are_never_in_memory():
     assert largest.elements == tokens * vocab  # the measurement works
 
 
-def test_logits_of_a_chunk_are_freed_before_the_next(monkeypatch):
+@pytest.mark.parametrize("gradients", [True, False])
+def test_logits_of_a_chunk_are_freed_before_the_next(monkeypatch, gradients):
     hidden, weight, targets = problem(30, 9, 4)
+    hidden, weight = hidden.detach().requires_grad_(gradients), weight.detach().requires_grad_(gradients)
     logits: list[weakref.ref[torch.Tensor]] = []
 
     def recorded_product(a, b, kind, rows):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from glassformer.linear import CLASSES, available_backends
+from glassformer.backends import CLASSES, available_backends
 from glassformer.training.devices import (
     autocast,
     choose_device,
@@ -69,7 +69,7 @@ def test_processors_with_bfloat16(monkeypatch, probe):
     assert not has_native_bfloat16(torch.device("cpu"))
 
 
-def test_numerics_of_a_resumed_run_are_the_recorded_ones():
+def test_numerics_of_a_resumed_run_are_the_recorded_ones(monkeypatch):
     cpu = torch.device("cpu")
     onednn, torchs = (dict.fromkeys(CLASSES, name) for name in ("onednn", "torch"))
     if "onednn" in available_backends():
@@ -78,9 +78,23 @@ def test_numerics_of_a_resumed_run_are_the_recorded_ones():
         assert numerics(cpu, "auto", "torch", recorded)["backends"] == torchs
         assert numerics(cpu, "auto", "auto", recorded)["dtype"] == "bfloat16"
         assert numerics(cpu, "float32", "auto", recorded)["dtype"] == "float32"
-    for before in ({"dtype": "float32"}, {"torch": "2.6"}):  # runs of version 0.1
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert numerics(cpu, "auto", "torch")["dtype"] == "bfloat16"  # a new run
+    for before in ({"dtype": "float32"}, {"torch": "2.6"}, {}):  # runs of version 0.1
         assert numerics(cpu, "auto", "auto", before)["backends"] == torchs
         assert numerics(cpu, "auto", "auto", before)["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("dtype", [None, 5, [], "nonsense", "float16", "auto"])
+def test_a_damaged_record_of_the_precision_is_refused(dtype):
+    with pytest.raises(ValueError, match=r"the recorded dtype must be one of float32, bfloat16, got"):
+        numerics(torch.device("cpu"), "auto", "torch", {"dtype": dtype})
+
+
+@pytest.mark.parametrize("backends", [None, 3, ["a"], {"forward.one": []}, "auto", {}])
+def test_a_damaged_record_of_the_backends_is_refused(backends):
+    with pytest.raises(ValueError, match="backends must"):
+        numerics(torch.device("cpu"), "float32", "auto", {"backends": backends})
 
 
 def test_autocast_to_float32_has_no_effect():

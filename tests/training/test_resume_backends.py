@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from glassformer import linear
+from glassformer import backends, linear
+from glassformer.backends import BACKENDS, CLASSES, available_backends, get_backends
 from glassformer.cli import main
-from glassformer.linear import BACKENDS, CLASSES, available_backends, get_backends
 from glassformer.training import EvaluationConfig, train
 from glassformer.training.config import CheckpointConfig
 
@@ -91,7 +91,7 @@ def test_backends_are_recorded_and_used_for_all_products(run, text_config):
 @needs_onednn
 @pytest.mark.slow
 def test_auto_is_what_was_recorded(run, text_config, monkeypatch):
-    monkeypatch.setattr(linear, "_time_backends", lambda: ONEDNN)
+    monkeypatch.setattr(backends, "time_backends", lambda available: ONEDNN)
     monkeypatch.setenv("XDG_CACHE_HOME", text_config.run_folder + "-cache")
     monkeypatch.delenv("GLASSFORMER_BACKEND")
     assert run(backend="auto", steps=2) > 0
@@ -125,7 +125,7 @@ def test_a_run_that_recorded_no_backends_keeps_those_of_torch(run, text_config, 
 @pytest.mark.slow
 def test_a_missing_backend_is_refused_by_name(run, text_config, monkeypatch):
     run(steps=2)
-    monkeypatch.setitem(linear._PROBES, "onednn", lambda: False)
+    monkeypatch.setitem(backends.PROBES, "onednn", lambda: False)
     before = modified(text_config)
     with pytest.raises(ValueError, match=r"cannot be resumed .*'onednn' is not available on this machine"):
         run(resume=True, steps=2, backend="auto")
@@ -135,7 +135,7 @@ def test_a_missing_backend_is_refused_by_name(run, text_config, monkeypatch):
 
 
 def test_a_missing_backend_is_refused_before_anything_is_written(text_config, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(linear._PROBES, "onednn", lambda: False)
+    monkeypatch.setitem(backends.PROBES, "onednn", lambda: False)
     with pytest.raises(ValueError, match=r"'onednn' is not available on this machine: there are torch$"):
         train(replace(text_config, backend="onednn"))
     assert not Path(text_config.run_folder).exists()

@@ -41,8 +41,8 @@ TRAINING_SECONDS = 180
 """Time for the updates, without evaluations and report, if they are more than those of ``CONFIG``."""
 STEP_SIZE = 500
 """Numbers of updates are multiples of it."""
-MAX_STEPS = 8000
-"""About five passes over the default corpus."""
+MAX_PASSES = 5
+"""Passes over the text after which more of them would mostly repeat what is known."""
 PROMPT = "My fellow citizens, the state of our Union"
 
 
@@ -53,7 +53,7 @@ class Demo(Command):
     run_folder: Annotated[str | None, option("FOLDER")] = None
     """Folder of the run and its report. Default: runs/demo, or the first free one of runs/demo-2, -3, ..."""
     steps: int | None = None
-    """Number of training steps. Default: 2000 to 8000, as many as this machine makes in three minutes."""
+    """Number of training steps. Default: as many as this machine makes in three minutes, at least 2000."""
     source: Annotated[str, option("DATA", default_hint=None)] = "sotu"
     """The text: a file, a folder, a .jsonl file, or the default corpus."""
     overwrite: Flag = False
@@ -74,6 +74,7 @@ class Demo(Command):
         """Train and write the report."""
         from rich.console import Console
 
+        from glassformer.backends import resolve_backends
         from glassformer.cli.demo_report import write_demo_report
         from glassformer.training.language_modeling import prepare_data
         from glassformer.training.pipeline import train
@@ -91,6 +92,7 @@ class Demo(Command):
             data=replace(CONFIG.data, source=self.source, folder=str(Path(folder).parent / "tokens")),
         )
         RunFolder.check(config, overwrite=self.overwrite)
+        resolve_backends(config.backend)  # raises if the environment variable names an unknown one
         started = time.monotonic()
         print_step("1  Data", "The text is split into tokens: words and frequent parts of words.")
         _, files = prepare_data(config.data)
@@ -104,7 +106,7 @@ class Demo(Command):
         print_step("3  Training", "Each evaluation on the validation text prints a sample.")
         if self.steps is None:
             seconds = seconds_per_update(config, files)
-            config = replace(config, steps=affordable_steps(seconds))
+            config = replace(config, steps=affordable_steps(seconds, len(files.train)))
             console.print(f"   {config.steps:,} updates: one takes {1000 * seconds:.0f} ms on this machine.")
         sample = sample_continuation(PROMPT)
         result = train(config, overwrite=self.overwrite, sample=sample, console=console)
@@ -118,21 +120,23 @@ class Demo(Command):
         return 0
 
 
-def affordable_steps(seconds: float) -> int:
+def affordable_steps(seconds: float, num_tokens: int) -> int:
     """The number of updates that fit into ``TRAINING_SECONDS``, but at least those of ``CONFIG``.
 
     Args:
         seconds: of one update.
+        num_tokens: of the training text, which is not read more than ``MAX_PASSES`` times.
     """
-    affordable = int(TRAINING_SECONDS / seconds / STEP_SIZE) * STEP_SIZE
-    return max(CONFIG.steps, min(affordable, MAX_STEPS))
+    passes = num_tokens / (CONFIG.batch_size * CONFIG.data.seq_len)
+    affordable = min(TRAINING_SECONDS / seconds, MAX_PASSES * passes)
+    return max(CONFIG.steps, int(affordable / STEP_SIZE) * STEP_SIZE)
 
 
 def seconds_per_update(config: TrainingConfig, files: Any) -> float:
     """Median time of an update of a new model, with the precision and the backends that a run takes."""
     import statistics
 
-    from glassformer.linear import use_backends
+    from glassformer.backends import use_backends
     from glassformer.training.devices import autocast, choose_device, numerics
     from glassformer.training.language_modeling import LanguageModeling, training_windows
     from glassformer.training.optimizer import adamw

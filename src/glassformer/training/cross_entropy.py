@@ -143,15 +143,15 @@ def _loss_and_gradients(
             h, target = hidden[chunk].to(options.dtype), targets[chunk, None]
             logits = product(h, low_weight, "forward", len(h)).to(exact)
             total += _softmax_in_place(logits, target)
-            if not (options.hidden_grad or options.weight_grad):
-                continue
-            logits.scatter_(1, target, logits.gather(1, target) - 1)  # now the gradient of the summed loss
-            low_logits = logits.to(options.dtype)
-            if grad_hidden is not None:
-                grad_hidden[chunk] = product(low_logits, low_weight.T, "grad_input", len(h))
-            if grad_weight is not None:
-                add_product(grad_weight, low_logits.T, h.T, "grad_weight", len(h))
-            del logits, low_logits  # before those of the next chunk are made
+            if options.hidden_grad or options.weight_grad:
+                logits.scatter_(1, target, logits.gather(1, target) - 1)  # gradient of the summed loss
+                low_logits = logits.to(options.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[chunk] = product(low_logits, low_weight.T, "grad_input", len(h))
+                if grad_weight is not None:
+                    add_product(grad_weight, low_logits.T, h.T, "grad_weight", len(h))
+                del low_logits
+            del logits  # before those of the next chunk are made
         factor = 1 / max(tokens, 1) if options.mean else 1.0
         grad_hidden = None if grad_hidden is None else grad_hidden.mul_(factor)
         grad_weight = None if grad_weight is None else grad_weight.mul_(factor).to(weight.dtype)

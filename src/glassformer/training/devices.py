@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glassformer.linear import resolve_backends
+from glassformer.backends import resolve_backends
 
+PRECISIONS = ("float32", "bfloat16")
+"""Data types of matrix products."""
 NUMPY_STATE = 624
 """Integers in the state of numpy's random number generator, a Mersenne Twister."""
 
@@ -65,15 +67,22 @@ def numerics(
         device: of the run.
         precision: as in the config.
         backend: as in the config.
-        recorded: the same of a run that is resumed. What is ``auto`` is then what it was; a run that recorded
-            no backends used PyTorch's.
+        recorded: the same of a run that is resumed. What is ``auto`` is then what it was; a run of version
+            0.1 recorded neither, and used PyTorch's products and, on a CPU, float32.
 
     Raises:
-        ValueError: a backend is not available on this machine.
+        MissingBackendError: a backend is not available on this machine.
+        ValueError: the recorded precision or backends are damaged.
     """
-    if recorded:
-        precision = recorded.get("dtype", precision) if precision == "auto" else precision
-        selection = resolve_backends(recorded.get("backends", "torch") if backend == "auto" else backend)
+    if recorded is not None and precision == "auto":
+        precision = recorded.get("dtype", "float32" if device.type == "cpu" else "auto")
+        if precision not in PRECISIONS and "dtype" in recorded:
+            raise ValueError(
+                f"the recorded dtype must be one of {', '.join(PRECISIONS)}, got {precision!r:.100}:"
+                " environment.json or the checkpoint is damaged"
+            )
+    if recorded is not None and backend == "auto":
+        selection = resolve_backends(_recorded_backends(recorded))
     else:
         selection = resolve_backends(backend)
     return {
@@ -85,6 +94,13 @@ def numerics(
         "backends": selection,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
+
+
+def _recorded_backends(recorded: Mapping[str, Any]) -> Any:
+    backends = recorded.get("backends", "torch")
+    if backends == "auto":
+        raise ValueError("the recorded backends must be a selection, got 'auto': environment.json is damaged")
+    return backends
 
 
 @contextmanager

@@ -11,20 +11,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from glassformer.backends import resolve_backends, use_backends
 from glassformer.choices import choose, suggestion
 from glassformer.files import package_file
 from glassformer.folder_lock import lock_folder
-from glassformer.linear import resolve_backends, use_backends
 from glassformer.models import TransformerModel
 from glassformer.models.weights import on_meta
 from glassformer.terminal import printable
 from glassformer.training.checkpoints import best_checkpoint, verify_model
 from glassformer.training.classification import ImageClassificationTask, TextClassificationTask
 from glassformer.training.config import NO_PRESET, TrainingConfig
-from glassformer.training.devices import choose_device, seed_everything
+from glassformer.training.devices import autocast, choose_device, seed_everything
 from glassformer.training.language_modeling import LanguageModelingTask
 from glassformer.training.masked_language_modeling import MaskedLanguageModelingTask
 from glassformer.training.metrics_files import require_tensorboard
+from glassformer.training.resume import recorded_environment
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.sequence_to_sequence import SequenceToSequenceTask
 from glassformer.training.span_corruption import SpanCorruptionTask
@@ -95,7 +96,8 @@ def _train(
     console: Console | None,
 ) -> TrainingResult:
     """Train while the run folder is locked; see ``train``."""
-    if config.backend != "auto":
+    recorded = recorded_environment(Path(config.run_folder)) if resume else None
+    if config.backend != "auto" or recorded is None:
         resolve_backends(config.backend)  # raises if it is not available
     task = choose(TASKS, config.task.kind, "task")
     trained = None if config.model.start_from is None else load_trained_model(config.model.start_from)
@@ -132,7 +134,7 @@ def _train(
         return result
     if result.signal is not None:  # of the last update: the test split is left for a resumed run
         return replace(result, status="interrupted")
-    with use_backends(trainer.settings["environment"]["backends"]):
+    with use_backends(trainer.settings["environment"]["backends"]), autocast(trainer.dtype, trainer.device):
         return replace(result, results=evaluate_test_split(run, prepared, trainer.device))
 
 

@@ -58,10 +58,11 @@ def changes_since(
         stored = load_config(path / "config.toml", TrainingConfig())
     changed = _config_changes(stored, config)
     notes: list[str] = []
-    before = recorded_environment(path)
+    before = recorded_environment(path) or {}
     for key, value in environment.items():
         if key in before and before[key] != value:
-            (changed if key in NUMERICS else notes).append(f"{key} was {before[key]!r}, now {value!r}")
+            change = _difference(key, before[key], value)
+            (changed if key in NUMERICS else notes).append(change)
     for name, count in settings.get("rows", {}).items():
         now = sum(row["step"] <= progress["step"] for row in rows.get(name, ()))
         if now != count:
@@ -69,13 +70,29 @@ def changes_since(
     return changed, notes
 
 
-def recorded_environment(path: Path) -> dict[str, Any]:
-    """The environment of a run at its last checkpoint, or when it was started; empty if there is none."""
+def recorded_environment(path: Path) -> dict[str, Any] | None:
+    """The environment of a run at its last checkpoint, or when it was started.
+
+    It is empty for a run whose checkpoint has none, and None if nothing has been computed yet.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
     state = Checkpoints(path / "checkpoints").newest_state()
-    recorded: dict[str, Any] = {} if state is None else state["settings"].get("environment", {})
+    recorded = None if state is None else state["settings"].get("environment", {})
     if not recorded and (path / "environment.json").exists():
         recorded = read_json_object(path / "environment.json")
+    if recorded is not None and not isinstance(recorded, dict):
+        raise ValueError(f"the environment of the last checkpoint must be an object, got {recorded!r:.100}")
     return recorded
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """What has changed, in words; of two objects only the entries that differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [name for name in now if before.get(name) != now[name]]
+        return f"{key}: {', '.join(f'{n} was {before.get(n)!r}, now {now[n]!r}' for n in names)}"
+    return f"{key} was {before!r}, now {now!r}"
 
 
 def model_changes(checkpoint: Path, model: TransformerModel) -> list[str]:

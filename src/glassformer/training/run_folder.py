@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from glassformer.backends import MissingBackendError, resolve_backends
 from glassformer.files import atomic_write, read_json_object
 from glassformer.folder_lock import FolderInUseError, entries, lock_folder
 from glassformer.models import TransformerModel
@@ -161,12 +162,13 @@ class RunFolder:
         if not (path / "config.toml").exists():
             raise ValueError(f"there is no run to resume in {path}: it has no config.toml")
         rows = {file.path.name: file.rows() for file in (self.metrics, self.samples)}
+        missing: list[str] = []
         try:
-            now = self.environment(config)
-        except ValueError as error:  # a backend is missing
-            self._refuse_changes([str(error)], allow_changes)
-            now = environment(config)
+            now = environment(config, recorded_environment(path))
+        except MissingBackendError as error:
+            missing, now = [str(error)], self.environment(config)
         changed, self.notes = changes_since(path, config, now, rows)
+        changed = missing + [change for change in changed if not (missing and change.startswith("backends"))]
         if changed:
             self._refuse_changes(changed, allow_changes)
         return self.notes
@@ -196,17 +198,17 @@ class RunFolder:
     def environment(self, config: TrainingConfig) -> dict[str, Any]:
         """``environment`` with the precision and the backends that the run has recorded.
 
-        Raises:
-            ValueError: a recorded backend is not available on this machine.
+        Other backends are taken if a recorded one is missing, which only ``allow_changes`` resumes.
         """
-        return environment(config, recorded_environment(self.path))
+        recorded = recorded_environment(self.path)
+        try:
+            return environment(config, recorded)
+        except MissingBackendError:
+            return environment(config, {**(recorded or {}), "backends": resolve_backends(config.backend)})
 
     def write_environment(self, config: TrainingConfig) -> dict[str, Any]:
         """Store ``self.environment`` in ``environment.json``, and return it."""
-        try:
-            current = self.environment(config)
-        except ValueError:  # the run was opened with allow_changes
-            current = environment(config)
+        current = self.environment(config)
         atomic_write(self.path / "environment.json", json.dumps(current, indent=2) + "\n")
         return current
 

@@ -22,8 +22,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from glassformer.backends import use_backends
 from glassformer.folder_lock import lock_folder
-from glassformer.linear import use_backends
 from glassformer.training.checkpoint_tensors import first_names, non_finite, optimizer_state
 from glassformer.training.config import TrainingConfig
 from glassformer.training.config_files import to_toml
