@@ -40,13 +40,12 @@ class PackedLinear(nn.Module, ABC):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.out_features, self.in_features = layer.weight.shape
-        bias = None if layer.bias is None else frozen(layer.bias.contiguous())
-        self.bias = bias
-        self.pack(layer.weight.detach().float(), bias)
+        self.bias = None if layer.bias is None else frozen(layer.bias.contiguous())
+        self.pack(layer.weight.detach().float())
 
     @abstractmethod
-    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Store a float32 weight ``(out_features, in_features)``; the bias may be stored with it."""
+    def pack(self, weight: Tensor) -> None:
+        """Store a float32 weight ``(out_features, in_features)``."""
 
     @property
     @abstractmethod
@@ -57,6 +56,11 @@ class PackedLinear(nn.Module, ABC):
     @abstractmethod
     def weight_bytes(self) -> int:
         """Bytes of the stored weight."""
+
+    def _stored_numbers(self) -> int:
+        padded = not isinstance(self._packed, Tensor)
+        columns = -(-self.in_features // PACKED_BLOCK) * PACKED_BLOCK if padded else self.in_features
+        return columns * self.out_features
 
     @abstractmethod
     def product(self, x: Tensor) -> Tensor:
@@ -107,9 +111,11 @@ class PackedLinear(nn.Module, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state.pop("weight")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.pack(weight, self.bias)
+        self.pack(weight)
 
 
+PACKED_BLOCK = 512
+"""fbgemm stores rows whose length is a multiple of it."""
 INSTEAD = "change the original model, and give it to optimize_for_inference again"
 
 
@@ -134,7 +140,7 @@ class PackedFloat32Linear(PackedLinear):
     format = "float32"
     is_exact = True
 
-    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
+    def pack(self, weight: Tensor) -> None:
         """Store the weight in oneDNN's layout, or as it is."""
         onednn = onednn_operators() if float32_layout() == "packed" else None
         self._packed = weight.contiguous() if onednn is None else onednn[0](weight.contiguous())
@@ -211,12 +217,12 @@ class PackedBFloat16Linear(PackedLinear):
 
     format = "bfloat16"
 
-    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
+    def pack(self, weight: Tensor) -> None:
         """Round and store the weight."""
         rounded = weight.bfloat16()
         fits = bool(rounded.abs().max() <= torch.finfo(torch.float16).max) if rounded.numel() else False
         float16 = fbgemm_float16() if fits else None
-        self._packed = rounded if float16 is None else float16.pack(rounded.float(), bias)
+        self._packed = rounded if float16 is None else float16.pack(rounded.float(), None)
 
     @property
     def weight(self) -> Tensor:
@@ -228,15 +234,16 @@ class PackedBFloat16Linear(PackedLinear):
 
     @property
     def weight_bytes(self) -> int:
-        """Two for each number."""
-        return 2 * self.in_features * self.out_features
+        """Two for each number, in rows that fbgemm pads."""
+        return 2 * self._stored_numbers()
 
     def product(self, x: Tensor) -> Tensor:
         """By fbgemm."""
         float16 = fbgemm_float16()
         if float16 is None or isinstance(self._packed, Tensor):
             return linear(x, self.weight, self.bias)
-        return float16.multiply(x, self._packed)
+        y = float16.multiply(x, self._packed)
+        return y if self.bias is None else y.add_(self.bias)
 
 
 class _FbgemmFloat16(NamedTuple):
@@ -272,13 +279,13 @@ class PackedInt8Linear(PackedLinear):
 
     format = "int8"
 
-    def pack(self, weight: Tensor, bias: Tensor | None) -> None:
+    def pack(self, weight: Tensor) -> None:
         """Round and store the weight."""
         scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
         values = (weight / scales[:, None]).round_().to(torch.int8)
         self.scales = scales
         fbgemm = fbgemm_int8()
-        self._packed = values if fbgemm is None else fbgemm.pack(values, scales, bias)
+        self._packed = values if fbgemm is None else fbgemm.pack(values, scales)
 
     @property
     def weight(self) -> Tensor:
@@ -293,8 +300,8 @@ class PackedInt8Linear(PackedLinear):
 
     @property
     def weight_bytes(self) -> int:
-        """One for each number, and four for each scale."""
-        return self.in_features * self.out_features + 4 * self.out_features
+        """One for each number, in rows that fbgemm pads, and four for each scale."""
+        return self._stored_numbers() + 4 * self.out_features
 
     def product(self, x: Tensor) -> Tensor:
         """By fbgemm."""
@@ -302,10 +309,19 @@ class PackedInt8Linear(PackedLinear):
         if fbgemm is None or isinstance(self._packed, Tensor):
             return linear(x, self.weight, self.bias)
         if x.numel() == self.in_features:
-            return fbgemm.multiply(x, self._packed)
+            if not math.isfinite(x.sum().item()):  # fbgemm loses a NaN, or refuses it
+                return linear(x, self.weight, self.bias)
+            y = fbgemm.multiply(x, self._packed)
+            return y if self.bias is None else y.add_(self.bias)
         sizes = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True).clamp_min_(1e-30)
-        y = fbgemm.multiply(x / sizes, self._packed).mul_(sizes)  # W x + b sizes
-        return y if self.bias is None else y.addcmul_(self.bias, 1 - sizes)
+        if not math.isfinite(sizes.sum().item()):
+            return linear(x, self.weight, self.bias)
+        # Two more rows fix the range at [-1, 1], so that no row changes the rounding of another.
+        rows = x.new_empty(sizes.numel() + 2, self.in_features)
+        torch.div(x.reshape(-1, self.in_features), sizes.view(-1, 1), out=rows[:-2])
+        rows[-2], rows[-1] = -1, 1
+        y = fbgemm.multiply(rows, self._packed)[:-2].view(*x.shape[:-1], -1).mul_(sizes)
+        return y if self.bias is None else y.add_(self.bias)
 
 
 class _FbgemmInt8:
@@ -326,13 +342,13 @@ class _FbgemmInt8:
         self._reduce_range = False
         self._reduce_range = bool((self.multiply(ones, packed) / (64 * 127) - 1).abs().max() > 0.01)
 
-    def pack(self, values: Tensor, scales: Tensor, bias: Tensor | None = None) -> Any:
-        """The object of fbgemm for int8 values, a scale for each row, and a bias."""
+    def pack(self, values: Tensor, scales: Tensor) -> Any:
+        """The object of fbgemm for int8 values and a scale for each row."""
         zeros = torch.zeros(len(scales), dtype=torch.long)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tensors of quantized types are deprecated
             weight = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
-        return self._pack(weight, bias)
+        return self._pack(weight, None)
 
     def unpack(self, packed: Any) -> Tensor:
         """The int8 values."""
@@ -340,7 +356,7 @@ class _FbgemmInt8:
         return values
 
     def multiply(self, x: Tensor, packed: Any) -> Tensor:
-        """The product x W^T + b, with one scale for the rounding of x."""
+        """The product x W^T, with one scale for the rounding of x."""
         product: Tensor = self._multiply(x, packed, self._reduce_range)
         return product
 

@@ -25,7 +25,7 @@ from glassformer.cli import main, resolve_model
 
 load = resolve_model.load_model
 
-def load_slow(target, weights=None):
+def load_slow(target, weights=None, in_memory=False):
     model = load(target)
     for module in model.modules():
         module.register_forward_pre_hook(lambda *_: time.sleep({seconds}))
@@ -39,7 +39,7 @@ LOADS_FOREVER = """
 import sys, time
 from glassformer.cli import main, resolve_model
 
-def load_forever(target, weights=None):
+def load_forever(target, weights=None, in_memory=False):
     print("started", flush=True)
     time.sleep(60)
 

@@ -8,9 +8,11 @@ import pickle
 import pytest
 import torch
 
-from glassformer import optimize_for_inference
+from glassformer import optimize_for_inference, save_pretrained
+from glassformer.analysis import prune_heads
 from glassformer.attention import record_attention
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
+from glassformer.models.costs import describe, total
 from glassformer.packed_linear import FORMATS, PackedLinear
 
 TEXT = {"vocab_size": 43, "d_model": 48, "num_layers": 2, "num_heads": 4, "d_ff": 80, "max_seq_len": 24}
@@ -136,9 +138,11 @@ def test_memory_is_that_of_the_packed_weights(weights):
     model = build("GPT")
     optimized = optimize_for_inference(model, weights)
     width = {"float32": 4, "bfloat16": 2, "int8": 1}[weights]
+    block = 1 if weights == "float32" else 512
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     packed = [module for module in optimized.modules() if isinstance(module, PackedLinear)]
-    numbers, rows = sum(m.weight.numel() for m in linear), sum(m.out_features for m in linear)
+    numbers = sum(m.out_features * -(-m.in_features // block) * block for m in linear)
+    rows = sum(m.out_features for m in linear)
     stored = sum(module.weight_bytes for module in packed)
     assert stored == width * numbers + (4 * rows if weights == "int8" else 0)
     shared = {parameter.data_ptr() for parameter in model.parameters()}
@@ -203,3 +207,70 @@ def test_wrong_arguments_raise():
         optimize_for_inference(build("GPT").to("meta"), "int8")
     with pytest.raises(TypeError, match="needs a TransformerModel, not a Linear"):
         optimize_for_inference(torch.nn.Linear(2, 3))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weights", FORMATS)
+def test_a_later_token_or_another_row_changes_nothing(weights):
+    optimized = optimize_for_inference(build("GPT"), weights)
+    ids = torch.randint(optimized.vocab_size, (3, 7))
+    changed = ids.clone()
+    changed[:, -1] = (ids[:, -1] + 1) % optimized.vocab_size
+    assert torch.equal(optimized(changed)[:, :-1], optimized(ids)[:, :-1])
+    torch.testing.assert_close(optimized(ids[1:2]), optimized(ids)[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_a_broken_model_says_so(weights):
+    model = build("GPT")
+    with torch.no_grad():
+        model.blocks[1].norm1.weight[5] = torch.nan
+    with pytest.raises(ValueError, match="the model's logits are NaN after the prompt"):
+        optimize_for_inference(model, weights).generate([[3, 4]], 2)
+    with pytest.raises(ValueError, match="the model's logits are NaN after the prompt"):
+        optimize_for_inference(model, weights).generate([3], 2)
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_rounded_weights_leave_by_no_way(weights, tmp_path):
+    optimized = optimize_for_inference(build("GPT"), weights)
+    with pytest.raises(ValueError, match="the original ones are gone: save the model that was given"):
+        save_pretrained(optimized, tmp_path / "folder", format="huggingface")
+    assert not (tmp_path / "folder").exists()
+    with pytest.raises(ValueError, match="the original ones are gone"):
+        prune_heads(optimized, [(0, 1)])
+
+
+def test_training_and_loading_are_refused_before_anything_changes():
+    model = build("GPT")
+    before = model.token_embedding.weight.clone()
+    optimized = optimize_for_inference(model)
+    with pytest.raises(ValueError, match="cannot be trained: change the original model"):
+        optimized.requires_grad_(True)
+    other = {f"0.{name}": torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match="cannot be loaded into packed layers"):
+        torch.nn.Sequential(optimized).load_state_dict(other)
+    assert torch.equal(model.token_embedding.weight, before)
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_costs_are_those_of_the_original(weights):
+    model = build("GPT")
+    optimized = optimize_for_inference(model, weights)
+    assert total(describe(optimized)) == total(describe(model))
+    assert optimized.num_parameters() == model.num_parameters()
+
+
+def test_layers_that_compute_more_are_refused():
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model = build("GPT")
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output)
+    with pytest.raises(ValueError, match="lm_head has hooks or a forward of its own"):
+        optimize_for_inference(model)
+    model = build("GPT")
+    model.blocks[0].attention.q_proj = Doubled(model.config.d_model, model.config.d_model)
+    with pytest.raises(ValueError, match=r"blocks\.0\.attention\.q_proj has hooks or a forward of its own"):
+        optimize_for_inference(model)

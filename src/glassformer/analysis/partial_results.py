@@ -133,7 +133,10 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 def model_fingerprint(model: TransformerModel) -> str:
     """A hash of the family, the configuration, and the name, type, shape and bytes of every tensor."""
     config = _with_names_of_version_0_1(model.saved_config())
-    digest = hashlib.sha256(json.dumps([model.family, config], sort_keys=True).encode())
+    identity = [model.family, config]
+    if model.weights_format is not None:  # activations are rounded, too
+        identity.append(model.weights_format)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     for name, tensor in model.untied_state_dict().items():
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)

@@ -39,9 +39,11 @@ def prune_heads(model: Model, heads: Iterable[Head], kind: str | None = None) ->
 
     Raises:
         ValueError: a kind, layer or head that does not exist, or was pruned before; all heads of a layer; or,
-            under grouped-query attention, some of the heads that share a key and value head.
+            under grouped-query attention, some of the heads that share a key and value head; or a model with
+            rounded weights.
         TypeError: something that is not a pair of integers, or the result of ``torch.compile``.
     """
+    model.check_not_rounded()
     kind, attentions = choose_kind(model, kind)
     chosen: list[set[int]] = [set() for _ in attentions]
     for layer, head in heads:

@@ -60,8 +60,8 @@ Switch = Annotated[tyro.conf.DisallowNone[bool | None], option()]
 WeightsOption = Annotated[
     Literal["float32", "bfloat16", "int8"] | None,
     tyro.conf.arg(
-        help="Run on the CPU with packed weights: float32, or rounded to bfloat16, in half the memory, or to "
-        "int8, in a quarter. Default: the weights as they are stored, on the best device.",
+        help="Run on the CPU with packed weights: float32, or rounded to bfloat16 or int8, in about half or "
+        "a quarter of the memory. Default: the weights as they are stored, on the best device.",
         help_behavior_hint="",
     ),
 ]

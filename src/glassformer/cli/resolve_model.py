@@ -93,13 +93,14 @@ def name_in_reports_of_0_1(target: str) -> str:
     return "/".join((path.with_suffix("") if path.is_file() else path).parts[-2:]).strip("/")
 
 
-def load_model(target: str, weights: str | None = None) -> TransformerModel:
+def load_model(target: str, weights: str | None = None, in_memory: bool = False) -> TransformerModel:
     """Load the model of a folder, a file or a name on the hub.
 
     Args:
         target: the model as given by the user.
         weights: the value of ``--weights``: a format of packed weights, on the CPU. None: the weights as they
             are, on the best available device.
+        in_memory: copy weights that are mapped files, before they are packed.
     """
     from glassformer.models import optimize_for_inference
     from glassformer.pretrained import from_pretrained
@@ -107,9 +108,12 @@ def load_model(target: str, weights: str | None = None) -> TransformerModel:
 
     with reading(target):
         model = from_pretrained(model_path(target) or target)
-        if weights is not None:
-            return optimize_for_inference(model, weights)
-        return model.to(choose_device("auto"))
+        if weights is None:
+            model = model.to(choose_device("auto"))
+        if in_memory and model.device.type == "cpu":
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.data = tensor.data.clone()
+        return model if weights is None else optimize_for_inference(model, weights)
 
 
 def load_model_into_memory(target: str, weights: str | None = None) -> TransformerModel:
@@ -118,11 +122,7 @@ def load_model_into_memory(target: str, weights: str | None = None) -> Transform
     If another program overwrites a mapped file, the weights change, and if it truncates the file, the process
     ends without a message (SIGBUS).
     """
-    model = load_model(target, weights)
-    if model.device.type == "cpu":
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = tensor.data.clone()
-    return model
+    return load_model(target, weights, in_memory=True)
 
 
 def set_special_tokens(model: Any, special_tokens: bool | None, text: str | None = None) -> None:

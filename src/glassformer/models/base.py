@@ -24,7 +24,7 @@ from glassformer.models.generation_config import (
     write_generation_config,
 )
 from glassformer.models.weights import build_on_meta, load_tensors, open_tensors
-from glassformer.packed_linear import FORMATS, INSTEAD, check_unchanged
+from glassformer.packed_linear import FORMATS, INSTEAD, PackedLinear, check_unchanged
 from glassformer.positions import migrate_positions
 from glassformer.tokenization import TOKENIZER_FILE, VOCABULARY_FILES, load_tokenizer
 
@@ -145,7 +145,13 @@ class TransformerModel(nn.Module):
         """The number of parameters; shared ones count once."""
         if self.weights_format is None:
             return sum(parameter.numel() for parameter in self.parameters())
-        return sum(tensor.numel() for tensor in self.untied_state_dict().values())
+        packed = {name: module for name, module in self.named_modules() if isinstance(module, PackedLinear)}
+        weights = sum(
+            module.in_features * module.out_features
+            for name, module in packed.items()
+            if f"{name}.weight" not in self.tied_parameters()
+        )
+        return weights + sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def device(self) -> torch.device:
@@ -180,16 +186,23 @@ class TransformerModel(nn.Module):
             )
         return super().train(mode)
 
-    def load_state_dict(self, *args: Any, **options: Any) -> Any:
-        """Load parameters; a model from ``optimize_for_inference`` cannot.
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set whether parameters get gradients; those of a model from ``optimize_for_inference`` cannot.
 
         Raises:
-            ValueError: if the weights are packed.
+            ValueError: if the weights are packed and ``requires_grad`` is True.
 
         """
-        if self.weights_format is not None:
+        if requires_grad and self.weights_format is not None:
+            raise ValueError(
+                f"a model with packed {self.weights_format} weights cannot be trained: {INSTEAD}"
+            )
+        return super().requires_grad_(requires_grad)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        if self.weights_format is not None:  # before any part is loaded, also as a part of another module
             raise ValueError(f"weights cannot be loaded into packed layers: {INSTEAD}")
-        return super().load_state_dict(*args, **options)
+        super()._load_from_state_dict(*args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.weights_format is not None:
@@ -211,6 +224,14 @@ class TransformerModel(nn.Module):
             if name not in added or value != defaults[name].default
         }
 
+    def check_not_rounded(self) -> None:
+        """Raise ValueError if the weights are packed in a format that rounds them: they cannot be saved."""
+        if self.weights_format is not None and not FORMATS[self.weights_format].is_exact:
+            raise ValueError(
+                f"the weights are rounded to {self.weights_format} and the original ones are gone: save the "
+                "model that was given to optimize_for_inference, and optimize it again after loading"
+            )
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and the tokenizer, each atomically.
 
@@ -224,11 +245,7 @@ class TransformerModel(nn.Module):
             ValueError: if the weights are packed in a format that rounds them.
 
         """
-        if self.weights_format is not None and not FORMATS[self.weights_format].is_exact:
-            raise ValueError(
-                f"the weights are rounded to {self.weights_format} and the original ones are gone: save the "
-                "model that was given to optimize_for_inference, and optimize it again after loading"
-            )
+        self.check_not_rounded()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -27,6 +27,7 @@ from glassformer.models.base import TransformerModel
 from glassformer.models.part_costs import Cost, Size, cost_of
 from glassformer.models.t5 import Stack, T5Model
 from glassformer.models.vit import ViTModel
+from glassformer.models.weights import on_meta
 from glassformer.positions import ALiBi, RelativeBias
 
 __all__ = ["Cost", "Size", "cost_of", "default_length", "describe", "total"]
@@ -59,6 +60,9 @@ def describe(
         ValueError: if a size is below 1, the sequence exceeds a learned position table, there is a target
             length but no decoder, or the length is not that of an image.
     """
+    if model.weights_format is not None:  # packed layers have no parameters to count
+        with on_meta():
+            model = type(model)(**model.config)
     seq_len = default_length(model) if seq_len is None else seq_len
     lengths = {"seq_len": seq_len, "batch_size": batch_size, "target_len": target_len}
     for name, value in lengths.items():

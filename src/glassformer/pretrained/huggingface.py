@@ -110,6 +110,7 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
         OSError: not writable, or the disk is full; existing files are unchanged.
         ValueError: no checkpoint format can express the model.
     """
+    model.check_not_rounded()
     name, config = choose_format(model)
     tensors = revert_weights(CHECKPOINT_FORMATS[name].weight_table(model.config), model.untied_state_dict())
     folder.mkdir(parents=True, exist_ok=True)
