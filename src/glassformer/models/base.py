@@ -180,10 +180,8 @@ class TransformerModel(nn.Module):
             ValueError: if the weights are packed and ``mode`` is True.
 
         """
-        if mode and self.weights_format is not None:
-            raise ValueError(
-                f"a model with packed {self.weights_format} weights cannot be trained: {INSTEAD}"
-            )
+        if mode:
+            self._check_trainable()
         return super().train(mode)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -193,11 +191,15 @@ class TransformerModel(nn.Module):
             ValueError: if the weights are packed and ``requires_grad`` is True.
 
         """
-        if requires_grad and self.weights_format is not None:
+        if requires_grad:
+            self._check_trainable()
+        return super().requires_grad_(requires_grad)
+
+    def _check_trainable(self) -> None:
+        if self.weights_format is not None:
             raise ValueError(
                 f"a model with packed {self.weights_format} weights cannot be trained: {INSTEAD}"
             )
-        return super().requires_grad_(requires_grad)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         if self.weights_format is not None:  # before any part is loaded, also as a part of another module
