@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +35,39 @@ def float32_unless_chosen(monkeypatch):
     for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         if hasattr(torch.cpu, probe):
             monkeypatch.setattr(torch.cpu, probe, lambda: False)
+
+
+@pytest.fixture
+def little_memory():
+    """Fail with MemoryError rather than use a GiB more than now, where the system can limit it."""
+    resource = pytest.importorskip("resource")
+    statm, before = Path("/proc/self/statm"), resource.getrlimit(resource.RLIMIT_AS)
+    if statm.exists():
+        used = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.fixture
+def assert_linear_time():
+    """A function that fails if ``run(4 * size)`` takes over ten times as long as ``run(size)``.
+
+    In linear time it takes four times as long, and in quadratic time sixteen times.
+    """
+
+    def seconds(run, size):
+        start = time.perf_counter()
+        run(size)
+        return time.perf_counter() - start
+
+    def check(run, size):
+        small, ratios = min(seconds(run, size) for _ in range(3)), []
+        while not ratios or (min(ratios) > 10 and len(ratios) < 4):
+            ratios.append(seconds(run, 4 * size) / small)
+        assert min(ratios) <= 10
+
+    return check
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -118,20 +117,18 @@ LENGTHS = {"max_seq_len", "window"}  # which no tensor bounds
 
 @pytest.mark.parametrize("huge", [2**31, 2**62, 2**63, 10**400], ids=["2**31", "2**62", "2**63", "10**400"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_huge_count_is_refused_before_anything_is_built(family, huge, tmp_path):
+def test_a_huge_count_is_refused_before_anything_is_built(family, huge, tmp_path, little_memory):
     model_class, sizes = FAMILIES[family]
     model_class(**sizes, norm_eps=1e-6).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     counts = [name for name, value in config.items() if type(value) is int]
     assert len(counts) >= 5
-    begin = time.perf_counter()
     for name in counts:
         rewrite_config(tmp_path, lambda c, name=name: c.update({name: huge}))
         if name not in LENGTHS or huge >= 2**63:
             with pytest.raises(ValueError, match=str(tmp_path)):
                 TransformerModel.from_pretrained(tmp_path)
         rewrite_config(tmp_path, lambda c, name=name: c.update({name: config[name]}))
-    assert time.perf_counter() - begin < 5
 
 
 def test_the_number_of_unused_labels_is_not_a_size(tmp_path):

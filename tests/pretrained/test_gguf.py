@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import json
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
@@ -202,9 +201,9 @@ def test_a_type_that_cannot_be_dequantized_is_an_error(tmp_path: Path, write: An
 
 
 @pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")
-def test_a_truncated_or_tampered_file_is_rejected_quickly(tmp_path: Path, write: Any) -> None:
+def test_a_truncated_or_tampered_file_is_rejected(tmp_path: Path, write: Any, little_memory: None) -> None:
     path = write(peer(num_hidden_layers=1, hidden_size=64, intermediate_size=64), tmp_path / "model.gguf")
-    data, begin = path.read_bytes(), time.perf_counter()
+    data = path.read_bytes()
     names_end = data.rindex(b"ffn_down.weight") + 60
     for cut in [*range(0, names_end, 97), len(data) - 5000, len(data) - 64]:
         path.write_bytes(data[:cut])
@@ -218,7 +217,6 @@ def test_a_truncated_or_tampered_file_is_rejected_quickly(tmp_path: Path, write:
         except ValueError as error:
             rejected += str(path) in str(error)
     assert rejected > 10  # the others changed nothing that matters, such as a name
-    assert time.perf_counter() - begin < 20
 
 
 def test_without_the_package_the_error_says_what_to_install(

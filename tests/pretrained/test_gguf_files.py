@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,9 +68,11 @@ def test_all_parts_of_a_split_file_are_read(tmp_path: Path, write: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("huge", [2**31, 2**32 - 1])
-def test_a_huge_count_is_refused_before_anything_is_built(huge: int, tmp_path: Path, write: Any) -> None:
+def test_a_huge_count_is_refused_before_anything_is_built(
+    huge: int, tmp_path: Path, write: Any, little_memory: None
+) -> None:
     path = write(peer(), tmp_path / "model.gguf")
-    data, begin = path.read_bytes(), time.perf_counter()
+    data = path.read_bytes()
     names = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
     for name in (*names, "attention.head_count_kv"):
         tag = struct.pack("<Q", len(f"llama.{name}")) + f"llama.{name}".encode() + struct.pack("<I", 4)
@@ -79,7 +80,6 @@ def test_a_huge_count_is_refused_before_anything_is_built(huge: int, tmp_path: P
         path.write_bytes(head + tag + struct.pack("<I", huge) + rest[4:])
         with pytest.raises(ValueError, match=str(path)):
             glassformer.from_pretrained(path)
-    assert time.perf_counter() - begin < 5
 
 
 Entries = list[tuple[bytes, list[int], int, int]]
@@ -176,15 +176,19 @@ def test_a_file_that_is_not_filled_by_its_tensors_is_an_error(
 @pytest.mark.parametrize(
     "value",
     [
-        lambda: (9, struct.pack("<IQ", 0, 4_000_000) + bytes(4_000_000)),
-        lambda: (9, struct.pack("<IQ", 8, 400_000) + bytes(8 * 400_000)),
-        lambda: (9, struct.pack("<IQ", 9, 300_000) + struct.pack("<IQ", 0, 0) * 300_000),
+        lambda size: struct.pack("<IQ", 0, 10 * size) + bytes(10 * size),
+        lambda size: struct.pack("<IQ", 8, size) + bytes(8 * size),
+        lambda size: struct.pack("<IQ", 9, size) + struct.pack("<IQ", 0, 0) * size,
     ],
     ids=["bytes", "empty strings", "empty arrays"],
 )
-def test_large_arrays_are_read_quickly(value: Callable[[], tuple[int, bytes]], tmp_path: Path) -> None:
+def test_arrays_are_read_in_linear_time(
+    value: Callable[[int], bytes], tmp_path: Path, assert_linear_time: Any
+) -> None:
     path = tmp_path / "model.gguf"
-    path.write_bytes(pack(GOOD, VALUES, 32, key(b"k", *value()), 1))
-    begin = time.perf_counter()
-    assert len(GGUFFile(path).metadata["k"]) >= 300_000
-    assert time.perf_counter() - begin < 5
+
+    def read(size: int) -> None:
+        path.write_bytes(pack(GOOD, VALUES, 32, key(b"k", 9, value(size)), 1))
+        assert len(GGUFFile(path).metadata["k"]) >= size
+
+    assert_linear_time(read, 25_000)
