@@ -125,8 +125,8 @@ def test_a_position_outside_a_learned_table_raises():
     scheme.embed(torch.zeros(1, 4, 6), torch.arange(4))
     with pytest.raises(ValueError, match=r"position 4 is outside the .* table of 4 positions \(0 to 3\)"):
         scheme.embed(torch.zeros(1, 5, 6), torch.arange(5))
-    with pytest.raises(IndexError):
-        scheme.embed(torch.zeros(1, 1, 6), torch.tensor([-1]))
+    with pytest.raises(ValueError, match="positions must be at least 0, got -1"):
+        scheme.embed(torch.zeros(1, 2, 6), torch.tensor([-1, 3]))
 
 
 def test_a_learned_table_holds_positions_not_columns():

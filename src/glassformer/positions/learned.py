@@ -32,7 +32,7 @@ class LearnedPositions(PositionScheme):
         """Add table[positions].
 
         Raises:
-            ValueError: if a position is outside the table.
+            ValueError: if a position is outside the table (on a CPU; other devices raise their own error).
             TypeError: if the positions are not integers.
 
         """
@@ -44,7 +44,7 @@ class LearnedPositions(PositionScheme):
             learned: Tensor = self.embedding(positions)
         except IndexError:
             self._check_position(int(positions.max()))
-            raise
+            raise ValueError(f"positions must be at least 0, got {int(positions.min())}") from None
         return x + learned
 
     def _check_position(self, position: int) -> None:
