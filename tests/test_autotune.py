@@ -35,6 +35,19 @@ def test_the_first_candidate_is_kept_unless_another_is_clearly_faster(monkeypatc
     assert fastest({"first": candidate("first")}) == "first"
 
 
+def test_a_candidate_that_wins_by_chance_is_not_chosen(monkeypatch):
+    clock, disturbed = iter(range(10**9)), iter([True] * 8)
+
+    def first():
+        ticks = 300 if next(disturbed, False) else 100  # a call that is not timed, and seven that are
+        return [next(clock) for _ in range(ticks)]
+
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(autotune, "SECONDS", 1)
+    assert fastest({"first": first, "slower": lambda: [next(clock) for _ in range(160)]}) == "first"
+    assert next(disturbed, None) is None
+
+
 def test_a_result_is_measured_once_for_each_machine_version_and_number_of_threads(monkeypatch):
     measured = []
 
