@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.autotune import COLD_BYTES, fastest, remembered
+from glassformer.backends import products_for
 from glassformer.linear import is_transformed, linear
 from glassformer.tracing import is_tracing
 
@@ -157,9 +158,9 @@ class PackedFloat32Linear(PackedLinear):
 
     def product(self, x: Tensor) -> Tensor:
         """By oneDNN, or by the selected backend."""
-        onednn = onednn_operators()
-        if onednn is None or not self._packed.is_mkldnn:
-            return linear(x, self._packed, self.bias)
+        onednn = onednn_operators() if self._packed.is_mkldnn else None
+        if onednn is None:
+            return products_for(x.numel() // self.in_features)[0](x, self._packed, self.bias)
         return onednn[1](x, self._packed, self.bias, "none", [], "")
 
 
@@ -313,15 +314,15 @@ class PackedInt8Linear(PackedLinear):
                 return linear(x, self.weight, self.bias)
             y = fbgemm.multiply(x, self._packed)
             return y if self.bias is None else y.add_(self.bias)
-        sizes = torch.linalg.vector_norm(x, math.inf, dim=-1, keepdim=True).clamp_min_(1e-30)
+        sizes = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
         if not math.isfinite(sizes.sum().item()):
             return linear(x, self.weight, self.bias)
         # Two more rows fix the range at [-1, 1], so that no row changes the rounding of another.
         rows = x.new_empty(sizes.numel() + 2, self.in_features)
         torch.div(x.reshape(-1, self.in_features), sizes.view(-1, 1), out=rows[:-2])
         rows[-2], rows[-1] = -1, 1
-        y = fbgemm.multiply(rows, self._packed)[:-2].view(*x.shape[:-1], -1).mul_(sizes)
-        return y if self.bias is None else y.add_(self.bias)
+        y = fbgemm.multiply(rows, self._packed)[:-2].view(*x.shape[:-1], -1)
+        return y.mul_(sizes) if self.bias is None else torch.addcmul(self.bias, y, sizes)
 
 
 class _FbgemmInt8:
