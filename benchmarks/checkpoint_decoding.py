@@ -67,17 +67,17 @@ def functions_of(name: str, path: Path, new: int, threads: int) -> dict[str, Cal
             path.parent, gguf_file=path.name, dtype=torch.float32
         ).eval()
         theirs.generation_config.eos_token_id = None  # so that no row ends
-        run, logits = hugging_face(theirs, prompt, new), lambda: theirs(prompt).logits
+        run = hugging_face(theirs, prompt, new)
     else:
         model = ours if name == OURS else optimize_for_inference(ours, name.removeprefix(f"{OPTIMIZED}, "))
-        run, logits = glassformer(model, prompt, new), lambda: model(prompt)
+        run = glassformer(model, prompt, new)
 
     def last_text() -> str:
         return str(tokenizer.decode(run().ids[0].tolist()))
 
     def logits_of_prompt() -> Any:
         with torch.no_grad():
-            return logits().tolist()
+            return (theirs(prompt).logits if name == THEIRS else model(prompt)).tolist()
 
     return {"generate": as_lists(run), "text": last_text, "logits": logits_of_prompt}
 

@@ -63,7 +63,7 @@ class Limits(NamedTuple):
 def measure_limits(sizes: Sizes, native: Mapping[str, Format], rounds: int) -> Limits:
     """The limits of the processor with the current number of threads."""
     array = torch.zeros(sizes.array_bytes // 4)
-    work = {"read": timed(array.sum), "write": timed(lambda: array.fill_(1.0))}
+    work = {"read": timed(array.sum, untimed=1), "write": timed(lambda: array.fill_(1.0), untimed=1)}
     flops: dict[str, dict[str, int]] = {}
     for name, form in native.items():
         contenders = form.contenders("forward")
@@ -76,7 +76,7 @@ def measure_limits(sizes: Sizes, native: Mapping[str, Format], rounds: int) -> L
             for contender, prepare in contenders.items():
                 key = f"{name}, {contender}, {n}"
                 flops[name][key] = 2 * n**3 * times
-                work[key] = timed(_repeat([prepare(a, b)] * times))
+                work[key] = timed(_repeat([prepare(a, b)] * times), untimed=1)
     seconds = {key: quartiles(values).median for key, values in interleave(work, rounds).results.items()}
     return Limits(
         {name: max(keys[key] / seconds[key] for key in keys) for name, keys in flops.items()},
@@ -165,7 +165,7 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
     limits = measure_limits(sizes, native, rounds)
     rows, disturbed = [], 0
     for case in cases(sizes, native):
-        measured = interleave({name: timed(run) for name, run in case.runs.items()}, rounds)
+        measured = interleave({name: timed(run, untimed=1) for name, run in case.runs.items()}, rounds)
         disturbed += measured.disturbed
         rates = {}
         for name, seconds in measured.results.items():

@@ -119,7 +119,7 @@ def measure(
                 f"{precision}, {name}": process.function(f"step {precision}")
                 for name, process in processes.items()
             }
-            work |= {name: timed(product.run) for name, product in matmuls[precision].items()}
+            work |= {name: timed(product.run, untimed=2) for name, product in matmuls[precision].items()}
         measured = interleave(work, rounds)
         memory = {
             precision: {
