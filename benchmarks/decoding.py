@@ -8,8 +8,8 @@ All have the same random weights and a cache, and must generate the same tokens 
 engines and for int8 the share of equal tokens is reported (random weights make it low for int8: their most
 probable tokens are hardly more probable than others). Engines that are not installed are skipped: ``pip
 install --group engines``. Each call generates all tokens and records the time of each: prefill is the time
-until the first new token, decoding the mean time between the following ones. Each contender runs in a process
-of its own; they alternate, and ratios are taken within a round.
+until the first new token, decoding the mean time between the following ones. Each library runs in a process
+of its own; contenders alternate, and ratios are taken within a round.
 
 The limit is the time of reading the weights once, which each token needs: their bytes over the rate of
 summing as many in the same rounds. The caches of keys and values are not counted.
@@ -21,13 +21,14 @@ last 32 tokens divided by that of the first 32 after the prefill.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import timing
 import torch
 from decoding_goals import goal_lines
 from engines import ENGINES
@@ -37,6 +38,7 @@ from rich.table import Table
 from timed_generation import (
     OURS,
     THEIRS,
+    Generate,
     TimedTokens,
     as_lists,
     from_lists,
@@ -59,35 +61,36 @@ EDGE = 32
 class Contender(NamedTuple):
     library: str
     weights: str
-    is_optimized: bool
+    is_optimized: bool = False
 
 
-def contenders(formats: Sequence[str]) -> dict[str, Contender]:
-    """Return all that is installed, by name."""
-    found = {THEIRS: Contender(THEIRS, "float32", False), OURS: Contender(OURS, "float32", False)}
+def contenders(formats: Sequence[str], engines: Sequence[str]) -> dict[str, Contender]:
+    """Return all contenders by name."""
+    found = {THEIRS: Contender(THEIRS, "float32"), OURS: Contender(OURS, "float32")}
     for weights in formats:
-        found[f"{OURS}, optimized, {weights}"] = Contender(OURS, weights, True)
-        for name, engine in ENGINES.items():
-            if not engine.missing():
-                found[f"{name}, {weights}"] = Contender(name, weights, True)
+        found[f"{OURS}, optimized, {weights}"] = Contender(OURS, weights, is_optimized=True)
+        found |= {f"{name}, {weights}": Contender(name, weights) for name in engines}
     return found
 
 
 def functions_of(
-    contender: Contender, setting: Setting, batch_size: int, threads: int, folder: Path
+    contenders: Mapping[str, Contender], setting: Setting, batch_size: int, threads: int, folder: Path
 ) -> dict[str, Callable[[], Any]]:
-    """The function of a contender, for a process of its own: ids and seconds of new tokens."""
+    """The contenders of a library, for a process of its own: ids and seconds of new tokens."""
     torch.set_num_threads(threads)
     ours, theirs = models(setting)
     prompt, new = prompt_of(setting, batch_size), setting.new
-    if contender.library == THEIRS:
-        run = hugging_face(theirs, prompt, new)
-    elif contender.library == OURS:
-        model = optimize_for_inference(ours, contender.weights) if contender.is_optimized else ours
-        run = glassformer(model, prompt, new)
-    else:
-        run = ENGINES[contender.library].contender(theirs, contender.weights, prompt, new, threads, folder)
-    return {"generate": as_lists(run)}
+
+    def run(contender: Contender) -> Generate:
+        if contender.library == THEIRS:
+            return hugging_face(theirs, prompt, new)
+        if contender.library == OURS:
+            model = optimize_for_inference(ours, contender.weights) if contender.is_optimized else ours
+            return glassformer(model, prompt, new)
+        engine = ENGINES[contender.library]
+        return engine.contender(theirs, contender.weights, prompt, new, threads, folder)
+
+    return {name: as_lists(run(contender)) for name, contender in contenders.items()}
 
 
 def prompt_of(setting: Setting, batch_size: int) -> Tensor:
@@ -119,9 +122,11 @@ def compare(
     buffer = torch.ones(weights)
     with ExitStack() as stack:
         runs: dict[str, Callable[[], Any]] = {READING: fastest_of_three(timed(buffer.sum))}
-        for name, contender in contenders.items():
-            process = OwnProcess(functions_of, contender, setting, batch_size, threads, folder)
-            runs[name] = from_lists(stack.enter_context(process).function("generate"))
+        for library in dict.fromkeys(contender.library for contender in contenders.values()):
+            own = {name: each for name, each in contenders.items() if each.library == library}
+            process = OwnProcess(functions_of, own, setting, batch_size, threads, folder)
+            stack.enter_context(process)
+            runs |= {name: from_lists(process.function(name)) for name in own}
         turns = interleave(runs, rounds)
     reading = turns.results.pop(READING)
     expected = turns.results[THEIRS][0].ids
@@ -233,25 +238,32 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--new", type=int, help="number of new tokens (default: 64)")
     parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="formats of weights")
+    parser.add_argument(
+        "--engines", nargs="*", choices=[*ENGINES], metavar="NAME", default=[*ENGINES], help="default: all"
+    )
     parser.add_argument("--no-growth", action="store_true", help="leave out the growth over many tokens")
     parser.add_argument("--folder", type=Path, help="keep the engines' files of the model here")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, for a quick test")
     parser.add_argument("--json", type=Path, help="also write all results to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.smoke:
+        timing.BUSY_SECONDS = 0
     setting = SMOKE if arguments.smoke else Setting()
     setting = setting._replace(new=arguments.new or setting.new)
+    missing = {name: ENGINES[name].packages for name in arguments.engines if ENGINES[name].missing()}
+    engines = [name for name in arguments.engines if name not in missing]
     with ExitStack() as stack:
         folder = arguments.folder or Path(stack.enter_context(TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         batches = []
         for size in arguments.batch_sizes:
-            found = contenders(arguments.weights)
+            found = contenders(arguments.weights, engines)
             batches.append(compare(found, setting, size, arguments.rounds, arguments.threads, folder))
     figures: dict[str, Any] = {
         "setting": setting._asdict(),
         "batches": batches,
-        "skipped": {name: engine.packages for name, engine in ENGINES.items() if engine.missing()},
+        "skipped": missing,
         "growth": None if arguments.no_growth else growth(setting, max(1, arguments.rounds // 2)),
     }
     show(figures, setting)

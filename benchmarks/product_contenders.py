@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glassformer.backends import BACKENDS, available_backends
-from glassformer.packed_linear import FORMATS, PackedLinear, fbgemm_int8
+from glassformer.fbgemm import fbgemm_int8
+from glassformer.packed_linear import FORMATS, PackedLinear
 from glassformer.training.devices import has_native_bfloat16
 
 Prepare = Callable[[Tensor, Tensor], Callable[[], object]]

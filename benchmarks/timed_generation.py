@@ -39,9 +39,13 @@ Generate = Callable[[], TimedTokens]
 
 
 def as_lists(run: Generate) -> Callable[[], tuple[list[list[int]], list[float]]]:
-    """Return a function that returns ids and seconds, for another process."""
+    """Return a function that returns ids and seconds, for another process.
+
+    It generates twice, because memory that was freed before a pause is slow to get again.
+    """
 
     def lists() -> tuple[list[list[int]], list[float]]:
+        run()
         ids, seconds = run()
         return ids.tolist(), seconds
 

@@ -94,13 +94,17 @@ def interleave(
     return Rounds(results, len(kept) - len(undisturbed))
 
 
-def keep_busy(seconds: float = 0.1) -> None:
+BUSY_SECONDS = 0.1
+"""Time that the processors are kept busy before a measurement; 0 for a test of the benchmark itself."""
+
+
+def keep_busy() -> None:
     """Keep the processors busy for a moment: after a pause they are slow at first.
 
     On two cores of an Intel Xeon in a virtual machine, the first 20 to 100 ms after a pause of 10 ms ran at
     half the speed.
     """
-    matrix, end = torch.ones(256, 256), time.perf_counter() + seconds
+    matrix, end = torch.ones(256, 256), time.perf_counter() + BUSY_SECONDS
     while time.perf_counter() < end:
         torch.mm(matrix, matrix)
 

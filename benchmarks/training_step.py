@@ -5,8 +5,9 @@
 
 A step is a forward pass, a backward pass, and an update by the same optimizer for all (glassformer's: a fused
 ``torch.optim.AdamW`` with decay groups), without dropout. Output and embedding matrices are tied in all
-models. Each contender runs in a process of its own; rounds are interleaved, and ratios are taken within a
-round. Steps are measured in float32, and under bfloat16 autocast if the processor has instructions for it.
+models. Each contender runs in a process of its own, and makes a step that is not timed before each timed one;
+rounds are interleaved, and ratios are taken within a round. Steps are measured in float32, and under bfloat16
+autocast if the processor has instructions for it.
 
 Utilization is the time of the step's own products with weights, over the time of the step. The products are
 timed alone in the same rounds, each at once for all tokens, by the backends that glassformer has chosen for
@@ -27,6 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import timing
 import torch
 import torch.nn.functional as F
 from contenders import CONTENDERS, OURS, PACKAGES, SMOKE, THEIRS, Sizes, training_step
@@ -92,7 +94,7 @@ def functions_of(
     for precision in precisions:
         run = partial(step, getattr(torch, precision))
         run()  # creates the optimizer's state
-        functions[f"step {precision}"] = timed(run)
+        functions[f"step {precision}"] = timed(run, untimed=1)
         functions[f"memory {precision}"] = partial(_peak_memory, run)
     return functions
 
@@ -245,6 +247,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.smoke:
+        timing.BUSY_SECONDS = 0
     wanted = [OURS, THEIRS, *([*CONTENDERS][2:] if arguments.peers is None else arguments.peers)]
     skipped = {name: f"{PACKAGES[name]} is not installed" for name in wanted if not find_spec(PACKAGES[name])}
     if THEIRS in skipped:

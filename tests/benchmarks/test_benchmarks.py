@@ -86,7 +86,7 @@ def test_products(run_benchmark):
 
 @pytest.mark.slow
 def test_decoding(run_benchmark):
-    figures, shown = run_benchmark("decoding")
+    figures, shown = run_benchmark("decoding", "--engines")
     assert [batch["batch_size"] for batch in figures["batches"]] == [1, 8]
     for batch in figures["batches"]:
         for name, row in batch["rows"].items():
