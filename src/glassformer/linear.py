@@ -63,6 +63,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return output.view(*x.shape[:-1], -1)
 
 
+def cast_once(x: Tensor) -> Tensor:
+    """The input of several layers, in the data type of autocast if it is enabled.
+
+    Autocast itself would convert it, and its gradients, for each of them.
+    """
+    device = x.device.type
+    is_converted = (
+        x.dtype is torch.float32
+        and torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+    )
+    return x.to(torch.get_autocast_dtype(device)) if is_converted else x
+
+
 def product(a: Tensor, b: Tensor, kind: str, rows: int) -> Tensor:
     """A b^T by the selected backend, without autograd.
 

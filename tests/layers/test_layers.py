@@ -15,12 +15,14 @@ from glassformer.layers import (
     NORMS,
     FeedForward,
     Float32Linear,
+    GatedFeedForward,
     LayerNorm,
     LayerScale,
     PreNormBlock,
     RMSNorm,
     SharedNormParallelBlock,
 )
+from glassformer.linear import cast_once
 
 X = torch.linspace(-3, 3, 12, dtype=torch.float64).view(1, 2, 6)
 FUNCTIONS = {
@@ -211,3 +213,27 @@ def test_layer_scale_is_a_factor_for_each_dimension_of_a_sublayers_output():
     nn.init.normal_(scale.weight)
     torch.testing.assert_close(scale(X), X * scale.weight)
     assert scale(X)[0, 0, 1] == X[0, 0, 1] * scale.weight[1]
+
+
+def test_under_autocast_the_input_of_several_projections_is_converted_once():
+    attention = MultiHeadAttention(8, 2)
+    block = PreNormBlock(attention, GatedFeedForward(8, 12), [LayerNorm(8), LayerNorm(8)])
+    inputs = {}
+    for name, layer in block.named_modules():
+        if name.endswith("_proj"):
+            layer.register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args[0]}))
+    x = torch.randn(1, 3, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert block(x).dtype == torch.float32  # the residual stream is not rounded
+    attended, gated = (
+        [inputs[f"attention.{name}_proj"] for name in "qkv"],
+        [inputs[f"feed_forward.{name}_proj"] for name in ("gate", "up")],
+    )
+    for shared in (attended, gated):
+        assert shared[0].dtype == torch.bfloat16
+        assert all(other is shared[0] for other in shared)
+    block(x)
+    assert inputs["attention.q_proj"].dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # float64 is not converted, nor anything on meta
+        assert cast_once(x.double()).dtype == torch.float64
+        assert cast_once(x.to("meta")).dtype == torch.float32

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from glassformer.attention.self_attention import check_dropout
+from glassformer.linear import cast_once
 
 if TYPE_CHECKING:
     from glassformer.attention import MultiHeadAttention
@@ -112,7 +113,7 @@ class TransformerBlock(nn.Module):
         memory_cache: Cache | None = None,
     ) -> Tensor:
         """Self-attention; takes all inputs of a block, so that an unknown one raises TypeError."""
-        output, _ = self.attention(x, mask=mask, bias=bias, positions=positions, cache=cache)
+        output, _ = self.attention(cast_once(x), mask=mask, bias=bias, positions=positions, cache=cache)
         return self._scale_and_drop(output, sublayer=0)
 
     def _cross_attend(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassformer.linear import Linear
+from glassformer.linear import Linear, cast_once
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -106,6 +106,7 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., d_model) -> (..., d_model)``, applied to each position."""
+        x = cast_once(x)
         output: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
         return output
 
