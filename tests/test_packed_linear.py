@@ -123,10 +123,22 @@ def test_gradients_reach_the_input_also_under_transforms(weights):
 
 
 @formats
-def test_a_traced_layer_is_refused(weights):
+@pytest.mark.parametrize("record", [torch.jit.trace, torch.export.export], ids=["trace", "export"])
+def test_a_traced_layer_is_refused(weights, record):
     packed, x = FORMATS[weights](layer()).eval(), activations(3, 70)
     with pytest.raises(RuntimeError, match="do so with the original model"):
-        torch.jit.trace(packed, x)
+        record(packed, (x,))
+
+
+def test_the_operators_are_found_whatever_the_defaults_are():
+    probes = [getattr(packed_linear, name) for name in PROBES]
+    expected = [probe() is not None for probe in probes]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            assert [probe.__wrapped__() is not None for probe in probes] == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @formats

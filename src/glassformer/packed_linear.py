@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from glassformer.autotune import COLD_BYTES, fastest, remembered
 from glassformer.backends import products_for
+from glassformer.fbgemm import FLOAT32, Packed, fbgemm_float16, fbgemm_int8
 from glassformer.linear import is_transformed, linear
 from glassformer.tracing import is_tracing
 
@@ -59,7 +59,7 @@ class PackedLinear(nn.Module, ABC):
         """Bytes of the stored weight."""
 
     def _stored_numbers(self) -> int:
-        padded = not isinstance(self._packed, Tensor)
+        padded = isinstance(self._packed, Packed)
         columns = -(-self.in_features // PACKED_BLOCK) * PACKED_BLOCK if padded else self.in_features
         return columns * self.out_features
 
@@ -169,10 +169,10 @@ def onednn_operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | 
     """The functions of oneDNN that pack a weight and multiply by it, or None if there are none that work."""
     try:
         pack, multiply = torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise
-        weight, x = torch.eye(3, 4), torch.ones(2, 4)
+        weight, x = torch.eye(3, 4, **FLOAT32), torch.ones(2, 4, **FLOAT32)
         packed = pack(weight)
         works = torch.equal(packed.to_dense(), weight)
-        works = works and torch.equal(multiply(x, packed, None, "none", [], ""), torch.ones(2, 3))
+        works = works and bool((multiply(x, packed, None, "none", [], "") == 1).all())
     except (AttributeError, RuntimeError):
         return None
     return (pack, multiply) if works else None
@@ -192,7 +192,8 @@ def float32_layout() -> str:
     pack, multiply = onednn
 
     def measure() -> dict[str, str]:
-        x, plain = torch.ones(1, 1024), [torch.ones(1024, 1024) for _ in range(COLD_BYTES // (4 * 1024**2))]
+        x, count = torch.ones(1, 1024, **FLOAT32), COLD_BYTES // (4 * 1024**2)
+        plain = [torch.ones(1024, 1024, **FLOAT32) for _ in range(count)]
         packed = [pack(weight) for weight in plain]
 
         with torch.no_grad():
@@ -223,15 +224,12 @@ class PackedBFloat16Linear(PackedLinear):
         rounded = weight.bfloat16()
         fits = bool(rounded.abs().max() <= torch.finfo(torch.float16).max) if rounded.numel() else False
         float16 = fbgemm_float16() if fits else None
-        self._packed = rounded if float16 is None else float16.pack(rounded.float(), None)
+        self._packed = rounded if float16 is None else float16.pack(rounded.float())
 
     @property
     def weight(self) -> Tensor:
         """The rounded weight."""
-        if isinstance(self._packed, Tensor):
-            return self._packed.float()
-        weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self._packed)[0]
-        return weight
+        return self._packed.unpack() if isinstance(self._packed, Packed) else self._packed.float()
 
     @property
     def weight_bytes(self) -> int:
@@ -240,32 +238,10 @@ class PackedBFloat16Linear(PackedLinear):
 
     def product(self, x: Tensor) -> Tensor:
         """By fbgemm."""
-        float16 = fbgemm_float16()
-        if float16 is None or isinstance(self._packed, Tensor):
+        if not isinstance(self._packed, Packed):
             return linear(x, self.weight, self.bias)
-        y = float16.multiply(x, self._packed)
+        y = self._packed.multiply(x)
         return y if self.bias is None else y.add_(self.bias)
-
-
-class _FbgemmFloat16(NamedTuple):
-    """The functions of fbgemm that store a weight as float16, and multiply float32 activations by it."""
-
-    pack: Callable[..., Any]
-    multiply: Callable[..., Tensor]
-
-
-@cache
-def fbgemm_float16() -> _FbgemmFloat16 | None:
-    """The float16 product of fbgemm, or None if this PyTorch has none that works."""
-    try:
-        quantized = torch.ops.quantized
-        found = _FbgemmFloat16(quantized.linear_prepack_fp16.default, quantized.linear_dynamic_fp16.default)
-        works = torch.equal(
-            found.multiply(torch.ones(2, 4), found.pack(torch.eye(3, 4), None)), torch.ones(2, 3)
-        )
-    except (AttributeError, RuntimeError):
-        return None
-    return found if works else None
 
 
 class PackedInt8Linear(PackedLinear):
@@ -291,12 +267,7 @@ class PackedInt8Linear(PackedLinear):
     @property
     def weight(self) -> Tensor:
         """The rounded weight."""
-        fbgemm = fbgemm_int8()
-        values = (
-            self._packed
-            if isinstance(self._packed, Tensor) or fbgemm is None
-            else fbgemm.unpack(self._packed)
-        )
+        values = self._packed.unpack() if isinstance(self._packed, Packed) else self._packed
         return values.float() * self.scales[:, None]
 
     @property
@@ -306,13 +277,12 @@ class PackedInt8Linear(PackedLinear):
 
     def product(self, x: Tensor) -> Tensor:
         """By fbgemm."""
-        fbgemm = fbgemm_int8()
-        if fbgemm is None or isinstance(self._packed, Tensor):
+        if not isinstance(self._packed, Packed):
             return linear(x, self.weight, self.bias)
         if x.numel() == self.in_features:
             if not math.isfinite(x.sum().item()):  # fbgemm loses a NaN, or refuses it
                 return linear(x, self.weight, self.bias)
-            y = fbgemm.multiply(x, self._packed)
+            y = self._packed.multiply(x)
             return y if self.bias is None else y.add_(self.bias)
         sizes = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30)
         if not math.isfinite(sizes.sum().item()):
@@ -321,54 +291,8 @@ class PackedInt8Linear(PackedLinear):
         rows = x.new_empty(sizes.numel() + 2, self.in_features)
         torch.div(x.reshape(-1, self.in_features), sizes.view(-1, 1), out=rows[:-2])
         rows[-2], rows[-1] = -1, 1
-        y = fbgemm.multiply(rows, self._packed)[:-2].view(*x.shape[:-1], -1)
+        y = self._packed.multiply(rows)[:-2].view(*x.shape[:-1], -1)
         return y.mul_(sizes) if self.bias is None else torch.addcmul(self.bias, y, sizes)
-
-
-class _FbgemmInt8:
-    """fbgemm's product of rounded activations with int8 weights."""
-
-    def __init__(self) -> None:
-        quantized = torch.ops.quantized
-        self._pack, self._unpack, self._multiply = (
-            quantized.linear_prepack.default,
-            quantized.linear_unpack.default,
-            quantized.linear_dynamic.default,
-        )
-        # Without the instructions of VNNI, sums of two products have 16 bits and saturate.
-        ones, packed = (
-            torch.ones(1, 64),
-            self.pack(torch.full((16, 64), 127, dtype=torch.int8), torch.ones(16)),
-        )
-        self._reduce_range = False
-        self._reduce_range = bool((self.multiply(ones, packed) / (64 * 127) - 1).abs().max() > 0.01)
-
-    def pack(self, values: Tensor, scales: Tensor) -> Any:
-        """The object of fbgemm for int8 values and a scale for each row."""
-        zeros = torch.zeros(len(scales), dtype=torch.long)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tensors of quantized types are deprecated
-            weight = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
-        return self._pack(weight, None)
-
-    def unpack(self, packed: Any) -> Tensor:
-        """The int8 values."""
-        values: Tensor = self._unpack(packed)[0].int_repr()
-        return values
-
-    def multiply(self, x: Tensor, packed: Any) -> Tensor:
-        """The product x W^T, with one scale for the rounding of x."""
-        product: Tensor = self._multiply(x, packed, self._reduce_range)
-        return product
-
-
-@cache
-def fbgemm_int8() -> _FbgemmInt8 | None:
-    """The int8 product of fbgemm, or None if this PyTorch has none that works."""
-    try:
-        return _FbgemmInt8()
-    except (AttributeError, RuntimeError):
-        return None
 
 
 FORMATS: dict[str, type[PackedLinear]] = {
