@@ -27,11 +27,11 @@ from timed_generation import (
     THEIRS,
     Generate,
     TimedTokens,
-    as_lists,
     from_lists,
     glassformer,
     hugging_face,
     intervals,
+    second_run_as_lists,
 )
 from timing import console, interleave, machine, write_json
 from torch import Tensor
@@ -61,7 +61,10 @@ def functions_of(name: str, path: Path, new: int, threads: int) -> dict[str, Cal
     ours: Any = from_pretrained(path)
     prompt, tokenizer, texts = torch.tensor([ours.tokenizer.encode(PROMPT)]), ours.tokenizer, [""]
     if name == LLAMA:
-        return {"generate": as_lists(llama_cpp(path, prompt, new, threads, texts)), "text": lambda: texts[-1]}
+        return {
+            "generate": second_run_as_lists(llama_cpp(path, prompt, new, threads, texts)),
+            "text": lambda: texts[-1],
+        }
     if name == THEIRS:
         theirs: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
@@ -79,7 +82,7 @@ def functions_of(name: str, path: Path, new: int, threads: int) -> dict[str, Cal
         with torch.no_grad():
             return (theirs(prompt).logits if name == THEIRS else model(prompt)).tolist()
 
-    return {"generate": as_lists(run), "text": last_text, "logits": logits_of_prompt}
+    return {"generate": second_run_as_lists(run), "text": last_text, "logits": logits_of_prompt}
 
 
 def llama_cpp(path: Path, prompt: Tensor, new: int, threads: int, texts: list[str]) -> Generate:

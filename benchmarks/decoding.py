@@ -9,7 +9,8 @@ engines and for int8 the share of equal tokens is reported (random weights make 
 probable tokens are hardly more probable than others). Engines that are not installed are skipped: ``pip
 install --group engines``. Each call generates all tokens and records the time of each: prefill is the time
 until the first new token, decoding the mean time between the following ones. Each library runs in a process
-of its own; contenders alternate, and ratios are taken within a round.
+of its own, and generates once without timing before each timed call; contenders alternate, and ratios are
+taken within a round.
 
 The limit is the time of reading the weights once, which each token needs: their bytes over the rate of
 summing as many in the same rounds. The caches of keys and values are not counted.
@@ -40,11 +41,11 @@ from timed_generation import (
     THEIRS,
     Generate,
     TimedTokens,
-    as_lists,
     from_lists,
     glassformer,
     hugging_face,
     milliseconds,
+    second_run_as_lists,
 )
 from timing import Rounds, console, interleave, machine, paired_ratio, timed, write_json
 from torch import Tensor
@@ -90,7 +91,7 @@ def functions_of(
         engine = ENGINES[contender.library]
         return engine.contender(theirs, contender.weights, prompt, new, threads, folder)
 
-    return {name: as_lists(run(contender)) for name, contender in contenders.items()}
+    return {name: second_run_as_lists(run(contender)) for name, contender in contenders.items()}
 
 
 def prompt_of(setting: Setting, batch_size: int) -> Tensor:

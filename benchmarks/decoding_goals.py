@@ -57,7 +57,7 @@ def goal_lines(turns: Rounds[TimedTokens], contenders: Mapping[str, Any], batch_
         if goal.batch_size != batch_size or not own:
             continue
         if not peers:
-            lines.append(f"{what}: not measured, none of {', '.join(goal.peers)} is installed")
+            lines.append(f"{what}: not measured without {' or '.join(goal.peers)}")
             continue
         times = {name: [getattr(run, goal.kind) for run in turns.results[name]] for name in (*own, *peers)}
         fastest = min(peers, key=lambda name: median(times[name]))

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, so that libraries share no memory, allocator or threads.
+"""Contenders in processes of their own, so that libraries share no allocator and no threads.
 
 A second library with a thread pool of its own slows PyTorch down in the same process, also while it does
 nothing: on two cores of an Intel Xeon, decoding took 1.3 times as long after ``import ctranslate2``.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -29,6 +30,7 @@ class OwnProcess:
     def __init__(self, build: Callable[..., Functions], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, child_end = context.Pipe()
+        self._arguments = arguments
         self._process = context.Process(target=_answer, args=(child_end, build, arguments), daemon=True)
         self._process.start()
         child_end.close()
@@ -40,6 +42,8 @@ class OwnProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._connection.close()
+        self._process.join(5)
         self._process.kill()
         self._process.join()
 
@@ -54,12 +58,16 @@ class OwnProcess:
     def _receive(self) -> Any:
         try:
             return self._connection.recv()
-        except EOFError:
-            raise SystemExit("a contender ended with the error above") from None
+        except (EOFError, OSError):
+            self._process.join()
+            raise SystemExit(
+                f"a process ended with {self._process.exitcode}; it was started for {self._arguments!r:.200}"
+            ) from None
 
 
 def _answer(connection: Connection, build: Callable[..., Functions], arguments: tuple[Any, ...]) -> None:
     functions = build(*arguments)
     connection.send(None)
-    while True:
-        connection.send(functions[connection.recv()]())
+    with suppress(EOFError):  # the connection is closed at the end
+        while True:
+            connection.send(functions[connection.recv()]())

@@ -38,7 +38,7 @@ Generate = Callable[[], TimedTokens]
 """Generates all tokens once, and times them."""
 
 
-def as_lists(run: Generate) -> Callable[[], tuple[list[list[int]], list[float]]]:
+def second_run_as_lists(run: Generate) -> Callable[[], tuple[list[list[int]], list[float]]]:
     """Return a function that returns ids and seconds, for another process.
 
     It generates twice, because memory that was freed before a pause is slow to get again.

@@ -83,7 +83,7 @@ def interleave(
         measured = {}
         for name in names[first:] + names[:first]:
             time.sleep(0.01)  # lets the worker threads of the previous contender stop spinning
-            keep_busy()
+            keep_busy()  # those of this process stop within what another process does untimed
             measured[name] = contenders[name]()
         if number >= warm_up:
             (undisturbed if others.share() <= allowed else disturbed).append(measured)

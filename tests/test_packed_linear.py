@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glassformer import packed_linear
+from glassformer import backends, packed_linear
 from glassformer.packed_linear import FORMATS
 
 formats = pytest.mark.parametrize("weights", FORMATS)
@@ -96,10 +96,48 @@ def test_without_the_private_operators_the_result_is_nearly_the_same(weights, mo
         assert torch.equal(copy.deepcopy(plain)(x), plain(x))
 
 
-@pytest.mark.parametrize("probe", PROBES)
-def test_operators_that_are_absent_are_not_found(probe, monkeypatch):
+def test_operators_of_onednn_that_are_absent_are_not_found(monkeypatch):
     monkeypatch.setattr(packed_linear.torch, "ops", object())
-    assert getattr(packed_linear, probe).__wrapped__() is None
+    assert packed_linear.onednn_operators.__wrapped__() is None
+
+
+@pytest.mark.parametrize("layout", ["plain", "packed"])
+def test_float32_weights_are_exact_in_both_layouts(layout, monkeypatch):
+    if layout == "packed" and packed_linear.onednn_operators() is None:
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(packed_linear, "float32_layout", lambda: layout)
+    linear = layer()
+    packed = FORMATS["float32"](linear)
+    assert packed._packed.is_mkldnn == (layout == "packed")
+    for same in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert torch.equal(same.weight, linear.weight)
+        for x in (*(activations(*shape) for shape in ((70,), (1, 70), (2, 3, 70))), activations(70, 6).T):
+            with torch.no_grad():
+                assert error(same, x) < 1e-6
+        x = activations(3, 70).requires_grad_()
+        same(x).sum().backward()
+        torch.testing.assert_close(x.grad, linear.weight.sum(0).expand(3, 70))
+        with pytest.raises(RuntimeError, match="3x71"), torch.no_grad():
+            same(activations(3, 71))
+
+
+@pytest.mark.parametrize("layout", ["plain", "packed"])
+def test_the_faster_layout_is_chosen_and_remembered(layout, monkeypatch, tmp_path):
+    if packed_linear.onednn_operators() is None:
+        pytest.skip("this PyTorch has no oneDNN")
+    timed = []
+
+    def choose(candidates):
+        timed.extend(len(run()) for run in candidates.values())
+        return layout
+
+    monkeypatch.setattr(packed_linear, "fastest", choose)
+    monkeypatch.setattr(backends, "fastest", lambda candidates: next(iter(candidates)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("GLASSFORMER_BACKEND")
+    find = packed_linear.float32_layout.__wrapped__
+    assert find() == find() == layout
+    assert timed == 2 * [16]  # both layouts, once
 
 
 @torch.no_grad()

@@ -77,7 +77,7 @@ def resolve_backends(backend: str | Mapping[str, str] = "auto") -> dict[str, str
     Args:
         backend: the name of a backend for all products, or ``"auto"``, the fastest for each kind and number
             of rows. They are timed once for each processor, PyTorch version and number of threads, which
-            takes about a second, and remembered in ``autotune.cache_path()``; the environment variable
+            takes one or two seconds, and remembered in ``autotune.cache_path()``; the environment variable
             ``GLASSFORMER_BACKEND`` replaces it. Or a selection, such as another run's, which is checked.
 
     Raises:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 FLOAT32: Any = {"dtype": torch.float32, "device": "cpu"}
-"""What the operators take, whatever the defaults are."""
+"""What PyTorch's operators for packed weights take, whatever the defaults are."""
 
 
 class Packed(NamedTuple):
-    """A packed weight; ``torch.export`` fails on modules with an attribute that is an object of fbgemm."""
+    """A packed weight, in a tuple: ``torch.export`` fails on a module with an attribute of fbgemm."""
 
     value: Any
     library: Float16Product | Int8Product
@@ -65,7 +65,7 @@ def fbgemm_float16() -> Float16Product | None:
     """The float16 product of fbgemm, or None if this PyTorch has none that works."""
     try:
         return Float16Product()
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError, TypeError):  # absent, not for this processor, or changed
         return None
 
 
@@ -82,8 +82,10 @@ class Int8Product:
         # Without the instructions of VNNI, sums of two products have 16 bits and saturate.
         values = torch.full((16, 64), 127, dtype=torch.int8, device="cpu")
         packed, x = self.pack(values, torch.ones(16, **FLOAT32)), torch.ones(1, 64, **FLOAT32)
-        self._reduce_range = False
-        self._reduce_range = bool((packed.multiply(x) / (64 * 127) - 1).abs().max() > 0.01)
+        for self._reduce_range in (False, True):
+            if bool((packed.multiply(x) / (64 * 127) - 1).abs().max() < 0.01):
+                return
+        raise RuntimeError("the product is wrong")
 
     def pack(self, values: Tensor, scales: Tensor) -> Packed:
         """Pack int8 values with a scale for each row."""
@@ -109,5 +111,5 @@ def fbgemm_int8() -> Int8Product | None:
     """The int8 product of fbgemm, or None if this PyTorch has none that works."""
     try:
         return Int8Product()
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError, TypeError):  # absent, not for this processor, or changed
         return None

@@ -18,7 +18,7 @@ from glassformer.backends import KINDS, Product, products_for
 from glassformer.tracing import is_tracing
 
 SMALLEST_PRODUCT = 2**16
-"""Multiplications from which the backend matters; smaller products are ``F.linear``."""
+"""Multiplications from which the backend of ``linear`` matters; smaller products are ``F.linear``."""
 ADDED_ROWS = 2048
 """Rows of a product that are added to another matrix at a time."""
 
@@ -66,7 +66,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def cast_once(x: Tensor) -> Tensor:
     """The input of several layers, in the data type of autocast if it is enabled.
 
-    Autocast itself would convert it, and its gradients, for each of them.
+    Autocast itself would convert it for each of them. Their gradients of it are added in that type, too.
     """
     device = x.device.type
     is_converted = (

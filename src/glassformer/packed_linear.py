@@ -1,7 +1,7 @@
 """Linear layers with packed weights, for inference: float32, bfloat16, or int8 for each output channel.
 
 Packing puts the numbers of a matrix into the order in which a product reads them. The operators that do
-so are private ones of PyTorch: each class asks for its own in one place, and without it uses plain PyTorch.
+so are private ones of PyTorch, in ``onednn_operators`` and ``fbgemm.py``; without them it is plain PyTorch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.autotune import COLD_BYTES, fastest, remembered
-from glassformer.backends import products_for
+from glassformer.backends import products_for, use_backends
 from glassformer.fbgemm import FLOAT32, Packed, fbgemm_float16, fbgemm_int8
 from glassformer.linear import is_transformed, linear
 from glassformer.tracing import is_tracing
@@ -81,6 +81,7 @@ class PackedLinear(nn.Module, ABC):
             or not x.is_cpu
             or x.dim() < 2
             or x.numel() == 0
+            or x.size(-1) != self.in_features
             or (x.requires_grad and torch.is_grad_enabled())
             or torch.is_autocast_enabled("cpu")
             or is_transformed()
@@ -173,7 +174,7 @@ def onednn_operators() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | 
         packed = pack(weight)
         works = torch.equal(packed.to_dense(), weight)
         works = works and bool((multiply(x, packed, None, "none", [], "") == 1).all())
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError, TypeError):  # absent, not for this processor, or changed
         return None
     return (pack, multiply) if works else None
 
@@ -196,7 +197,7 @@ def float32_layout() -> str:
         plain = [torch.ones(1024, 1024, **FLOAT32) for _ in range(count)]
         packed = [pack(weight) for weight in plain]
 
-        with torch.no_grad():
+        with torch.no_grad(), use_backends("auto"):
             candidates: dict[str, Callable[[], object]] = {
                 "plain": lambda: [linear(x, weight) for weight in plain],
                 "packed": lambda: [multiply(x, weight, None, "none", [], "") for weight in packed],

@@ -123,6 +123,7 @@ class TransformerBlock(nn.Module):
             raise ValueError(
                 "a block with cross-attention needs memory, the encoder's output (batch, memory seq, d_model)"
             )
+        memory = None if memory is None else cast_once(memory)
         output, _ = self.cross_attention(x, memory, mask=memory_mask, cache=memory_cache)  # type: ignore[misc]
         return self._scale_and_drop(output, sublayer=1)
 
@@ -179,7 +180,7 @@ class SharedNormParallelBlock(TransformerBlock):
 
     def forward(self, x: Tensor, mask: Mask | Tensor | None = None, **inputs: Any) -> Tensor:
         """Apply the block; see ``TransformerBlock``."""
-        h = self.norm1(x)
+        h = cast_once(self.norm1(x))
         output = self._attend(h, mask, **inputs)
         if self.cross_attention is not None:
             output = output + self._cross_attend(h, **inputs)
