@@ -15,8 +15,9 @@ taken within a round.
 The limit is the time of reading the weights once, which each token needs: their bytes over the rate of
 summing as many in the same rounds. The caches of keys and values are not counted.
 
-Growth is measured for glassformer alone: with as many new tokens as the prompt has, the median time of the
-last 32 tokens divided by that of the first 32 after the prefill.
+Two figures are of glassformer alone. The overhead besides the products is the time of a token of a model
+with d_model 12. Growth is, with as many new tokens as the prompt has, the median time of the last 32 tokens
+divided by that of the first 32 after the prefill.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from timed_generation import (
     milliseconds,
     second_run_as_lists,
 )
-from timing import Rounds, console, interleave, machine, paired_ratio, timed, write_json
+from timing import Rounds, console, goal_line, interleave, machine, paired_ratio, timed, write_json
 from torch import Tensor
 
 from glassformer import optimize_for_inference
@@ -55,6 +56,8 @@ from glassformer import optimize_for_inference
 WEIGHTS = ("float32", "int8")
 BYTES = {"float32": 4, "int8": 1}
 READING = "reading the weights"
+OVERHEAD_GOAL = 0.8
+"""Milliseconds for a token of 12 layers, besides the products."""
 EDGE = 32
 """Number of tokens at the start and at the end whose times are compared for growth."""
 
@@ -176,16 +179,38 @@ def summarize(rounds: Rounds[TimedTokens]) -> dict[str, dict[str, Any]]:
     }
 
 
-def growth(setting: Setting, rounds: int) -> dict[str, Any]:
-    """Measure how much longer the last tokens take than the first, for one sequence."""
-    ours, _ = models(setting)
-    turns = interleave({OURS: glassformer(ours, prompt_of(setting, 1), setting.prompt)}, rounds)
+def run_ours(
+    contenders: dict[str, Contender], setting: Setting, rounds: int, threads: int
+) -> Rounds[TimedTokens]:
+    """Run contenders of this library, for one sequence."""
+    with OwnProcess(functions_of, contenders, setting, 1, threads, Path()) as process:
+        return interleave({name: from_lists(process.function(name)) for name in contenders}, rounds)
+
+
+def growth(setting: Setting, rounds: int, threads: int) -> dict[str, Any]:
+    """Measure how much longer the last tokens take than the first."""
+    long = setting._replace(new=setting.prompt)
+    turns = run_ours({OURS: Contender(OURS, "float32")}, long, rounds, threads)
     first = [median(run.seconds[1 : EDGE + 1]) for run in turns.results[OURS]]
     last = [median(run.seconds[-EDGE:]) for run in turns.results[OURS]]
     return {
         "first_milliseconds": milliseconds(first),
         "last_milliseconds": milliseconds(last),
         "last_over_first": paired_ratio(last, first),
+        "rounds": rounds,
+        "disturbed_rounds": turns.disturbed,
+    }
+
+
+def overhead(setting: Setting, formats: Sequence[str], rounds: int, threads: int) -> dict[str, Any]:
+    """Measure the time of a token of a model whose products take next to none."""
+    narrow = setting._replace(vocab_size=64, d_model=12, num_heads=2)
+    found = {name: each for name, each in contenders(formats, []).items() if each.library == OURS}
+    turns = run_ours(found, narrow, rounds, threads)
+    return {
+        "milliseconds": {
+            name: milliseconds([run.per_token for run in runs]) for name, runs in turns.results.items()
+        },
         "rounds": rounds,
         "disturbed_rounds": turns.disturbed,
     }
@@ -217,7 +242,11 @@ def show(figures: dict[str, Any], setting: Setting) -> None:
             out.print(line, highlight=False)
     for name, packages in figures["skipped"].items():
         out.print(f"{name} skipped: not installed ({', '.join(packages)})", highlight=False)
-    everything = list(figures["batches"])
+    everything = [*figures["batches"], figures["overhead"]]
+    for name, value in figures["overhead"]["milliseconds"].items():
+        out.print(
+            goal_line(f"overhead per token, {name}, ms", value[1], at_most=OVERHEAD_GOAL), highlight=False
+        )
     if grown := figures["growth"]:
         everything.append(grown)
         out.print(
@@ -265,7 +294,10 @@ def main() -> None:
         "setting": setting._asdict(),
         "batches": batches,
         "skipped": missing,
-        "growth": None if arguments.no_growth else growth(setting, max(1, arguments.rounds // 2)),
+        "overhead": overhead(setting, arguments.weights, arguments.rounds, arguments.threads),
+        "growth": None
+        if arguments.no_growth
+        else growth(setting, max(1, arguments.rounds // 2), arguments.threads),
     }
     show(figures, setting)
     write_json(arguments.json, figures)

@@ -98,6 +98,7 @@ def test_decoding(run_benchmark):
         assert batch["limit_milliseconds"]["float32"] == 4 * batch["limit_milliseconds"]["int8"] > 0
         assert {"Hugging Face", "glassformer"} < set(batch["rows"])
     assert figures["growth"]["last_over_first"][1] > 0
+    assert len(figures["overhead"]["milliseconds"]) == shown.count("overhead per token") == 3
     assert "decoding, ms/token" in shown
 
 
@@ -141,7 +142,7 @@ def test_decoding_measures_installed_engines_and_skips_others(monkeypatch, capsy
             == (not installed(engine))
         )
     if present and installed(engines.ENGINES["ONNX Runtime"]):
-        assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4
+        assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4 + 3  # and the overhead
     if not present:
         assert shown.count(": not measured without ") == 4
 
