@@ -19,7 +19,7 @@ AXE := $(if $(shell command -v npm),node_modules/axe-core/axe.min.js)
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: $(VENV)/.installed ## train a small GPT on real text (4 to 10 minutes) and write its report
+demo: $(VENV)/.installed ## train a small GPT on real text (up to 10 minutes) and write its report
 	$(BIN)/glassformer demo
 
 demo-pretrained: $(VENV)/.installed-pretrained ## explorer pages of SmolLM2, MiniLM and a ViT, in runs/pretrained/index.html

@@ -55,8 +55,6 @@ def find_checkpoint() -> Path:
 
 def functions_of(name: str, path: Path, new: int, threads: int) -> dict[str, Callable[[], Any]]:
     """The functions of a contender, for a process of its own: logits of the prompt, tokens, and the text."""
-    from transformers import AutoModelForCausalLM
-
     torch.set_num_threads(threads)
     ours: Any = from_pretrained(path)
     prompt, tokenizer, texts = torch.tensor([ours.tokenizer.encode(PROMPT)]), ours.tokenizer, [""]
@@ -66,6 +64,8 @@ def functions_of(name: str, path: Path, new: int, threads: int) -> dict[str, Cal
             "text": lambda: texts[-1],
         }
     if name == THEIRS:
+        from transformers import AutoModelForCausalLM
+
         theirs: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         ).eval()

@@ -244,9 +244,8 @@ def show(figures: dict[str, Any], setting: Setting) -> None:
         out.print(f"{name} skipped: not installed ({', '.join(packages)})", highlight=False)
     everything = [*figures["batches"], figures["overhead"]]
     for name, value in figures["overhead"]["milliseconds"].items():
-        out.print(
-            goal_line(f"overhead per token, {name}, ms", value[1], at_most=OVERHEAD_GOAL), highlight=False
-        )
+        line = goal_line(f"overhead per token, {name}, ms", value.median, at_most=OVERHEAD_GOAL)
+        out.print(line, highlight=False)
     if grown := figures["growth"]:
         everything.append(grown)
         out.print(

@@ -52,11 +52,12 @@ class OwnProcess:
         return partial(self._call, name)
 
     def _call(self, name: str) -> Any:
-        self._connection.send(name)
-        return self._receive()
+        return self._receive(name)
 
-    def _receive(self) -> Any:
+    def _receive(self, request: str | None = None) -> Any:
         try:
+            if request is not None:
+                self._connection.send(request)
             return self._connection.recv()
         except (EOFError, OSError):
             self._process.join()
@@ -68,6 +69,6 @@ class OwnProcess:
 def _answer(connection: Connection, build: Callable[..., Functions], arguments: tuple[Any, ...]) -> None:
     functions = build(*arguments)
     connection.send(None)
-    with suppress(EOFError):  # the connection is closed at the end
+    with suppress(EOFError, BrokenPipeError):  # the connection is closed at the end
         while True:
             connection.send(functions[connection.recv()]())
