@@ -1,6 +1,8 @@
-"""Tensors of integers: ids, positions, slots and lengths."""
+"""Checks of integers: ids, positions, slots, lengths and sizes."""
 
 from __future__ import annotations
+
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -20,3 +22,18 @@ def as_int64(x: Tensor, name: str) -> Tensor:
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, not {x.dtype}")
     return x.long()
+
+
+def check_at_least(least: int, **values: object) -> None:
+    """Raise TypeError if a value is not an int, ValueError if it is too small.
+
+    Args:
+        least: the smallest value allowed.
+        values: the values by name.
+
+    """
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an int, not {value!r}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")

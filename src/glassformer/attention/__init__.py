@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING
 
 from glassformer.attention.cache import CrossAttentionCache, KVCache
 from glassformer.attention.kernels import KERNELS, FusedAttention
-from glassformer.attention.masks import Mask, causal, global_tokens, padding, prefix, sliding_window
+from glassformer.attention.mask_algebra import Mask
+from glassformer.attention.masks import (
+    causal,
+    dilated_window,
+    global_tokens,
+    padding,
+    prefix,
+    sliding_window,
+)
+from glassformer.attention.patterns import PATTERNS, AttentionPattern, big_bird, longformer, random_blocks
 from glassformer.attention.pruned_attention import PrunedMultiHeadAttention
 from glassformer.attention.recording import (
     Activations,
@@ -24,8 +33,10 @@ from glassformer.deprecation import renamed_attributes
 
 __all__ = [
     "KERNELS",
+    "PATTERNS",
     "Activations",
     "AttentionMap",
+    "AttentionPattern",
     "CrossAttentionCache",
     "FusedAttention",
     "KVCache",
@@ -36,14 +47,18 @@ __all__ = [
     "ScaledDotProductAttention",
     "all_heads",
     "attentions_of",
+    "big_bird",
     "causal",
     "check_heads_exist",
     "choose_kind",
     "choose_layers",
+    "dilated_window",
     "global_tokens",
     "hooks",
+    "longformer",
     "padding",
     "prefix",
+    "random_blocks",
     "record_activations",
     "record_attention",
     "sliding_window",

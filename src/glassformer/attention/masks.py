@@ -5,122 +5,69 @@
 
 Masks are predicates over slots and are joined by ``&``, ``|`` and ``~``. A slot is an index into the
 sequence of keys, padding included. A mask stays symbolic until a kernel needs the dense tensor, so that a
-kernel can use its structure (causal, a band) instead. True = may attend, in every mask.
+kernel can use its structure (causal, a band, empty blocks) instead. True = may attend, in every mask.
+``patterns.py`` joins them to the published patterns of sparse attention.
 """
 
 from __future__ import annotations
 
-import operator
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from glassformer.integers import as_int64
+from glassformer.attention.mask_algebra import Blocks, Interval, Mask
+from glassformer.integers import as_int64, check_at_least
 from glassformer.tracing import is_tracing
 
 if TYPE_CHECKING:
     from glassformer import contracts
 
 
-class Mask(ABC):
-    """A predicate ``allows(query slot, key slot)``; ``&``, ``|`` and ``~`` make new ones."""
-
-    @property
-    def depends_on_query(self) -> bool:
-        """Whether the predicate depends on the query slot. If not, queries may be of another sequence."""
-        return True
-
-    @abstractmethod
-    def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        """Evaluate the predicate elementwise.
-
-        Args:
-            query: slots of queries, integers ``(query, 1)``.
-            key: slots of keys, integers ``(1, key)``.
-
-        Returns:
-            Boolean ``(query, key)``, or ``(batch, 1, query, key)`` if rows of the batch differ; any of
-            these sizes may be 1 and broadcast.
-
-        """
-
-    def dense(self, q_len: int, k_len: int, device: torch.device | None = None) -> Tensor:
-        """The dense mask for the last ``q_len`` of ``k_len`` slots as queries.
-
-        The last result is cached, because the layers of a model share one mask.
-
-        Returns:
-            Boolean ``(q_len, k_len)`` or ``(batch, 1, q_len, k_len)``.
-
-        Raises:
-            ValueError: if there are more queries than keys, so that the queries cannot be the last slots.
-
-        """
-        if self.depends_on_query and q_len > k_len:
-            raise ValueError(
-                f"{q_len} queries cannot be the last of {k_len} key slots; "
-                "bind the mask to the slots of the queries: mask.at(query_slots)"
-            )
-        if is_tracing():
-            return self._compute(q_len, k_len, device)
-        device = torch.get_default_device() if device is None else device
-        request = (q_len, k_len, device, torch.is_inference_mode_enabled())
-        cached: tuple[object, Tensor] | None = getattr(self, "_cached", None)
-        if cached is not None and cached[0] == request:
-            return cached[1]
-        dense = self._compute(q_len, k_len, device)
-        object.__setattr__(self, "_cached", (request, dense))
-        return dense
-
-    def at(self, query_slots: Tensor) -> Mask:
-        """The same mask for queries in the given slots ``(query,)`` instead of the last ones.
-
-        Raises:
-            TypeError: if the slots are not integers.
-
-        """
-        return _Bound(self, as_int64(query_slots, "query_slots"))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The state without the cached tensor, for copies and other processes."""
-        return {name: value for name, value in vars(self).items() if name != "_cached"}
-
-    def _compute(self, q_len: int, k_len: int, device: torch.device | None) -> Tensor:
-        query_slots = torch.arange(k_len - q_len, k_len, device=device)
-        key_slots = torch.arange(k_len, device=device)
-        dense = self.allows(query_slots[:, None], key_slots[None, :])
-        return dense.expand(*dense.shape[:-2], q_len, k_len)
-
-    def __and__(self, other: Mask) -> Mask:
-        return _Combined(operator.and_, self, other) if isinstance(other, Mask) else NotImplemented
-
-    def __or__(self, other: Mask) -> Mask:
-        return _Combined(operator.or_, self, other) if isinstance(other, Mask) else NotImplemented
-
-    def __invert__(self) -> Mask:
-        return _Not(self)
-
-
 @dataclass(frozen=True, eq=False)
 class Causal(Mask):
     """key <= query."""
 
+    is_relative = True
+
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
         return key <= query
+
+    def bounds(self, query: Interval, key: Interval) -> Blocks:  # noqa: D102
+        return Blocks(possible=key.low <= query.high, certain=key.high <= query.low)
+
+    def __repr__(self) -> str:
+        return "causal()"
 
 
 @dataclass(frozen=True, eq=False)
 class SlidingWindow(Mask):
-    """|query - key| < window."""
+    """|query - key| < window * dilation, for distances that are multiples of the dilation."""
 
     window: int
+    dilation: int = 1
+    is_relative = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
-        return (query - key).abs() < self.window
+        distance = (query - key).abs()
+        near = distance < self.window * self.dilation
+        return near if self.dilation == 1 else near & (distance % self.dilation == 0)
+
+    def bounds(self, query: Interval, key: Interval) -> Blocks:  # noqa: D102
+        reach = (self.window - 1) * self.dilation  # the largest distance
+        nearest, farthest = query.low - key.high, query.high - key.low  # signed distances
+        low, high = nearest.clamp(min=-reach), farthest.clamp(max=reach)
+        multiple = high.div(self.dilation, rounding_mode="floor") * self.dilation
+        possible = (low <= high) & (multiple >= low)
+        within = (nearest >= -reach) & (farthest <= reach)
+        return Blocks(possible, possible & within & ((self.dilation == 1) | (nearest == farthest)))
+
+    def __repr__(self) -> str:
+        if self.dilation == 1:
+            return f"sliding_window({self.window})"
+        return f"dilated_window({self.window}, {self.dilation})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +77,30 @@ class Padding(Mask):
     attention_mask: Tensor
     """Boolean ``(batch, key)``, True for a real token."""
     depends_on_query = False
+    is_over_keys = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
+        return self.attention_mask.to(key.device)[:, None, key]
+
+    def bounds(self, query: Interval, key: Interval) -> Blocks:  # noqa: D102
+        real = _count(self.attention_mask[:, None].to(key.low.device), key)
+        return Blocks(possible=real > 0, certain=real == key.high - key.low + 1)
+
+    def check(self, k_len: int) -> None:  # noqa: D102
         slots = self.attention_mask.size(-1)
-        if key.size(-1) != slots:
-            raise ValueError(f"the padding mask has {slots} slots, but there are {key.size(-1)} keys")
-        return self.attention_mask.to(key.device)[:, None, None, :]
+        if k_len != slots:
+            raise ValueError(f"the padding mask has {slots} slots, but there are {k_len} keys")
 
     def select(self, rows: Tensor) -> Padding:
         """The mask of the given rows of the batch, ``(new_batch,)``."""
         return Padding(self.attention_mask[rows])
+
+    def last(self, k_len: int) -> Padding:
+        """The mask of the last ``k_len`` slots, of a cache that has dropped the others."""
+        return self if k_len == self.attention_mask.size(-1) else Padding(self.attention_mask[:, -k_len:])
+
+    def __repr__(self) -> str:
+        return f"padding({' x '.join(map(str, self.attention_mask.shape))} slots)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +113,27 @@ class GlobalTokens(Mask):
         slots = torch.tensor(self.slots, dtype=torch.long, device=key.device)
         return torch.isin(query, slots) | torch.isin(key, slots)
 
+    def bounds(self, query: Interval, key: Interval) -> Blocks:  # noqa: D102
+        slots = torch.tensor(sorted(set(self.slots)), dtype=torch.long, device=key.low.device)
+        counts = [
+            torch.searchsorted(slots, (side.high + 1).contiguous())
+            - torch.searchsorted(slots, side.low.contiguous())
+            for side in (query, key)
+        ]
+        is_full = [
+            count == side.high - side.low + 1 for count, side in zip(counts, (query, key), strict=True)
+        ]
+        return Blocks(possible=(counts[0] > 0) | (counts[1] > 0), certain=is_full[0] | is_full[1])
+
+    def check(self, k_len: int) -> None:  # noqa: D102
+        if not is_tracing() and self.slots and max(self.slots) >= k_len:
+            raise ValueError(
+                f"the global token {max(self.slots)} is outside the text: its slots are 0 to {k_len - 1}"
+            )
+
+    def __repr__(self) -> str:
+        return f"global_tokens({list(self.slots)})"
+
 
 @dataclass(frozen=True, eq=False)
 class Prefix(Mask):
@@ -159,53 +141,28 @@ class Prefix(Mask):
 
     length: int | Tensor
     depends_on_query = False
+    is_over_keys = True
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:  # noqa: D102
+        return key < self._broadcast_to(key)
+
+    def bounds(self, query: Interval, key: Interval) -> Blocks:  # noqa: D102
+        length = self._broadcast_to(key.low)
+        return Blocks(possible=key.low < length, certain=key.high < length)
+
+    def _broadcast_to(self, key: Tensor) -> int | Tensor:
+        """The length, or those of the rows, ``(batch, 1, ...)`` with the dimensions of the keys after it."""
         length = self.length
-        return key < (length.to(key.device)[:, None, None, None] if isinstance(length, Tensor) else length)
+        return length.to(key.device).view(-1, 1, *[1] * key.dim()) if isinstance(length, Tensor) else length
+
+    def __repr__(self) -> str:
+        return f"prefix({self.length.tolist() if isinstance(self.length, Tensor) else self.length})"
 
 
-@dataclass(frozen=True, eq=False)
-class _Combined(Mask):
-    """Two masks joined by a logical operator."""
-
-    operator: Callable[[Tensor, Tensor], Tensor]
-    left: Mask
-    right: Mask
-
-    @property
-    def depends_on_query(self) -> bool:
-        return self.left.depends_on_query or self.right.depends_on_query
-
-    def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        return self.operator(self.left.allows(query, key), self.right.allows(query, key))
-
-
-@dataclass(frozen=True, eq=False)
-class _Not(Mask):
-    mask: Mask
-
-    @property
-    def depends_on_query(self) -> bool:
-        return self.mask.depends_on_query
-
-    def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        return ~self.mask.allows(query, key)
-
-
-@dataclass(frozen=True, eq=False)
-class _Bound(Mask):
-    """A mask for queries in given slots, also when it is joined with other masks."""
-
-    mask: Mask
-    query_slots: Tensor
-    depends_on_query = False  # the slots are fixed
-
-    def allows(self, query: Tensor, key: Tensor) -> Tensor:
-        queries = self.query_slots.size(0)
-        if query.size(-2) != queries:
-            raise ValueError(f"the mask is bound to {queries} queries, not {query.size(-2)}")
-        return self.mask.allows(self.query_slots.to(key.device)[:, None], key)
+def _count(values: Tensor, slots: Interval) -> Tensor:
+    """How many of the booleans ``(..., slot)`` are true in each interval."""
+    sums = torch.nn.functional.pad(values.long().cumsum(-1), (1, 0))
+    return sums[..., slots.high + 1] - sums[..., slots.low]
 
 
 def causal() -> Causal:
@@ -221,11 +178,25 @@ def sliding_window(window: int) -> SlidingWindow:
 
     Raises:
         ValueError: if window is below 1.
+        TypeError: if it is not an int.
 
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1 (the token itself), not {window}")
+    check_at_least(1, window=window)
     return SlidingWindow(window)
+
+
+def dilated_window(window: int, dilation: int) -> SlidingWindow:
+    """Allow each query to attend to itself and to ``window - 1`` keys on each side, ``dilation`` slots apart.
+
+    With the same number of keys it reaches ``dilation`` times as far as ``sliding_window`` (Beltagy et al.
+    2020, section 3.1).
+
+    Raises:
+        ValueError: if window or dilation is below 1.
+
+    """
+    check_at_least(1, dilation=dilation)
+    return SlidingWindow(sliding_window(window).window, dilation)
 
 
 def padding(attention_mask: Tensor) -> Padding:
@@ -257,12 +228,11 @@ def global_tokens(slots: Sequence[int]) -> GlobalTokens:
     """Let tokens in the given slots attend to all, and all to them (Beltagy et al. 2020, section 3.1).
 
     Raises:
-        ValueError: if a slot is negative.
+        ValueError: if a slot is negative; when the mask is used, if it is beyond the last key.
 
     """
     for slot in slots:
-        if slot < 0:
-            raise ValueError(f"slots must not be negative, not {slot}")
+        check_at_least(0, slot=slot)
     return GlobalTokens(tuple(slots))
 
 

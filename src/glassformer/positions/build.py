@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glassformer.choices import choose, suggestion
+from glassformer.choices import check_options, split_options
 from glassformer.positions.alibi import ALiBi
 from glassformer.positions.learned import LearnedPositions
 from glassformer.positions.relative_bias import RelativeBias
@@ -47,13 +46,11 @@ def build_positions(
 
     Raises:
         ValueError: if the kind or an option is unknown.
+        TypeError: if ``spec`` is neither a name nor a mapping.
 
     """
-    options = {"kind": spec} if isinstance(spec, str) else dict(spec)
-    if "kind" not in options:
-        raise ValueError(f'positions needs a "kind" ({", ".join(SCHEMES)}), not {options!r}')
-    kind = options.pop("kind")
-    scheme, needs = choose(SCHEMES, kind, "kind of positions")
+    kind, options = split_options(spec, SCHEMES, "kind of positions")
+    scheme, needs = SCHEMES[kind]
     sizes: dict[str, Any] = {
         "d_model": d_model,
         "d_head": d_head,
@@ -61,12 +58,7 @@ def build_positions(
         "max_positions": max_seq_len,
         "bidirectional": bidirectional,
     }
-    options_of_kind = [name for name in inspect.signature(scheme).parameters if name not in needs]
-    for name in options:
-        if name not in options_of_kind:
-            known = f"options are: {', '.join(options_of_kind)}" if options_of_kind else "it has no options"
-            hint = suggestion(name, options_of_kind)
-            raise ValueError(f"unknown option {name!r} of {kind} positions{hint}; {known}")
+    check_options(options, scheme, needs, f"{kind} positions")
     return scheme(**{name: sizes[name] for name in needs}, **options)
 
 
