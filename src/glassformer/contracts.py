@@ -1,4 +1,4 @@
-"""Protocols of the exchangeable parts: masks, kernels, position schemes, caches, tokenizers, models.
+"""Protocols of the exchangeable parts: masks, kernels, biases, position schemes, caches, tokenizers, models.
 
 ``tests/conformance/`` has a test suite for each protocol, which every implementation must pass.
 
@@ -33,14 +33,48 @@ class Mask(Protocol):
         ...
 
 
+class ScoreBias(Protocol):
+    """A bias of the attention scores that stays symbolic, so that a kernel can compute a part at a time."""
+
+    def dense(self) -> Tensor:
+        """Return the whole bias, ``(1 or batch, head, query, key)``."""
+        ...
+
+    def tile(self, query: slice, key: slice | Tensor, rows: slice = slice(None)) -> Tensor:
+        """Return the bias of some queries and keys, given by their indices, of some rows of the batch."""
+        ...
+
+    def parameters(self) -> list[Tensor]:
+        """Return the learned tensors that it is computed from."""
+        ...
+
+    def select(self, heads: Sequence[int]) -> ScoreBias:
+        """Return the bias of the given heads alone."""
+        ...
+
+
 class Kernel(Protocol):
-    """An implementation of softmax(q k^T * scale + bias) v."""
+    """An implementation of attention: a mean of the values, weighted by queries and keys.
+
+    The weights are softmax(q k^T * scale + bias), in all kernels but linear attention. Kernels that compute
+    them a part at a time take a ``ScoreBias`` as it is. The kernel of a cache with ``is_state`` takes it as
+    the keyword ``state``, and continues its sums.
+    """
 
     scale: float | None
-    """Factor of the scores; None means ``1 / sqrt(d_head)``."""
+    """Factor of the scores; None means the kernel's default, ``1 / sqrt(d_head)`` for softmax attention."""
+    is_softmax: bool
+    """Whether the weights are a softmax of scores; those of linear attention are not."""
+    takes_score_bias: bool
+    """Whether ``bias`` may be a ``ScoreBias``."""
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | Tensor | None = None, bias: Tensor | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Mask | Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Compute attention.
 
@@ -55,6 +89,32 @@ class Kernel(Protocol):
             The output ``(..., head, query, d_head)``, and the weights ``(..., head, query, key)`` before
             dropout, or None if the kernel never computes them. The output is zero for a query that may not
             attend to any key.
+        """
+        ...
+
+    def weights(
+        self,
+        q: Tensor,
+        k: Tensor,
+        mask: Mask | Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
+    ) -> Tensor:
+        """Return the weights that the kernel stands for, ``(..., head, query, key)``, without dropout.
+
+        The arguments are those of a call. Each row sums to one; a row that may attend to nothing is zero.
+        """
+        ...
+
+    def check_takes(self, mask: Mask | None, is_biased: bool) -> None:
+        """Raise ValueError if the kernel cannot compute attention with such a mask, or with a bias."""
+        ...
+
+    def make_cache(self, capacity: int, window: int | None = None) -> Cache:
+        """Return an empty cache of self-attention, with room for ``capacity`` tokens.
+
+        Args:
+            capacity: largest number of tokens.
+            window: number of last keys to which a query attends; None if it attends to all.
         """
         ...
 
@@ -73,6 +133,11 @@ class Positions(Protocol):
     max_cached_len: int | None
     """Length beyond which each token changes the rotation of all others, so that cached keys are outdated."""
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether ``bias`` returns a tensor."""
+        ...
+
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Add positions to token embeddings ``(batch, seq, d_model)``. Called once per forward pass."""
         ...
@@ -87,11 +152,22 @@ class Positions(Protocol):
 
 
 class Cache(Protocol):
-    """Keys and values of one attention layer."""
+    """What one attention layer keeps of earlier tokens.
+
+    All keys and values (``KVCache``), those of a window (``SlidingWindowCache``), or sums over them
+    (``LinearStateCache``), which linear attention continues.
+    """
+
+    is_state: bool
+    """Whether it holds sums instead of keys. It is then passed to the kernel as ``state``."""
 
     @property
     def length(self) -> int:
-        """Number of slots in use."""
+        """Number of tokens so far."""
+        ...
+
+    def num_keys(self, new: int) -> int:
+        """Return the number of keys that ``append`` will return for ``new`` further ones: the last ones."""
         ...
 
     @property
@@ -105,11 +181,15 @@ class Cache(Protocol):
         ...
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Return all keys and values, ``(batch, kv_head, length, d_head)``."""
+        """Return the keys and values that are kept, ``(batch, kv_head, key, d_head)``."""
         ...
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append keys and values ``(batch, kv_head, new, d_head)``, and return all of them."""
+        """Append keys and values ``(batch, kv_head, new, d_head)``.
+
+        Returns:
+            The keys and values to which the new tokens may attend, in the order of the tokens.
+        """
         ...
 
     def select(self, rows: Tensor) -> None:

@@ -13,3 +13,9 @@ def is_tracing() -> bool:
     """
     is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return is_traced or torch.compiler.is_compiling()
+
+
+def is_exporting() -> bool:
+    """Whether ``torch.export`` or ``torch.jit.trace`` is recording: all of the pass becomes one program."""
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return is_traced or torch.compiler.is_exporting()

@@ -25,7 +25,6 @@ from glassformer.analysis.rollout import (
     rollout,
 )
 from glassformer.attention import FusedAttention, record_attention
-from glassformer.attention.recording import attention as recording_attention
 from glassformer.attention.self_attention import attention_weights
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 
@@ -126,15 +125,15 @@ def test_rollout_of_a_model(name):
 
 @pytest.mark.parametrize("follow", [attention_rollout, attention_flow])
 def test_one_attention_map_is_in_memory_at_a_time(follow, monkeypatch):
-    model, maps, exact_weights = gpt(), [], recording_attention.exact_weights
+    model, maps, compute = gpt(), [], FusedAttention.weights
 
     def watched(*arguments):
         assert all(seen() is None for seen in maps)
-        weights = exact_weights(*arguments)
+        weights = compute(*arguments)
         maps.append(weakref.ref(weights))
         return weights
 
-    monkeypatch.setattr(recording_attention, "exact_weights", watched)
+    monkeypatch.setattr(FusedAttention, "weights", watched)
     follow(model, IDS)
     assert len(maps) == 3
 
@@ -154,7 +153,7 @@ def test_retaining_kernels_do_not_change_the_output(name):
         output = model(*inputs)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-12)
     for kernel, weights in zip(kernels, maps_of(model, example), strict=True):
-        torch.testing.assert_close(kernel.weights[0], weights, atol=1e-12, rtol=0)
+        torch.testing.assert_close(kernel.last_weights[0], weights, atol=1e-12, rtol=0)
     assert [attention.kernel for attention in attentions] == own
 
 

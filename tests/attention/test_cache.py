@@ -7,7 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.attention import CrossAttentionCache, KVCache, MultiHeadAttention, padding
+from glassformer.attention import (
+    CrossAttentionCache,
+    KVCache,
+    MultiHeadAttention,
+    SlidingWindowCache,
+    padding,
+)
 
 
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6))
@@ -117,3 +123,59 @@ def test_cache_error_messages():
     cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
     with pytest.raises(ValueError, match="already filled"):
         cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+
+
+@given(
+    window=st.integers(1, 6),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    bounded=st.booleans(),
+    clear=st.booleans(),
+)
+def test_a_window_cache_returns_what_the_new_tokens_may_attend_to(window, sizes, bounded, clear):
+    cache = SlidingWindowCache(window, sum(sizes) if bounded else None)
+    if clear:
+        cache.append(torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1, 5))
+        cache.clear()
+        assert cache.length == 0
+    k, v = torch.randn(2, 3, sum(sizes), 4), torch.randn(2, 3, sum(sizes), 5)
+    memory = None
+    for step, size in enumerate(sizes):
+        start, end = sum(sizes[:step]), sum(sizes[: step + 1])
+        first = start - min(start, window - 1)
+        assert cache.num_keys(size) == end - first
+        keys, values = cache.append(k[:, :, start:end], v[:, :, start:end])
+        assert torch.equal(keys, k[:, :, first:end])
+        assert torch.equal(values, v[:, :, first:end])
+        assert cache.length == end
+        read = cache.read()[0]
+        assert torch.equal(read, k[:, :, end - read.size(2) : end])
+        assert read.size(2) >= min(end, window)
+        assert memory in (None, cache._keys.shape)
+        memory = cache._keys.shape
+    assert memory[2] <= 2 * window
+
+
+def test_a_window_cache_selects_rows_and_checks_what_is_appended():
+    cache = SlidingWindowCache(2, 8)
+    assert cache.num_keys(3) == 3
+    with pytest.raises(ValueError, match="empty"):
+        cache.read()
+    cache.select(torch.tensor([0]))  # nothing to select from yet
+    k = torch.arange(2.0, requires_grad=True).view(2, 1, 1, 1).expand(2, 1, 5, 4)
+    keys, _ = cache.append(k, k)
+    assert not keys.requires_grad
+    cache.select(torch.tensor([1, 1, 0]))
+    cache.select(torch.tensor([0, 2]))
+    assert cache.selected_rows.tolist() == [1, 0]
+    new = torch.full((2, 1, 1, 4), 9.0)
+    keys, _ = cache.append(new, new)
+    assert keys[:, 0, :, 0].tolist() == [[1.0, 9.0], [0.0, 9.0]]
+    assert cache.selected_rows is None
+    with pytest.raises(ValueError, match="8 slots, but needs 9"):
+        cache.append(k[:, :, :3], k[:, :, :3])
+    with pytest.raises(ValueError, match="create a new cache"):
+        cache.append(k[:1, :, :1], k[:1, :, :1])
+    assert repr(cache) == "SlidingWindowCache(length=6, window=2)"
+    for window, capacity in ((0, 3), (2, 0)):
+        with pytest.raises(ValueError, match="must be at least 1.*not 0"):
+            SlidingWindowCache(window, capacity)

@@ -6,12 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from glassformer.attention import record_attention
-from glassformer.attention.recording.attention import exact_weights
-from glassformer.attention.self_attention import attention_weights, repeat_kv_heads
 from glassformer.models import BERTModel, GPTModel, T5Model, ViTModel
 
 KINDS = ["learned", "rotary", "alibi", "relative_bias"]
@@ -392,26 +388,3 @@ def test_rows_without_allowed_keys_are_zero():
         model.blocks[0].attention(x, mask=mask)
     assert (recording[0][1, :, 2] == 0).all()
     torch.testing.assert_close(recording[0], model.blocks[0].attention.get_attention_maps(x, mask=mask))
-
-
-@settings(max_examples=25)
-@given(
-    batch=st.integers(1, 3),
-    queries=st.integers(1, 6),
-    keys=st.integers(1, 6),
-    per_group=st.integers(1, 3),
-    biased=st.booleans(),
-    masked=st.sampled_from([None, "one", "rows", "heads"]),
-    seed=st.integers(0, 99),
-)
-def test_exact_weights_are_the_textbook_ones(batch, queries, keys, per_group, biased, masked, seed):
-    make = torch.Generator().manual_seed(seed)
-    q = torch.randn(batch, 2 * per_group, queries, 5, dtype=torch.float64, generator=make)
-    k = torch.randn(batch, 2, keys, 5, dtype=torch.float64, generator=make)
-    bias = torch.randn(1, 2 * per_group, queries, keys, generator=make).double() if biased else None
-    shape = {"one": (1, 1), "rows": (batch, 1), "heads": (1, 2 * per_group), None: (1, 1)}[masked]
-    allowed = None if masked is None else torch.rand(*shape, queries, keys, generator=make) < 0.6
-    expected = attention_weights(q, k, allowed, bias, None)
-    torch.testing.assert_close(
-        exact_weights(q, repeat_kv_heads(k, q), allowed, bias, None), expected, atol=1e-12, rtol=0
-    )

@@ -1,8 +1,10 @@
-"""Conformance of attention kernels. Add a kernel to ``KERNELS``."""
+"""Conformance of attention kernels that compute softmax attention. Add a kernel to ``KERNELS``."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
+from unittest import mock
 
 import pytest
 import torch
@@ -11,18 +13,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from glassformer.attention import KERNELS as ALL_KERNELS
 from glassformer.attention import (
-    KERNELS,
+    BlockSparseAttention,
+    FlashAttention,
     MultiHeadAttention,
     ScaledDotProductAttention,
     causal,
+    dilated_window,
     global_tokens,
     padding,
     prefix,
+    random_blocks,
     sliding_window,
 )
+from glassformer.attention.kernels import tile_scores
+from glassformer.attention.kernels.tiles import TileSizes
+from glassformer.attention.random_bits import hash_uniform
+from glassformer.positions import ALiBi, RelativeBias
+from glassformer.positions.position_bias import PositionBias
 
+
+class SmallGroups(BlockSparseAttention):
+    """Blocks of two queries and keys, of which at most two are gathered."""
+
+    def tile_sizes(self, q_len):
+        return TileSizes(2, 2, 4)
+
+
+KERNELS = {
+    **{name: kernel for name, kernel in ALL_KERNELS.items() if name != "linear"},
+    "flash, small tiles": partial(FlashAttention, query_tile=2, key_tile=3),
+    "block_sparse, small blocks": partial(BlockSparseAttention, block_size=2),
+    "block_sparse, small groups": SmallGroups,
+}
 kernels = pytest.mark.parametrize("kernel", KERNELS)
+tiled = pytest.mark.parametrize("kernel", [name for name in KERNELS if name.startswith(("flash", "block"))])
 
 
 @st.composite
@@ -55,6 +81,9 @@ def problems(draw):
                 (causal() & sliding_window(2)) | global_tokens([0]),
                 causal() | prefix(2),
                 ~causal(),
+                dilated_window(2, 3),
+                random_blocks(1, 2) | sliding_window(1),
+                causal() & random_blocks(2, 2, is_causal=True) & padding(real),
                 causal().at(torch.randint(0, key, (query,), generator=generator)),
                 torch.rand(query, key, generator=generator) < 0.6,
                 torch.rand(batch, query, key, generator=generator) < 0.6,
@@ -145,6 +174,70 @@ def test_gradcheck(kernel, mask):
     )
 
 
+def position_bias(kind, heads, query, key, batch=None):
+    """A symbolic bias in float64 of which every query and key has a position of its own."""
+    scheme = ALiBi(heads) if kind == "alibi" else RelativeBias(heads, 8, 6, bidirectional=True).double()
+    shape = () if batch is None else (batch,)
+    return PositionBias(scheme, torch.randint(0, 9, (*shape, query)), torch.randint(0, 9, (*shape, key)))
+
+
+@tiled
+@given(problem=problems(), kind=st.sampled_from(["alibi", "relative_bias"]), by_row=st.booleans())
+def test_symbolic_biases_give_the_outputs_and_gradients_of_dense_ones(kernel, problem, kind, by_row):
+    q, k, v, mask, _ = problem
+    bias = position_bias(kind, q.size(1), q.size(2), k.size(2), q.size(0) if by_row else None)
+    inputs = [q, k, v, *bias.parameters()]
+    expected, _ = ScaledDotProductAttention()(q, k, v, mask, bias.dense())
+    output, _ = KERNELS[kernel](0.0, None)(q, k, v, mask, bias)
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-10)
+    for ours, theirs in zip(gradients(output, *inputs), gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-10)
+
+
+@tiled
+@given(problem=problems(), kind=st.sampled_from([None, "alibi", "relative_bias"]))
+def test_rows_of_the_batch_may_be_processed_one_after_the_other(kernel, problem, kind):
+    q, k, v, mask, bias = problem
+    if kind is not None:
+        bias = position_bias(kind, q.size(1), q.size(2), k.size(2), q.size(0))
+    inputs = [q, k, v, *([] if bias is None else [bias] if kind is None else bias.parameters())]
+    expected, _ = ScaledDotProductAttention()(q, k, v, mask, bias)
+    with mock.patch.object(tile_scores, "TILE_SCORES", 1):
+        output, _ = KERNELS[kernel](0.0, None)(q, k, v, mask, bias)
+        ours = gradients(output, *inputs)
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-10)
+    for own, theirs in zip(ours, gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(own, theirs, atol=1e-12, rtol=1e-10)
+
+
+@tiled
+@given(problem=problems(), rate=st.sampled_from([0.2, 0.7]), seed=st.integers(0, 2**31 - 2))
+def test_dropped_weights_are_a_function_of_seed_and_place(kernel, problem, rate, seed):
+    q, k, v, mask, bias = problem
+    inputs = [tensor for tensor in (q, k, v, bias) if tensor is not None]
+    (batch, heads, queries), keys = q.shape[:3], k.size(2)
+    rows = torch.arange(batch * heads).view(batch, heads, 1, 1)
+    kept = hash_uniform(seed, rows, torch.arange(queries)[:, None], torch.arange(keys)) >= rate
+    weights = ScaledDotProductAttention().weights(q, k, mask, bias) * kept / (1 - rate)
+    expected = weights @ v.repeat_interleave(heads // v.size(1), dim=1)
+    with mock.patch("torch.randint", return_value=torch.tensor(seed)):
+        output, _ = KERNELS[kernel](rate, None).train()(q, k, v, mask, bias)
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-10)
+    for ours, theirs in zip(gradients(output, *inputs), gradients(expected, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-10)
+
+
+@kernels
+@pytest.mark.parametrize("with_grad", [True, False])
+@given(problem=problems())
+def test_the_weights_of_a_kernel_are_the_textbook_ones(kernel, with_grad, problem):
+    q, k, v, mask, bias = problem
+    with torch.set_grad_enabled(with_grad):
+        weights = KERNELS[kernel](0.0, None).weights(q, k, mask, bias)
+    expected = ScaledDotProductAttention()(q, k, v, mask, bias)[1]
+    torch.testing.assert_close(weights, expected, atol=1e-12, rtol=1e-10)
+
+
 @kernels
 def test_causal_mask_with_fewer_queries_than_keys_is_aligned_with_the_last_key(kernel):
     q, k, v = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)
@@ -214,6 +307,88 @@ def test_a_mask_over_keys_alone_broadcasts_over_queries(kernel):
     output, _ = KERNELS[kernel](0.0, None)(q, k, v, real[:, None, None, :])
     expected, _ = KERNELS[kernel](0.0, None)(q, k, v, padding(real))
     torch.testing.assert_close(output, expected)
+
+
+@kernels
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 3)])
+@pytest.mark.parametrize("mask", [None, causal(), causal() & sliding_window(2)])
+def test_no_queries_give_an_empty_output(kernel, sizes, mask):
+    query, key = sizes
+    q, k = torch.randn(2, 2, query, 4, requires_grad=True), torch.randn(2, 2, key, 4)
+    output, _ = KERNELS[kernel](0.0, None)(q, k, k, mask)
+    assert output.shape == (2, 2, query, 4)
+    output.sum().backward()
+
+
+@kernels
+def test_leading_dimensions_broadcast(kernel):
+    q, k = torch.randn(2, 4, 5, 8), torch.randn(1, 4, 5, 8)
+    output, _ = KERNELS[kernel](0.0, None)(q, k, k, causal())
+    expected, _ = ScaledDotProductAttention()(q, k.expand_as(q), k.expand_as(q), causal())
+    torch.testing.assert_close(output, expected)
+
+
+@tiled
+def test_keys_and_values_of_different_lengths_raise(kernel):
+    q, k, v = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 4), torch.randn(1, 2, 5, 4)
+    with pytest.raises(ValueError, match="a value for each key, but there are 3 and 5"):
+        KERNELS[kernel](0.0, None)(q, k, v)
+
+
+@tiled
+@pytest.mark.parametrize("shape", [(9, 9), (3, 2, 4, 4), (2, 2, 3, 4), (1, 1, 1, 2, 4, 4)])
+def test_a_bias_of_a_wrong_shape_raises(kernel, shape):
+    q = torch.randn(2, 2, 4, 8)
+    with pytest.raises(ValueError, match=r"a bias of shape.*does not fit scores of shape \(2, 2, 4, 4\)"):
+        KERNELS[kernel](0.0, None)(q, q, q, None, torch.randn(shape))
+
+
+@tiled
+@pytest.mark.parametrize("shape", [(), (4,), (1, 4), (2, 4, 4), (2, 1, 4, 1)])
+def test_a_bias_broadcasts_to_the_scores(kernel, shape):
+    q, bias = torch.randn(2, 2, 4, 8), torch.randn(shape)
+    output, _ = KERNELS[kernel](0.0, None)(q, q, q, causal(), bias)
+    torch.testing.assert_close(output, ScaledDotProductAttention()(q, q, q, causal(), bias)[0])
+
+
+@kernels
+def test_a_bias_of_the_least_number_everywhere_gives_the_mean(kernel):
+    q, v = torch.randn(1, 1, 3, 8), torch.randn(1, 1, 3, 8)
+    bias = torch.zeros(3, 3)
+    bias[1] = torch.finfo(torch.float32).min  # as other libraries write masks
+    bias[2, :2] = -torch.inf
+    output, _ = KERNELS[kernel](0.0, None)(q, q, v, None, bias)
+    torch.testing.assert_close(output[0, 0, 1], v[0, 0].mean(0))
+    torch.testing.assert_close(output[0, 0, 2], v[0, 0, 2])
+
+
+@tiled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_no_worse_than_pytorchs(kernel, dtype):
+    q, k, v = (3 * torch.randn(2, 2, 64, 32) for _ in range(3))
+    expected, _ = ScaledDotProductAttention()(q, k, v, causal())
+    errors = []
+    for attend in (KERNELS[kernel](0.0, None), ALL_KERNELS["fused"]()):
+        output, _ = attend(q.to(dtype), k.to(dtype), v.to(dtype), causal())
+        errors.append((output.float() - expected).abs().mean())
+    assert errors[0] < 1.1 * errors[1]
+    large = torch.full((1, 1, 4, 64), 100.0, dtype=dtype)  # scores above the largest number of float16
+    assert (KERNELS[kernel](0.0, None)(large, large, large)[0] == 100).all()
+
+
+@tiled
+def test_a_symbolic_bias_with_frozen_parameters(kernel):
+    bias = position_bias("relative_bias", 2, 4, 4)
+    bias.scheme.requires_grad_(False)
+    q = torch.randn(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
+    KERNELS[kernel](0.0, None)(q, q, q, causal(), bias)[0].sum().backward()
+    assert q.grad.isfinite().all()
+
+
+@tiled
+def test_tensors_without_data_have_a_shape(kernel):
+    q = torch.empty(2, 4, 5, 8, device="meta")
+    assert KERNELS[kernel](0.0, None)(q, q[:, :2], q[:, :2], causal())[0].shape == q.shape
 
 
 @pytest.mark.gpu

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import MultiHeadAttention, attentions_of, choose_kind, choose_layers
+from glassformer.attention.kernels.softmax import dense_bias
 from glassformer.attention.recording import hooks
 from glassformer.attention.recording.selection import parent_of
 from glassformer.attention.self_attention import repeat_kv_heads
@@ -66,7 +67,7 @@ def score_parts(model: TransformerModel, example: Any, layer: int, kind: str | N
         kind: of attention; optional where the model has only one.
 
     Raises:
-        ValueError: a layer or kind that does not exist; as ``model_inputs``.
+        ValueError: a layer or kind that does not exist, or a kernel without scores; as ``model_inputs``.
         TypeError: a model without attentions, or the result of ``torch.compile``.
     """
     return next(each_score_parts(model, example, [layer], kind))
@@ -79,6 +80,8 @@ def each_score_parts(
     """Yield the ``score_parts`` of several layers (default: all) from one forward pass."""
     kind, attentions = choose_kind(model, kind)
     chosen = [attentions[layer] for layer in choose_layers(attentions, layers)]
+    if not all(attention.kernel.is_softmax for attention in chosen):
+        raise ValueError("linear attention has no scores to decompose: only softmax attention has")
     inputs = model_inputs(model, example)
     with eval_mode(model), _ModuleInputs.recorded(model) as module_inputs:
         model(*inputs)
@@ -124,6 +127,7 @@ def _decompose(
     inputs: tuple[Tensor, ...],
 ) -> ScoreParts:
     q, k, _, _, additive = module_inputs[attention.kernel].args  # (1, head, seq, d_head)
+    additive = dense_bias(additive)
     scale = 1 / math.sqrt(q.size(-1)) if attention.kernel.scale is None else attention.kernel.scale
     extra = torch.zeros((), dtype=torch.float64, device=q.device)
     if additive is not None:

@@ -16,26 +16,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glassformer.analysis.attribution_targets import AttributionTarget, default_target
 from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import (
     AttentionMap,
     MultiHeadAttention,
-    ScaledDotProductAttention,
     attentions_of,
     choose_kind,
     record_attention,
 )
 from glassformer.attention.recording.selection import parent_of
+from glassformer.attention.self_attention import repeat_kv_heads
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
+
+if TYPE_CHECKING:
+    from glassformer.contracts import Kernel
 
 CAPACITY_SCALE = 2**30
 """Capacities are rounded to multiples of 1 / CAPACITY_SCALE. The error of a flow is at most half of that for
@@ -160,7 +163,7 @@ def gradient_rollout(
                 f"a {type(model).__name__} without a head has no target with a gradient: give "
                 "target=Similarity(vector), with the mean hidden state of another input"
             )
-        weights = [kernel.weights for kernel in kernels]  # (1, head, seq, seq)
+        weights = [kernel.last_weights for kernel in kernels]  # (1, head, seq, seq)
         (value,) = target(output, torch.arange(weights[0].size(-1), device=output.device)[None])
         gradients = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
     rolled = torch.eye(weights[0].size(-1), dtype=torch.float64)
@@ -271,34 +274,42 @@ def self_attention_stack(model: TransformerModel, kind: str | None) -> tuple[str
     return kind, attentions
 
 
-class _RetainingAttention(ScaledDotProductAttention):
-    """The textbook kernel, with its last weights kept as a part of the autograd graph."""
+class _RetainingKernel(nn.Module):
+    """A kernel whose last weights are kept as a part of the autograd graph."""
 
-    weights: Tensor
+    last_weights: Tensor
 
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        q, *others = args
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel, self.weights = kernel, kernel.weights
+        self.is_softmax, self.takes_score_bias = kernel.is_softmax, kernel.takes_score_bias
+        self.scale = kernel.scale
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, bias: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """Apply attention with the weights written out; see ``contracts.Kernel``."""
         if not q.requires_grad:  # a model whose parameters are frozen
             q = q.detach().requires_grad_()
-        output, self.weights = super().forward(q, *others, **kwargs)
-        return output, self.weights
+        self.last_weights = self.kernel.weights(q, k, mask, bias)
+        return self.last_weights @ repeat_kv_heads(v, q), self.last_weights
 
 
 @contextmanager
-def retain_attention_weights(attentions: Sequence[MultiHeadAttention]) -> Iterator[list[_RetainingAttention]]:
+def retain_attention_weights(attentions: Sequence[MultiHeadAttention]) -> Iterator[list[_RetainingKernel]]:
     """Replace kernels, inside the block, by ones whose weights can be differentiated.
 
     The model's output stays the same up to rounding.
 
     Yields:
-        A kernel for each attention module; after a forward pass its ``weights`` are
+        A kernel for each attention module; after a forward pass its ``last_weights`` are
         ``(batch, head, query, key)``.
     """
     originals = [attention.kernel for attention in attentions]
-    kernels = [_RetainingAttention(scale=kernel.scale) for kernel in originals]
+    kernels = [_RetainingKernel(kernel) for kernel in originals]
     try:
         for attention, retaining in zip(attentions, kernels, strict=True):
-            attention.kernel = retaining
+            attention.kernel = retaining  # type: ignore[assignment]
         yield kernels
     finally:
         for attention, kernel in zip(attentions, originals, strict=True):

@@ -2,8 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from glassformer.attention.cache import CrossAttentionCache, KVCache
-from glassformer.attention.kernels import KERNELS, FusedAttention
+from glassformer.attention.cache import CrossAttentionCache, KVCache, SlidingWindowCache
+from glassformer.attention.kernels import (
+    KERNELS,
+    BlockSparseAttention,
+    FlashAttention,
+    FusedAttention,
+    LinearAttention,
+    build_kernel,
+)
+from glassformer.attention.linear_state import LinearStateCache
 from glassformer.attention.mask_algebra import Mask
 from glassformer.attention.masks import (
     causal,
@@ -37,17 +45,23 @@ __all__ = [
     "Activations",
     "AttentionMap",
     "AttentionPattern",
+    "BlockSparseAttention",
     "CrossAttentionCache",
+    "FlashAttention",
     "FusedAttention",
     "KVCache",
+    "LinearAttention",
+    "LinearStateCache",
     "Mask",
     "MultiHeadAttention",
     "PrunedMultiHeadAttention",
     "Recording",
     "ScaledDotProductAttention",
+    "SlidingWindowCache",
     "all_heads",
     "attentions_of",
     "big_bird",
+    "build_kernel",
     "causal",
     "check_heads_exist",
     "choose_kind",

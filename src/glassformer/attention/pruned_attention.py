@@ -11,7 +11,7 @@ from glassformer.attention.self_attention import MultiHeadAttention, check_head_
 from glassformer.choices import choose
 
 if TYPE_CHECKING:
-    from glassformer.contracts import Mask
+    from glassformer.contracts import Mask, ScoreBias
 
 
 class PrunedMultiHeadAttention(MultiHeadAttention):
@@ -63,11 +63,11 @@ class PrunedMultiHeadAttention(MultiHeadAttention):
         value: Tensor | None = None,
         mask: Mask | Tensor | None = None,
         *,
-        bias: Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Apply attention; see ``MultiHeadAttention.forward``."""
-        mask, bias = self._select(mask), self._select(bias)
+        mask, bias = self._select(mask), self._select_bias(bias)
         return super().forward(query, key, value, mask, bias=bias, **options)
 
     def get_attention_maps(
@@ -77,11 +77,11 @@ class PrunedMultiHeadAttention(MultiHeadAttention):
         value: Tensor | None = None,
         mask: Mask | Tensor | None = None,
         *,
-        bias: Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
         **options: Any,
     ) -> Tensor:
         """Attention weights of each head; see ``MultiHeadAttention.get_attention_maps``."""
-        mask, bias = self._select(mask), self._select(bias)
+        mask, bias = self._select(mask), self._select_bias(bias)
         return super().get_attention_maps(query, key, value, mask, bias=bias, **options)
 
     def _select(self, table: Any) -> Any:
@@ -90,6 +90,11 @@ class PrunedMultiHeadAttention(MultiHeadAttention):
         if has_heads and table.size(1) == self.original_num_heads:
             return table[:, self.head_numbers]
         return table
+
+    def _select_bias(self, bias: Tensor | ScoreBias | None) -> Any:
+        if bias is None or isinstance(bias, Tensor):
+            return self._select(bias)
+        return bias.select(self.head_numbers)
 
 
 def original_num_heads(attention: MultiHeadAttention) -> int:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from glassformer.attention.cache import KVCache, SlidingWindowCache
 from glassformer.attention.masks import as_dense
 from glassformer.linear import Linear
 
 if TYPE_CHECKING:
-    from glassformer.contracts import Cache, Kernel, Mask, Positions
+    from glassformer.contracts import Cache, Kernel, Mask, Positions, ScoreBias
 
 
 class ScaledDotProductAttention(nn.Module):
@@ -35,13 +36,21 @@ class ScaledDotProductAttention(nn.Module):
 
     """
 
+    is_softmax = True
+    takes_score_bias = False
+
     def __init__(self, dropout: float = 0.0, scale: float | None = None) -> None:
         super().__init__()
         self.dropout = nn.Dropout(check_dropout(dropout))
         self.scale = scale
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | Tensor | None = None, bias: Tensor | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Mask | Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply attention, with any leading dimensions.
 
@@ -62,12 +71,29 @@ class ScaledDotProductAttention(nn.Module):
             ValueError: if the shape of the mask or the numbers of heads do not match.
 
         """
-        weights = attention_weights(q, k, mask, bias, self.scale)
+        weights = self.weights(q, k, mask, bias)
         return self.dropout(weights) @ repeat_kv_heads(v, q), weights
+
+    def weights(
+        self,
+        q: Tensor,
+        k: Tensor,
+        mask: Mask | Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
+    ) -> Tensor:
+        """The attention weights ``(..., head, query, key)``, without dropout; see ``forward``."""
+        return attention_weights(q, k, mask, bias, self.scale)
+
+    def check_takes(self, mask: Mask | None, is_biased: bool) -> None:
+        """Do nothing: every mask and bias can be computed."""
+
+    def make_cache(self, capacity: int, window: int | None = None) -> Cache:
+        """An empty cache with room for ``capacity`` tokens; with a window, of its keys and values alone."""
+        return KVCache(capacity) if window is None else SlidingWindowCache(window, capacity)
 
 
 def attention_weights(
-    q: Tensor, k: Tensor, mask: Mask | Tensor | None, bias: Tensor | None, scale: float | None
+    q: Tensor, k: Tensor, mask: Mask | Tensor | None, bias: Tensor | ScoreBias | None, scale: float | None
 ) -> Tensor:
     """softmax(q k^T * scale + bias) over the keys that the mask allows: ``(..., head, query, key)``.
 
@@ -76,6 +102,7 @@ def attention_weights(
     scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
     scores = q @ repeat_kv_heads(k, q).transpose(-2, -1) * scale  # (..., head, query, key)
     if bias is not None:
+        bias = bias if isinstance(bias, Tensor) else bias.dense()
         scores = scores + bias.to(scores.dtype)
     if mask is None:
         return torch.softmax(scores, dim=-1)
@@ -159,7 +186,7 @@ class MultiHeadAttention(nn.Module):
         value: Tensor | None = None,
         mask: Mask | Tensor | None = None,
         *,
-        bias: Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -171,7 +198,8 @@ class MultiHeadAttention(nn.Module):
             value: ``(batch, key, d_model)``. Default: ``key``.
             mask: a ``Mask``, or boolean ``(query, key)``, ``(batch, query, key)`` or
                 ``(batch, 1 or head, query, key)``; True = may attend.
-            bias: added to the scores, ``(1 or batch, head, query, key)``.
+            bias: added to the scores, ``(1 or batch, head, query, key)``, or a ``ScoreBias`` if the kernel
+                takes one.
             positions: of the queries in self-attention, ``(query,)`` or ``(batch, query)``. Default: counted
                 from zero, or from the end of the cache.
             cache: keys and values of earlier calls; the new ones are appended. A ``CrossAttentionCache``
@@ -183,7 +211,9 @@ class MultiHeadAttention(nn.Module):
 
         """
         q, k, v = self._project(query, key, value, positions, cache)
-        heads, weights = self.kernel(q, k, v, mask, bias)  # heads: (batch, head, query, d_head)
+        # A state holds sums over the keys of earlier calls, which the kernel of linear attention continues.
+        state = {"state": cache} if cache is not None and cache.is_state else {}
+        heads, weights = self.kernel(q, k, v, mask, bias, **state)  # heads: (batch, head, query, d_head)
         output = self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, query, d_model)
         return output, None if weights is None else weights.mean(dim=1)
 
@@ -194,7 +224,7 @@ class MultiHeadAttention(nn.Module):
         value: Tensor | None = None,
         mask: Mask | Tensor | None = None,
         *,
-        bias: Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
         """Attention weights of each head, ``(batch, head, query, key)``, without dropout.
@@ -202,7 +232,7 @@ class MultiHeadAttention(nn.Module):
         They are computed for any kernel; see ``forward`` for the arguments.
         """
         q, k, _ = self._project(query, key, value, positions)
-        return attention_weights(q, k, mask, bias, self.kernel.scale)
+        return self.kernel.weights(q, k, mask, bias)
 
     def _project(
         self,

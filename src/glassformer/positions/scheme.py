@@ -20,6 +20,11 @@ class PositionScheme(nn.Module):
     max_cached_len: int | None = None
     """Length beyond which each token changes the rotation of all others, so that cached keys are outdated."""
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether the scheme adds a bias to the attention scores."""
+        return type(self).bias is not PositionScheme.bias
+
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings ``(batch, seq, d_model)`` with positions added."""
         return x

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from glassformer.attention.kernels.softmax import SoftmaxKernel, dense_bias
 from glassformer.attention.masks import Causal, as_dense
-from glassformer.attention.self_attention import check_dropout
 
 if TYPE_CHECKING:
-    from glassformer.contracts import Mask
+    from glassformer.contracts import Mask, ScoreBias
 
 
-class FusedAttention(nn.Module):
+class FusedAttention(SoftmaxKernel):
     """softmax(Q K^T * scale + bias) V in one call, without storing the weights.
 
     Calls ``torch.nn.functional.scaled_dot_product_attention``, which chooses the fastest implementation for
@@ -32,16 +32,16 @@ class FusedAttention(nn.Module):
 
     """
 
-    def __init__(self, dropout: float = 0.0, scale: float | None = None) -> None:
-        super().__init__()
-        self.dropout = check_dropout(dropout)
-        self.scale = scale
-
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | Tensor | None = None, bias: Tensor | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Mask | Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
     ) -> tuple[Tensor, None]:
         """Apply attention; see ``ScaledDotProductAttention.forward``. The weights are None."""
-        is_causal = False
+        is_causal, bias = False, dense_bias(bias)
         if isinstance(mask, Causal):
             # `is_causal` is aligned with the first key, our masks with the last: they agree for a square.
             # In an exported program sizes are symbols; `if` turns their comparison into a bool.

@@ -9,7 +9,6 @@ Encoder-decoders have several kinds of attention: choose one with ``kind="cross"
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glassformer.attention.kernels.softmax import dense_bias
 from glassformer.attention.masks import as_dense
 from glassformer.attention.pruned_attention import original_heads
 from glassformer.attention.recording.hooks import (
@@ -39,7 +39,7 @@ from glassformer.attention.recording.selection import (
 from glassformer.attention.self_attention import repeat_kv_heads
 
 if TYPE_CHECKING:
-    from glassformer.contracts import Mask
+    from glassformer.contracts import Cache, Kernel, Mask, ScoreBias
 
 
 @dataclass(frozen=True)
@@ -189,9 +189,12 @@ def record_attention(
             attention = attentions[layer]
             numbers = original_heads(attention) if heads is None else heads
             indices = None if heads is None else head_indices(attention, heads, layer)
-            recorder = _Recorder(recording, kind, layer, numbers, indices, queries, dtype, device, callback)
             kernel: Any = attention.kernel
             block = parent_of(model, attention)
+            is_cross = getattr(block, "cross_attention", None) is attention
+            recorder = _Recorder(
+                recording, kind, layer, numbers, indices, queries, dtype, device, callback, is_cross
+            )
             handles.append(block.register_forward_pre_hook(recorder.before_block, with_kwargs=True))
             handles.append(kernel.register_forward_hook(recorder.after_kernel, with_kwargs=True))
         yield recording
@@ -212,6 +215,8 @@ class _Recorder:
     dtype: torch.dtype | None
     device: torch.device | str | None
     callback: Callable[[AttentionMap], None] | None
+    is_cross: bool
+    """Whether the keys are of another sequence than the queries."""
     offset: StepOffset = NO_OFFSET
 
     def before_block(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -221,7 +226,7 @@ class _Recorder:
         if is_recomputation():
             return
         with torch.no_grad(), torch.autocast(args[0].device.type, enabled=False):
-            attention_map = self._map(kernel.scale, *args, **kwargs)
+            attention_map = self._map(kernel, *args, **kwargs)
         if self.callback is None:
             self.recording._maps.add(
                 self.layer, self.offset, attention_map if attention_map.queries else None
@@ -232,15 +237,23 @@ class _Recorder:
 
     def _map(
         self,
-        scale: float | None,
+        kernel: Kernel,
         q: Tensor,
         k: Tensor,
         v: Tensor,
         mask: Mask | Tensor | None = None,
-        bias: Tensor | None = None,
+        bias: Tensor | ScoreBias | None = None,
+        state: Cache | None = None,
     ) -> AttentionMap:
         """The weights of a kernel call; takes the arguments of ``Kernel``."""
+        if state is not None and self.offset.first > 0:
+            raise ValueError(
+                "linear attention does not keep the keys of earlier tokens, so that their weights cannot be "
+                "recorded: generate with use_cache=False, or record one pass over the whole text"
+            )
         allowed = None if mask is None else as_dense(mask, q, k)
+        bias = dense_bias(bias)
+        dropped = 0 if self.is_cross else self.offset.first + q.size(-2) - k.size(-2)  # by a window
         k = repeat_kv_heads(k, q)
         rows = self.offset.rows(self.queries, q.size(-2))
         if self.indices is not None:
@@ -251,39 +264,14 @@ class _Recorder:
         if self.queries is not None:
             q = _select(q, -2, rows)
             bias, allowed = _select_if_present(bias, -2, rows), _select_if_present(allowed, -2, rows)
-        weights = exact_weights(q, k, allowed, bias, scale).to(self.device, self.dtype)
+        exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+        weights = kernel.weights(q.to(exact), k.to(exact), allowed, bias).to(self.device, self.dtype)
         allowed = None if allowed is None else allowed.to(self.device)
+        if dropped > 0:
+            weights = F.pad(weights, (dropped, 0))
+            allowed = None if allowed is None else F.pad(allowed, (dropped, 0))
         queries = [self.offset.first + row for row in rows]
         return AttentionMap(self.kind, self.layer, list(self.heads), queries, weights, allowed)
-
-
-def exact_weights(
-    q: Tensor, k: Tensor, allowed: Tensor | None, bias: Tensor | None, scale: float | None
-) -> Tensor:
-    """``attention_weights`` in float32 or float64, computed in place to save memory.
-
-    Args:
-        q: ``(..., head, query, d_head)``.
-        k: ``(..., head, key, d_head)``.
-        allowed: boolean, broadcasts to the result.
-        bias: broadcasts to the result.
-        scale: factor of the scores. None: ``1 / sqrt(d_head)``.
-
-    Returns:
-        ``(..., head, query, key)``.
-
-    """
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
-    scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
-    scores = (q.to(exact) * scale) @ k.to(exact).transpose(-2, -1)
-    if bias is not None:
-        scores.add_(bias)
-    if allowed is None:
-        return torch.softmax(scores, dim=-1, out=scores)
-    scores.masked_fill_(~allowed, -torch.inf)
-    torch.softmax(scores, dim=-1, out=scores)
-    has_keys = allowed.any(-1, keepdim=True)
-    return scores if bool(has_keys.all()) else scores.masked_fill_(~has_keys, 0.0)
 
 
 def _select(x: Tensor, dim: int, numbers: Sequence[int]) -> Tensor:
