@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glassformer.attention import record_activations
+from glassformer.attention import causal, record_activations
 from glassformer.models import BERTModel, GPTModel, T5Model
 
 SIZES = {"vocab_size": 50, "d_model": 24, "num_layers": 3, "num_heads": 4}
@@ -32,7 +32,7 @@ def test_head_outputs_are_the_input_of_the_output_projection():
     positions = torch.arange(6)
     mixed = block.attention.out_proj(seen.head_outputs[1].transpose(1, 2).flatten(2))
     normed = block.norm1(seen.resid_pre[1])
-    again, _ = block.attention(normed, mask=model.causal_mask, positions=positions)
+    again, _ = block.attention(normed, mask=causal(), positions=positions)
     torch.testing.assert_close(mixed, again)
 
 
@@ -82,7 +82,7 @@ def test_resid_mid_of_pre_norm_blocks():
     with record_activations(model, 1) as seen:
         model(ids)
     block = model.blocks[1]
-    added, network = sublayers(block, seen.resid_pre[1], model.causal_mask)
+    added, network = sublayers(block, seen.resid_pre[1], causal())
     torch.testing.assert_close(seen.resid_mid[1], seen.resid_pre[1] + added)
     with record_activations(model, 2) as above:
         model(ids)

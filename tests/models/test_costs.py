@@ -6,14 +6,14 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS
 from glassformer.models import BERTModel, GPTModel, T5Model, TransformerModel, ViTModel
 from glassformer.models.bert import HEADS
-from glassformer.models.costs import Size, cost_of, describe, total
+from glassformer.models.costs import Size, cost_of, describe, total, with_attention
 from glassformer.positions.build import SCHEMES
 
 yarn = {"kind": "yarn", "factor": 2.0, "original_max_seq_len": 8}
@@ -55,6 +55,85 @@ def test_flops_are_those_that_pytorch_counts(options, n, batch):
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(batch, n, dtype=torch.long))
     assert total(describe(model, n, batch)).flops == counter.get_total_flops()
+
+
+TILED = [
+    {"kind": "flash", "query_tile": 4, "key_tile": 3},
+    {"kind": "block_sparse", "block_size": 4},
+    {"kind": "block_sparse", "block_size": 3, "key_block_size": 2},
+]
+PATTERNS = [
+    None,
+    {"kind": "longformer", "window": 2, "global_tokens": [0, 5]},
+    {"kind": "big_bird", "window": 2, "random_blocks": 1, "block_size": 2},
+]
+
+
+@pytest.mark.slow
+@given(
+    options=choices,
+    n=lengths,
+    batch=batches,
+    kernel=st.sampled_from(TILED),
+    pattern=st.sampled_from(PATTERNS),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=12)
+def test_flops_and_memory_of_kernels_that_work_on_tiles(options, n, batch, kernel, pattern, dtype):
+    model = build(options, kernel=kernel, pattern=pattern).to(dtype)
+    expected = total(describe(model, n, batch))
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(batch, n, dtype=torch.long))
+    assert expected.flops == counter.get_total_flops()
+    assert expected.memory == kept_bytes(model, n, batch)
+    check_formulas(build(options, kernel=kernel, pattern=pattern), n)
+
+
+@pytest.mark.slow
+@given(
+    options=choices,
+    n=lengths,
+    batch=batches,
+    feature_map=st.sampled_from(["elu", "favor"]),
+)
+@settings(max_examples=12)
+def test_flops_and_memory_of_linear_attention(options, n, batch, feature_map):
+    options = {**options, "window": None}
+    if options["positions"] in ("alibi", "relative_bias"):
+        options["positions"] = "none"
+    kernel = {"kind": "linear", "feature_map": feature_map, "num_features": 5, "chunk_size": 2}
+    model = build(options, kernel=kernel)
+    expected = total(describe(model, n, batch))
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(batch, n, dtype=torch.long))
+    assert expected.flops == counter.get_total_flops()
+    assert expected.memory == kept_bytes(model, n, batch)
+    check_formulas(build(options, kernel=kernel), n)
+
+
+def test_patterns_and_linear_attention_cost_in_proportion_to_the_length():
+    def cost(n, kernel, pattern):
+        parts = describe(BERTModel(30, 16, 1, 2, max_seq_len=4096, kernel=kernel, pattern=pattern), n)
+        return next(part for part in parts if part.component.endswith("scores and mixing"))
+
+    longformer = {"kind": "longformer", "window": 64}
+    for kernel, pattern in (("block_sparse", longformer), ("linear", None)):
+        short, long = (cost(n, kernel, pattern) for n in (1024, 4096))
+        assert 3.9 < long.flops / short.flops < 4.2
+        assert 3.9 < long.memory / short.memory < 4.2
+    assert cost(1024, "fused", longformer).memory > 1024**2 * 4  # the table
+    assert cost(1024, "flash", longformer).memory < 1024**2
+    assert cost(4096, "block_sparse", longformer).flops < cost(4096, "fused", longformer).flops / 15
+
+
+def test_describe_with_another_kernel_and_pattern():
+    model = BERTModel(30, 16, 2, 2)
+    assert with_attention(model) is model
+    changed = with_attention(model, "block_sparse", "longformer")
+    assert (changed.config.kernel, changed.config.pattern) == ("block_sparse", "longformer")
+    assert changed.device.type == "meta"
+    with pytest.raises(ValueError, match="vit models have no attention pattern"):
+        with_attention(ViTModel(8, 4, d_model=8, num_layers=1, num_heads=1), pattern="longformer")
 
 
 @given(options=choices, n=lengths, batch=batches, dtype=st.sampled_from([torch.float32, torch.float64]))

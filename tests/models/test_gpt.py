@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from glassformer.attention import KVCache
 from glassformer.models import GPTModel
 
 
@@ -214,5 +216,35 @@ def test_a_mask_of_inference_mode_is_not_used_in_training():
     model, ids = small(kernel="textbook"), torch.arange(8)[None]
     with torch.inference_mode():
         model(ids)
-    assert not model.causal_mask.dense(8, 8).is_inference()
+    assert not model.pattern.mask(8).dense(8, 8).is_inference()
     model(ids).sum().backward()
+
+
+@pytest.mark.parametrize("kernel", ["textbook", "fused", "flash", "block_sparse"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": 4},
+        {"pattern": {"kind": "sliding_window", "window": 3}, "positions": "alibi"},
+        {"pattern": {"kind": "dilated_window", "window": 2, "dilation": 3}, "positions": "rotary"},
+    ],
+)
+def test_a_window_keeps_the_last_keys_alone_and_gives_the_results_of_all(kernel, options):
+    model = small(kernel=kernel, max_seq_len=40, **options).double().eval()
+    ids = torch.randint(0, 31, (2, 40))
+    expected, cache = model(ids), model.make_cache(40)
+    full = [KVCache(40) for _ in model.blocks]
+    pieces, whole = [], []
+    for start, end in pairwise([0, 11, 12, 13, 14, 20, *range(21, 41)]):
+        pieces.append(model(ids[:, start:end], cache=cache))
+        whole.append(model(ids[:, start:end], cache=full))
+    torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(torch.cat(whole, 1), expected, atol=1e-12, rtol=0)
+    assert all(layer.read()[0].size(2) <= 2 * layer.window <= 8 for layer in cache)
+
+
+def test_generation_beyond_the_window_is_that_of_a_full_cache():
+    model = small(window=4, positions="rotary", max_seq_len=64)
+    for options in ({"temperature": 0.0}, {"num_beams": 3}):
+        cached = model.generate([[1, 2, 3], [5, 6]], max_new_tokens=30, **options)
+        assert cached == model.generate([[1, 2, 3], [5, 6]], max_new_tokens=30, use_cache=False, **options)

@@ -31,6 +31,10 @@ class Describe(Command):
     """Length m of the target of an encoder-decoder, in tokens. Default: that of the source."""
     batch_size: int = 1
     """Number of sequences or images."""
+    kernel: Annotated[str | None, option("NAME")] = None
+    """Attention kernel instead of the model's: textbook, fused, flash, block_sparse or linear."""
+    pattern: Annotated[str | None, option("NAME")] = None
+    """Attention pattern instead of the model's: sliding_window, dilated_window, longformer or big_bird."""
 
     def run(self) -> None:
         """Print the table."""
@@ -40,9 +44,9 @@ class Describe(Command):
         from rich.table import Table
 
         from glassformer.cli.resolve_model import load_preset_or_model
-        from glassformer.models.costs import default_length, describe, total
+        from glassformer.models.costs import default_length, describe, total, with_attention
 
-        model = load_preset_or_model(self.model)
+        model = with_attention(load_preset_or_model(self.model), self.kernel, self.pattern)
         seq_len = default_length(model) if self.seq_len is None else self.seq_len
         costs = describe(model, seq_len, self.batch_size, self.target_len)
         sums = total(costs)
@@ -81,8 +85,9 @@ class Describe(Command):
             "g: key-value heads, e: d_head, V: vocab_size, L: layers.\n"
             "FLOPs are those of a forward pass; a training step takes three times as many. Attention scores\n"
             "are O(n^2 d), the other layers O(n d^2), the output layer O(n d V). Memory is that of the\n"
-            "activations saved for the backward pass, without the loss; the fused kernel saves no n x n\n"
-            "matrix except that of a learned bias.",
+            "activations saved for the backward pass, without the loss. The fused kernel saves an n x n\n"
+            "matrix of a learned bias, of ALiBi, and of a mask that is not just causal; flash and\n"
+            "block_sparse save none, and their FLOPs are those of the blocks that the mask leaves.",
             highlight=False,
             markup=False,
         )

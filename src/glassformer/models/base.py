@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 FORMAT = "glassformer-1"
 _IN_0_2 = {"num_kv_heads", "d_head", "qkv_bias", "out_bias", "ff_bias", "attention_scale", "layer_scale"}
 ADDED_KEYS: dict[str, set[str]] = {
-    "gpt": {"attention_scale", "layer_scale"},
-    "bert": _IN_0_2,
-    "t5": _IN_0_2 - {"d_head", "attention_scale"},
+    "gpt": {"attention_scale", "layer_scale", "pattern"},
+    "bert": _IN_0_2 | {"pattern"},
+    "t5": _IN_0_2 - {"d_head", "attention_scale"} | {"pattern"},
     "vit": _IN_0_2 - {"qkv_bias", "layer_scale"},
 }
 """Keys of config.json that version 0.1 does not know: they are saved only if they are not the default."""

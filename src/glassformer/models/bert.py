@@ -9,12 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glassformer.attention.patterns import AttentionPattern
 from glassformer.choices import choose
 from glassformer.generation.fill_mask import MaskPrediction
 from glassformer.generation.fill_mask import fill_mask as fill_text_mask
 from glassformer.layers import FEED_FORWARDS
 from glassformer.models.base import TransformerModel
-from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions, build_norm
+from glassformer.models.blocks import (
+    build_blocks,
+    build_final_norm,
+    build_model_positions,
+    build_norm,
+    check_attention,
+    score_bias,
+)
 from glassformer.models.config import BERTConfig
 from glassformer.models.inputs import check_ids, embed_ids, positions_and_padding
 from glassformer.models.presets import BERT_PRESETS
@@ -49,12 +57,14 @@ class BERTModel(TransformerModel):
             config.max_seq_len,
         )
         self.num_token_types = config.num_token_types
+        self.pattern = AttentionPattern(config.pattern, config.max_seq_len)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.token_type_embedding = nn.Embedding(config.num_token_types, config.d_model)
         self.positions = build_model_positions(config, config.max_seq_len, bidirectional=True)
         self.embedding_norm = build_norm(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = build_blocks(config, config.num_layers, self.positions)
+        check_attention(self.blocks, self.pattern, self.positions)
         self.norm = build_final_norm(config)
         self.pooler = Pooler(config.d_model) if config.pooler else FirstToken()
         self.head = choose(HEADS, config.head, "head")(config)
@@ -104,10 +114,11 @@ class BERTModel(TransformerModel):
                 f"token_type_ids must be (batch, seq) = {tuple(input_ids.shape)}, "
                 f"not {tuple(token_type_ids.shape)}"
             )
-        positions, mask = positions_and_padding(input_ids, attention_mask)
+        positions, padding_mask = positions_and_padding(input_ids, attention_mask)
         x = embed_ids(self.token_embedding, input_ids) + embed_ids(self.token_type_embedding, token_type_ids)
         x = self.dropout(self.embedding_norm(self.positions.embed(x, positions)))
-        bias = self.positions.bias(positions, positions)
+        mask = self.pattern.mask(input_ids.size(1), padding_mask)
+        bias = score_bias(self.blocks, self.positions, positions, positions)
         for block in self.blocks:
             x = block(x, mask, bias=bias, positions=positions)
         hidden: Tensor = self.norm(x)  # (batch, seq, d_model)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
-from glassformer.attention import KERNELS, MultiHeadAttention, PrunedMultiHeadAttention
+from glassformer.attention import MultiHeadAttention, PrunedMultiHeadAttention, build_kernel
 from glassformer.attention.pruned_attention import pruned_heads_by_layer, remaining_heads
 from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, LayerScale
 from glassformer.positions import build_positions
+from glassformer.positions.position_bias import PositionBias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from glassformer.contracts import Positions
+    from glassformer.attention.masks import Padding
+    from glassformer.attention.patterns import AttentionPattern
+    from glassformer.contracts import Cache, Kernel, Positions
     from glassformer.models.config import BlockConfig
     from glassformer.positions import PositionScheme
 
@@ -87,7 +90,7 @@ def _build_attention(
         "d_head": config.d_head,
         "qkv_bias": _or(config.qkv_bias, config.bias),
         "out_bias": _or(config.out_bias, config.bias),
-        "kernel": KERNELS[config.kernel](config.dropout, config.attention_scale),
+        "kernel": build_kernel(config.kernel, config.dropout, config.attention_scale),
         "rotary": positions,
     }
     if not pruned_heads:
@@ -117,6 +120,42 @@ def build_model_positions(
         max_seq_len=max_seq_len,
         bidirectional=bidirectional,
     )
+
+
+def check_attention(blocks: nn.ModuleList, pattern: AttentionPattern, positions: PositionScheme) -> None:
+    """Raise ValueError if the kernel cannot compute the pattern, or the bias of the positions."""
+    for kernel in _kernels(blocks):
+        kernel.check_takes(pattern.mask(pattern.max_seq_len), positions.has_bias)
+
+
+def score_bias(
+    blocks: nn.ModuleList, positions: PositionScheme, query_positions: Tensor, key_positions: Tensor
+) -> Tensor | PositionBias | None:
+    """The bias of the scores: a tensor, or symbolic for kernels that compute a tile at a time."""
+    if positions.has_bias and all(kernel.takes_score_bias for kernel in _kernels(blocks)):
+        return PositionBias(positions, query_positions, key_positions)
+    return positions.bias(query_positions, key_positions)
+
+
+def make_cache(blocks: nn.ModuleList, capacity: int, window: int | None) -> list[Cache]:
+    """An empty cache of self-attention for each block, with room for ``capacity`` tokens."""
+    return [kernel.make_cache(capacity, window) for kernel in _kernels(blocks)]
+
+
+def _kernels(blocks: nn.ModuleList) -> list[Kernel]:
+    """The kernels of self-attention."""
+    return [block.attention.kernel for block in blocks]  # type: ignore[misc, union-attr]
+
+
+def last_keys(
+    cache: Sequence[Cache] | None, key_positions: Tensor, padding_mask: Padding | None, new: int
+) -> tuple[Tensor, Padding | None]:
+    """Positions and padding of the keys that a cache returns for ``new`` tokens: the last ones."""
+    if cache is None:
+        return key_positions, padding_mask
+    keys = cache[0].num_keys(new)
+    key_positions = key_positions[..., key_positions.size(-1) - keys :]
+    return key_positions, None if padding_mask is None else padding_mask.last(keys)
 
 
 def _or(value: bool | None, default: bool) -> bool:

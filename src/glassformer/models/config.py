@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from numbers import Integral
 from typing import Any, ClassVar
 
-from glassformer.attention import KERNELS
+from glassformer.attention import build_kernel
 from glassformer.attention.pruned_attention import check_attention_kinds
 from glassformer.attention.self_attention import check_dropout, check_head_sizes
 from glassformer.choices import choose
@@ -46,7 +46,9 @@ class BlockConfig(Mapping[str, Any]):
         ff_bias: whether the feed-forward networks have biases. Default: ``bias``.
         attention_scale: factor of the attention scores. Default (None): ``1 / sqrt(d_head)``.
         layer_scale: initial value of LayerScale's factors (Touvron et al. 2021). Default: no LayerScale.
-        kernel: ``"fused"`` or ``"textbook"``; see ``attention.KERNELS``.
+        kernel: ``"fused"``, ``"textbook"``, ``"flash"``, ``"block_sparse"`` or ``"linear"``, or a mapping
+            with ``"kind"`` and options: ``{"kind": "linear", "feature_map": "favor"}``; see
+            ``attention.KERNELS``.
         gradient_checkpointing: whether to recompute each block in the backward pass, which saves memory.
         pruned_heads: removed heads by kind of attention, one list for each layer: ``{"self": [[0, 3], []]}``.
             ``num_heads`` and ``num_kv_heads`` are those before pruning. Default: none.
@@ -80,7 +82,7 @@ class BlockConfig(Mapping[str, Any]):
     ff_bias: bool | None = None
     attention_scale: float | None = None
     layer_scale: float | None = None
-    kernel: str = "fused"
+    kernel: str | Mapping[str, Any] = "fused"
     gradient_checkpointing: bool = False
     pruned_heads: Mapping[str, Sequence[Sequence[int]]] | None = None
 
@@ -90,7 +92,7 @@ class BlockConfig(Mapping[str, Any]):
         check_dropout(self.dropout)
         if not isinstance(self.norm_eps, float | int) or not 0 < self.norm_eps < 1:
             raise ValueError(f"norm_eps must be a small number above 0, not {self.norm_eps!r}")
-        choose(KERNELS, self.kernel, "kernel")
+        build_kernel(self.kernel, self.dropout, self.attention_scale)  # checks the options
         choose(NORMS, self.norm, "norm")
         choose(FEED_FORWARDS, self.activation, "activation")
         choose(BLOCKS, self.residual, "residual scheme")
@@ -127,6 +129,11 @@ class TextConfig:
         max_seq_len: longest text that the model is meant for, in tokens; rows of a learned position table.
         positions: ``"learned"``, ``"sinusoidal"``, ``"rotary"``, ``"alibi"``, ``"relative_bias"`` or
             ``"none"``, or a mapping with ``"kind"`` and options: ``{"kind": "rotary", "theta": 5e5}``.
+        pattern: pattern of sparse attention: ``"sliding_window"``, ``"dilated_window"``, ``"longformer"`` or
+            ``"big_bird"``, or a mapping with ``"kind"`` and options:
+            ``{"kind": "longformer", "window": 256}``; see ``attention.PATTERNS``. The kernel
+            ``"block_sparse"`` saves the time of what a pattern leaves out. Default: every token attends to
+            all, or in a decoder to all earlier ones.
 
     """
 
@@ -134,6 +141,7 @@ class TextConfig:
     _: KW_ONLY
     max_seq_len: int = 1024
     positions: str | Mapping[str, Any] = "learned"
+    pattern: str | Mapping[str, Any] | None = None
 
     def _check_text(self) -> None:
         check_sizes(vocab_size=self.vocab_size, max_seq_len=self.max_seq_len)

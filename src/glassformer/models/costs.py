@@ -5,13 +5,16 @@ Letters: ``n`` tokens in a sequence (of an encoder-decoder in a source, and ``m`
 ``e`` d_head, ``V`` vocab_size, ``L`` layers, ``P`` patches of an image. FLOPs and memory are proportional to
 the batch size.
 
-FLOPs are those of the matrix products of a forward pass, two for a multiplication and an addition, with the
-attention scores of all n x n pairs (a kernel that skips future blocks computes half of them). A backward pass
-takes twice as many. In a block, scores and mixing are O(n^2 d), everything else is O(n d^2): for GPT-2's
-shape 4 n^2 d against 24 n d^2, so that attention dominates if n is above 6 d. The head is O(n d V).
+FLOPs are those of the matrix products of a forward pass, two for a multiplication and an addition. For the
+textbook and the fused kernel they count the attention scores of all n x n pairs (a kernel that skips future
+blocks computes half of them), for the flash and the block-sparse kernel the pairs in blocks that the mask
+leaves, for linear attention its own products. A backward pass takes twice as many. In a block, scores and
+mixing are O(n^2 d) if all pairs are computed, everything else is O(n d^2): for GPT-2's shape 4 n^2 d against
+24 n d^2, so that attention dominates if n is above 6 d. The head is O(n d V).
 
-Memory is what a training step on a CPU stores for its backward pass with the fused kernel, without padding,
-dropout, autocast, gradient checkpointing or the loss: exact to the byte for float32 and float64 weights.
+Memory is what a training step on a CPU stores for its backward pass, without padding, dropout, autocast,
+gradient checkpointing or the loss: exact to the byte for float32 and float64 weights. Of the textbook kernel
+it is that of the fused one.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from glassformer.models.vit import ViTModel
 from glassformer.models.weights import on_meta
 from glassformer.positions import ALiBi, RelativeBias
 
-__all__ = ["Cost", "Size", "cost_of", "default_length", "describe", "total"]
+__all__ = ["Cost", "Size", "cost_of", "default_length", "describe", "total", "with_attention"]
 
 
 class Part(NamedTuple):
@@ -73,7 +76,6 @@ def describe(
         batch=batch_size,
         width=next(model.parameters()).element_size(),
         causal=model.task == "causal_lm",
-        window=getattr(model, "window", None) is not None,
         pools=model.task == "classification",
         vocab_size=getattr(model, "vocab_size", None),
     )
@@ -85,6 +87,23 @@ def describe(
     for part in _parts(model, size, target_len):
         costs += [part] if isinstance(part, Cost) else _entries(part, counted)
     return [cost for cost in costs if cost.parameters or cost.flops or cost.memory]
+
+
+def with_attention(
+    model: TransformerModel, kernel: str | None = None, pattern: str | None = None
+) -> TransformerModel:
+    """The same architecture with another kernel or pattern, on the meta device; the model if both are None.
+
+    Raises:
+        ValueError: if a name is unknown, the kernel cannot compute the pattern, or an image has no pattern.
+    """
+    changes = {name: value for name, value in (("kernel", kernel), ("pattern", pattern)) if value is not None}
+    if not changes:
+        return model
+    if pattern is not None and "pattern" not in model.config:
+        raise ValueError(f"{model.family} models have no attention pattern: omit it")
+    with on_meta():
+        return type(model)(**{**model.config, **changes})
 
 
 @singledispatch
@@ -150,8 +169,10 @@ def _in_stack(stack: nn.Module, size: Size) -> Size:
         size,
         layers=len(stack.blocks),  # type: ignore[arg-type]
         heads=tuple(block.attention.num_heads for block in stack.blocks),  # type: ignore[union-attr]
+        mask=stack.pattern.mask(size.n) if hasattr(stack, "pattern") else None,  # type: ignore[operator, union-attr]
         biased=isinstance(stack.positions, ALiBi | RelativeBias),
         learned_bias=isinstance(stack.positions, RelativeBias),
+        symbolic_bias=stack.blocks[0].attention.kernel.takes_score_bias,  # type: ignore[index, union-attr]
     )
 
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from glassformer.attention import KVCache, causal, sliding_window
+from glassformer.attention import Mask, causal
+from glassformer.attention.patterns import AttentionPattern
 from glassformer.generation import generate as generate_tokens
 from glassformer.generation import stream as stream_tokens
 from glassformer.linear import Linear
 from glassformer.models.base import TransformerModel
-from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
+from glassformer.models.blocks import (
+    build_blocks,
+    build_final_norm,
+    build_model_positions,
+    check_attention,
+    last_keys,
+    make_cache,
+    score_bias,
+)
 from glassformer.models.config import GPTConfig
 from glassformer.models.inputs import (
     check_cached_len,
@@ -49,11 +59,14 @@ class GPTModel(TransformerModel):
             config.max_seq_len,
         )
         self.window = config.window
-        self.causal_mask = causal()
+        self.pattern = AttentionPattern(
+            config.pattern, config.max_seq_len, is_causal=True, window=config.window
+        )
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = build_model_positions(config, config.max_seq_len)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = build_blocks(config, config.num_layers, self.positions)
+        check_attention(self.blocks, self.pattern, self.positions)
         self.norm = build_final_norm(config)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         self.tie_parameters()
@@ -92,9 +105,9 @@ class GPTModel(TransformerModel):
         check_cached_len(self.positions, cached, key_positions)
         positions = key_positions[..., cached:]  # of the new tokens: (seq,) or (batch, seq)
         x = self.dropout(self.positions.embed(embed_ids(self.token_embedding, input_ids), positions))
-        mask = self.causal_mask if self.window is None else self.causal_mask & sliding_window(self.window)
-        mask = mask if padding_mask is None else mask & padding_mask
-        bias = self.positions.bias(positions, key_positions)  # None for most schemes
+        key_positions, padding_mask = last_keys(cache, key_positions, padding_mask, input_ids.size(1))
+        mask = self.pattern.mask(key_positions.size(-1), padding_mask)
+        bias = score_bias(self.blocks, self.positions, positions, key_positions)  # None for most schemes
         for layer, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache[layer]
             x = block(x, mask, bias=bias, positions=positions, cache=layer_cache)
@@ -109,9 +122,22 @@ class GPTModel(TransformerModel):
         logits: Tensor = self.lm_head(last_token(hidden, attention_mask))
         return logits
 
-    def make_cache(self, capacity: int) -> list[KVCache]:
-        """An empty cache for each layer, with room for ``capacity`` tokens."""
-        return [KVCache(capacity) for _ in self.blocks]
+    @property
+    def causal_mask(self) -> Mask:
+        """Deprecated: ``pattern.mask(length)`` is the whole mask."""
+        warnings.warn(
+            "GPTModel.causal_mask is deprecated: use model.pattern.mask(length)",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return causal()
+
+    def make_cache(self, capacity: int) -> list[Cache]:
+        """An empty cache for each layer, with room for ``capacity`` tokens.
+
+        With a window it keeps the keys of the window, with linear attention a state of constant size.
+        """
+        return make_cache(self.blocks, capacity, self.pattern.window)
 
     generate = generate_tokens  # functions of `glassformer.generation`, with the model as first argument
     stream = stream_tokens

@@ -7,12 +7,16 @@ module.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import lru_cache, singledispatch
+from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from glassformer.attention import MultiHeadAttention
+from glassformer.attention import FlashAttention, LinearAttention, Mask, MultiHeadAttention
+from glassformer.attention.kernels.tiles import num_pairs
+from glassformer.attention.masks import Causal
 from glassformer.attention.pruned_attention import original_num_heads
 from glassformer.layers import (
     FeedForward,
@@ -73,12 +77,14 @@ class Size:
     """Number of keys of cross-attention, n in formulas."""
     causal: bool = True
     """Whether attention is causal."""
-    window: bool = False
-    """Whether there is a window, which needs a dense mask."""
+    mask: Mask | None = None
+    """The mask of self-attention; None if every token attends to all."""
     biased: bool = False
     """Whether a bias is added to the scores; it then includes the mask."""
     learned_bias: bool = False
     """Whether the bias is learned: PyTorch then stores the attention weights."""
+    symbolic_bias: bool = False
+    """Whether the kernel computes the bias a tile at a time, so that nothing is stored."""
     pools: bool = False
     """Whether the head takes one vector for each sequence."""
     vocab_size: int | None = None
@@ -96,9 +102,14 @@ class Size:
         return max(self.width, 4)
 
     @property
+    def has_table(self) -> bool:
+        """Whether PyTorch's kernel needs the mask as a table: of a causal one it knows the structure."""
+        return self.mask is not None and not isinstance(self.mask, Causal)
+
+    @property
     def masked(self) -> bool:
         """Whether any pair of tokens is masked."""
-        return self.window or (self.causal and self.n > 1)
+        return self.has_table or (self.causal and self.n > 1)
 
 
 @singledispatch
@@ -130,6 +141,28 @@ def _(module: TransformerBlock, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
+    return _attention(
+        module,
+        size,
+        "attention",
+        size.n,
+        size.letter,
+        mixing_cost(module.kernel, module, size),  # type: ignore[arg-type]
+    )
+
+
+class Mixing(NamedTuple):
+    """What the scores and the mixing of values cost: see the fields of ``Cost``."""
+
+    flops: int
+    flop_formula: str
+    memory: int
+    memory_formula: str
+
+
+@singledispatch
+def mixing_cost(kernel: nn.Module, module: MultiHeadAttention, size: Size) -> Mixing:
+    """The cost of a kernel in self-attention: of PyTorch's kernel, unless another function is registered."""
     h, g, e, n, letter = module.num_heads, module.num_kv_heads, module.d_head, size.n, size.letter
     table = n * n if size.masked else 0
     if size.learned_bias:  # q, k, v for every query head, the weights, and one byte for each masked pair
@@ -140,10 +173,78 @@ def _(module: MultiHeadAttention, size: Size) -> list[Cost]:
     else:  # q, k, v, and the log-sum-exp of each row of scores
         memory = size.width * size.tokens * (h + 2 * g) * e + size.sum_width * size.tokens * h
         formula = f"{letter}(h + 2g)e + {letter} h"
-        if size.window and not size.biased:
+        if size.has_table and not size.biased:
             memory += size.width * table
             formula += f" + {letter}^2"
-    return _attention(module, size, "attention", n, letter, memory, formula)
+    return Mixing(4 * size.batch * h * n * n * e, f"4 h e {letter}^2", memory, formula)
+
+
+@mixing_cost.register
+def _(kernel: FlashAttention, module: MultiHeadAttention, size: Size) -> Mixing:
+    # q, k, v, and the log-sum-exp of each row of scores; all pairs in tiles that are not empty
+    h, g, e, letter = module.num_heads, module.num_kv_heads, module.d_head, size.letter
+    memory = size.width * size.tokens * (h + 2 * g) * e + size.sum_width * size.tokens * h
+    pairs = num_pairs(size.mask, size.n, kernel.tile_sizes(size.n))
+    flops = 4 * size.batch * h * e * pairs
+    return Mixing(flops, f"4 h e {pairs}", memory, f"{letter}(h + 2g)e + {letter} h")
+
+
+@mixing_cost.register
+def _(kernel: LinearAttention, module: MultiHeadAttention, size: Size) -> Mixing:
+    heads = module.num_heads, module.num_kv_heads, module.d_head
+    options = kernel.feature_map, kernel.num_features, kernel.chunk_size
+    is_causal = size.mask is not None
+    # Costs are linear in the batch and in the number of chunks, so that small inputs are enough.
+    chunk = kernel.chunk_size
+    short = size.n if size.n <= 3 * chunk else size.n % chunk + 2 * chunk
+    chunks = (size.n - short) // chunk
+    counts = {
+        (batch, n): _run_linear_attention(options, heads, batch, n, size.width, is_causal)
+        for batch in (1, 2)
+        for n in {short, short + chunk}
+    }
+
+    def extrapolated(which: int) -> list[int]:
+        """For one sequence, and for the whole batch."""
+        one, two = (
+            counts[batch, short][which]
+            + chunks * (counts[batch, short + chunk][which] - counts[batch, short][which])
+            for batch in (1, 2)
+        )
+        return [one, one + (size.batch - 1) * (two - one)]
+
+    (flops, all_flops), (memory, all_memory) = extrapolated(0), extrapolated(1)
+    return Mixing(all_flops, str(flops), all_memory, f"{memory}/4")
+
+
+@lru_cache(maxsize=64)
+def _run_linear_attention(
+    options: tuple[str, int, int],
+    heads: tuple[int, int, int],
+    batch: int,
+    n: int,
+    width: int,
+    is_causal: bool,
+) -> tuple[int, int]:
+    """FLOPs, and the bytes that autograd stores: linear attention is run to count them."""
+    (feature_map, num_features, chunk_size), (h, g, e) = options, heads
+    kernel = LinearAttention(feature_map=feature_map, num_features=num_features, chunk_size=chunk_size)
+    dtype = {2: torch.bfloat16, 4: torch.float32, 8: torch.float64}[width]
+    q, k, v = (
+        torch.zeros(batch, n, x, e, dtype=dtype, requires_grad=True).transpose(1, 2) for x in (h, g, g)
+    )
+    stored: dict[int, int] = {}
+
+    def store(tensor: torch.Tensor) -> torch.Tensor:
+        stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        kept.append(tensor)  # so that its memory is not used again
+        return tensor
+
+    kept: list[torch.Tensor] = []
+    with torch.enable_grad(), torch.device("cpu"), FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(store, lambda tensor: tensor):
+            kernel(q, k, v, Causal() if is_causal else None)
+    return int(counter.get_total_flops()), sum(stored.values())
 
 
 def _cross_attention(module: MultiHeadAttention, size: Size) -> list[Cost]:
@@ -151,14 +252,16 @@ def _cross_attention(module: MultiHeadAttention, size: Size) -> list[Cost]:
     h, g, e, m = module.num_heads, module.num_kv_heads, module.d_head, size.letter
     memory = size.width * size.batch * (size.n * h + 2 * size.memory_len * g) * e
     memory += size.sum_width * size.tokens * h
-    formula = f"({m} h + 2n g)e + {m} h"
-    return _attention(module, size, "cross-attention", size.memory_len, "n", memory, formula)
+    flops = 4 * size.batch * h * size.n * size.memory_len * e
+    flop_formula = f"4 h e {m}^2" if m == "n" else f"4 h e {m} n"
+    mixing = Mixing(flops, flop_formula, memory, f"({m} h + 2n g)e + {m} h")
+    return _attention(module, size, "cross-attention", size.memory_len, "n", mixing)
 
 
 def _attention(
-    module: MultiHeadAttention, size: Size, name: str, keys: int, key_letter: str, memory: int, formula: str
+    module: MultiHeadAttention, size: Size, name: str, keys: int, key_letter: str, mixing: Mixing
 ) -> list[Cost]:
-    """The three steps of attention; ``memory`` is that of the second."""
+    """The three steps of attention; ``mixing`` is the second."""
     d, h, g, e = module.q_proj.in_features, module.num_heads, module.num_kv_heads, module.d_head
     inputs = [module.q_proj, module.k_proj, module.v_proj]
     n, letter = size.n, size.letter
@@ -175,10 +278,10 @@ def _attention(
         ),
         Cost(
             f"{name}: scores and mixing",
-            flops=4 * size.batch * h * n * keys * e,
-            flop_formula=f"4 h e {letter}^2" if same else f"4 h e {letter} {key_letter}",
-            memory=memory,
-            memory_formula=formula,
+            flops=mixing.flops,
+            flop_formula=mixing.flop_formula,
+            memory=mixing.memory,
+            memory_formula=mixing.memory_formula,
         ),
         Cost(
             f"{name}: output projection",
@@ -359,6 +462,8 @@ def _(module: RotaryPositions, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: ALiBi, size: Size) -> list[Cost]:
+    if size.symbolic_bias:
+        return []
     has_copy = size.masked or size.width != 4  # a layer that masks or converts the bias copies it
     copies = [heads for heads in size.heads if has_copy or heads < module.num_heads]  # also a pruned layer
     shared = [module.num_heads] if len(copies) < size.layers else []
@@ -370,5 +475,8 @@ def _(module: ALiBi, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: RelativeBias, size: Size) -> list[Cost]:
-    table, formula = module.embedding.weight, f"2{size.letter}^2"
-    return [Cost("", 1, table.numel(), f"{len(table)}h", memory=8 * size.n**2, memory_formula=formula)]
+    table = module.embedding.weight
+    cost = Cost("", 1, table.numel(), f"{len(table)}h")
+    if size.symbolic_bias:
+        return [cost]
+    return [replace(cost, memory=8 * size.n**2, memory_formula=f"2{size.letter}^2")]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from glassformer.attention import CrossAttentionCache, KVCache, MultiHeadAttention, causal
+from glassformer.attention import CrossAttentionCache, MultiHeadAttention
+from glassformer.attention.patterns import AttentionPattern
 from glassformer.eval_mode import eval_mode
 from glassformer.generation import GenerationOptions
 from glassformer.generation import generate as generate_tokens
@@ -19,7 +20,15 @@ from glassformer.generation.options import documents_options
 from glassformer.generation.prompts import Prompt, batch_prompts, check_num_return_sequences, is_single
 from glassformer.linear import Linear
 from glassformer.models.base import TransformerModel
-from glassformer.models.blocks import build_blocks, build_final_norm, build_model_positions
+from glassformer.models.blocks import (
+    build_blocks,
+    build_final_norm,
+    build_model_positions,
+    check_attention,
+    last_keys,
+    make_cache,
+    score_bias,
+)
 from glassformer.models.config import T5Config
 from glassformer.models.inputs import (
     check_cached_len,
@@ -50,8 +59,10 @@ class Stack(nn.Module):
         super().__init__()
         is_decoder = kind == "decoder"
         self.positions = build_model_positions(config, config.max_seq_len, bidirectional=not is_decoder)
+        self.pattern = AttentionPattern(config.pattern, config.max_seq_len, is_causal=is_decoder)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = build_blocks(config, num_layers, self.positions, kind=kind, cross_attention=is_decoder)
+        check_attention(self.blocks, self.pattern, self.positions)
         self.norm = build_final_norm(config)
 
     def forward(
@@ -68,7 +79,7 @@ class Stack(nn.Module):
     ) -> Tensor:
         """Apply the blocks, ``(batch, seq, d_model) -> (batch, seq, d_model)``; see ``TransformerBlock``."""
         x = self.dropout(self.positions.embed(x, positions))
-        bias = self.positions.bias(positions, key_positions)
+        bias = score_bias(self.blocks, self.positions, positions, key_positions)
         for layer, block in enumerate(self.blocks):
             x = block(
                 x,
@@ -161,13 +172,14 @@ class T5Model(TransformerModel):
     ) -> tuple[Tensor, Padding | None]:
         """Encode the source: hidden states ``(batch, source seq, d_model)`` and the padding mask."""
         input_ids = check_ids(input_ids)
-        positions, mask = positions_and_padding(input_ids, attention_mask)
+        positions, padding_mask = positions_and_padding(input_ids, attention_mask)
         if input_ids.size(1) == 0 or (
-            mask is not None and not is_tracing() and not mask.attention_mask.any(dim=1).all()
+            padding_mask is not None and not is_tracing() and not padding_mask.attention_mask.any(1).all()
         ):
             raise ValueError("a source sequence is empty: give each row at least one real token")
         x = embed_ids(self.token_embedding, input_ids) * self.embedding_scale
-        return self.encoder(x, mask, positions, positions), mask
+        mask = self.encoder.pattern.mask(input_ids.size(1), padding_mask)
+        return self.encoder(x, mask, positions, positions), padding_mask
 
     def decode(
         self,
@@ -197,11 +209,13 @@ class T5Model(TransformerModel):
             decoder_input_ids, decoder_attention_mask, cached, "decoder_attention_mask"
         )
         check_cached_len(self.decoder.positions, cached, key_positions)
+        positions = key_positions[..., cached:]
+        key_positions, padding_mask = last_keys(cache, key_positions, padding_mask, decoder_input_ids.size(1))
         x = embed_ids(self.token_embedding, decoder_input_ids) * self.embedding_scale
         hidden: Tensor = self.decoder(
             x,
-            causal() if padding_mask is None else causal() & padding_mask,
-            key_positions[..., cached:],
+            self.decoder.pattern.mask(key_positions.size(-1), padding_mask),
+            positions,
             key_positions,
             cache=cache,
             memory=memory,
@@ -330,9 +344,10 @@ class ConditionedDecoder(nn.Module):
         logits: Tensor = self.model.lm_head(last_token(hidden, attention_mask))
         return logits
 
-    def make_cache(self, capacity: int) -> list[KVCache]:
+    def make_cache(self, capacity: int) -> list[Cache]:
         """An empty cache for each layer of the decoder, with room for ``capacity`` tokens."""
-        return [KVCache(capacity) for _ in self._source.cache]
+        decoder = self.model.decoder
+        return make_cache(decoder.blocks, capacity, decoder.pattern.window)
 
     def _source_for(self, rows: int) -> EncodedSource:
         """The sources, repeated to the given number of target rows."""

@@ -34,6 +34,11 @@ class CheckpointFormat:
         Raises:
             ValueError: a hyperparameter that the format cannot express.
         """
+        attentions = [attention for kind in model.attentions().values() for attention in kind]
+        if not all(attention.kernel.is_softmax for attention in attentions):
+            raise ValueError(
+                "this format has softmax attention only, so that linear attention cannot be saved"
+            )
         tracked = _TrackedConfig(model.config)
         config = self.write_config(tracked)
         defaults = {field.name: field.default for field in fields(model.config)}

@@ -148,10 +148,13 @@ class ModelConfig:
     bias: bool | None = None
     tie_embeddings: bool | None = None
     kernel: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    pattern: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    window: int | None = None
     gradient_checkpointing: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """Any other keyword of the model class, in TOML files only: options = {patch_size = 4}. Also for keywords
-    given as a table: options = {positions = {kind = "rotary", theta = 5e5}}."""
+    given as a table: options = {positions = {kind = "rotary", theta = 5e5}}, or
+    options = {pattern = {kind = "longformer", window = 256}}."""
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of the model's constructor that were set."""
