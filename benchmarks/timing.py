@@ -139,7 +139,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(step: Callable[[], object], steps: int = 5) -> Memory:
-    """Peak memory of a step, measured by PyTorch's profiler and by Linux (``/proc``)."""
+    """Peak memory of a step, by PyTorch's profiler, and by Linux (``/proc``) in ``steps`` further ones."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -153,7 +153,7 @@ def memory_of(step: Callable[[], object], steps: int = 5) -> Memory:
         idle = _memory("VmRSS")
         step()
         peaks.append(_memory("VmHWM") - idle)
-    return Memory(idle, max(itertools.accumulate(changes)), statistics.median(peaks))
+    return Memory(idle, max(itertools.accumulate(changes)), statistics.median(peaks) if peaks else 0.0)
 
 
 def _memory(field: str) -> int:

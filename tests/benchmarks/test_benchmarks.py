@@ -270,3 +270,47 @@ def test_names_are_not_truncated_in_wide_tables(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
     assert "x: skipped: it is not installed" in shown
+
+
+@pytest.mark.slow
+def test_attention(run_benchmark, tmp_path):
+    figures, shown = run_benchmark("attention", "--figure", tmp_path / "cost.svg")
+    assert (tmp_path / "cost.svg").read_text("utf-8").startswith("<?xml")
+    for name in ("textbook", "fused", "flash", "window", "Longformer", "BigBird", "linear, elu + 1"):
+        assert name in shown
+        for measured in figures["passes"].values():
+            assert [len(row[name]["seconds"]) for row in measured.values()] == [1, 1, 1]
+            assert all(row[name]["bytes"] > 0 for row in measured.values())
+    for fits in figures["exponents"].values():
+        assert fits["fused"]["memory"]["exponent"] > 0.5
+    assert figures["crossover"]["score_entries"] == {"1024": 2**20, "4096": 2**24}
+    assert figures["crossover"]["factor"] == 16
+    assert "1,048,576 at 1,024, 16,777,216 at 4,096, 16 times as many" in shown
+
+
+@pytest.mark.slow
+def test_training_memory(run_benchmark):
+    techniques = ["plain", "flash, chunked loss", "window 256, block-sparse"]
+    figures, shown = run_benchmark("training_memory", "--techniques", *techniques)
+    assert list(figures["rows"]) == techniques
+    for name, row in figures["rows"].items():
+        assert name.split(",")[0] in shown
+        assert row["tensors"] > 0
+        assert row["time_relative"][1] > 0
+
+
+@pytest.mark.slow
+def test_long_range(run_benchmark, tmp_path):
+    options = ["--folder", str(tmp_path / "runs"), "--contenders", "full", "Longformer", "linear"]
+    figures, shown = run_benchmark("long_range", *options)
+    for name in ("full", "Longformer", "linear"):
+        row = figures["contenders"][name]
+        assert len(row["seeds"]) == 2
+        assert all(0 <= seed["accuracy"] <= 1 for seed in row["seeds"])
+        assert row["cost"]["seconds"][1] > 0
+        assert row["cost"]["peak_bytes"] > 0
+        assert name in shown
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").iterdir()}
+    assert len(before) == 6
+    run_benchmark("long_range", *options, "--accuracy-only")  # finished runs are not repeated
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").iterdir()} == before
