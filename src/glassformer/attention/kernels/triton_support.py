@@ -1,4 +1,4 @@
-"""Which calls the Triton kernels can compute, without importing Triton."""
+"""Limits of the Triton kernels, checked without importing Triton."""
 
 from __future__ import annotations
 
