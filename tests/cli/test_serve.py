@@ -35,6 +35,21 @@ resolve_model.load_model = load_slow
 sys.exit(main(sys.argv[1:]))
 """
 
+SIGNALED_IN_A_RESPONSE = """
+import signal, sys
+from glassformer.cli import main
+from glassformer.visualization.server import app
+
+read = app.read_json_body
+
+async def read_and_signal(request):
+    signal.raise_signal({number})
+    return await read(request)
+
+app.read_json_body = read_and_signal
+sys.exit(main(sys.argv[1:]))
+"""
+
 LOADS_FOREVER = """
 import sys, time
 from glassformer.cli import main, resolve_model
@@ -123,6 +138,19 @@ def test_other_signals_end_a_server(run_folder, number):
     with started(["-m", "glassformer"], run_folder) as (process, port):
         assert send(port, "/api/predict", {"text": "The cat"})[0] == 200
         process.send_signal(number)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
+def test_a_signal_inside_a_response_ends_a_server(run_folder, number):
+    program = SIGNALED_IN_A_RESPONSE.format(number=int(number))
+    with (
+        started(["-c", program], run_folder) as (process, port),
+        requested(port, "/api/predict", {"text": "The cat"}) as waiting,
+    ):
+        assert receive(waiting)[0] in (200, 503)
         assert process.communicate(timeout=30) == ("", "")
         assert process.returncode == 128 + number
 

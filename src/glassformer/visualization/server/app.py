@@ -6,9 +6,12 @@ import asyncio
 import errno
 import ipaddress
 import secrets
+import signal
 import socket
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from types import FrameType
@@ -254,7 +257,7 @@ def is_local(listener: socket.socket) -> bool:
 
 
 def run(session: ModelSession, worker: ModelWorker, listener: socket.socket, host: str = "127.0.0.1") -> None:
-    """Serve until Ctrl-C or SIGTERM, which cancel running jobs too.
+    """Serve until Ctrl-C, SIGTERM or SIGHUP, which cancel running jobs too.
 
     Args:
         session: the model.
@@ -302,8 +305,27 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.worker = worker
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGHUP start the shutdown too, unless it is ignored; uvicorn knows Ctrl-C and SIGTERM only.
+
+        A handler that raises would interrupt whatever runs, and uvicorn swallows exceptions of a response.
+        """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        numbers = [signal.SIGHUP] if in_main_thread and hasattr(signal, "SIGHUP") else []  # none on Windows
+        handlers = {number: signal.getsignal(number) for number in numbers}
+        handled = [number for number, handler in handlers.items() if handler is not signal.SIG_IGN]
+        with super().capture_signals():
+            for number in handled:
+                signal.signal(number, self.handle_exit)
+            try:
+                yield
+            finally:
+                for number in handled:
+                    signal.signal(number, handlers[number])
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown; a second Ctrl-C changes nothing."""
+        """Start the shutdown; a second signal changes nothing."""
         if not self.should_exit:
             super().handle_exit(sig, frame)
 
