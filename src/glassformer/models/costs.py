@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+import glassformer.models.attention_costs  # noqa: F401 - registers its functions with cost_of
 from glassformer.models.base import TransformerModel
 from glassformer.models.part_costs import Cost, Size, cost_of
 from glassformer.models.t5 import Stack, T5Model
