@@ -1,4 +1,4 @@
-"""Parameters, FLOPs and memory of each kind of module; ``attention_costs.py`` has those of blocks and attention.
+"""Parameters, FLOPs and memory of each kind of module; those of attention are in ``attention_costs.py``.
 
 The letters of the formulas are those of ``costs.py``. Register a function with ``cost_of`` for a new kind of
 module.
