@@ -29,6 +29,7 @@ COMMANDS = {
     "prune": ("Prune", "remove heads from a model and save the smaller model"),
     "explore": ("Explore", "write an interactive HTML page with the attention of every head"),
     "serve": ("Serve", "serve an interactive page: generate token by token, ablate heads"),
+    "study": ("Study", "rerun an experiment with several seeds and judge the claims about it"),
     "tokenize": ("Tokenize", "tokenize text into token files, or show the tokens of a text"),
     "describe": ("Describe", "show parameters, FLOPs and memory of each part of a model, with formulas"),
 }

@@ -1,0 +1,1 @@
+"""What attention costs as texts and models grow."""
