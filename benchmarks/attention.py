@@ -33,17 +33,13 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from glassformer.attention import (
     BlockSparseAttention,
-    FlashAttention,
     FusedAttention,
     LinearAttention,
-    ScaledDotProductAttention,
-    big_bird,
     causal,
-    longformer,
     sliding_window,
 )
+from glassformer.experiments.complexity.measure import D_HEAD, KERNELS, NUM_HEADS, WINDOW
 
-HEADS, D_HEAD, WINDOW, GLOBAL, RANDOM = 8, 64, 256, range(8), 3
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -62,16 +58,17 @@ class Contender:
     """Lengths to measure, of a kernel that is compiled for each; None for all."""
 
 
-def kernel(module: Any, mask: Callable[[int], Any], *, makes_mask: bool = False) -> Callable[[int], Attend]:
-    """One of the library's kernels with a mask.
+def kernel(name: str, *, makes_mask: bool = False) -> Callable[[int], Attend]:
+    """One of the library's kernels with its mask.
 
     The mask is made once for a length, as a model does without padding, so that its tiles are planned once;
     or, with ``makes_mask``, in each call, as in the first layer of a padded batch.
     """
+    module, mask = KERNELS[name]
 
     def build(n: int) -> Attend:
-        made = mask(n)
-        return lambda q, k, v: module(q, k, v, mask(n) if makes_mask else made)[0]
+        made = mask()
+        return lambda q, k, v: module(q, k, v, mask() if makes_mask else made)[0]
 
     return build
 
@@ -108,33 +105,27 @@ def flex(n: int) -> Attend:
     return attend
 
 
-def window_mask(n: int) -> Any:
-    return causal() & sliding_window(WINDOW)
-
-
 CONTENDERS = {
-    "textbook": Contender(kernel(ScaledDotProductAttention(), lambda n: causal()), tables=5),
+    "textbook": Contender(kernel("textbook"), tables=5),
     "Hugging Face, eager": Contender(eager, tables=4),
-    "fused": Contender(kernel(FusedAttention(), lambda n: causal())),
-    "flash": Contender(kernel(FlashAttention(), lambda n: causal())),
+    "fused": Contender(kernel("fused")),
+    "flash": Contender(kernel("flash")),
     "FlexAttention, window": Contender(flex, True, has_backward=False, lengths=(1024, 4096, 16384)),
-    "window": Contender(kernel(BlockSparseAttention(), window_mask), True),
-    "window, new mask": Contender(kernel(BlockSparseAttention(), window_mask, makes_mask=True), True),
-    "Longformer": Contender(kernel(BlockSparseAttention(), lambda n: longformer(WINDOW, GLOBAL)), True),
-    "Longformer, new mask": Contender(
-        kernel(BlockSparseAttention(), lambda n: longformer(WINDOW, GLOBAL), makes_mask=True), True
-    ),
-    "BigBird": Contender(
-        kernel(BlockSparseAttention(), lambda n: big_bird(WINDOW, GLOBAL, RANDOM, 64)), True
-    ),
-    "linear, elu + 1": Contender(kernel(LinearAttention(), lambda n: causal()), True),
-    "linear, FAVOR+": Contender(kernel(LinearAttention(feature_map="favor"), lambda n: causal()), True),
+    "window": Contender(kernel("window"), True),
+    "window, new mask": Contender(kernel("window", makes_mask=True), True),
+    "Longformer": Contender(kernel("Longformer"), True),
+    "Longformer, new mask": Contender(kernel("Longformer", makes_mask=True), True),
+    "BigBird": Contender(kernel("BigBird"), True),
+    "linear, elu + 1": Contender(kernel("linear, elu + 1"), True),
+    "linear, FAVOR+": Contender(kernel("linear, FAVOR+"), True),
 }
 
 
 def inputs(n: int, *, needs_grad: bool) -> list[Tensor]:
     generator = torch.Generator().manual_seed(n)
-    return [torch.randn(1, HEADS, n, D_HEAD, generator=generator, requires_grad=needs_grad) for _ in range(3)]
+    return [
+        torch.randn(1, NUM_HEADS, n, D_HEAD, generator=generator, requires_grad=needs_grad) for _ in range(3)
+    ]
 
 
 def forward(attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -174,7 +165,7 @@ def free_memory() -> int:
 
 def table_bytes(contender: Contender, n: int) -> int:
     """Memory of the tables of a contender."""
-    return contender.tables * 4 * HEADS * n * n
+    return contender.tables * 4 * NUM_HEADS * n * n
 
 
 def measure(n: int, pass_name: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -224,7 +215,7 @@ def exponents(measured: dict[int, dict[str, Any]], least: int) -> dict[str, dict
     return found
 
 
-def crossover(rounds: int, d_model: int = HEADS * D_HEAD) -> dict[str, Any]:
+def crossover(rounds: int, d_model: int = NUM_HEADS * D_HEAD) -> dict[str, Any]:
     """N d^2 and n^2 d: a projection of all tokens and the scores of all pairs, below, at and above n = d."""
     rows: dict[int, dict[str, float]] = {}
     weight = torch.randn(d_model, d_model)
@@ -352,7 +343,7 @@ def goals(passes: dict[str, dict[int, dict[str, Any]]], fits: dict[str, Any]) ->
     )
     for pass_name, measured in passes.items():
         if n >= 16384 and n in measured:
-            tables = 4 * HEADS * n * n * (2 if pass_name == "forward" else CONTENDERS["textbook"].tables)
+            tables = 4 * NUM_HEADS * n * n * (2 if pass_name == "forward" else CONTENDERS["textbook"].tables)
             value = tables / measured[n]["flash"]["bytes"]
             lines.append(
                 goal_line(f"{pass_name} at {n:,}: computed memory of textbook / flash", value, at_least=50.0)
@@ -438,7 +429,7 @@ def main() -> None:
     if options.figure is not None:
         draw(passes, options.figure)
     results = {"passes": passes, "exponents": fits, "crossover": crossing, "decoding": tokens}
-    write_json(options.json, {"heads": HEADS, "d_head": D_HEAD, "window": WINDOW, **results})
+    write_json(options.json, {"heads": NUM_HEADS, "d_head": D_HEAD, "window": WINDOW, **results})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import itertools
 import json
 import multiprocessing
 import os
@@ -25,7 +24,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from rich.console import Console
-from torch.profiler import ProfilerActivity, profile
+
+from glassformer.experiments.complexity.measure import peak_bytes
 
 T = TypeVar("T")
 
@@ -140,11 +140,7 @@ class Memory(NamedTuple):
 
 def memory_of(step: Callable[[], object], steps: int = 5) -> Memory:
     """Peak memory of a step, by PyTorch's profiler, and by Linux (``/proc``) in ``steps`` further ones."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    del profiler, events
+    tensors = peak_bytes(step)
     idle, peaks = 0, []
     for _ in range(steps):
         gc.collect()
@@ -153,7 +149,7 @@ def memory_of(step: Callable[[], object], steps: int = 5) -> Memory:
         idle = _memory("VmRSS")
         step()
         peaks.append(_memory("VmHWM") - idle)
-    return Memory(idle, max(itertools.accumulate(changes)), statistics.median(peaks) if peaks else 0.0)
+    return Memory(idle, tensors, statistics.median(peaks) if peaks else 0.0)
 
 
 def _memory(field: str) -> int:
