@@ -16,6 +16,7 @@ from glassformer.experiments.scaling.training import EpochWindows, first_decay_s
 from glassformer.experiments.sweep import wait_until
 from glassformer.experiments.verdicts import judge_all
 from glassformer.training import Schedule, TrainingConfig
+from glassformer.training import run_folder as run_folder_module
 from glassformer.training import trainer as trainer_module
 
 LAWS = {"claimed": (0.35, 9.0), "steep": (0.8, 600.0), "flat": (0.35, 0.0), "rising": (-0.1, 0.1)}
@@ -151,6 +152,16 @@ def test_a_training_that_is_asked_to_stop_continues(tiny_run, tmp_path, monkeypa
     monkeypatch.undo()
     continued = train_size(run.settings, folder)
     assert continued == train_size(run.settings, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_training_of_another_version_is_not_continued(tiny_run, monkeypatch):
+    run, folder = tiny_run
+    train_size(run.settings, folder)
+    numerics = run_folder_module.numerics
+    monkeypatch.setattr(run_folder_module, "numerics", lambda *args: numerics(*args) | {"torch": "9.0"})
+    with pytest.raises(ValueError, match=r"torch was .*, now '9\.0'\. Remove the folder"):
+        train_size(run.settings, folder)
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ from glassformer.training import (
     prepare_data,
 )
 from glassformer.training.devices import seed_everything
+from glassformer.training.resume import NUMERICS
 
 INTERRUPTED = 143
 """Exit status of a run that was asked to stop; its checkpoints are saved."""
@@ -170,12 +171,18 @@ def _train(
     """Train until ``config.steps``, from the last checkpoint if there is one.
 
     Raises:
+        ValueError: the run was started with another version of torch, or something else that changes rounding.
         SystemExit: the process was asked to stop.
     """
     seed_everything(config.seed)
     model = build_model(settings, vocab_size)
     exists = (Path(config.run_folder) / "config.toml").exists()
-    run = RunFolder.open(config, resume=exists, allow_changes=exists)  # the trunk's number of updates grows
+    run = RunFolder.open(config, resume=exists, allow_changes=exists)  # the updates and the schedule change
+    if others := [note for note in run.notes if note.split(" ")[0].rstrip(":") in NUMERICS]:
+        raise ValueError(
+            f"{config.run_folder} cannot be continued with the same result: {'; '.join(others)}. "
+            "Remove the folder to train again"
+        )
     run.check_data(data_key)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         from rich.console import Console
