@@ -109,7 +109,7 @@ class ScalingStudy(Study):
                 design_table(fitted, len(seeds)),
             ],
             data={"points": points, "held_out": held_out, "law": _coefficients(joint_law(means(fitted)))},
-            notes=[identification(fitted)],
+            notes=[identification(fitted).reason],
         )
 
     def figures(self, data: Mapping[str, Any]) -> list[tuple[Figure, str]]:

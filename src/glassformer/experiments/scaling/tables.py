@@ -15,13 +15,15 @@ import numpy.typing as npt
 from glassformer.experiments.scaling.chinchilla_fit import fit_chinchilla
 from glassformer.experiments.scaling.design import fit_without_lowest, simulate_design
 from glassformer.experiments.scaling.fits import ScalingLaw, fit_joint_law, fit_power_law
-from glassformer.experiments.scaling.model_comparison import is_identified
+from glassformer.experiments.scaling.model_comparison import Identification, is_identified
 from glassformer.experiments.scaling.uncertainty import exponents_by_seed
 from glassformer.experiments.study import ResultTable
 
 Array = npt.NDArray[np.float64]
 COUNTS = {"all parameters": "num_parameters", "without embeddings": "num_parameters_without_embeddings"}
 """The two ways to count parameters."""
+MIN_CELLS = 8
+"""The fewest means of which AICc of the joint law exists."""
 
 
 def columns_of(
@@ -89,6 +91,9 @@ def intervals_table(points: Sequence[Mapping[str, Any]]) -> ResultTable:
     rows: list[list[str | float]] = []
     for label, count in COUNTS.items():
         found = exponents_by_seed(seeds, *columns_of(points, count), confidence=0.99)
+        if not identification(points, count).identified:
+            del found["E"]
+            rows.append([label, "E", "not identified", "", ""])
         for name, interval in found.items():
             rows.append(
                 [label, name, round(interval.estimate, 4), round(interval.low, 4), round(interval.high, 4)]
@@ -155,9 +160,10 @@ def _error_sizes(points: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     return float(np.sqrt(within)), float(np.sqrt(max(0.0, (between - within) / budgets)))
 
 
-def identification(points: Sequence[Mapping[str, Any]]) -> str:
-    """Whether E is identified, as a sentence."""
-    columns = columns_of(means(points))
-    if len(columns[0]) < 8:
-        return "E is not identified: AICc needs at least 8 sizes and budgets."
-    return is_identified(fit_joint_law(*columns), fit_joint_law(*columns, constant=False)).reason
+def identification(points: Sequence[Mapping[str, Any]], count: str = "num_parameters") -> Identification:
+    """Whether the means over seeds identify E."""
+    columns = columns_of(means(points), count)
+    if len(columns[0]) < MIN_CELLS:
+        reason = f"E is not identified: AICc needs at least {MIN_CELLS} sizes and budgets."
+        return Identification(False, reason)
+    return is_identified(fit_joint_law(*columns), fit_joint_law(*columns, constant=False))

@@ -171,7 +171,8 @@ def _train(
     """Train until ``config.steps``, from the last checkpoint if there is one.
 
     Raises:
-        ValueError: the run was started with another version of torch, or something else that changes rounding.
+        ValueError: the run was started with another version of torch or another number that rounding
+            depends on.
         SystemExit: the process was asked to stop.
     """
     seed_everything(config.seed)
