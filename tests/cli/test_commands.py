@@ -46,7 +46,7 @@ def test_every_command_has_help(command, capsys):
     assert shown[0] == shown[1] == shown[2]
     for metavar in ("STR", "PATH", "{None}|", "{None,slide", "BOOL"):
         assert metavar not in shown[0]
-    takes_model = command not in ("demo", "train", "tokenize")
+    takes_model = command not in ("demo", "study", "train", "tokenize")
     assert ("MODEL" in shown[0].splitlines()[0]) == takes_model
 
 

@@ -34,7 +34,7 @@ class Study(Command):
     """Folder for the runs, results.json and report.html. Default: runs/study-NAME-SCALE."""
     executor: Annotated[Literal["local", "ray", "slurm"], option(default_hint=None)] = "local"
     """Where the runs are executed: processes of this machine, a Ray cluster, or Slurm."""
-    workers: int | None = None
+    workers: Annotated[int | None, option("INT")] = None
     """Runs at the same time, with one thread each. Default: one per processor."""
 
     def run(self) -> None:
