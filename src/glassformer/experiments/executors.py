@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are executed: processes of this machine, a Ray cluster, or Slurm.
+"""Executors of a sweep: processes of this machine, a Ray cluster, or Slurm.
 
 Run folders must lie on a file system that all workers share. Every executor starts a process for each run.
 """

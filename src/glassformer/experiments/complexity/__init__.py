@@ -1,1 +1,1 @@
-"""What attention costs as texts and models grow."""
+"""Costs of attention as texts and models grow."""

@@ -37,11 +37,11 @@ class ScalingStudy(Study):
         """One run for each size and seed, the largest first; each makes all budgets."""
         s = scale.settings
         shared = {key: s[key] for key in _SHARED}
-        # bfloat16 is faster only from d_model 128 on, where the processor has it.
         function = "glassformer.experiments.scaling.training:train_size"
         runs = []
         for num_layers, d_model in reversed([*s["sizes"], s["held_out"]]):
             for seed in range(s["seeds"]):
+                # bfloat16 is faster only from d_model 128 on, where the processor has it.
                 size = {
                     "num_layers": num_layers,
                     "d_model": d_model,

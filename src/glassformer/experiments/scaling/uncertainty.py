@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glassformer.experiments.scaling.fits import Array, Fit, ScalingLaw, check_runs, fit_joint_law
+from glassformer.experiments.statistics import MIN_BOOTSTRAP_SEEDS
 
 try:
     from scipy.stats import norm, t
@@ -32,9 +33,6 @@ except ImportError as error:
     raise ImportError(
         f"fits of scaling laws need scipy: pip install 'glassformer[analysis]' ({error})"
     ) from error
-
-MIN_BOOTSTRAP_SEEDS = 10
-"""The fewest seeds that are resampled."""
 
 
 @dataclass(frozen=True)
