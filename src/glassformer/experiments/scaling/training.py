@@ -2,71 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from glassformer.backends import use_backends
-from glassformer.data import TokenFile, windows
+from glassformer.data import windows
+from glassformer.experiments.training import EpochWindows, train
 from glassformer.files import PARTIAL
 from glassformer.models import GPTModel
 from glassformer.training import (
     CheckpointConfig,
     DataConfig,
     EvaluationConfig,
-    LanguageModeling,
     ModelConfig,
     OptimizerConfig,
-    RunFolder,
     Schedule,
-    Trainer,
     TrainingConfig,
     evaluate,
     prepare_data,
 )
-from glassformer.training.devices import seed_everything
-from glassformer.training.resume import NUMERICS
-
-INTERRUPTED = 143
-"""Exit status of a run that was asked to stop; its checkpoints are saved."""
-
-
-class EpochWindows:
-    """Batches of windows that do not overlap, in random order, each at most once.
-
-    Args:
-        tokens: a split.
-        batch_size: windows of a batch.
-        seq_len: tokens of a window that are predicted; it has one more.
-        seed: of the order.
-    """
-
-    def __init__(self, tokens: TokenFile, batch_size: int, seq_len: int, seed: int) -> None:
-        self.tokens, self.batch_size, self.seq_len = tokens, batch_size, seq_len
-        self.order = np.random.default_rng(seed).permutation((len(tokens) - 1) // seq_len)
-
-    def batch(self, step: int) -> Tensor:
-        """The windows of an update, ``(batch_size, seq_len + 1)``.
-
-        Raises:
-            ValueError: the split has too few windows for so many updates.
-        """
-        chosen = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        if len(chosen) < self.batch_size:
-            needed = (step + 1) * self.batch_size * self.seq_len
-            raise ValueError(
-                f"{needed:,} tokens are needed and the split has {len(self.tokens):,}: use a longer text"
-            )
-        rows = [self.tokens[i * self.seq_len : (i + 1) * self.seq_len + 1] for i in chosen]
-        return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
 def train_size(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -84,6 +44,7 @@ def train_size(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     tokenizer, files = prepare_data(config.data)
     batches = EpochWindows(files.train, config.batch_size, config.data.seq_len, config.seed)
     batches.batch(max(settings["budgets"]) // (config.batch_size * config.data.seq_len) - 1)  # if it can
+    build = partial(build_model, settings, tokenizer.vocab_size)
     validation = np.asarray(files.validation[: settings["max_validation_tokens"]])
     rows = []
     for budget in settings["budgets"]:
@@ -93,10 +54,10 @@ def train_size(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         constant = first_decay_step(schedule, steps)
         if not done.exists():
             trunk = replace(config, steps=constant, run_folder=str(folder / "trunk"))
-            _train(settings, trunk, batches, tokenizer.vocab_size, files.key)
+            train(build, trunk, batches, data_key=files.key)
             _copy(folder / "trunk", done)
         branch = replace(config, steps=steps, run_folder=str(done), schedule=schedule)
-        model = _train(settings, branch, batches, tokenizer.vocab_size, files.key)
+        model = train(build, branch, batches, data_key=files.key)
         with use_backends("torch"):  # as in training
             found = evaluate(model, windows(validation, config.data.seq_len, 64))
         rows.append(
@@ -163,35 +124,6 @@ def _config(settings: Mapping[str, Any], folder: Path) -> TrainingConfig:
         evaluation=EvaluationConfig(every=0),
         checkpoints=CheckpointConfig(every=500, keep=1),
     )
-
-
-def _train(
-    settings: Mapping[str, Any], config: TrainingConfig, batches: EpochWindows, vocab_size: int, data_key: str
-) -> GPTModel:
-    """Train until ``config.steps``, from the last checkpoint if there is one.
-
-    Raises:
-        ValueError: the run was started with another version of torch or another number that rounding
-            depends on.
-        SystemExit: the process was asked to stop.
-    """
-    seed_everything(config.seed)
-    model = build_model(settings, vocab_size)
-    exists = (Path(config.run_folder) / "config.toml").exists()
-    run = RunFolder.open(config, resume=exists, allow_changes=exists)  # the updates and the schedule change
-    if others := [note for note in run.notes if note.split(" ")[0].rstrip(":") in NUMERICS]:
-        raise ValueError(
-            f"{config.run_folder} cannot be continued with the same result: {'; '.join(others)}. "
-            "Remove the folder to train again"
-        )
-    run.check_data(data_key)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        from rich.console import Console
-
-        result = Trainer(model, LanguageModeling(), batches, config, run, console=Console(file=nowhere)).run()
-    if result.status == "interrupted" or result.signal is not None:
-        sys.exit(INTERRUPTED)
-    return model
 
 
 def _copy(folder: Path, target: Path) -> None:
