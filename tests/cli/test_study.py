@@ -29,7 +29,7 @@ def test_the_list_gives_questions_claims_and_times(capsys):
             ["complexity", "--workers", "2"],
             "complexity measures time, so its runs are made one by one",
         ),
-        (["scaling", "--workers", "0"], "num_workers must be at least 1, not 0"),
+        (["scaling", "--workers", "0"], "workers must be at least 1, not 0"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from glassformer.experiments.executors import RayExecutor, SlurmExecutor
+from glassformer.experiments.executors import RayExecutor, Resources, SlurmExecutor
 from glassformer.experiments.runs import Run
 from glassformer.experiments.sweep import run_sweep, wait_until
 
@@ -65,6 +65,23 @@ def test_a_ray_node_that_is_killed_loses_no_run(tmp_path, cluster, values_of):
     assert values_of(tmp_path) == expected(3, steps=80)
     calls = [len(path.read_text().splitlines()) for path in tmp_path.glob("*/calls.txt")]
     assert sorted(calls) == [1, 1, 2]  # one was on the node
+
+
+def test_a_job_asks_for_what_a_run_needs(tmp_path):
+    pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
+    executor = SlurmExecutor(tmp_path, Resources(4, 1, 16.0), "local", {"timeout_min": 600})
+    parameters = executor.executor.parameters
+    assert parameters["cpus_per_task"] == 4
+    assert parameters["gpus_per_node"] == 1
+    assert parameters["mem_gb"] == 16
+    assert parameters["timeout_min"] == 600
+
+
+@pytest.mark.slow
+def test_a_ray_task_reserves_what_a_run_needs(cluster):
+    executor = RayExecutor(Resources(2, 1, 0.5))
+    assert executor.options == {"num_cpus": 2, "num_gpus": 1, "max_retries": 3, "memory": 2**29}
+    assert executor.num_workers == 1
 
 
 @pytest.mark.slow

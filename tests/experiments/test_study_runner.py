@@ -91,8 +91,8 @@ class InThisProcess:
 def executor(monkeypatch, planted):
     chosen = []
 
-    def build(name, workers, threads, logs):
-        chosen.append((name, workers, threads))
+    def build(name, workers, resources, logs):
+        chosen.append((name, workers, resources.threads))
         return InThisProcess()
 
     monkeypatch.setattr(study_runner, "build_executor", build)
@@ -184,6 +184,23 @@ def test_too_little_disk_or_memory_is_said_first(tmp_path, options, message):
     with pytest.raises(OSError, match=message):
         run_study(study, study.protocol.scale("smoke"), tmp_path, workers=3)
     assert not (tmp_path / "runs").exists()
+
+
+def test_free_memory_is_that_of_the_control_group_if_it_has_less(tmp_path):
+    free = study_runner.available_memory_gib
+    system, group = tmp_path / "meminfo", tmp_path / "group"
+    assert free(system, group) is None
+    system.write_text("MemTotal: 9999 kB\nMemAvailable: 4194304 kB\n")
+    assert free(system, group) == 4
+    group.mkdir()
+    (group / "memory.stat").write_text("anon 5\ninactive_file 1073741824\n")
+    (group / "memory.current").write_text(f"{2 * 2**30}\n")
+    (group / "memory.max").write_text("max\n")
+    assert free(system, group) == 4
+    (group / "memory.max").write_text(f"{3 * 2**30}\n")
+    assert free(system, group) == 2
+    (group / "memory.max").write_text(f"{30 * 2**30}\n")
+    assert free(system, group) == 4
 
 
 def test_time_is_measured_by_one_run_at_a_time_with_all_threads(tmp_path, executor, monkeypatch):

@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from glassformer.experiments import runs
-from glassformer.experiments.executors import LocalExecutor, build_executor
+from glassformer.experiments.executors import LocalExecutor, Resources, build_executor
 from glassformer.experiments.runs import Run, execute, is_done, read_result
-from glassformer.experiments.sweep import MAX_ATTEMPTS, Outcome, SweepError, duration, run_sweep, wait_until
+from glassformer.experiments.sweep import MAX_ATTEMPTS, Outcome, SweepError, run_sweep, wait_until
+from glassformer.experiments.sweep_progress import SweepProgress, duration, last_line
 
 pytestmark = pytest.mark.usefixtures("planted")
 
@@ -107,7 +108,7 @@ def test_numbers_of_workers_and_threads_are_positive(workers, threads):
 
 def test_unknown_executors_are_refused(tmp_path):
     with pytest.raises(ValueError, match="unknown executor 'locl', did you mean 'local'"):
-        build_executor("locl", 1, 1, tmp_path)
+        build_executor("locl", 1, Resources(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,39 @@ def test_runs_that_are_done_are_skipped_and_the_others_executed(tmp_path, values
     assert "left" in lines[3]
     assert lines[4].startswith("[4/4] run-")
     assert "left" not in lines[4]
+
+
+def test_a_terminal_shows_the_running_runs_and_their_last_lines(tmp_path, monkeypatch):
+    costs = {f"run-{number}": 1.0 for number in range(4)}
+    for name in costs:
+        (tmp_path / name).mkdir()
+    (tmp_path / "run-0" / "result.json").write_text('{"value": 1, "seconds": 100.0}')
+    (tmp_path / "run-1" / "output.txt").write_text("first\n1,000 tokens: 3.2 nats\n\n")
+    output = io.StringIO()
+    console = Console(file=output, width=120, force_terminal=True)
+    with SweepProgress(costs, tmp_path, LocalExecutor(2), console) as progress:
+        for name in ("run-1", "run-2"):
+            progress.report(Outcome(tmp_path / name, "started"), 1, False)
+        progress.started["run-1"] -= 300
+        plain = Console(file=io.StringIO(), width=120)
+        plain.print(progress.table())
+        shown = plain.file.getvalue()
+        (tmp_path / "run-2" / "result.json").write_text('{"value": 1, "seconds": 300.0}')
+        progress.report(Outcome(tmp_path / "run-2", "done"), 1, False)
+        assert list(progress.started) == ["run-1"]
+    assert "1 of 4 runs done, about 2 min left" in shown
+    rows = [line.split() for line in shown.splitlines() if line.strip().startswith("run-")]
+    assert rows == [["run-1", "5", "min", "1,000", "tokens:", "3.2", "nats"], ["run-2", "0", "s"]]
+    assert "[2/4] run-2: 5 min, about 3 min left" in output.getvalue()
+
+
+def test_the_last_line_of_an_output_is_that_of_its_end(tmp_path):
+    file = tmp_path / "output.txt"
+    assert last_line(file) == ""
+    file.write_bytes(b"\xff\n" * 9000 + b"end \n \n")
+    assert last_line(file) == "end"
+    file.write_text("\n")
+    assert last_line(file) == ""
 
 
 @pytest.mark.slow

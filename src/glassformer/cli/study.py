@@ -75,7 +75,7 @@ class Study(Command):
 def print_studies() -> None:
     """Print each study with its question, its claims and its duration."""
     from glassformer.experiments.study import study_protocols
-    from glassformer.experiments.sweep import duration
+    from glassformer.experiments.sweep_progress import duration
 
     for name, protocol in study_protocols().items():
         times = ", ".join(

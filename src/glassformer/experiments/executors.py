@@ -11,18 +11,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glassformer.choices import choose
 from glassformer.experiments.runs import END_WITH_STDIN, ERROR, FAILED, OUTPUT, is_done
 from glassformer.experiments.sweep import Executor, Outcome, wait_until
+from glassformer.experiments.sweep_progress import last_line
 from glassformer.integers import check_at_least
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 STOP_SECONDS = 20.0
 """After which a worker that was asked to stop is killed."""
 MODULE = "glassformer.experiments.runs"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run needs."""
+
+    threads: int = 1
+    gpus: int = 0
+    memory_gib: float = 0.0
+    """Zero leaves it to the cluster."""
 
 
 class LocalExecutor:
@@ -89,11 +101,6 @@ def outcome_of(folder: Path, status: int) -> Outcome:
     return Outcome(folder, "killed", f"its worker ended with status {status} and no result")
 
 
-def last_line(file: Path) -> str:
-    """The last line of a traceback: the exception."""
-    return file.read_text("utf-8").strip().splitlines()[-1]
-
-
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
     """Let processes save what they have, and kill those that take too long."""
     for process in processes:
@@ -110,14 +117,14 @@ class RayExecutor:
     Ray executes the task of a worker or node that was killed again.
 
     Args:
-        threads: of each run; as many processors are reserved for it.
+        resources: that are reserved for each run.
         max_retries: how often a task is executed again after its worker or node was killed.
 
     Raises:
         ImportError: Ray is not installed.
     """
 
-    def __init__(self, threads: int = 1, max_retries: int = 3) -> None:
+    def __init__(self, resources: Resources | None = None, max_retries: int = 3) -> None:
         try:
             import ray
         except ImportError as error:
@@ -127,13 +134,20 @@ class RayExecutor:
         self.ray: Any = ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, configure_logging=False)
-        self.threads, self.max_retries = threads, max_retries
-        self.num_workers = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        needed = resources or Resources()
+        self.threads = needed.threads
+        self.options = {"num_cpus": needed.threads, "num_gpus": needed.gpus, "max_retries": max_retries}
+        if needed.memory_gib:
+            self.options["memory"] = int(needed.memory_gib * 2**30)
+        found = ray.cluster_resources()
+        fit = [found.get("CPU", 1) // needed.threads]
+        if needed.gpus:
+            fit.append(found.get("GPU", 0) // needed.gpus)
+        self.num_workers = max(1, int(min(fit)))
 
     def execute(self, folders: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Execute the runs; see ``Executor.execute``."""
-        options = {"num_cpus": self.threads, "max_retries": self.max_retries}
-        task = self.ray.remote(**options)(_execute_in_process)
+        task = self.ray.remote(**self.options)(_execute_in_process)
         pending = {task.remote(str(folder.resolve()), self.threads): folder for folder in folders}
         try:
             while pending:
@@ -153,9 +167,9 @@ class SlurmExecutor:
     """Jobs of Slurm through submitit (extra ``slurm``), one array for all runs.
 
     Args:
-        threads: processors of each job.
-        cluster: of submitit: None finds Slurm; "local" uses processes of this machine.
         logs: folder for what submitit writes; it must be on the shared file system.
+        resources: that each job asks for.
+        cluster: of submitit: None finds Slurm; "local" uses processes of this machine.
         options: further parameters of the jobs, such as ``{"slurm_partition": "cpu", "timeout_min": 240}``.
 
     Raises:
@@ -163,7 +177,11 @@ class SlurmExecutor:
     """
 
     def __init__(
-        self, logs: Path, threads: int = 1, cluster: str | None = None, options: dict[str, Any] | None = None
+        self,
+        logs: Path,
+        resources: Resources | None = None,
+        cluster: str | None = None,
+        options: dict[str, Any] | None = None,
     ) -> None:
         try:
             import submitit
@@ -172,8 +190,14 @@ class SlurmExecutor:
                 f"--executor slurm needs submitit: pip install 'glassformer[slurm]' ({error})"
             ) from error
         self.executor: Any = submitit.AutoExecutor(folder=str(logs), cluster=cluster)
-        self.executor.update_parameters(cpus_per_task=threads, **{"timeout_min": 240, **(options or {})})
-        self.threads, self.num_workers = threads, 1
+        needed = resources or Resources()
+        parameters: dict[str, Any] = {"cpus_per_task": needed.threads, "timeout_min": 240}
+        if needed.gpus:
+            parameters["gpus_per_node"] = needed.gpus
+        if needed.memory_gib:
+            parameters["mem_gb"] = needed.memory_gib
+        self.executor.update_parameters(**{**parameters, **(options or {})})
+        self.threads, self.num_workers = needed.threads, 1
 
     def execute(self, folders: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Execute the runs; see ``Executor.execute``."""
@@ -213,18 +237,24 @@ def _error_line(error: BaseException) -> str:
 
 
 EXECUTORS: dict[str, Callable[..., Executor]] = {
-    "local": lambda workers, threads, logs: LocalExecutor(workers, threads),
-    "ray": lambda workers, threads, logs: RayExecutor(threads),
-    "slurm": lambda workers, threads, logs: SlurmExecutor(logs, threads),
+    "local": lambda workers, resources, logs: LocalExecutor(workers, resources.threads),
+    "ray": lambda workers, resources, logs: RayExecutor(resources),
+    "slurm": lambda workers, resources, logs: SlurmExecutor(logs, resources),
 }
 """By the name of ``--executor``."""
 
 
-def build_executor(name: str, workers: int, threads: int, logs: Path) -> Executor:
+def build_executor(name: str, workers: int, resources: Resources, logs: Path) -> Executor:
     """The executor with this name.
+
+    Args:
+        name: a key of ``EXECUTORS``.
+        workers: processes at the same time on this machine.
+        resources: of each run.
+        logs: folder for what a batch system writes.
 
     Raises:
         ValueError: an unknown name, or a number below 1.
         ImportError: what it needs is not installed.
     """
-    return choose(EXECUTORS, name, "executor")(workers, threads, logs)
+    return choose(EXECUTORS, name, "executor")(workers, resources, logs)

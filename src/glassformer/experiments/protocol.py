@@ -36,6 +36,8 @@ class Scale:
     """Sizes, seeds and options, which the study reads."""
     exclusive: bool = False
     """Whether the runs measure time or memory, so that one at a time has the machine for itself."""
+    gpus: int = 0
+    """Of one worker, which a cluster reserves for it."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,11 @@ def parse_protocol(content: Mapping[str, Any]) -> Protocol:
     scales = {}
     for name, row in content["scales"].items():
         choose(dict.fromkeys(SCALES), name, "scale")
-        for key in ("minutes", "memory_gib", "disk_gib"):
+        for key in ("minutes", "memory_gib", "disk_gib", "gpus"):
             if isinstance(row.get(key), bool) or not isinstance(row.get(key, 0), int | float):
                 raise ValueError(f"{key} of the scale {name!r} must be a number, got {row[key]!r}")
-        _check_keys(
-            row, ["minutes", "memory_gib", "disk_gib", "settings"], ["exclusive"], f"the scale {name!r}"
-        )
+        required = ["minutes", "memory_gib", "disk_gib", "settings"]
+        _check_keys(row, required, ["exclusive", "gpus"], f"the scale {name!r}")
         scales[name] = Scale(name, **row)
     return Protocol(
         title=content["title"],

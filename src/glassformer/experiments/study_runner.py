@@ -6,20 +6,23 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from glassformer.experiments.executors import build_executor
+from glassformer.experiments.executors import Resources, build_executor
 from glassformer.experiments.protocol import Scale, differences
 from glassformer.experiments.runs import Run, is_done, read_result
 from glassformer.experiments.study import Study
-from glassformer.experiments.sweep import duration, run_sweep
+from glassformer.experiments.sweep import run_sweep
+from glassformer.experiments.sweep_progress import duration
 from glassformer.experiments.verdicts import judge_all
 from glassformer.files import atomic_write, read_json
 from glassformer.folder_lock import lock_folder
+from glassformer.integers import check_at_least
 from glassformer.terminal import count_of
 
 RESULTS, REPORT, STUDY = "results.json", "report.html", "study.json"
@@ -27,6 +30,8 @@ RESULTS, REPORT, STUDY = "results.json", "report.html", "study.json"
 GPU_FLOPS = 2e14
 """Floating-point operations per second that are assumed for the hours of a scale: a fifth of what an H100 is
 specified for in dense bfloat16 products."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where a process finds the limits of its control group."""
 SMOKE = "The scale smoke only tests that the study runs."
 """Why no claim is judged at that scale."""
 
@@ -76,11 +81,14 @@ def run_study(
             f"--workers is for the local executor, got --workers {workers} --executor {executor}: "
             "the cluster decides how many runs fit"
         )
+    if workers is not None:
+        check_at_least(1, workers=workers)
     threads = processors if scale.exclusive else 1
     workers = (1 if scale.exclusive else processors) if workers is None else workers
-    chosen = build_executor(executor, workers, threads, folder / "slurm")
     with lock_folder(folder, "folder of the study"):
         check_folder(study, scale, folder)
+        needed = Resources(threads, scale.gpus, scale.memory_gib)
+        chosen = build_executor(executor, workers, needed, folder / "slurm")
         runs = [replace(run, protocol=study.protocol.hash) for run in study.runs(scale)]
         left = [run for run in runs if not is_done(folder / "runs" / run.name)]
         if left:
@@ -159,14 +167,26 @@ def check_resources(scale: Scale, folder: Path, share: float, workers: int) -> N
         )
 
 
-def available_memory_gib() -> float | None:
-    """Free memory, if the system tells it."""
-    try:
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    kib = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return None if kib is None else int(kib) / 2**20
+def available_memory_gib(system: Path = Path("/proc/meminfo"), group: Path = CONTROL_GROUP) -> float | None:
+    """Free memory in GiB: that of the system or of this process's control group, if that has less.
+
+    Args:
+        system: a file like ``/proc/meminfo``.
+        group: a folder with the files of a control group (cgroup v2).
+
+    Returns:
+        None if neither tells it.
+    """
+    found = []
+    with suppress(OSError, StopIteration):
+        lines = system.read_text("utf-8").splitlines()
+        found.append(int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))) * 1024)
+    with suppress(OSError, ValueError):
+        limit = int((group / "memory.max").read_text("utf-8"))  # "max" is no limit
+        counts = dict(line.split() for line in (group / "memory.stat").read_text("utf-8").splitlines())
+        used = int((group / "memory.current").read_text("utf-8")) - int(counts.get("inactive_file", 0))
+        found.append(limit - used)
+    return min(found) / 2**30 if found else None
 
 
 def analyze_runs(study: Study, scale: Scale, runs: list[Run], folder: Path) -> dict[str, Any]:

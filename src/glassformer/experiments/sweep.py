@@ -11,8 +11,9 @@ from typing import Literal, Protocol
 
 from rich.console import Console
 
-from glassformer.experiments.runs import ERROR, OUTPUT, Run, is_done, read_result
-from glassformer.terminal import count_of, printable
+from glassformer.experiments.runs import ERROR, OUTPUT, Run, is_done
+from glassformer.experiments.sweep_progress import SweepProgress
+from glassformer.terminal import count_of
 
 MAX_ATTEMPTS = 3
 """Of a run whose worker is killed. A run that raises an exception would raise it again."""
@@ -69,76 +70,31 @@ def run_sweep(
         raise ValueError("two runs have the same name: each needs a folder of its own")
     for run in runs:
         run.prepare(folder / run.name)
-    progress = _Progress(runs, folder, executor.num_workers, console)
     attempts = dict.fromkeys(names, 0)
     failed: dict[str, str] = {}
-    while pending := [run.name for run in runs if not is_done(folder / run.name) and run.name not in failed]:
-        for name in pending:
-            attempts[name] += 1
-        ended = set()
-        with closing(executor.execute([folder / name for name in pending])) as outcomes:
-            for outcome in outcomes:
-                name = outcome.folder.name
-                if outcome.kind != "started":
-                    ended.add(name)
-                if outcome.kind == "failed" or (outcome.kind == "killed" and attempts[name] >= MAX_ATTEMPTS):
-                    failed[name] = outcome.message
-                progress.report(outcome, attempts[name])
-        for name in pending:
-            if name not in ended:
-                failed[name] = "the executor did not say how it ended"
+    with SweepProgress({run.name: run.cost for run in runs}, folder, executor, console) as progress:
+        while pending := [name for name in names if not is_done(folder / name) and name not in failed]:
+            for name in pending:
+                attempts[name] += 1
+            ended = set()
+            with closing(executor.execute([folder / name for name in pending])) as outcomes:
+                for outcome in outcomes:
+                    name = outcome.folder.name
+                    last = attempts[name] >= MAX_ATTEMPTS
+                    if outcome.kind != "started":
+                        ended.add(name)
+                    if outcome.kind == "failed" or (outcome.kind == "killed" and last):
+                        failed[name] = outcome.message
+                    progress.report(outcome, attempts[name], last)
+            for name in pending:
+                if name not in ended:
+                    failed[name] = "the executor did not say how it ended"
     if failed:
         name, message = next(iter(failed.items()))
         others = f" (and {count_of(len(failed) - 1, 'other run')})" if len(failed) > 1 else ""
         logs = [folder / name / file for file in (ERROR, OUTPUT) if (folder / name / file).exists()]
         see = f"see {logs[0]}; " if logs else ""
         raise SweepError(f"the run {name}{others} failed: {message}; {see}the same command tries again")
-
-
-class _Progress:
-    """Lines that say what has ended and how long the rest takes."""
-
-    def __init__(self, runs: Sequence[Run], folder: Path, num_workers: int, console: Console | None) -> None:
-        self.costs = {run.name: run.cost for run in runs}
-        self.folder, self.num_workers, self.console = folder, num_workers, console
-        self.done = {run.name for run in runs if is_done(folder / run.name)}
-        if self.done:
-            self._print(f"{len(self.done)} of {len(runs)} runs are done already")
-
-    def report(self, outcome: Outcome, attempt: int) -> None:
-        """Show how an attempt ended."""
-        name = outcome.folder.name
-        if outcome.kind == "started":
-            self._print(f"{name}: started" + (f", attempt {attempt}" if attempt > 1 else ""))
-        elif outcome.kind == "done":
-            self.done.add(name)
-            seconds = read_result(outcome.folder)["seconds"]
-            left = self.seconds_left()
-            rest = f", about {duration(left)} left" if len(self.done) < len(self.costs) else ""
-            self._print(f"[{len(self.done)}/{len(self.costs)}] {name}: {duration(seconds)}{rest}")
-        elif outcome.kind == "killed" and attempt < MAX_ATTEMPTS:
-            self._print(f"{name}: {outcome.message}; it is tried again")
-        else:
-            self._print(f"{name}: failed, {outcome.message}")
-
-    def seconds_left(self) -> float:
-        """From the durations of the runs that are done, by their costs."""
-        spent = sum(read_result(self.folder / name)["seconds"] for name in self.done)
-        cost = sum(self.costs[name] for name in self.done)
-        left = sum(self.costs.values()) - cost
-        return spent / cost * left / max(1, self.num_workers) if cost else 0.0
-
-    def _print(self, line: str) -> None:
-        if self.console is not None:
-            self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """A duration as people say it: ``"8 s"``, ``"12 min"``, ``"2 h 05 min"``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:

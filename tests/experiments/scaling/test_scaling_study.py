@@ -13,8 +13,8 @@ import pytest
 from glassformer.experiments.runs import Run, execute, read_result
 from glassformer.experiments.scaling.study import ScalingStudy
 from glassformer.experiments.scaling.training import first_decay_step, train_size
-from glassformer.experiments.training import EpochWindows
 from glassformer.experiments.sweep import wait_until
+from glassformer.experiments.training import EpochWindows
 from glassformer.experiments.verdicts import judge_all
 from glassformer.training import Schedule, TrainingConfig
 from glassformer.training import run_folder as run_folder_module
