@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassformer.experiments.sweep import duration
+from glassformer.experiments.sweep_progress import duration
+from glassformer.files import read_json
 
 if TYPE_CHECKING:
     from glassformer.experiments.study import Study
@@ -77,7 +78,7 @@ def verdict_row(claim: Mapping[str, Any]) -> list[str]:
         "" if claim["claimed"] is None else f"{shown(claim['claimed'])} {claim['unit']}".strip(),
         claim["literature"],
         "not measured" if measured is None else estimate_text(measured, claim["unit"]),
-        "" if p is None else f"{p:.2g}",
+        "" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}",
         claim["verdict"],
     ]
 
@@ -148,6 +149,27 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         f"Protocol: SHA-256 `{results['protocol_hash'][:16]}`.",
     ]
     return "\n\n".join(parts)
+
+
+def show_results(path: str | Path) -> None:
+    """Show the figures and tables of a study in a notebook.
+
+    Args:
+        path: of ``results.json``.
+    """
+    from io import StringIO
+
+    import IPython.display
+
+    from glassformer.experiments.study import find_study
+
+    notebook: Any = IPython.display
+    results = read_json(Path(path))
+    for figure, caption in find_study(results["study"]).figures(results["data"]):
+        drawn = StringIO()
+        figure.savefig(drawn, format="svg")
+        notebook.display(notebook.SVG(drawn.getvalue()), notebook.Markdown(caption))
+    notebook.display(notebook.Markdown(to_markdown(results)))
 
 
 def _markdown_tables(tables: Any) -> list[str]:
