@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STUDIES = {
     "complexity": "ComplexityStudy",
+    "heads": "HeadsStudy",
     "scaling": "ScalingStudy",
 }
 """Class of each study, in ``study.py`` of the package with its name."""
