@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from glassformer.attention import KVCache
+from glassformer.attention import KVCache, causal, prefix
 from glassformer.models import GPTModel
 
 
@@ -248,3 +248,26 @@ def test_generation_beyond_the_window_is_that_of_a_full_cache():
     for options in ({"temperature": 0.0}, {"num_beams": 3}):
         cached = model.generate([[1, 2, 3], [5, 6]], max_new_tokens=30, **options)
         assert cached == model.generate([[1, 2, 3], [5, 6]], max_new_tokens=30, use_cache=False, **options)
+
+
+@torch.no_grad()
+def test_a_mask_replaces_the_causal_one():
+    gpt = small(max_seq_len=16, positions="rotary").eval()
+    ids = torch.randint(0, gpt.vocab_size, (2, 9))
+    assert torch.equal(gpt(ids, mask=causal()), gpt(ids))
+    mask = causal() | prefix(torch.tensor([4, 6]))
+    logits = gpt(ids, mask=mask)
+    changed = ids.clone()
+    changed[:, 5] = (ids[:, 5] + 1) % gpt.vocab_size
+    other = gpt(changed, mask=mask)
+    torch.testing.assert_close(other[0, :5], logits[0, :5])  # slot 5 is behind the prefix of 4
+    assert not torch.allclose(other[1, 0], logits[1, 0])  # and in that of 6
+    padded = torch.nn.functional.pad(ids, (0, 3))
+    attention_mask = torch.tensor([[1] * 9 + [0] * 3] * 2)
+    torch.testing.assert_close(gpt(padded, attention_mask, mask=mask)[:, :9], logits)
+
+
+def test_a_mask_for_a_model_with_a_window_is_refused():
+    model = small(window=4)
+    with pytest.raises(ValueError, match="mask replaces the window of 4: build the model without one"):
+        model(torch.zeros(1, 4, dtype=torch.long), mask=causal())

@@ -73,7 +73,11 @@ class GPTModel(TransformerModel):
         self.initialize()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Sequence[Cache] | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """Compute the logits of the next token at each position.
 
@@ -82,23 +86,34 @@ class GPTModel(TransformerModel):
             attention_mask: ``(batch, cached + seq)``, 1 or True for a real token; padding may be left
                 or right.
             cache: one entry for each layer, from ``make_cache``.
+            mask: over slots, padding included, in place of the model's own; for example that of a prefix
+                language model, ``causal() | prefix(40)`` (Raffel et al. 2020, section 3.2.1).
 
         Returns:
             ``(batch, seq, vocab_size)``.
 
         Raises:
-            ValueError: if a token id is out of range (checked on a CPU; other devices raise their own error),
+            ValueError: if a mask is given to a model with a window, whose cache would not keep what it needs,
+                a token id is out of range (checked on a CPU; other devices raise their own error),
                 the text exceeds a learned position table, or ``attention_mask`` has another shape.
             TypeError: if the ids are not integers.
 
         """
-        logits: Tensor = self.lm_head(self.hidden_states(input_ids, attention_mask, cache))
+        logits: Tensor = self.lm_head(self.hidden_states(input_ids, attention_mask, cache, mask))
         return logits
 
     def hidden_states(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, cache: Sequence[Cache] | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Sequence[Cache] | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """The input of ``lm_head``, ``(batch, seq, d_model)``; see ``forward``."""
+        if mask is not None and self.pattern.window is not None:
+            raise ValueError(
+                f"mask replaces the window of {self.pattern.window}: build the model without one"
+            )
         input_ids = check_ids(input_ids)
         cached = 0 if cache is None else cache[0].length
         key_positions, padding_mask = positions_and_padding(input_ids, attention_mask, cached)
@@ -106,7 +121,10 @@ class GPTModel(TransformerModel):
         positions = key_positions[..., cached:]  # of the new tokens: (seq,) or (batch, seq)
         x = self.dropout(self.positions.embed(embed_ids(self.token_embedding, input_ids), positions))
         key_positions, padding_mask = last_keys(cache, key_positions, padding_mask, input_ids.size(1))
-        mask = self.pattern.mask(key_positions.size(-1), padding_mask)
+        if mask is None:
+            mask = self.pattern.mask(key_positions.size(-1), padding_mask)
+        elif padding_mask is not None:
+            mask = mask & padding_mask
         bias = score_bias(self.blocks, self.positions, positions, key_positions)  # None for most schemes
         for layer, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache[layer]
