@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from glassformer.experiments.statistics import Estimate
 
 STUDIES = {
+    "architectures": "ArchitecturesStudy",
     "complexity": "ComplexityStudy",
     "heads": "HeadsStudy",
     "scaling": "ScalingStudy",

@@ -1,0 +1,1 @@
+"""The study of architectures: decoders, encoders and encoder-decoders at equal cost."""
