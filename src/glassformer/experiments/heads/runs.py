@@ -127,7 +127,7 @@ def _datasets(model: TransformerModel, settings: Mapping[str, Any]) -> dict[str,
     random.Random(0).shuffle(texts)  # they are in the order of the documents
     related = RelatedWords(
         word_vectors(
-            training_prose(source),
+            islice(training_prose(source), settings["num_vector_texts"]),
             settings["num_vectors"],
             settings["vector_window"],
             settings["vector_size"],
