@@ -64,10 +64,12 @@ def test_a_report_is_one_file_with_escaped_text(tmp_path):
 
 
 def test_a_table_without_caption_has_none(tmp_path):
-    section = Section("x").table(("a",), [("b", "c")])
+    section = Section("x").table(("a", "number", "text"), [("b", "1.5", ""), ("d", "", "words")])
     page = write_report(tmp_path / "a.html", "t", "l", {}, [section]).read_text("utf-8")
     assert "<caption>" not in page
-    assert '<tr><th scope="row">b</th><td>c</td></tr>' in page
+    assert '<tr><th scope="row">d</th><td></td><td class="words">words</td></tr>' in page
+    assert '<tr><th scope="row">b</th><td>1.5</td><td class="words"></td></tr>' in page
+    assert '<th scope="col">number</th><th scope="col" class="words">text</th>' in page
 
 
 @pytest.mark.slow

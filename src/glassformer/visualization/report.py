@@ -41,8 +41,11 @@ class Section:
         return self._add("link", href=href, label=label, description=description)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Section:
-        """Add a table whose first column names the rows."""
-        return self._add("table", header=header, rows=rows, caption=caption)
+        """Add a table whose first column names the rows; columns with words are aligned on the left."""
+        columns = [
+            (name, any(row[number][:1].isalpha() for row in rows)) for number, name in enumerate(header)
+        ]
+        return self._add("table", columns=columns, rows=rows, caption=caption)
 
     def figure(self, figure: Figure, caption: str) -> Section:
         """Add a figure; its caption is the alternative text, too."""

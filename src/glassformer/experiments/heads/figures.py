@@ -49,13 +49,13 @@ def rates_figure(data: Mapping[str, Any]) -> tuple[Figure, str]:
         if claim is not None and row in rows:
             axis.hlines(claim, rows.index(row) - 0.4, rows.index(row) + 0.4, color="0.4", lw=1)
     axis.set_xticks(range(len(rows)), rows)
-    axis.set(ylim=(0, 1), ylabel="share of queries whose largest weight is on the target")
+    axis.set(ylim=(0, 1.03), ylabel="rate of the best head")
     axis.grid(axis="y", alpha=0.3)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     caption = (
-        "Best head (filled) and strongest control (open) of each relation, on other texts than those of the "
-        "choice. Lines are the claims. The small GPT is measured on grammar with gold labels, the others on "
-        "prose."
+        "Rate of the best head (filled) and of the strongest control (open) for each relation: the share of "
+        "queries whose largest weight is on the target, on other texts than those of the choice. Lines are "
+        "the claims. The small GPT is measured on grammar with gold labels, the others on prose."
     )
     return figure, caption
 
