@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from glassformer.experiments.runs import Run, execute, read_result
 from glassformer.experiments.scaling import study as study_module
@@ -130,7 +131,7 @@ def test_a_killed_training_gives_the_same_result(tiny_run, tmp_path, monkeypatch
     assert whole["num_parameters"] - whole["num_parameters_without_embeddings"] == 8 * 257
     other = tmp_path / "other" / "runs" / run.name
     run.prepare(other)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "glassformer.experiments.runs", str(other)]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
         assert wait_until(lambda: (other / "budget-8192").exists(), 60)
