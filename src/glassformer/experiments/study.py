@@ -27,6 +27,7 @@ STUDIES = {
     "complexity": "ComplexityStudy",
     "heads": "HeadsStudy",
     "scaling": "ScalingStudy",
+    "why": "WhyStudy",
 }
 """Class of each study, in ``study.py`` of the package with its name."""
 PROTOCOL = "protocol.toml"

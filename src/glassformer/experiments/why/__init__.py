@@ -1,0 +1,1 @@
+"""Why transformers work: demonstrations with predictions made beforehand."""
