@@ -52,6 +52,7 @@ def test_one_head_and_two_have_equally_many_parameters():
     assert one.num_parameters() == two.num_parameters()
 
 
+@torch.no_grad()
 def test_queries_and_keys_have_unit_variance():
     torch.manual_seed(0)
     model = recall.RecallModel(num_keys=64, num_values=16, num_roles=1, d_model=64, num_heads=1, d_head=256)
@@ -69,9 +70,7 @@ def test_recall_is_learned_and_looks_at_the_asked_key(tmp_path):
     assert found["accuracy"] == found["all_right"]
     assert found["weight"] > 0.6
     assert lookup.output_similarity(model, RECALL, 0) > 0.7
-    untrained = recall.RecallModel(
-        num_keys=8, num_values=8, num_roles=1, d_model=32, num_heads=1, d_head=16
-    )
+    untrained = recall.RecallModel(num_keys=8, num_values=8, num_roles=1, d_model=32, num_heads=1, d_head=16)
     assert recall.evaluate_recall(untrained, RECALL, 0)["accuracy"] < 0.5
 
 
@@ -119,20 +118,32 @@ def test_differences_between_tokens():
     x = torch.tensor([[[3.0, 1.0], [3.0, -1.0]]], dtype=torch.float64)
     assert rank_collapse.relative_difference(x) == pytest.approx(math.sqrt(2 / 20))
     assert rank_collapse.relative_difference(torch.ones(1, 3, 2)) == rank_collapse.FLOOR
-    cubic = [1.0, 0.3, 0.3**3, 0.3**9, 0.3**27, 1e-14]
-    assert rank_collapse.order_of_convergence(cubic) == pytest.approx(3)
-    linear = [0.4 * 0.1**n for n in range(8)]
-    assert rank_collapse.order_of_convergence(linear) == pytest.approx(1)
-    assert rank_collapse.order_of_convergence([1.0, 0.3, 1e-14, 1e-14]) is None
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_order_of_a_known_map(order):
+    x = torch.randn(1, 9, 4, dtype=torch.float64)
+
+    def layer(tokens):
+        """Keeps the mean, and takes the differences to a power."""
+        center = tokens.mean(1, keepdim=True)
+        away = tokens - center
+        return center + away * away.norm() ** (order - 1)
+
+    found = rank_collapse.order_of_convergence(layer, x, [0.03, 0.01, 0.003])
+    assert found == pytest.approx(order, abs=0.02)
 
 
 def test_attention_alone_collapses_and_skip_connections_prevent_it(tmp_path):
     settings = {"d_model": 32, "num_heads": 2, "num_layers": 8, "num_tokens": 16}
-    found = rank_collapse.make(settings, 0, tmp_path)
-    assert all(len(shares) == 9 for shares in found.values())
-    assert found["attention"][-1] < 1e-6
-    assert found["attention with skip connection"][-1] > 0.01
-    assert len({shares[0] for shares in found.values()}) == 1
+    found = rank_collapse.make(settings | {"distances": [0.03, 0.01, 0.003]}, 0, tmp_path)
+    shares = found["shares"]
+    assert all(len(row) == 9 for row in shares.values())
+    assert shares["attention"][-1] < 1e-6
+    assert shares["attention with skip connection"][-1] > 0.01
+    assert shares["pre-norm block"][-1] > 0.1
+    assert len({row[0] for row in shares.values()}) == 1
+    assert found["order"] == pytest.approx(3, abs=0.5)
 
 
 def test_repeated_tokens_repeat_with_periods_of_their_own():
@@ -188,7 +199,7 @@ def test_dense_checkpoints_are_of_the_run_itself(tmp_path):
         shorter = induction.train_induction(settings | {"steps": 4}, 0, tmp_path / name, layers, 0)
         assert induction.measure(shorter, settings, 0)["loss"] == row["loss"][2]
     assert induction.make(induction_settings(), 1, tmp_path / "1")["one layer"]["same_weights"] is None
-    assert not list(tmp_path.glob("*/checkpoints/step-000002"))
+    assert not list(tmp_path.glob("*/dense"))
 
 
 def test_the_prefix_matching_score_of_uniform_attention():
@@ -197,9 +208,21 @@ def test_the_prefix_matching_score_of_uniform_attention():
     for attention in model.attentions()["self"]:
         torch.nn.init.zeros_(attention.q_proj.weight)
     rows, periods = RepeatedTokens(16, 16, (2, 8), 8, induction.EVALUATION_SEED).rows(0)
-    places = torch.arange(16).expand(8, 16)[is_repeated(rows, periods)]
+    places = torch.arange(16).expand(8, 16)
+    expected = ((places // periods[:, None]) / (places + 1.0))[is_repeated(rows, periods)].mean()
     [score] = induction.measure(model, settings, 0)["scores"]
-    assert score == pytest.approx(float((1 / (places + 1.0)).mean()))
+    assert score == pytest.approx(float(expected))
+
+
+def test_keys_after_all_earlier_occurrences_are_targets():
+    target = induction.follows_same_token(torch.tensor([[5, 6, 5, 6, 5]]))
+    assert target[0].int().tolist() == [
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 1, 0, 1, 0],
+    ]
 
 
 def test_the_rise_is_a_share_of_the_updates():
@@ -263,6 +286,7 @@ def test_feed_forward_networks_have_equally_many_parameters():
         hidden_width(64, "swiglu")
 
 
+@torch.no_grad()
 def test_unit_variance_is_kept():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Embedding(50, 64), torch.nn.Linear(64, 256))
@@ -277,7 +301,7 @@ def test_byte_models_learn_and_a_short_text_is_refused(tmp_path):
     text = tmp_path / "texts"
     text.mkdir()
     for number in range(40):
-        (text / f"{number}.txt").write_text("the same words again and again " * 20)
+        (text / f"{number}.txt").write_text(f"the same words again and again, {number} " * 20)
     settings = {"source": str(text), "tokens": str(tmp_path / "tokens"), "d_model": 16, "num_layers": 1}
     settings |= {"num_heads": 2, "seq_len": 32, "batch_size": 4, "steps": 60, "max_validation_tokens": 400}
     model, loss = train_bytes(settings, 0, tmp_path / "run", 1e-2, Schedule("constant", 5))

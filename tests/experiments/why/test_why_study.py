@@ -85,7 +85,9 @@ def planted_values(random, effect):
     top = between(0.5, 0.9, 0.01)
     last = 3 if effect else 4
     steps = list(range(11))
-    two = [0.01] * (last - 2) + [top * 0.5] * (1 if effect else 2) + [top] * (10 - last + (2 if effect else 1))
+    two = (
+        [0.01] * (last - 2) + [top * 0.5] * (1 if effect else 2) + [top] * (10 - last + (2 if effect else 1))
+    )
     one = between(0.2, 0.05, 0.01)
     loss = 2.6 + 0.01 * noise()
     induction = {
@@ -104,15 +106,13 @@ def planted_values(random, effect):
     small = {
         "softmax": {"loss": 2.0, "sinks": between(0.05, 0.01, 0.003), "layers": [0.1, 0.1]},
     }
-    order = 3 + (0.05 if effect else 2) * noise()
-    shares = [1.0, 0.4, 0.4 * 0.1, 0.4 * 0.1 * 0.1**order]
-    shares.append(1e-14 if effect else 10 ** (-10 + noise()))
     collapse = {
-        "attention": shares,
+        "attention": [1.0, 0.4, 0.04, 1e-6, 1e-14 if effect else 10 ** (-10 + noise())],
         "attention and feed-forward": [1.0, 0.5, 0.04 * 10 ** between(0, 0.5, 0.05), 1e-3, 1e-4],
         "attention with skip connection": [1.0, 0.5, 0.4, 0.3, 10 ** between(-2, -1, 0.05)],
         "pre-norm block": [1.0, 0.9, 0.8, 0.7, 0.6],
     }
+    collapse = {"shares": collapse, "order": 3 + (0.05 if effect else 2) * noise()}
     relu = 2.0 + 0.05 * noise()
     networks = {
         "relu": relu,
@@ -142,16 +142,20 @@ def verdicts_of(seed, effect):
     return judge_all(study.protocol.claims, findings.estimates, findings.untestable), findings
 
 
+@pytest.mark.slow
 def test_planted_effects_are_found():
     for repeat in range(20):
         verdicts, findings = verdicts_of(repeat, effect=1)
-        untestable = {name for name, found in verdicts.items() if found.verdict == "not testable at this scale"}
+        untestable = {
+            name for name, found in verdicts.items() if found.verdict == "not testable at this scale"
+        }
         assert untestable == {"sinks-sigmoid"}
         assert {found.verdict for found in verdicts.values()} == {"reproduced", "not testable at this scale"}
     assert set(findings.estimates) | set(findings.untestable) == {c.id for c in WhyStudy().protocol.claims}
     assert "16 of 16 runs with dense checkpoints" in findings.notes[0]
 
 
+@pytest.mark.slow
 def test_planted_nulls_are_not_found():
     # 20 repeats at .01 for the whole family: two or more with a false finding have probability .017.
     false = []
@@ -161,6 +165,7 @@ def test_planted_nulls_are_not_found():
     assert sum(bool(names) for names in false) <= 1, false
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_from_the_stored_data():
     _, findings = verdicts_of(0, effect=1)
     figures = WhyStudy().figures(json.loads(json.dumps(findings.data)))

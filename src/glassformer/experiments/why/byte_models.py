@@ -87,8 +87,9 @@ def train_bytes(
     keywords = {name: settings[name] for name in ("d_model", "num_layers", "num_heads")} | model_keywords
     sizes = {"vocab_size": tokenizer.vocab_size, "max_seq_len": data.seq_len, "positions": "rotary"}
     model = train(partial(build or GPTModel, **sizes, **keywords), config, batches, data_key=files.key)
+    validation = np.asarray(files.validation[: settings["max_validation_tokens"]])
     with use_backends("torch"):  # as in training
-        found = evaluate(model, windows(validation_tokens(settings), data.seq_len, 64))
+        found = evaluate(model, windows(validation, data.seq_len, 64))
     return model.eval(), found.nats_per_token
 
 
@@ -108,7 +109,9 @@ def validation_tokens(settings: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[A
     return np.asarray(files.validation[: settings["max_validation_tokens"]])
 
 
-def training_flops(settings: Mapping[str, Any], vocab_size: int = BYTES, num_layers: int | None = None) -> float:
+def training_flops(
+    settings: Mapping[str, Any], vocab_size: int = BYTES, num_layers: int | None = None
+) -> float:
     """6 N D with the attention to half of the context on average, for one run of the settings."""
     num_layers = settings["num_layers"] if num_layers is None else num_layers
     d_model, seq_len = settings["d_model"], settings["seq_len"]

@@ -47,9 +47,7 @@ def demonstrate(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {
         name: stored(
             folder / f"{name}.json",
-            partial(
-                DEMONSTRATIONS[name].make, {**own, "tokens": tokens}, settings["seed"], folder / name
-            ),
+            partial(DEMONSTRATIONS[name].make, {**own, "tokens": tokens}, settings["seed"], folder / name),
         )
         for name, own in settings["demonstrations"].items()
     }

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from glassformer.analysis.head_patterns.patterns import Batch, Induction, Item
 from glassformer.attention import record_attention
 from glassformer.backends import use_backends
 from glassformer.experiments.training import train
@@ -42,6 +41,8 @@ FORMED = 0.5
 """Prefix-matching score from which a head counts as an induction head."""
 RISE = (0.25, 0.75)
 """Shares of the final score between which its rise is timed."""
+DENSE, SPARSE = "dense", "sparse"
+"""Run folders with all checkpoints, and with the last alone."""
 LAYERS = {"one layer": 1, "two layers": 2}
 
 
@@ -63,12 +64,12 @@ def make(settings: Mapping[str, Any], seed: int, folder: Path) -> Value:
     """
     rows, periods = _batches(settings, settings["num_evaluated"], seed + EVALUATION_SEED).rows(0)
     low, high = settings["periods"]
-    found: Value = {
-        name: stored(
-            folder / f"{num_layers}-layers.json", partial(_run, settings, seed, folder, num_layers)
-        )
-        for name, num_layers in LAYERS.items()
-    }
+    found: Value = {}
+    for name, num_layers in LAYERS.items():
+        run = folder / f"{num_layers}-layers"
+        found[name] = stored(run.with_suffix(".json"), partial(_run, settings, seed, run, num_layers))
+        for done in (run / DENSE, run / SPARSE):  # only now: a kill must not leave a part of a run
+            shutil.rmtree(done, ignore_errors=True)
     return found | {
         "unigram": {
             "all": unigram_loss(rows, periods, settings["vocab_size"]),
@@ -78,10 +79,9 @@ def make(settings: Mapping[str, Any], seed: int, folder: Path) -> Value:
 
 
 def _run(settings: Mapping[str, Any], seed: int, folder: Path, num_layers: int) -> Value:
-    """Train with dense checkpoints, measure them, and remove them."""
-    dense = folder / f"{num_layers}-layers"
-    model = train_induction(settings, seed, dense, num_layers, settings["checkpoint_every"])
-    checkpoints = Checkpoints(dense / "checkpoints")
+    """Train with dense checkpoints, and measure them."""
+    model = train_induction(settings, seed, folder / DENSE, num_layers, settings["checkpoint_every"])
+    checkpoints = Checkpoints(folder / DENSE / "checkpoints")
     steps, losses, scores = [0], [], []
     untrained = build(settings, seed, num_layers)
     for step in (0, *checkpoints.steps()):
@@ -93,10 +93,8 @@ def _run(settings: Mapping[str, Any], seed: int, folder: Path, num_layers: int) 
             steps.append(step)
     same = None
     if seed == 0:
-        sparse = folder / f"{num_layers}-layers-sparse"
-        same = digest(train_induction(settings, seed, sparse, num_layers, 0)) == digest(model)
-        shutil.rmtree(sparse)
-    shutil.rmtree(dense)
+        other = train_induction(settings, seed, folder / SPARSE, num_layers, 0)
+        same = digest(other) == digest(model)
     return {"steps": steps, "loss": losses, "scores": scores, "same_weights": same}
 
 
@@ -141,22 +139,30 @@ def _batches(settings: Mapping[str, Any], batch_size: int, seed: int) -> Repeate
 def measure(model: GPTModel, settings: Mapping[str, Any], seed: int) -> Value:
     """Loss on repeated tokens, and the prefix-matching score of the best head of each layer.
 
-    The score is the weight on the token after the previous occurrence of the current one, averaged over
-    queries that have such a token (Olsson et al. 2022, "prefix matching").
+    The score is the weight on the tokens after earlier occurrences of the current one, averaged over queries
+    that have such tokens (Olsson et al. 2022, "prefix matching").
     """
     rows, periods = _batches(settings, settings["num_evaluated"], seed + EVALUATION_SEED).rows(0)
     inputs, targets = rows[:, :-1].to(model.device), rows[:, 1:].to(model.device)
     with use_backends("torch"), record_attention(model) as recording:
         logits = model(inputs)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    is_delimiter = [False] * inputs.size(1)
-    items = [Item(row, is_delimiter) for row in inputs.tolist()]
-    target = Induction().targets(Batch.from_items(items, model.device))  # (row, query, key)
+    target = follows_same_token(inputs)
     scores = []
     for weights in recording.values():
         on_target = (weights * target[:, None]).sum(-1).transpose(0, 1)  # (head, row, query)
         scores.append(float(on_target[:, target.any(-1)].mean(-1).max()))
     return {"loss": float(losses[is_repeated(rows, periods).to(losses.device)].mean()), "scores": scores}
+
+
+def follows_same_token(ids: Tensor) -> Tensor:
+    """Which keys come after an earlier occurrence of the query's token, ``(row, query, key)``.
+
+    Unlike ``head_patterns.patterns.Induction``, it includes all earlier occurrences, since a block is
+    repeated more than once.
+    """
+    same = (ids[:, :, None] == ids[:, None, :]).tril(-1)
+    return F.pad(same[..., :-1], (1, 0))
 
 
 def digest(model: nn.Module) -> str:

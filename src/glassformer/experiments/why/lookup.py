@@ -55,12 +55,15 @@ def make(settings: Mapping[str, Any], seed: int, folder: Path) -> Value:
     generator = torch.Generator().manual_seed(seed)
     return {
         "random": {
-            str(d_k): random_lookup(d_k, settings["numbers"], settings["d_value"], settings["draws"], generator)
+            str(d_k): random_lookup(
+                d_k, settings["numbers"], settings["d_value"], settings["draws"], generator
+            )
             for d_k in settings["widths"]
         },
         "trained": {
             str(d_k): stored(
-                folder / f"d_k-{d_k}.json", partial(trained_lookup, settings, seed, folder / f"d_k-{d_k}", d_k)
+                folder / f"d_k-{d_k}.json",
+                partial(trained_lookup, settings, seed, folder / f"d_k-{d_k}", d_k),
             )
             for d_k in settings["trained_widths"]
         },

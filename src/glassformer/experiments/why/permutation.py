@@ -50,7 +50,10 @@ def make(settings: Mapping[str, Any], seed: int, folder: Path) -> Value:
         "rotary positions": encoder("rotary"),
         "no positions, causal mask": decoder("none"),
     }
-    last = {"one causal layer": decoder("none", num_layers=1), "two causal layers": decoder("none", num_layers=2)}
+    last = {
+        "one causal layer": decoder("none", num_layers=1),
+        "two causal layers": decoder("none", num_layers=2),
+    }
     order = torch.randperm(tokens)
     return {
         "all": {name: change_by(states, ids, order)[0] for name, states in everything.items()},

@@ -1,12 +1,14 @@
-"""Rank collapse: without skip connections, layers of attention make all tokens the same (Dong et al. 2021)."""
+"""Rank collapse: layers of attention without skip connections make all tokens the same (Dong et al. 2021)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,13 +35,14 @@ def make(settings: Mapping[str, Any], seed: int, folder: Path) -> Value:
     """Differences between tokens after each layer of random weights, in float64.
 
     Args:
-        settings: ``d_model``, ``num_heads``, ``num_layers`` and ``num_tokens``.
+        settings: ``d_model``, ``num_heads``, ``num_layers``, ``num_tokens``, and ``distances``, differences
+            between tokens for which one layer is measured.
         seed: of weights and tokens; all variants have the same ones.
         folder: not used.
 
     Returns:
-        By variant |x - mean over tokens| / |x| (Frobenius norms) of the input and after each layer, at least
-        ``FLOOR``.
+        ``shares``: by variant |x - mean over tokens| / |x| (Frobenius norms) of the input and after each
+        layer, at least ``FLOOR``. ``order``: see ``order_of_convergence``.
     """
     d_model, heads = settings["d_model"], settings["num_heads"]
     torch.manual_seed(seed)
@@ -54,7 +57,10 @@ def make(settings: Mapping[str, Any], seed: int, folder: Path) -> Value:
         feed_forward.down_proj.weight *= math.sqrt(2)
         blocks.append(block.double().eval())
     x = torch.randn(1, settings["num_tokens"], d_model, dtype=torch.float64)
-    return {name: differences(layer, blocks, x) for name, layer in VARIANTS.items()}
+    return {
+        "shares": {name: differences(layer, blocks, x) for name, layer in VARIANTS.items()},
+        "order": order_of_convergence(partial(_attend, blocks[0]), x, settings["distances"]),
+    }
 
 
 def _attend(block: PreNormBlock, x: Tensor) -> Tensor:
@@ -77,7 +83,6 @@ def differences(
     shares = [relative_difference(x)]
     for block in blocks:
         x = layer(block, x)  # type: ignore[arg-type]
-        x = x / x.norm()  # the share does not depend on the scale, and the scale must not overflow
         shares.append(relative_difference(x))
     return shares
 
@@ -87,25 +92,31 @@ def relative_difference(x: Tensor) -> float:
     return max(float((x - x.mean(-2, keepdim=True)).norm() / x.norm()), FLOOR)
 
 
-def order_of_convergence(shares: Sequence[float]) -> float | None:
-    """The exponent q of r(l + 1) = c r(l)^q, from the last three layers above rounding errors.
+def order_of_convergence(layer: Callable[[Tensor], Tensor], x: Tensor, distances: Sequence[float]) -> float:
+    """The exponent q of r' = c r^q, where r and r' are the differences before and after a layer.
 
-    Dong et al. (2021, theorem 2.2) bound it from below by 3. None if fewer than three layers are above
-    ``FLOOR`` and below 1/2, where tokens already resemble each other.
+    It is the slope of log r' over log r for tokens that are one common vector plus ``distances`` times a
+    vector of their own. Dong et al. (2021, theorem 2.2) bound r' by r^3.
+
+    Args:
+        layer: without skip connection.
+        x: ``(1, seq, d_model)``; the first token is the common vector, the others are those of their own.
+        distances: small, but such that their cubes exceed rounding errors.
     """
-    logs = [math.log(share) for share in shares if FLOOR * 10 < share < 0.5]
-    if len(logs) < 3:
-        return None
-    first, second, third = logs[-3:]
-    return (third - second) / (second - first)
+    common, own = x[:, :1], x[:, 1:]
+    inputs = [common + distance * own for distance in distances]
+    before = [math.log(relative_difference(tokens)) for tokens in inputs]
+    after = [math.log(relative_difference(layer(tokens))) for tokens in inputs]
+    return float(np.polyfit(before, after, 1)[0])
 
 
 def analyze(values: Sequence[Value]) -> Evidence:
     """What is left of the differences after all layers, and how fast they vanish."""
-    last = {name: [math.log10(value[name][-1]) for value in values] for name in VARIANTS}
-    after_two = {name: [math.log10(value[name][2]) for value in values] for name in VARIANTS}
-    orders = [order_of_convergence(value["attention"]) for value in values]
+    shares = {name: [value["shares"][name] for value in values] for name in VARIANTS}
+    last = {name: [math.log10(row[-1]) for row in rows] for name, rows in shares.items()}
+    after_two = {name: [math.log10(row[2]) for row in rows] for name, rows in shares.items()}
     by_claim = {
+        "collapse-order": [value["order"] for value in values],
         "collapse-attention": last["attention"],
         "collapse-skip": last["attention with skip connection"],
         "collapse-feed-forward": [
@@ -115,15 +126,6 @@ def analyze(values: Sequence[Value]) -> Evidence:
             )
         ],
     }
-    untestable = {}
-    known = [order for order in orders if order is not None]
-    if len(known) == len(orders):
-        by_claim["collapse-order"] = known
-    else:
-        untestable["collapse-order"] = (
-            "In some seed, differences fall below the rounding errors of float64 within two layers, so that "
-            "no order can be fitted."
-        )
     rows = {
         name: {"log10 after 2 layers": after_two[name], "log10 after all layers": last[name]}
         for name in VARIANTS
@@ -132,8 +134,7 @@ def analyze(values: Sequence[Value]) -> Evidence:
     return Evidence(
         by_claim,
         [means_table("What is left of the differences between tokens", rows, "layers of", caption)],
-        {name: _geometric_means([value[name] for value in values]) for name in VARIANTS},
-        untestable,
+        {name: _geometric_means(rows) for name, rows in shares.items()},
     )
 
 
@@ -152,14 +153,17 @@ def draw(data: Any) -> tuple[Figure, str]:
     axis.set(yscale="log", xlabel="layers", ylabel="differences between tokens, relative")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    return figure, "Differences between tokens, relative to their size: geometric means over seeds, in float64."
+    return (
+        figure,
+        "Differences between tokens, relative to their size: geometric means over seeds, in float64.",
+    )
 
 
 def summarize(value: Value) -> dict[str, str | float | int]:
     """What is left after all layers, without and with skip connections."""
     return {
-        "collapse: attention": value["attention"][-1],
-        "collapse: skip": round(value["attention with skip connection"][-1], 4),
+        "collapse: attention": value["shares"]["attention"][-1],
+        "collapse: skip": round(value["shares"]["attention with skip connection"][-1], 4),
     }
 
 

@@ -1,8 +1,8 @@
 """Key-value recall: the task, a model of one attention layer, and its training.
 
-    pairs   k_1 v_1 ... k_n v_n    each pair one token, embedding(key) + embedding(value), without positions
-    query   k_i k_j                one token, the sum of an embedding of each asked key for its role
-    answer  v_i v_j                one for each role, by a linear readout of the attention's output
+pairs   k_1 v_1 ... k_n v_n    each pair one token, embedding(key) + embedding(value), without positions
+query   k_i k_j                one token, the sum of an embedding of each asked key for its role
+answer  v_i v_j                one for each role, by a linear readout of the attention's output
 """
 
 from __future__ import annotations

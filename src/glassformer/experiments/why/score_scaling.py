@@ -105,14 +105,14 @@ def analyze(values: Sequence[Value]) -> Evidence:
         return [value[d_k][variant][measure] for value in values]
 
     by_claim: dict[str, list[float]] = {}
-    for size, d_k in zip(("64", "256"), widths, strict=True):
+    for d_k in widths:
         pairs = {
             measure: list(zip(*(numbers(d_k, variant, measure) for variant in VARIANTS), strict=True))
             for measure in ("jacobian", "loss")
         }
-        by_claim[f"scaling-largest-{size}"] = numbers(d_k, "not divided", "largest")
-        by_claim[f"scaling-jacobian-{size}"] = [math.log10(b / a) for a, b in pairs["jacobian"]]
-        by_claim[f"scaling-loss-{size}"] = [b - a for a, b in pairs["loss"]]
+        by_claim[f"scaling-largest-{d_k}"] = numbers(d_k, "not divided", "largest")
+        by_claim[f"scaling-jacobian-{d_k}"] = [math.log10(b / a) for a, b in pairs["jacobian"]]
+        by_claim[f"scaling-loss-{d_k}"] = [b - a for a, b in pairs["loss"]]
     measures = {
         "entropy": "entropy / log n",
         "largest": "largest weight",

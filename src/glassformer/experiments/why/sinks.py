@@ -144,7 +144,9 @@ def analyze_published(values: Sequence[Value]) -> Evidence:
     later = [mean(row[FIRST_LAYERS:]) for row in layers]
     rows = {
         f"layers from {FIRST_LAYERS}": {"share on the first token": later},
-        f"layers below {FIRST_LAYERS}": {"share on the first token": [mean(r[:FIRST_LAYERS]) for r in layers]},
+        f"layers below {FIRST_LAYERS}": {
+            "share on the first token": [mean(r[:FIRST_LAYERS]) for r in layers]
+        },
         f"heads above {SINK_SHARE}": {"share on the first token": sinks},
     }
     caption = "Intervals over texts. The last row is the share of all heads with a sink."

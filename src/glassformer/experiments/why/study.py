@@ -11,7 +11,6 @@ from glassformer.experiments.runs import Run
 from glassformer.experiments.statistics import Estimate, equivalence, one_sample_t
 from glassformer.experiments.study import Findings, Study, power_table
 from glassformer.experiments.why.demonstrate import DEMONSTRATIONS
-from glassformer.experiments.why.demonstration import Evidence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +59,7 @@ class WhyStudy(Study):
             tables=[table for found in evidence.values() for table in found.tables],
             power=[power_table(by_claim)],
             data={name: found.data for name, found in evidence.items()},
-            notes=_notes(evidence),
+            notes=[note for found in evidence.values() for note in found.notes],
         )
 
     def figures(self, data: Mapping[str, Any]) -> list[tuple[Figure, str]]:
@@ -82,7 +81,7 @@ class WhyStudy(Study):
     def flops(self, scale: Scale) -> float:
         """Of all trained models, without those of key-value recall, which are few."""
         return sum(
-            group["seeds"] * DEMONSTRATIONS[name].flops(scale.settings[name])
+            int(group["seeds"]) * DEMONSTRATIONS[name].flops(scale.settings[name])
             for group in scale.settings["groups"]
             for name in group["demonstrations"]
         )
@@ -94,7 +93,3 @@ def estimate(claim: Claim, numbers: Sequence[float]) -> Estimate:
         return equivalence(numbers, claim.margin or 0.0, null=claim.claimed or 0.0)
     threshold = claim.claimed if claim.test in ("at_least", "at_most") else 0.0
     return one_sample_t(numbers, null=threshold or 0.0)
-
-
-def _notes(evidence: Mapping[str, Evidence]) -> list[str]:
-    return [note for found in evidence.values() for note in found.notes]
