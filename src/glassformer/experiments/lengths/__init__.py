@@ -1,0 +1,1 @@
+"""Position schemes on sequences longer than those of training: copying, reversing and adding."""

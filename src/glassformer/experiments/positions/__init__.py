@@ -1,0 +1,1 @@
+"""Position schemes on texts longer than those of training."""
