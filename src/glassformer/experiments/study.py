@@ -26,6 +26,8 @@ STUDIES = {
     "architectures": "ArchitecturesStudy",
     "complexity": "ComplexityStudy",
     "heads": "HeadsStudy",
+    "lengths": "LengthsStudy",
+    "positions": "PositionsStudy",
     "scaling": "ScalingStudy",
     "why": "WhyStudy",
 }
