@@ -19,7 +19,8 @@ from glassformer.experiments.study_runner import run_study
 from glassformer.experiments.verdicts import judge_all
 from glassformer.training import trainer as trainer_module
 
-PAPER = {"none": 0.6, "t5": 0.5, "alibi": 0.45, "rotary": 0.3, "sinusoidal": 0.1}
+PAPER = {"none": 0.55, "t5": 0.5, "alibi": 0.48, "rotary": 0.42, "sinusoidal": 0.36}
+"""With errors of .1, mean reciprocal ranks of .68, .52, .44, .36 and .28, in place of the paper's .69 to .22."""
 
 
 def planted_results(study, scale, means, *, draw, noise=0.1, trained=None):
@@ -54,12 +55,13 @@ def laptop(study):
 
 
 def test_planted_ranks_are_found(study, laptop):
-    draw = np.random.default_rng(1)
+    draw, all_found = np.random.default_rng(1), []
     for _ in range(20):
         found, _ = verdicts(study, laptop, planted_results(study, laptop, PAPER, draw=draw))
-        assert found["absolute"] == found["rotary"] == "reproduced"
-        assert found["alibi"] in ("reproduced", "direction only", "not testable at this scale")
+        all_found.append(found)
         assert "contradicted" not in found.values()
+    for name in ("absolute", "rotary"):
+        assert [found[name] for found in all_found].count("reproduced") >= 18
 
 
 def test_planted_nulls_are_not_found(study, laptop):
