@@ -26,10 +26,11 @@ class InThisProcess:
             yield Outcome(folder, "done")
 
 
-class Piloted:
-    """A study of two groups, whose loss is the difference between two settings of a run."""
+LOSSES = {"small": 2.0, "large": 1.0}
 
-    BEST = {"small": 2e-3, "large": 1e-3}
+
+class Piloted:
+    """A study of two groups of runs, whose loss does not depend on the rate."""
 
     def __init__(self, **settings):
         defaults = {"seeds": 2, "pilot_rates": [1e-3, 2e-3, 4e-3], "pilot_seed": 1000}
@@ -39,9 +40,9 @@ class Piloted:
 
     def runs(self, scale):
         return [
-            Run(f"{group}-seed-{seed}", "planted:add", {"a": 1, "b": best, "seed": seed, "learning_rate": 5})
+            Run(f"{group}-seed-{seed}", "planted:add", {"a": 1, "b": loss, "seed": seed, "learning_rate": 5})
             for seed in range(2)
-            for group, best in self.BEST.items()
+            for group, loss in LOSSES.items()
         ]
 
     def pilot_loss(self, value):
@@ -93,9 +94,7 @@ def test_the_best_rate_is_that_of_the_lowest_loss():
 def test_a_pilot_runs_and_continues(tmp_path, monkeypatch, capsys):
     study = Piloted()
     losses = choose_learning_rates(study, study.scale, tmp_path)
-    assert losses == {
-        group: dict.fromkeys([1e-3, 2e-3, 4e-3], 1 + best) for group, best in Piloted.BEST.items()
-    }
+    assert losses == {group: dict.fromkeys([1e-3, 2e-3, 4e-3], 1 + loss) for group, loss in LOSSES.items()}
     monkeypatch.setattr(learning_rates, "find_study", lambda name: study)
     assert main(["piloted", "laptop", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

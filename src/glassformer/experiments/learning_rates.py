@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from glassformer.experiments.executors import build_executor
-from glassformer.experiments.protocol import Scale
 from glassformer.experiments.protocol import Protocol as StudyProtocol
+from glassformer.experiments.protocol import Scale
 from glassformer.experiments.runs import Run, read_result
 from glassformer.experiments.study import find_study
 from glassformer.experiments.study_runner import available_processors

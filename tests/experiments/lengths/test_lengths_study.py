@@ -20,7 +20,7 @@ from glassformer.experiments.verdicts import judge_all
 from glassformer.training import trainer as trainer_module
 
 PAPER = {"none": 0.55, "t5": 0.5, "alibi": 0.48, "rotary": 0.42, "sinusoidal": 0.36}
-"""With errors of .1, mean reciprocal ranks of .68, .52, .44, .36 and .28, in place of the paper's .69 to .22."""
+"""With errors of .1, mean reciprocal ranks of .68, .52, .44, .36 and .28: the paper has .69 to .22."""
 
 
 def planted_results(study, scale, means, *, draw, noise=0.1, trained=None):
@@ -74,7 +74,9 @@ def test_planted_nulls_are_not_found(study, laptop):
 
 def test_the_opposite_is_contradicted(study, laptop):
     opposite = dict(zip(PAPER, reversed(PAPER.values()), strict=True))
-    found, _ = verdicts(study, laptop, planted_results(study, laptop, opposite, draw=np.random.default_rng(3)))
+    found, _ = verdicts(
+        study, laptop, planted_results(study, laptop, opposite, draw=np.random.default_rng(3))
+    )
     assert found["rotary"] == found["absolute"] == "contradicted"
 
 
@@ -85,13 +87,17 @@ def test_schemes_that_have_not_learned_are_not_judged(study, laptop):
     results = planted_results(study, laptop, PAPER, draw=np.random.default_rng(4), trained=failed)
     found, judged = verdicts(study, laptop, results)
     assert found["rotary"] == "not testable at this scale"
-    assert judged["rotary"].reason.startswith("In 3 of 5 seeds both none and rotary have learned a task to 95 %")
+    assert judged["rotary"].reason.startswith(
+        "In 3 of 5 seeds both none and rotary have learned a task to 95 %"
+    )
     assert found["absolute"] == "reproduced"  # on the other task
     findings = study.analyze(results, laptop)
     assert "rotary on copy (5 of the seeds), rotary on reverse (2 of the seeds)" in findings.notes[0].replace(
         "sinusoidal on copy (5 of the seeds), ", ""
     )
-    nothing = {(task, scheme, seed): 0.1 for task in ("copy", "reverse") for scheme in PAPER for seed in range(5)}
+    nothing = {
+        (task, scheme, seed): 0.1 for task in ("copy", "reverse") for scheme in PAPER for seed in range(5)
+    }
     results = planted_results(study, laptop, PAPER, draw=np.random.default_rng(4), trained=nothing)
     findings = study.analyze(results, laptop)
     assert set(findings.untestable) == {claim.id for claim in study.protocol.claims}

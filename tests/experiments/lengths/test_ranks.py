@@ -16,7 +16,9 @@ from glassformer.experiments.lengths.ranks import (
 def result(trained, *beyond):
     """A run that was trained up to length 2."""
     exact = [trained, trained, *beyond]
-    return {"lengths": {str(n): {"exact": e, "token": 0.5 + e / 2, "loss": 1.0} for n, e in enumerate(exact, 1)}}
+    return {
+        "lengths": {str(n): {"exact": e, "token": 0.5 + e / 2, "loss": 1.0} for n, e in enumerate(exact, 1)}
+    }
 
 
 def test_reciprocal_ranks_and_ties():

@@ -130,7 +130,7 @@ def test_figures_and_sizes(study, laptop):
     (changes, caption), (recall, _) = study.figures(data)
     assert len(changes.axes[0].get_lines()) == 8 + 1
     assert "means over the seeds" in caption
-    assert [text.get_text() for text in recall.axes[0].get_xticklabels()][0] == "sinusoidal"
+    assert recall.axes[0].get_xticklabels()[0].get_text() == "sinusoidal"
     full = study.flops(study.protocol.scale("full"))
     # 35.7 M parameters, 700 M tokens, 48 runs, and attention
     assert full == pytest.approx(48 * 7e8 * 6 * (6 * 12 * 512**2 + 32768 * 512 + 6 * 512 * 512), rel=1e-9)
@@ -158,7 +158,9 @@ def text(tmp_path_factory):
 
 @pytest.fixture
 def settings(study, text):
-    run = next(run for run in study.runs(study.protocol.scale("smoke")) if run.settings["scheme"] == "learned")
+    run = next(
+        run for run in study.runs(study.protocol.scale("smoke")) if run.settings["scheme"] == "learned"
+    )
     return {**run.settings, "source": text, "tokens": 4096}
 
 

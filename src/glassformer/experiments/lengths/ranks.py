@@ -1,10 +1,10 @@
 """Mean reciprocal ranks of position schemes over tasks and lengths.
 
-In each cell, a task at one length of one seed, the schemes are ranked by their accuracy; the reciprocal rank is
-1 for the best, 1/2 for the second, and so on. Schemes that are equal get the mean of their reciprocal ranks, so
-that the sum over the schemes of a cell is always 1 + 1/2 + ... + 1/k. A scheme is ranked only where it has
-learned the task, judged by its accuracy at the trained lengths alone: elsewhere its rank would say how well it
-was trained.
+In each cell, a task at one length of one seed, the schemes are ranked by their accuracy; the reciprocal rank
+is 1 for the best, 1/2 for the second, and so on. Schemes that are equal get the mean of their reciprocal
+ranks, so that the sum over the schemes of a cell is always 1 + 1/2 + ... + 1/k. A scheme is ranked only where
+it has learned the task, judged by its accuracy at the trained lengths alone: elsewhere its rank would say how
+well it was trained.
 
 Source: Kazemnejad et al. 2023, section 4 and figure 2.
 """
@@ -59,7 +59,7 @@ def reciprocal_ranks(accuracies: Mapping[str, float]) -> dict[str, float]:
 
 
 Ranks = dict[tuple[str, int], dict[str, list[float]]]
-"""By task and seed: the reciprocal ranks of each ranked scheme, one for each length beyond the trained ones."""
+"""By task and seed: the reciprocal ranks of each ranked scheme, one for each length that was not trained."""
 
 
 def rank_all(runs: Sequence[Measured], train_to: int, min_accuracy: float) -> Ranks:
@@ -93,7 +93,7 @@ def mean_reciprocal_ranks(ranks: Ranks, scheme: str) -> dict[int, float]:
 
 
 def contrast(ranks: Ranks, scheme: str, reference: str) -> dict[int, float]:
-    """Mean reciprocal rank of a scheme - that of a reference, by seed, over the tasks that both have learned."""
+    """Mean reciprocal rank of a scheme - that of a reference, by seed, over the tasks that both learned."""
     differences: dict[int, list[float]] = {}
     for (_, seed), of_schemes in ranks.items():
         if scheme in of_schemes and reference in of_schemes:

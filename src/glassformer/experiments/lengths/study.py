@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glassformer.experiments.lengths.ranks import contrast, measured_runs, rank_all
+from glassformer.experiments.lengths.ranks import Measured, contrast, measured_runs, rank_all
 from glassformer.experiments.lengths.tables import (
     accuracies_table,
     learned_table,
@@ -69,8 +69,9 @@ class LengthsStudy(Study):
             differences = contrast(ranks, REFERENCE, scheme)
             if len(differences) < s["min_seeds"]:
                 untestable[name] = (
-                    f"In {len(differences)} of {s['seeds']} seeds both {REFERENCE} and {scheme} have learned a "
-                    f"task to {100 * least:g} % exact answers at the trained lengths; {s['min_seeds']} are needed."
+                    f"In {len(differences)} of {s['seeds']} seeds both {REFERENCE} and {scheme} have learned "
+                    f"a task to {100 * least:g} % exact answers at the trained lengths; "
+                    f"{s['min_seeds']} are needed."
                 )
             else:
                 by_claim[name] = list(differences.values())
@@ -137,9 +138,7 @@ class LengthsStudy(Study):
         parameters += (s["num_symbols"] + NUM_SPECIAL) * s["d_model"]
         total = 0.0
         for task, rates in s["learning_rates"].items():
-            sizes = [
-                input_tokens(task, n) + answer_tokens(task, n) - 1 for n in range(1, s["train_to"] + 1)
-            ]
+            sizes = [input_tokens(task, n) + answer_tokens(task, n) - 1 for n in range(1, s["train_to"] + 1)]
             costs = [size * (6 * parameters + 6 * s["num_layers"] * size * s["d_model"]) for size in sizes]
             total += len(rates) * s["seeds"] * s["steps"] * s["batch_size"] * sum(costs) / len(costs)
         return total
@@ -157,7 +156,7 @@ _OF_THE_STUDY = (
 """Settings that are not of a run."""
 
 
-def _unranked_note(runs: Any, train_to: int, least: float) -> str:
+def _unranked_note(runs: Sequence[Measured], train_to: int, least: float) -> str:
     """Which runs were not ranked."""
     left_out: dict[str, int] = {}
     for run in runs:

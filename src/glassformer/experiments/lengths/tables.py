@@ -69,7 +69,11 @@ def accuracies_table(runs: Sequence[Measured], train_to: int, lengths: Sequence[
     """Exact answers and correct tokens at chosen lengths."""
     exact, token = mean_accuracies(runs, "exact"), mean_accuracies(runs, "token")
     rows: list[list[Cell]] = [
-        [task, scheme, *(f"{exact[task][scheme][str(n)]:.3f} / {token[task][scheme][str(n)]:.3f}" for n in lengths)]
+        [
+            task,
+            scheme,
+            *(f"{exact[task][scheme][str(n)]:.3f} / {token[task][scheme][str(n)]:.3f}" for n in lengths),
+        ]
         for task, by_scheme in exact.items()
         for scheme in by_scheme
     ]
@@ -84,6 +88,7 @@ def mean_accuracies(runs: Sequence[Measured], kind: str) -> dict[str, dict[str, 
     for task, scheme in dict.fromkeys((run.task, run.scheme) for run in runs):
         chosen = [run.lengths for run in runs if (run.task, run.scheme) == (task, scheme)]
         found.setdefault(task, {})[scheme] = {
-            str(n): round(float(np.mean([lengths[n][kind] for lengths in chosen])), 4) for n in sorted(chosen[0])
+            str(n): round(float(np.mean([lengths[n][kind] for lengths in chosen])), 4)
+            for n in sorted(chosen[0])
         }
     return found

@@ -4,11 +4,11 @@
     reverse    START  a b c  SEPARATOR  c b a  END
     addition   START  0 7 + 9 6  SEPARATOR  1 0 3  END
 
-The length n is the number of symbols of the input, or of digits of each number. The answer is what follows the
-separator, with the end; a number has n digits and a sum n + 1, the highest first.
+The length n is the number of symbols of the input, or of digits of each number. The answer is what follows
+the separator, with the end; a number has n digits and a sum n + 1, the highest first.
 
-Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers" (2023),
-section 3, where lengths are also of at most 20 symbols in training and at most 40 in testing.
+Source: Kazemnejad et al., "The Impact of Positional Encoding on Length Generalization in Transformers"
+(2023), section 3, where lengths are also of at most 20 symbols in training and at most 40 in testing.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def draw_changes(data: Mapping[str, Any]) -> tuple[Figure, str]:
     axis.grid(alpha=0.3)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     caption = (
-        "Change of the loss of the same targets with longer contexts: means over the seeds, with the range of "
-        "the seeds. The scale is linear below 0.1 and logarithmic above."
+        "Change of the loss of the same targets with longer contexts: means over the seeds, with the range "
+        "of the seeds. The scale is linear below 0.1 and logarithmic above."
     )
     return figure, caption
 
@@ -59,6 +59,6 @@ def draw_recall(data: Mapping[str, Any]) -> tuple[Figure, str]:
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     caption = (
         "Recall of planted facts: means over the seeds, and each seed as a dot. At twice the trained length, "
-        "near facts are as close to their questions as in training, far ones are a trained length farther away."
+        "near facts are as close to their questions as in training, far ones a trained length farther away."
     )
     return figure, caption

@@ -89,9 +89,9 @@ POLICIES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "clamp": _clamped,
     "interpolate": _interpolated,
 }
-"""Tables ``(rows, d_model)`` for longer texts, made from the trained one and a seed. ``untrained`` adds rows as
-a larger table would have them before training, ``clamp`` repeats the last row, and ``interpolate`` stretches
-the table linearly so that its first and last row stay those of the text."""
+"""Tables ``(rows, d_model)`` for longer texts, made from the trained one and a seed. ``untrained`` adds rows
+as a larger table would have them before training, ``clamp`` repeats the last row, and ``interpolate``
+stretches the table linearly, so that its first and last row are those of the first and last token."""
 
 
 def extend_table(table: Tensor, rows: int, policy: str, seed: int = 0) -> Tensor:

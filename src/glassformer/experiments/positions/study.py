@@ -28,7 +28,13 @@ from glassformer.experiments.study import Findings, Study, power_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CHANGES = {"sinusoidal": "sinusoidal", "learned": JUDGED_POLICY, "rotary": "rotary", "alibi": "alibi", "t5": "t5"}
+CHANGES = {
+    "sinusoidal": "sinusoidal",
+    "learned": JUDGED_POLICY,
+    "rotary": "rotary",
+    "alibi": "alibi",
+    "t5": "t5",
+}
 """Claims about the change at twice the trained length, by id, and the measurement that they are about."""
 RECALLED = {"alibi-recall": "alibi", "t5-recall": "t5"}
 """Claims about the recall of facts beyond the trained distance, by id, and the scheme."""
@@ -81,7 +87,8 @@ class PositionsStudy(Study):
             data={
                 "factors": s["factors"],
                 "changes": {
-                    name: {str(f): change(rows, n, f * n) for f in s["factors"]} for name, rows in measured.items()
+                    name: {str(f): change(rows, n, f * n) for f in s["factors"]}
+                    for name, rows in measured.items()
                 },
                 "recall": {
                     name: {
@@ -93,8 +100,8 @@ class PositionsStudy(Study):
                 "chance": 1 / s["num_values"],
             },
             notes=[
-                f"The claim about learned positions is judged with untrained rows beyond the trained {n}; the "
-                "other policies are in the tables."
+                f"The claim about learned positions is judged with untrained rows beyond the trained {n}; "
+                "the other policies are in the tables."
             ],
         )
 
@@ -138,7 +145,9 @@ def _untestable(
     reasons = {}
     gains = [
         none - learned
-        for none, learned in zip(loss_at(measured["none"], n), loss_at(measured[JUDGED_POLICY], n), strict=True)
+        for none, learned in zip(
+            loss_at(measured["none"], n), loss_at(measured[JUDGED_POLICY], n), strict=True
+        )
     ]
     gain = sum(gains) / len(gains)
     if gain < min_gain:

@@ -24,7 +24,7 @@ LITERATURE = {
     "t5": (19.65, 18.79),
     "alibi": (19.73, 18.73),
 }
-"""Perplexities at 512 and 1,012 tokens of models trained at 512 (Press et al. 2022, table 2, WikiText-103)."""
+"""Perplexities at 512 and 1,012 tokens of models trained at 512 on WikiText-103 (Press et al. 2022)."""
 
 
 def by_name(results: Mapping[str, Any]) -> dict[str, list[Measured]]:
@@ -67,14 +67,30 @@ def perplexities_table(measured: Mapping[str, Sequence[Measured]], n: int) -> Re
         losses = np.array(loss_at(of_seeds, n))
         mean = one_sample_t(losses)
         if name == "none":
-            rows.append([name, round(math.exp(mean.mean), 2), round(mean.mean, 4), round(_sd(losses), 4), None, None])
+            rows.append(
+                [name, round(math.exp(mean.mean), 2), round(mean.mean, 4), round(_sd(losses), 4), None, None]
+            )
             continue
         gain = one_sample_t(none - losses)
         interval = f"{gain.low:.4f} to {gain.high:.4f}"
         rows.append(
-            [name, round(math.exp(mean.mean), 2), round(mean.mean, 4), round(_sd(losses), 4), round(gain.mean, 4), interval]
+            [
+                name,
+                round(math.exp(mean.mean), 2),
+                round(mean.mean, 4),
+                round(_sd(losses), 4),
+                round(gain.mean, 4),
+                interval,
+            ]
         )
-    header = ["positions", "perplexity", "loss, nats", "standard deviation", "gain over none, nats", "99 % interval"]
+    header = [
+        "positions",
+        "perplexity",
+        "loss, nats",
+        "standard deviation",
+        "gain over none, nats",
+        "99 % interval",
+    ]
     caption = f"On held-out text in windows of {n} tokens, over the seeds."
     return ResultTable("At the trained length", header, rows, caption)
 
@@ -137,7 +153,7 @@ def contexts_table(measured: Mapping[str, Sequence[Measured]], kind: str, n: int
     title, caption = {
         "windows": (
             "Windows that do not overlap",
-            "All tokens of a text that is cut into windows; longer windows have fewer tokens with little context.",
+            "All tokens of a text that is cut into windows; in longer ones fewer tokens have little context.",
         ),
         "sliding": (
             "A sliding window",
