@@ -26,19 +26,17 @@ def read_questions(row, facts=FACTS):
     for slot, token in enumerate(row.tolist()):
         number = token - base
         if 0 <= number < facts.num_keys * facts.num_values:
-            values[number // facts.num_values] = (number % facts.num_values, slot)
+            values.setdefault(number // facts.num_values, (token, slot))
         elif 0 <= (key := number - facts.num_keys * facts.num_values) < facts.num_keys:
-            value, stated = values[key]
-            assert row[slot + 1] == base + facts.num_keys * facts.num_values + facts.num_keys + value
+            fact, stated = values[key]
+            assert row[slot + 1] == fact
             distances.append(slot - stated)
     return distances
 
 
 def test_ids_of_facts_do_not_overlap():
     keys, values = np.meshgrid(np.arange(4), np.arange(5), indexing="ij")
-    ids = np.concatenate(
-        [FACTS.facts(keys, values).ravel(), FACTS.questions(np.arange(4)), FACTS.answers(np.arange(5))]
-    )
+    ids = np.concatenate([FACTS.facts(keys, values).ravel(), FACTS.questions(np.arange(4))])
     assert sorted(ids) == list(range(100, FACTS.vocab_size))
     assert vocabulary_of({"num_keys": 4, "num_values": 5}, 100) == FACTS
 
@@ -53,7 +51,7 @@ def test_every_question_has_its_fact_in_the_first_half(n):
     assert max(max(d) for d in distances) <= n - 2
     assert (rows[:, n] == 0).all()
     assert planted.fact_slots.max() < n // 2 <= planted.question_slots.min()
-    assert len(np.unique(planted.answers)) == FACTS.num_values
+    assert len(np.unique(planted.facts)) == 4 * FACTS.num_values
     assert ((rows > 0).sum(axis=1) == 12).all()
 
 

@@ -69,7 +69,7 @@ class Recalls(nn.Module):
                 if key in (0, 1):
                     seen = tokens[max(0, slot - self.reach) : slot]
                     for value in [t - 40 - 3 * key for t in seen if 0 <= t - 40 - 3 * key < 3 and t < 46]:
-                        logits[row, slot, 48 + value] = 9.0
+                        logits[row, slot, 40 + 3 * key + value] = 9.0
         return logits
 
     def lm_head(self, hidden):

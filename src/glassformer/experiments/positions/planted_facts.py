@@ -1,10 +1,10 @@
 """Facts planted in texts: a token that states a value of a key, and a later question for the value.
 
 A fact is one token, which names its key and its value; a question is a token that names the key, and the next
-token is the answer. The tokens of facts, questions and answers follow the vocabulary of the text. An answer
-depends on one earlier token only, wherever that is, so it shows whether a model uses distant text.
+token is the answer, the fact again. The tokens of facts and questions follow the vocabulary of the text. An
+answer depends on one earlier token only, wherever that is, so it shows whether a model uses distant text.
 
-    ... text F(key 2, value 7) text F(key 0, value 3) text ... text Q(key 2) A(value 7) text ...
+    ... text F(key 2, value 7) text F(key 0, value 3) text ... text Q(key 2) F(key 2, value 7) text ...
 
 In a window of n tokens, facts are in the first half and questions in the second: distances are 1 to n - 2.
 """
@@ -36,7 +36,7 @@ class Windows(Protocol):
 
 @dataclass(frozen=True)
 class FactVocabulary:
-    """Ids of facts, questions and answers.
+    """Ids of facts and questions.
 
     Args:
         first: the first id, the vocabulary size of the text.
@@ -59,8 +59,8 @@ class FactVocabulary:
 
     @property
     def vocab_size(self) -> int:
-        """Ids of the text and of all facts, questions and answers."""
-        return self.first + self.num_keys * self.num_values + self.num_keys + self.num_values
+        """Ids of the text and of all facts and questions."""
+        return self.first + self.num_keys * self.num_values + self.num_keys
 
     def facts(self, keys: Ids, values: Ids) -> Ids:
         """Ids that state these values of these keys."""
@@ -70,10 +70,6 @@ class FactVocabulary:
         """Ids that ask for the values of these keys."""
         return self.first + self.num_keys * self.num_values + keys
 
-    def answers(self, values: Ids) -> Ids:
-        """Ids that answer with these values."""
-        return self.first + self.num_keys * self.num_values + self.num_keys + values
-
 
 @dataclass(frozen=True)
 class PlantedFacts:
@@ -81,7 +77,6 @@ class PlantedFacts:
 
     facts: Ids
     questions: Ids
-    answers: Ids
     fact_slots: Ids
     """In the first half of the window."""
     question_slots: Ids
@@ -98,7 +93,7 @@ class PlantedFacts:
         planted, rows = windows.copy(), np.arange(len(windows))[:, None]
         planted[rows, self.fact_slots + fact_offset] = self.facts
         planted[rows, self.question_slots + question_offset] = self.questions
-        planted[rows, self.question_slots + question_offset + 1] = self.answers
+        planted[rows, self.question_slots + question_offset + 1] = self.facts
         return planted
 
 
@@ -133,7 +128,6 @@ def draw_facts(
     return PlantedFacts(
         vocabulary.facts(keys, values),
         vocabulary.questions(keys),
-        vocabulary.answers(values),
         sample(half),
         half + 2 * sample(pairs),
     )
@@ -166,7 +160,7 @@ class PlantedWindows:
         batch = self.windows.batch(step)
         count = round(self.fraction * len(batch))
         if count:
-            # The last token of a window is predicted, but not read: a question is at most the one before.
+            # A window has one more token than the model reads.
             planted = draw_facts(
                 self.vocabulary, count, batch.size(1) - 1, self.num_facts, self.seed, TRAINING, step
             )
