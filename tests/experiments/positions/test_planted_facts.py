@@ -43,7 +43,7 @@ def test_ids_of_facts_do_not_overlap():
 
 @pytest.mark.parametrize("n", [16, 17, 64])
 def test_every_question_has_its_fact_in_the_first_half(n):
-    planted = draw_facts(FACTS, 200, n, 4, 1)
+    planted = draw_facts(FACTS, 200, n, 4, 1, 1)
     rows = planted.plant(np.zeros((200, n + 1), dtype=np.int64))
     distances = [read_questions(row) for row in rows]
     assert all(len(of_row) == 4 for of_row in distances)
@@ -80,28 +80,36 @@ class Text:
     """Windows of distinct numbers below 100."""
 
     def batch(self, step):
-        return torch.arange(8 * 17).view(8, 17) % 97
+        return torch.arange(8 * 33).view(8, 33) % 97
 
 
 def test_a_fraction_of_each_batch_has_facts():
-    batches = PlantedWindows(Text(), FACTS, 0.5, 2, seed=3)
+    batches = PlantedWindows(Text(), FACTS, 0.5, 2, 3, seed=3)
     batch = batches.batch(7)
     changed = (batch != Text().batch(7)).any(dim=1)
     assert changed.tolist() == [True] * 4 + [False] * 4
-    assert all(len(read_questions(row.numpy())) == 2 for row in batch[:4])
-    assert torch.equal(batch, PlantedWindows(Text(), FACTS, 0.5, 2, seed=3).batch(7))
+    assert all(len(read_questions(row.numpy())) == 6 for row in batch[:4])
+    assert torch.equal(batch, PlantedWindows(Text(), FACTS, 0.5, 2, 3, seed=3).batch(7))
     assert not torch.equal(batch, batches.batch(8))
-    assert not torch.equal(batch, PlantedWindows(Text(), FACTS, 0.5, 2, seed=4).batch(7))
-    assert torch.equal(PlantedWindows(Text(), FACTS, 0.0, 2, seed=3).batch(7), Text().batch(7))
+    assert not torch.equal(batch, PlantedWindows(Text(), FACTS, 0.5, 2, 3, seed=4).batch(7))
+    assert torch.equal(PlantedWindows(Text(), FACTS, 0.0, 2, 3, seed=3).batch(7), Text().batch(7))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: FactVocabulary(10, 0, 4), "at least 1 key and 2 values, got 0 and 4"),
-        (lambda: draw_facts(FACTS, 2, 16, 5, 0), "facts of a window must be 1 to 4 (keys), got 5"),
-        (lambda: draw_facts(FACTS, 2, 6, 2, 0), "2 facts and questions do not fit into a window of 6"),
-        (lambda: PlantedWindows(Text(), FACTS, 1.5, 2, 0), "must be from 0 to 1, got 1.5"),
+        (lambda: draw_facts(FACTS, 2, 16, 5, 1, 0), "facts of a window must be 1 to 4 (keys), got 5"),
+        (
+            lambda: draw_facts(FACTS, 2, 6, 2, 1, 0),
+            "2 facts, each asked 1 times, do not fit into a window of 6",
+        ),
+        (
+            lambda: draw_facts(FACTS, 2, 16, 2, 3, 0),
+            "2 facts, each asked 3 times, do not fit into a window of 16",
+        ),
+        (lambda: draw_facts(FACTS, 2, 16, 2, 0, 0), "2 facts, each asked 0 times, do not fit"),
+        (lambda: PlantedWindows(Text(), FACTS, 1.5, 2, 1, 0), "must be from 0 to 1, got 1.5"),
         (lambda: recall_conditions(np.zeros((1, 9), int), FACTS, 4, 1, 0), "must have 8 tokens, got 9"),
     ],
 )

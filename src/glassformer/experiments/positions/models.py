@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from glassformer.choices import choose
 from glassformer.models import GPTModel
@@ -24,8 +24,6 @@ SCHEMES = {
     "none": "none",
 }
 """``positions`` of a model by the name of the scheme in the studies."""
-TABLE_STD = 0.01
-"""Standard deviation of an untrained row of learned positions, as ``GPTModel.initialize`` draws it."""
 
 
 class ScaledSinusoidalPositions(SinusoidalPositions):
@@ -62,7 +60,33 @@ def build_model(scheme: str, settings: Mapping[str, Any], vocab_size: int, max_s
     )
     if scheme == "sinusoidal":
         model.positions = ScaledSinusoidalPositions(settings["d_model"])
+    initialize(model)
     return model
+
+
+def initialize(model: GPTModel) -> None:
+    """Draw random weights with which products keep the variance of their input.
+
+    The standard deviation is 1 / sqrt(number of inputs), of embeddings 1 / sqrt(d_model), as Vaswani et al.
+    scale them; projections into the residual stream are divided by sqrt(number of sublayers) as in GPT-2. The
+    smaller weights of GPT-2 make the attention of a small model nearly uniform at first, so that it takes
+    thousands of updates to learn to find one token.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or name.startswith("positions."):
+            continue
+        std = parameter.size(1) ** -0.5
+        if name.endswith(("out_proj.weight", "down_proj.weight")):
+            std /= math.sqrt(2 * len(model.blocks))
+        nn.init.normal_(parameter, std=std)
+    if isinstance(model.positions, LearnedPositions):
+        table = model.positions.embedding.weight
+        nn.init.normal_(table, std=table_std(table.size(1)))
+
+
+def table_std(d_model: int) -> float:
+    """Standard deviation of an untrained row of learned positions: half of that of embeddings, as GPT-2."""
+    return 0.5 * d_model**-0.5
 
 
 def parameters_without_embeddings(num_layers: int, d_model: int) -> int:
@@ -72,7 +96,7 @@ def parameters_without_embeddings(num_layers: int, d_model: int) -> int:
 
 def _untrained(table: Tensor, rows: int, seed: int) -> Tensor:
     new = torch.randn(rows - len(table), table.size(1), generator=torch.Generator().manual_seed(seed))
-    return torch.cat((table, TABLE_STD * new.to(table)))
+    return torch.cat((table, table_std(table.size(1)) * new.to(table)))
 
 
 def _clamped(table: Tensor, rows: int, _: int) -> Tensor:

@@ -7,6 +7,8 @@ answer depends on one earlier token only, wherever that is, so it shows whether 
     ... text F(key 2, value 7) text F(key 0, value 3) text ... text Q(key 2) F(key 2, value 7) text ...
 
 In a window of n tokens, facts are in the first half and questions in the second: distances are 1 to n - 2.
+In training each fact is asked several times, in testing once: later questions can also be answered by earlier
+answers, which are near, and from that models learn to copy sooner.
 """
 
 from __future__ import annotations
@@ -73,14 +75,18 @@ class FactVocabulary:
 
 @dataclass(frozen=True)
 class PlantedFacts:
-    """Facts and questions of some windows of ``n`` tokens; all arrays are ``(window, num_facts)``."""
+    """Facts and questions of some windows of ``n`` tokens."""
 
     facts: Ids
+    """``(window, fact)``."""
     questions: Ids
+    """``(window, question)``."""
+    answers: Ids
+    """``(window, question)``."""
     fact_slots: Ids
-    """In the first half of the window."""
+    """``(window, fact)``, in the first half of the window."""
     question_slots: Ids
-    """In the second half; the answer is one later."""
+    """``(window, question)``, in the second half; the answer is one later."""
 
     def plant(self, windows: Ids, *, fact_offset: int = 0, question_offset: int = 0) -> Ids:
         """Copies of windows in which tokens are replaced.
@@ -93,12 +99,12 @@ class PlantedFacts:
         planted, rows = windows.copy(), np.arange(len(windows))[:, None]
         planted[rows, self.fact_slots + fact_offset] = self.facts
         planted[rows, self.question_slots + question_offset] = self.questions
-        planted[rows, self.question_slots + question_offset + 1] = self.facts
+        planted[rows, self.question_slots + question_offset + 1] = self.answers
         return planted
 
 
 def draw_facts(
-    vocabulary: FactVocabulary, num_windows: int, n: int, num_facts: int, *seeds: int
+    vocabulary: FactVocabulary, num_windows: int, n: int, num_facts: int, repeats: int, *seeds: int
 ) -> PlantedFacts:
     """Draw facts with different keys, and their slots.
 
@@ -106,30 +112,34 @@ def draw_facts(
         vocabulary: ids.
         num_windows: number of windows.
         n: tokens of a window.
-        num_facts: facts in a window, each asked once.
+        num_facts: facts in a window.
+        repeats: questions about each of them.
         seeds: of the random numbers.
 
     Raises:
-        ValueError: more facts than keys, or than fit into half a window.
+        ValueError: more facts than keys, or more facts or questions than fit into half a window.
     """
     if not 1 <= num_facts <= vocabulary.num_keys:
         raise ValueError(f"facts of a window must be 1 to {vocabulary.num_keys} (keys), got {num_facts}")
     half, pairs = n // 2, (n - n // 2) // 2
-    if num_facts > min(half, pairs):
-        raise ValueError(f"{num_facts} facts and questions do not fit into a window of {n} tokens")
+    if num_facts > half or not 1 <= repeats <= pairs // num_facts:
+        raise ValueError(
+            f"{num_facts} facts, each asked {repeats} times, do not fit into a window of {n} tokens"
+        )
     draw = np.random.default_rng(seeds)
 
-    def sample(count: int) -> Ids:
+    def sample(count: int, chosen: int) -> Ids:
         """Different numbers below ``count`` in each row."""
-        return draw.random((num_windows, count)).argsort(axis=1)[:, :num_facts]
+        return draw.random((num_windows, count)).argsort(axis=1)[:, :chosen]
 
-    keys = sample(vocabulary.num_keys)
-    values = draw.integers(vocabulary.num_values, size=keys.shape)
+    keys = sample(vocabulary.num_keys, num_facts)
+    facts = vocabulary.facts(keys, draw.integers(vocabulary.num_values, size=keys.shape))
     return PlantedFacts(
-        vocabulary.facts(keys, values),
-        vocabulary.questions(keys),
-        sample(half),
-        half + 2 * sample(pairs),
+        facts,
+        np.tile(vocabulary.questions(keys), repeats),
+        np.tile(facts, repeats),
+        sample(half, num_facts),
+        half + 2 * sample(pairs, num_facts * repeats),
     )
 
 
@@ -141,6 +151,7 @@ class PlantedWindows:
         vocabulary: ids of the facts.
         fraction: of the windows of a batch that have facts.
         num_facts: in each of them.
+        repeats: questions about each fact.
         seed: of the facts.
 
     Raises:
@@ -148,12 +159,18 @@ class PlantedWindows:
     """
 
     def __init__(
-        self, windows: Windows, vocabulary: FactVocabulary, fraction: float, num_facts: int, seed: int
+        self,
+        windows: Windows,
+        vocabulary: FactVocabulary,
+        fraction: float,
+        num_facts: int,
+        repeats: int,
+        seed: int,
     ) -> None:
         if not 0 <= fraction <= 1:
             raise ValueError(f"the fraction of windows with facts must be from 0 to 1, got {fraction}")
         self.windows, self.vocabulary = windows, vocabulary
-        self.fraction, self.num_facts, self.seed = fraction, num_facts, seed
+        self.fraction, self.num_facts, self.repeats, self.seed = fraction, num_facts, repeats, seed
 
     def batch(self, step: int) -> Tensor:
         """The windows of an update; their order is random, so the first ones have the facts."""
@@ -161,9 +178,8 @@ class PlantedWindows:
         count = round(self.fraction * len(batch))
         if count:
             # A window has one more token than the model reads.
-            planted = draw_facts(
-                self.vocabulary, count, batch.size(1) - 1, self.num_facts, self.seed, TRAINING, step
-            )
+            n, seeds = batch.size(1) - 1, (self.seed, TRAINING, step)
+            planted = draw_facts(self.vocabulary, count, n, self.num_facts, self.repeats, *seeds)
             batch[:count] = torch.from_numpy(planted.plant(batch[:count].numpy()))
         return batch
 
@@ -177,7 +193,7 @@ def recall_conditions(
         text: ``(window, 2 n)`` ids.
         vocabulary: ids of the facts.
         n: trained length.
-        num_facts: in each window.
+        num_facts: in each window, each asked once.
         seed: of the facts.
 
     Returns:
@@ -192,7 +208,7 @@ def recall_conditions(
     """
     if text.shape[1] != 2 * n:
         raise ValueError(f"windows must have {2 * n} tokens, got {text.shape[1]}")
-    planted = draw_facts(vocabulary, len(text), n, num_facts, seed, TESTING)
+    planted = draw_facts(vocabulary, len(text), n, num_facts, 1, seed, TESTING)
     return {
         "trained": (planted.plant(text[:, n:]), planted.question_slots),
         "near": (planted.plant(text, fact_offset=n, question_offset=n), planted.question_slots + n),
