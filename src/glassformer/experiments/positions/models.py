@@ -86,7 +86,7 @@ def initialize(model: GPTModel) -> None:
 
 def table_std(d_model: int) -> float:
     """Standard deviation of an untrained row of learned positions: half of that of embeddings, as GPT-2."""
-    return 0.5 * d_model**-0.5
+    return 0.5 / math.sqrt(d_model)
 
 
 def parameters_without_embeddings(num_layers: int, d_model: int) -> int:
@@ -147,7 +147,11 @@ def extended_positions(model: GPTModel, length: int, policy: str | None, seed: i
         seed: of untrained rows.
     """
     trained = model.positions
-    if policy is None or not isinstance(trained, LearnedPositions) or length <= trained.max_positions:
+    if (
+        policy is None
+        or not isinstance(trained, LearnedPositions)
+        or length <= trained.embedding.num_embeddings
+    ):
         yield
         return
     table = extend_table(trained.embedding.weight.detach(), length, policy, seed)

@@ -48,8 +48,14 @@ def train_scheme(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     vocabulary = vocabulary_of(settings, tokenizer.vocab_size)
     text = EpochWindows(files.train, settings["batch_size"], seq_len, seed)
     text.batch(steps - 1)  # raises if the text is too short
-    facts = [settings[key] for key in ("fact_windows", "num_facts", "questions_per_fact")]
-    batches = PlantedWindows(text, vocabulary, *facts, seed)
+    batches = PlantedWindows(
+        text,
+        vocabulary,
+        settings["fact_windows"],
+        settings["num_facts"],
+        settings["questions_per_fact"],
+        seed,
+    )
     build = partial(build_model, settings["scheme"], settings, vocabulary.vocab_size, seq_len)
     model = train(build, config, batches, data_key=files.key)
     policies = list(POLICIES) if settings["scheme"] == "learned" else [None]
