@@ -119,9 +119,11 @@ def test_tables_and_figures(study, laptop):
 
 
 def test_flops_are_those_of_the_mean_length(study, laptop):
-    tokens = sum(2 * n + 2 for n in range(1, 21)) / 20 * 64 * 1650 * 50
-    parameters = 4 * 12 * 128**2 + 104 * 128
-    assert study.flops(laptop) == pytest.approx(6 * parameters * tokens, rel=0.03)
+    sizes = np.arange(4, 43, 2)  # 2 n + 2 tokens
+    parameters = 4 * 12 * 64**2 + 104 * 64
+    of_products, of_attention = 6 * parameters * sizes, 6 * 4 * 64 * sizes**2
+    expected = (of_products + of_attention).mean() * 64 * 1650 * 50
+    assert study.flops(laptop) == pytest.approx(expected, rel=1e-9)
     full = study.flops(study.protocol.scale("full"))
     assert 1e17 < full < 1e19
 
