@@ -56,7 +56,7 @@ def draw_recall(data: Mapping[str, Any]) -> tuple[Figure, str]:
     axis.axhline(data["chance"], color="gray", lw=0.8, ls="--", label="guessing among the values")
     axis.set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8)
     axis.set(ylabel="answers that are right", ylim=(0, 1.02))
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     caption = (
         "Recall of planted facts: means over the seeds, and each seed as a dot. At twice the trained length, "
         "near facts are as close to their questions as in training, far ones a trained length farther away."
