@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from glassformer.experiments.executors import build_executor
+from glassformer.experiments.executors import LocalExecutor
 from glassformer.experiments.protocol import Protocol as StudyProtocol
 from glassformer.experiments.protocol import Scale
 from glassformer.experiments.runs import Run, read_result
@@ -101,7 +101,7 @@ def choose_learning_rates(
         The loss by group and rate.
     """
     runs = pilot_runs(study, scale)
-    run_sweep(runs, folder / "runs", build_executor("local", available_processors(), 1, folder), console)
+    run_sweep(runs, folder / "runs", LocalExecutor(available_processors()), console)
     losses: dict[str, dict[float, float]] = {}
     for run in runs:
         value = read_result(folder / "runs" / run.name)["value"]

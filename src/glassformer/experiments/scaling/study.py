@@ -136,7 +136,8 @@ class ScalingStudy(Study):
                     ms=4,
                     color=color,
                 )
-            axis.plot(sizes, law.predict(sizes, tokens), color=color, label=f"{round(tokens / 1e6, 1):g} M tokens")
+            label = f"{round(tokens / 1e6, 1):g} M tokens"
+            axis.plot(sizes, law.predict(sizes, tokens), color=color, label=label)
         axis.set(xscale="log", xlabel="parameters", ylabel="loss, nats per byte")
         counts = sorted({point["num_parameters"] for point in data["points"]})
         axis.set_xticks(counts, [f"{count:,}" for count in counts], rotation=30, fontsize=8)
