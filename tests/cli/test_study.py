@@ -15,7 +15,7 @@ from glassformer.experiments.sweep import Outcome
 def test_the_list_gives_questions_claims_and_times(capsys):
     assert main(["study", "--list"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("complexity: How do the time and the memory of attention grow")
+    assert "\ncomplexity: How do the time and the memory of attention grow" in out
     assert "9 claims; smoke 30 s, laptop 35 min" in out
 
 

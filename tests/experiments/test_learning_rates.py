@@ -51,7 +51,7 @@ class Piloted:
 
 @pytest.fixture(autouse=True)
 def executor(monkeypatch, planted):
-    monkeypatch.setattr(learning_rates, "build_executor", lambda *_: InThisProcess())
+    monkeypatch.setattr(learning_rates, "LocalExecutor", lambda *_: InThisProcess())
 
 
 def test_each_group_is_run_with_each_rate_on_a_seed_of_its_own():
