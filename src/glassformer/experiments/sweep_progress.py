@@ -26,6 +26,8 @@ TAIL = 4096
 class SweepProgress:
     """Shows how far the runs of a sweep are, and how long the rest takes.
 
+    Ray and Slurm do not tell when a run starts, so the table of running ones is empty there.
+
     Args:
         costs: of each run by its name, relative to each other.
         folder: parent of the run folders.
@@ -39,6 +41,7 @@ class SweepProgress:
         self.costs, self.folder, self.executor, self.console = costs, folder, executor, console
         self.done = {name for name in costs if is_done(folder / name)}
         self.started: dict[str, float] = {}
+        self._durations: dict[str, float] = {}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -97,10 +100,17 @@ class SweepProgress:
 
     def seconds_left(self) -> float:
         """From the durations of the runs that are done, by their costs."""
-        spent = sum(read_result(self.folder / name)["seconds"] for name in self.done)
-        cost = sum(self.costs[name] for name in self.done)
+        done = list(self.done)  # the table is drawn by another thread
+        spent = sum(self._seconds(name) for name in done)
+        cost = sum(self.costs[name] for name in done)
         left = sum(self.costs.values()) - cost
         return spent / cost * left / max(1, self.executor.num_workers) if cost else 0.0
+
+    def _seconds(self, name: str) -> float:
+        """Duration of a run that is done; read once."""
+        if name not in self._durations:
+            self._durations[name] = read_result(self.folder / name)["seconds"]
+        return self._durations[name]
 
     def _left(self) -> str:
         return f"about {duration(self.seconds_left())} left"

@@ -115,11 +115,14 @@ def test_repeated_lines_are_two_copies_of_different_words():
 
 
 def test_no_sentence_is_for_training_and_evaluation(tmp_path):
-    for number in range(12):
+    for number in range(50):
         (tmp_path / f"{number:02}.txt").write_text(f"This is the sentence of document {number}.\n")
-    training, evaluation = set(training_prose(str(tmp_path))), set(evaluation_prose(str(tmp_path)))
-    assert len(training) == 9
-    assert len(evaluation) == 3
+    training = set(training_prose(str(tmp_path)))
+    blocks = evaluation_prose(str(tmp_path), 3)
+    assert [len(block) for block in blocks] == [2, 3, 3, 2]
+    evaluation = {text for block in blocks for text in block}
+    assert len(training) == 40
+    assert len(evaluation) == 10
     assert not training & evaluation
 
 

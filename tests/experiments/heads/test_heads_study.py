@@ -35,7 +35,9 @@ from glassformer.tokenization import ByteTokenizer
 HEADS = [(0, 0), (0, 1), (1, 0)]
 
 
-def planted_results(rates, control=0.3, preference=0.5, silhouette=0.0, specific=0.0, loss=0.0, seed=0):
+def planted_results(
+    rates, control=0.3, preference=0.0, silhouette=0.0, specific=0.0, loss=0.0, fragile=0.0, seed=0
+):
     """Results of runs with these means over blocks and seeds, with a noise of .01."""
     random = np.random.default_rng(seed)
 
@@ -67,25 +69,35 @@ def planted_results(rates, control=0.3, preference=0.5, silhouette=0.0, specific
             "related": {
                 "head": [0, 1],
                 "selection": 0.6,
-                "rates": blocks(preference),
+                "differences": blocks(preference),
+                "targets": blocks(0.2),
                 "queries": [50] * 9,
-                "by_head": [0.5, 0.5, 0.5],
             },
-            "clusters": [{"silhouette": value, "null": 0.2} for value in blocks(0.2 + silhouette)],
+            "clusters": {
+                "silhouette": blocks(0.2 + silhouette)[0],
+                "null": 0.2,
+                "p_value": 0.01,
+                "stability": 0.5,
+            },
         }
 
     def ablations():
-        text = blocks(0.02)
+        text, other = blocks(0.02), blocks(fragile)
         return {
             "heads": [[0, 0], [0, 1], [1, 2]],
             "drops": {"text": [0.1, 0.0, -0.01], "copying": [0.2, 0.0, 0.0]},
             "p": [0.001, 0.5, 0.002],
-            "accuracy": {"text": 0.4, "copying": 0.9},
+            "accuracy": {"text": 0.4, "control": 0.6, "copying": 0.9},
             "specific": {
                 "head": [1, 2],
-                "drops": {"text": text, "copying": (np.array(text) + blocks(specific)).tolist()},
+                "drops": {
+                    "text": text,
+                    "control": other,
+                    "copying": (np.maximum(text, other) + blocks(specific)).tolist(),
+                },
             },
             "pruned": {"heads": [[0, 1]], "drops": {"text": blocks(loss), "copying": blocks(0.0)}},
+            "random": [loss, loss + 0.1],
         }
 
     results = {"smollm2-ablations": ablations(), "smollm2": measured(), "minilm": measured()}
@@ -105,7 +117,7 @@ def verdicts_of(results):
 
 
 def test_planted_effects_are_found():
-    effects = {"preference": 0.65, "silhouette": 0.2, "specific": 1.0, "loss": 0.3}
+    effects = {"preference": 0.1, "silhouette": 0.2, "specific": 1.0, "loss": 0.3}
     verdicts, findings = verdicts_of(planted_results(CLAIMED, **effects))
     assert set(verdicts.values()) == {"reproduced"}
     assert findings.estimates["previous-minilm"].mean == pytest.approx(0.82, abs=0.02)
@@ -132,6 +144,12 @@ def test_planted_nulls_are_not_found():
     for seed in range(20):
         verdicts, _ = verdicts_of(planted_results(dict.fromkeys(ROWS, 0.3), seed=seed))
         assert not {"reproduced", "direction only"} & set(verdicts.values())
+
+
+def test_a_head_that_hurts_everything_is_not_specific():
+    verdicts, findings = verdicts_of(planted_results(CLAIMED, fragile=2.0))
+    assert findings.estimates["specific-smollm2"].mean == pytest.approx(0, abs=0.02)
+    assert verdicts["specific-smollm2"] == verdicts["specific-small"] == "contradicted"
 
 
 def test_a_control_above_the_claim_leaves_nothing_to_test():
@@ -217,7 +235,8 @@ SENTENCE = Sentence("big dogs bark", Parse([(0, 3), (4, 8), (9, 13)], [(1, 0, "a
 def test_gold_relations_reach_the_items(gpt):
     annotator = Annotator(GrammarParser([SENTENCE]), 2, None)
     (item,) = encode_sentences(gpt, [SENTENCE.text], annotator, 64)
-    assert item.words.word_ids == [0, 0, 0, -1, 1, 1, 1, 1, -1, 2, 2, 2, 2]
+    assert item.ids[0] == ord("\n")
+    assert item.words.word_ids == [-1, 0, 0, 0, -1, 1, 1, 1, 1, -1, 2, 2, 2, 2]
     assert item.words.relations["noun->adjective"] == [(1, 0)]
     assert item.words.relations["subject->verb"] == [(1, 2)]
     assert item.words.relations[DISTANT[0]] == []
@@ -256,7 +275,7 @@ def test_sums_of_blocks_are_read_again(gpt, tmp_path):
     assert len(calls) == 2
 
 
-def test_a_preference_is_the_share_of_both_words(gpt):
+def test_a_preference_is_a_difference_of_attention(gpt):
     relations = {RELATED: [(2, 0)], CONTROL: [(2, 1)]}
     names = [SyntaxRelation(RELATED), SyntaxRelation(CONTROL)]
     sums = [
@@ -268,7 +287,9 @@ def test_a_preference_is_the_share_of_both_words(gpt):
     ]
     found = preference(sums, names, HEADS[:2], RELATED, CONTROL)
     assert found["head"] == [0, 0]
-    assert found["rates"] == pytest.approx([0.75, 0.7])
+    assert found["selection"] == pytest.approx(0.15)
+    assert found["differences"] == pytest.approx([0.125, 0.1])
+    assert found["targets"] == pytest.approx([0.1875, 0.175])
     sums[2]["word/queries"] = np.zeros(2)
     assert preference(sums, names, HEADS[:2], RELATED, CONTROL) is None
     assert Words([0], relations).relations == relations
@@ -294,6 +315,7 @@ TASKS = {
     "block_items": 2,
     "block_texts": 2,
     "pruned": 0.5,
+    "random_sets": 2,
     "max_tokens": 40,
 }
 TEXTS = [f"sentence number {number} is about a house and a dog" for number in range(7)]
@@ -301,7 +323,7 @@ TEXTS = [f"sentence number {number} is about a house and a dog" for number in ra
 
 def test_ablations_agree_with_the_loss_of_single_sentences(gpt, tmp_path):
     found = measure_ablations(gpt, TEXTS, TASKS, tmp_path)
-    ids = [gpt.tokenizer.encode(text)[:40] for text in TEXTS]
+    ids = [gpt.tokenizer.encode("\n" + text)[:40] for text in TEXTS]
     expected = ablation_loss_delta(gpt, ids[:3])
     assert found["heads"] == [list(head) for head in expected]
     means = [values.mean() for values in expected.values()]
@@ -310,7 +332,7 @@ def test_ablations_agree_with_the_loss_of_single_sentences(gpt, tmp_path):
     assert found["pruned"]["heads"] == [list(head) for head in order[:2]]
     again = measure_ablations(gpt, TEXTS, TASKS, tmp_path)
     assert again == found
-    assert len(found["specific"]["drops"]["text"]) == 2
+    assert len(found["specific"]["drops"]["text"]) == len(found["random"]) == 2
     head = tuple(found["specific"]["head"])
     alone = ablation_loss_delta(gpt, ids[3:7], heads=[head])[head]
     np.testing.assert_allclose(
@@ -318,11 +340,13 @@ def test_ablations_agree_with_the_loss_of_single_sentences(gpt, tmp_path):
     )
 
 
-def test_a_text_task_predicts_every_token_but_the_first(gpt):
-    (item,) = text_task(gpt, ["abc", "d"], 40).items
-    assert item.ids == (97, 98)
-    assert item.positions == (1, 2)
-    assert item.correct == (98, 99)
+def test_a_text_task_predicts_every_token_after_a_newline(gpt):
+    first, second = text_task(gpt, ["abc", "d"], 40).items
+    assert first.ids == (10, 97, 98)
+    assert first.positions == (1, 2, 3)
+    assert first.correct == (97, 98, 99)
+    assert second.correct == (100,)
+    assert len(text_task(gpt, ["abcdef"], 3).items[0].correct) == 2
     gpt.tokenizer = None
     with pytest.raises(ValueError, match="need a tokenizer"):
         text_task(gpt, ["abc"], 40)

@@ -7,7 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from glassformer.experiments.heads.word_similarity import RelatedWords, WordVectors, word_vectors
+from glassformer.experiments.heads.word_similarity import (
+    RelatedWords,
+    WordVectors,
+    distance_range,
+    word_vectors,
+)
 
 TOPICS = (
     ["ship", "sailor", "harbor", "storm", "wave", "anchor", "captain", "island"],
@@ -80,15 +85,27 @@ def test_near_words_and_forms_of_a_word_are_left_out(topics):
     assert related(forms).pairs(["judge", "the", "ship", "the", "judges"]) == []
 
 
-def test_pairs_are_balanced_by_which_word_is_nearer(topics):
+def test_for_each_two_distances_both_words_are_nearer_equally_often(topics):
+    """The related word is mostly nearer in these sentences, and no longer in the pairs."""
     finder = related(topics)
     draw = random.Random(2)
-    sides = []
-    for _ in range(300):
-        words = [draw.choice(TOPICS[draw.random() < 0.8]) for _ in range(3)]
-        sides += [related > control for _, related, control in finder.pairs(words)]
-    assert len(sides) > 20
-    assert abs(2 * sum(sides) - len(sides)) <= 1
+    sides: dict[tuple[int, int], list[int]] = {}
+    distances = []
+    for _ in range(3000):
+        topic = draw.random() < 0.5
+        words = [draw.choice(TOPICS[topic != (draw.random() < 0.3 + 0.1 * place)]) for place in range(6)]
+        for query, near, control in finder.pairs(words):
+            pair = (distance_range(query - near), distance_range(query - control))
+            sides.setdefault((min(pair), max(pair)), []).append(1 if near > control else -1)
+            distances.append((query - near, query - control))
+    assert len(distances) > 100
+    assert all(abs(sum(found)) <= 1 for found in sides.values())
+    means = np.mean(distances, axis=0)
+    assert means[0] == pytest.approx(means[1], abs=0.1)
+
+
+def test_distances_are_in_ranges_that_double():
+    assert [distance_range(d) for d in (1, 2, 3, 4, 5, 8, 9, 16, 17)] == [1, 2, 3, 4, 5, 5, 6, 6, 7]
 
 
 def test_too_few_words_are_refused():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from glassformer.analysis.ablation import Head, head_name
 from glassformer.analysis.behaviors import BehaviorTask, TaskItem, TaskScores, build_behavior_tasks
 from glassformer.analysis.behaviors.evaluate import evaluate_ablations
+from glassformer.analysis.behaviors.tasks import item_prefix
 from glassformer.analysis.head_patterns.statistics import Numbers
 from glassformer.attention import all_heads, choose_kind
 from glassformer.experiments.statistics import one_sample_t
@@ -26,6 +28,8 @@ TEXT = "text"
 """Name of the task of predicting ordinary sentences."""
 SPECIFIC = "copying"
 """The capability that a single head is expected to hurt."""
+CONTROL = "control"
+"""Predictable sentences, which a head that hurts everything hurts as well."""
 
 
 def measure_ablations(
@@ -37,14 +41,15 @@ def measure_ablations(
         model: a causal language model with a tokenizer.
         texts: sentences: the first ``selection_texts`` for selection, then ``blocks`` times ``block_texts``.
         settings: ``tasks``, ``selection_items``, ``selection_texts``, ``blocks``, ``block_items``,
-            ``block_texts``, ``pruned`` (fraction of heads), ``max_tokens``.
+            ``block_texts``, ``pruned`` (fraction of heads), ``random_sets``, ``max_tokens``.
         folder: for a file per layer, which are read again by a later call.
 
     Returns:
         ``heads``; ``drops``: by task the mean drop of each head on the items for selection; ``p``: for each
         head the p-value of its drop on ordinary sentences; ``specific``: the head whose ablation hurts
-        ``copying`` most, beyond ordinary sentences, with its drops in each block; ``pruned``: the least
-        important heads, and the rise of the loss in each block without them.
+        ``copying`` most, beyond the larger drop of ordinary and predictable sentences, with its drops in each
+        block; ``pruned``: the least important heads, and the drops in each block without them; ``random``:
+        the mean drop on ordinary sentences without each of as large random sets.
     """
     s, tokenizer = settings, model.tokenizer
     if tokenizer is None:
@@ -58,14 +63,16 @@ def measure_ablations(
         for task in scores[None].score
     }
     means = {task: values.mean(1) for task, values in drops.items()}  # (head,)
-    specific = int((means[SPECIFIC] - means[TEXT]).argmax())
+    specific = int((means[SPECIFIC] - np.maximum(means[TEXT], means[CONTROL])).argmax())
     order = np.argsort(means[TEXT], kind="stable")
     least = [heads[index] for index in order[: math.floor(s["pruned"] * len(heads))]]
     rest = texts[s["selection_texts"] :]
     size, count = s["block_texts"], s["blocks"] * s["block_items"]
     held_out = [*build_behavior_tasks(tokenizer, s["tasks"], count, seed=1)]
     held_out.append(text_task(model, rest[: s["blocks"] * size], s["max_tokens"]))
+    draw = random.Random(0)
     sets = {"specific": [heads[specific]], "pruned": least}
+    sets |= {f"random-{number}": draw.sample(heads, len(least)) for number in range(s["random_sets"])}
     evaluated = dict(evaluate_ablations(model, sets, held_out))
     blocks = {
         name: {
@@ -82,16 +89,23 @@ def measure_ablations(
         "accuracy": {task: float(values.mean()) for task, values in evaluated[None].accuracy.items()},
         "specific": {"head": list(heads[specific]), "drops": blocks["specific"]},
         "pruned": {"heads": [list(head) for head in least], "drops": blocks["pruned"]},
+        "random": [
+            float(np.mean(found[TEXT])) for name, found in blocks.items() if name.startswith("random-")
+        ],
     }
 
 
 def text_task(model: TransformerModel, texts: Sequence[str], max_tokens: int) -> BehaviorTask:
-    """Predicting all tokens of ordinary sentences but the first, as a task like the others."""
+    """Predicting the tokens of ordinary sentences after ``item_prefix``, as a task like the others."""
     if model.tokenizer is None:
         raise ValueError("sentences need a tokenizer: set model.tokenizer")
-    rows = [model.tokenizer.encode(text)[:max_tokens] for text in texts]
+    prefix = item_prefix(model.tokenizer)
+    first = max(1, len(prefix))  # nothing predicts the first token
+    rows = [[*prefix, *model.tokenizer.encode(text)][:max_tokens] for text in texts]
     items = [
-        TaskItem(tuple(ids[:-1]), tuple(range(1, len(ids))), tuple(ids[1:])) for ids in rows if len(ids) > 1
+        TaskItem(tuple(ids[:-1]), tuple(range(first, len(ids))), tuple(ids[first:]))
+        for ids in rows
+        if len(ids) > first
     ]
     return BehaviorTask(TEXT, "ordinary sentences", 1 / model.tokenizer.vocab_size, tuple(items))
 

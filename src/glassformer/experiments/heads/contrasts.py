@@ -61,22 +61,24 @@ def row_contrasts(value: Mapping[str, Any], claimed: Mapping[str, float | None])
 
 
 def related_contrast(value: Mapping[str, Any]) -> Contrast:
-    """The preference of a head for related words, against none."""
+    """The attention of a head to related words, beyond that to their controls."""
     if value["related"] is None:
         return Contrast([], untestable="The texts have too few related words.")
-    return Contrast(value["related"]["rates"], 0.5)
+    return Contrast(value["related"]["differences"])
 
 
 def cluster_contrast(values: Sequence[Mapping[str, Any]]) -> Contrast:
-    """Silhouettes above that of a single cloud."""
-    return Contrast(per_unit([excess_silhouettes(value["clusters"]) for value in values]))
+    """The silhouette of each seed above the mean of those of single clouds."""
+    return Contrast([value["clusters"]["silhouette"] - value["clusters"]["null"] for value in values])
 
 
 def specific_contrast(values: Sequence[Mapping[str, Any]]) -> Contrast:
-    """The drop in copying without the specific head, beyond that in ordinary sentences, in nats."""
+    """The drop in copying without the specific head, beyond the larger one of text and control, in nats."""
     accuracy = float(np.mean([value["accuracy"]["copying"] for value in values]))
     drops = [value["specific"]["drops"] for value in values]
-    found = per_unit([np.subtract(drop["copying"], drop["text"]).tolist() for drop in drops])
+    found = per_unit(
+        [np.subtract(drop["copying"], np.maximum(drop["text"], drop["control"])).tolist() for drop in drops]
+    )
     reason = f"The accuracy at copying is {accuracy:.2f} with all heads, below {MIN_COPYING}."
     return Contrast(found, untestable=reason if accuracy < MIN_COPYING else None)
 
@@ -95,11 +97,6 @@ def best_pattern(patterns: Mapping[str, Any], names: Sequence[str]) -> Mapping[s
     """The pattern whose best head has the highest rate on the texts for selection, with its ``name``."""
     found = [{**patterns[name], "name": name} for name in names if name in patterns]
     return max(found, key=lambda row: float(row["selection"]), default=None)
-
-
-def excess_silhouettes(clusters: Sequence[Mapping[str, float]]) -> list[float]:
-    """The silhouette of each block above that of a single cloud."""
-    return [block["silhouette"] - block["null"] for block in clusters]
 
 
 def significant(p_values: Sequence[float], drops: Sequence[float], alpha: float = 0.01) -> tuple[int, int]:

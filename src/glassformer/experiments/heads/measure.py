@@ -1,8 +1,7 @@
 """How often each head attends to the targets of each pattern, in blocks of texts.
 
 The best head and the baselines are chosen on the first block, so that their rates on the others are not
-increased by the choice. Blocks are independent samples of texts, over which intervals for a fixed model are
-taken.
+increased by the choice. Blocks are other texts, over which intervals for a fixed model are taken.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def _rates(
     chance = _means([sums[f"{level}/chance"][column, None] for sums in model], queries)[:, 0]
     baselines = {
         f"random weights {_name(heads[random_best])}": random_rates[:, random_best],
-        "shuffled labels": chance,
+        "random keys": chance,
     }
     offset = None
     if not pattern.positional:
@@ -127,7 +126,7 @@ def _rates(
 def preference(
     model: BlockSums, patterns: Sequence[Pattern], heads: Sequence[tuple[int, int]], target: str, control: str
 ) -> dict[str, Any] | None:
-    """The head with the highest share of attention on a target, of that on target and control together.
+    """The head with the largest mean difference of the attention to a target and to its control.
 
     Args:
         model: sums of the model.
@@ -137,7 +136,8 @@ def preference(
         control: another one with as many targets for the same queries.
 
     Returns:
-        ``head``, ``selection``, and ``rates`` and ``queries`` of each block; None if a block has no query.
+        ``head``, ``selection``, and of each block ``differences``, ``targets`` (the attention to the target)
+        and ``queries``; None if a block has no query.
     """
     names = [pattern.name for pattern in patterns if pattern.level == "word"]
     if "word/mass" not in model[0]:
@@ -146,14 +146,15 @@ def preference(
     queries = [int(sums["word/queries"][names.index(target)]) for sums in model]
     if min(queries) == 0:
         return None
-    shares = safe_ratio(a, a + b)
-    best = int(shares[0].argmax())
+    counts = np.array(queries)[:, None]
+    differences = (a - b) / counts
+    best = int(differences[0].argmax())
     return {
         "head": list(heads[best]),
-        "selection": float(shares[0, best]),
-        "rates": shares[1:, best].tolist(),
+        "selection": float(differences[0, best]),
+        "differences": differences[1:, best].tolist(),
+        "targets": (a / counts)[1:, best].tolist(),
         "queries": queries,
-        "by_head": np.asarray(safe_ratio(a[1:].sum(0), (a + b)[1:].sum(0))).round(4).tolist(),
     }
 
 

@@ -29,9 +29,25 @@ def training_prose(source: str) -> Iterator[str]:
     return sentences(d.text for number, d in enumerate(documents(source)) if number % EVALUATION)
 
 
-def evaluation_prose(source: str) -> Iterator[str]:
-    """Sentences of the documents for evaluation."""
-    return sentences(d.text for number, d in enumerate(documents(source)) if not number % EVALUATION)
+def evaluation_prose(source: str, blocks: int) -> list[list[str]]:
+    """Sentences of the documents for evaluation: those for selection, and blocks of other documents.
+
+    A fifth of the documents is for selection; the others are dealt out to the blocks in turn.
+
+    Args:
+        source: as in ``DataConfig``.
+        blocks: their number.
+    """
+    found: list[list[str]] = [[] for _ in range(blocks + 1)]
+    kept = (d for number, d in enumerate(documents(source)) if not number % EVALUATION)
+    dealt = 0
+    for number, document in enumerate(kept):
+        block = 0
+        if number % EVALUATION:
+            block = 1 + dealt % blocks
+            dealt += 1
+        found[block] += sentences([document.text])
+    return found
 
 
 def mixture(prose: Iterable[str], num_words: int, seed: int) -> Iterator[str]:

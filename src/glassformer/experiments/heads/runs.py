@@ -90,15 +90,15 @@ def measure_heads(model: TransformerModel, settings: Mapping[str, Any], folder: 
 
     Returns:
         ``patterns``: by data set and pattern, see ``pattern_rates``, with an ``example``; ``related``: see
-        ``preference``; ``clusters``: for each block ``silhouette`` and ``null``, that of a single cloud.
+        ``preference``; ``clusters``: ``silhouette``, ``null`` (the mean of those of single clouds),
+        ``p_value`` and ``stability``.
     """
     patterns = study_patterns()
     heads = all_heads(choose_kind(model, None)[1])
     baseline_model = random_weights_builder(model, settings["seed"])
     found: dict[str, Any] = {"heads": [list(head) for head in heads], "patterns": {}}
-    for name, items in _datasets(model, settings).items():
+    for name, blocks in _datasets(model, settings).items():
         own = [p for p in patterns if p.dataset == ("repeated" if name == "repeated" else "text")]
-        blocks = split_blocks(items, len(items) // 5, settings["blocks"])
         few = [block[: max(1, round(len(block) * settings["baseline_fraction"]))] for block in blocks]
         sums = block_sums(lambda: model, blocks, own, folder / name)
         baseline = block_sums(baseline_model, few, own, folder / f"{name}-random")
@@ -113,18 +113,26 @@ def measure_heads(model: TransformerModel, settings: Mapping[str, Any], folder: 
 
 
 def ablation_texts(settings: Mapping[str, Any]) -> list[str]:
-    """Sentences that ablations are measured on."""
-    count = settings["selection_texts"] + settings["blocks"] * settings["block_texts"]
-    texts = sample_texts(evaluation_prose(settings["source"]), count, seed=1)
-    random.Random(1).shuffle(texts)
-    return texts
+    """Sentences that ablations are measured on: those for selection, then those of each block."""
+    parts = evaluation_prose(settings["source"], settings["blocks"])
+    counts = [settings["selection_texts"], *[settings["block_texts"]] * settings["blocks"]]
+    return [text for part, count in zip(parts, counts, strict=True) for text in _drawn(part, count, 1)]
 
 
-def _datasets(model: TransformerModel, settings: Mapping[str, Any]) -> dict[str, list[Item]]:
-    """Items of each data set, in random order."""
+def _drawn(texts: Sequence[str], count: int, seed: int) -> list[str]:
+    """At most so many of the texts in random order."""
+    drawn = sample_texts(texts, count, seed)
+    random.Random(seed).shuffle(drawn)  # they are in the order of the documents
+    return drawn
+
+
+def _datasets(model: TransformerModel, settings: Mapping[str, Any]) -> dict[str, list[list[Item]]]:
+    """Items of each data set: those for selection, and the blocks, each in random order."""
     source, limit = settings["source"], settings["max_tokens"]
-    texts = sample_texts(evaluation_prose(source), settings["num_prose"], seed=0)
-    random.Random(0).shuffle(texts)  # they are in the order of the documents
+    count, blocks = settings["num_prose"], settings["blocks"]
+    parts = evaluation_prose(source, blocks)
+    counts = [count // 5, *[(count - count // 5) // blocks] * blocks]
+    prose = [_drawn(part, most, 0) for part, most in zip(parts, counts, strict=True)]
     related = RelatedWords(
         word_vectors(
             islice(training_prose(source), settings["num_vector_texts"]),
@@ -140,25 +148,25 @@ def _datasets(model: TransformerModel, settings: Mapping[str, Any]) -> dict[str,
     )
     gold = list(islice(generate_sentences(seed=1), settings["num_grammar"]))
     distance = settings["min_distance"]
+    parsed, generated = Annotator(Parser(), distance, related), Annotator(GrammarParser(gold), distance, None)
+    grammar = encode_sentences(model, [sentence.text for sentence in gold], generated, limit)
+    repeated = repeated_sequences(model, settings["num_repeated"], seed=0)
     return {
-        "prose": encode_sentences(model, texts, Annotator(Parser(), distance, related), limit),
-        "grammar": encode_sentences(
-            model,
-            [sentence.text for sentence in gold],
-            Annotator(GrammarParser(gold), distance, None),
-            limit,
-        ),
-        "repeated": repeated_sequences(model, settings["num_repeated"], seed=0),
+        "prose": [encode_sentences(model, texts, parsed, limit) for texts in prose],
+        "grammar": split_blocks(grammar, len(grammar) // 5, blocks),
+        "repeated": split_blocks(repeated, len(repeated) // 5, blocks),
     }
 
 
 def _clusters(
     model: TransformerModel, blocks: Sequence[Sequence[Item]], settings: Mapping[str, Any]
-) -> list[dict[str, float]]:
-    """Silhouettes of the clusters of heads in each block."""
-    found = []
-    for block in blocks:
-        distances = head_distances(model, block[: settings["cluster_texts"]])
-        clusters = cluster_heads(distances, null_samples=settings["null_samples"])
-        found.append({"silhouette": clusters.silhouette, "null": clusters.null_silhouette})
-    return found
+) -> dict[str, float]:
+    """Silhouette of the clusters of heads over texts of all blocks, and that of single clouds."""
+    items = [item for block in blocks for item in block[: settings["cluster_texts"]]]
+    clusters = cluster_heads(head_distances(model, items), null_samples=settings["null_samples"])
+    return {
+        "silhouette": clusters.silhouette,
+        "null": clusters.null_silhouette,
+        "p_value": clusters.p_value,
+        "stability": clusters.stability,
+    }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from glassformer.analysis.behaviors.tasks import item_prefix
 from glassformer.analysis.head_patterns.patterns import Item, Pattern, SyntaxRelation, select_patterns
 from glassformer.analysis.head_patterns.syntax import Parse, Parser, add_words
 from glassformer.analysis.inputs import encode_text, special_token_adder
@@ -108,6 +109,9 @@ def encode_sentences(
 ) -> list[Item]:
     """Sentences as items with words and relations.
 
+    If the tokenizer opens a text with no special token, ``item_prefix`` stands before it: heads rest on the
+    first token, and this would otherwise be a word.
+
     Args:
         model: with a tokenizer.
         texts: sentences; those of more tokens are cut.
@@ -119,11 +123,16 @@ def encode_sentences(
     """
     if model.tokenizer is None:
         raise ValueError("words need a tokenizer: set model.tokenizer")
+    add_special_tokens = special_token_adder(model, model.tokenizer)
+    opens = add_special_tokens([-1])[0] != -1
+    prefix = [] if opens else [*item_prefix(model.tokenizer)]
 
     def encoded() -> Iterator[Item]:
         for text in texts:
-            found = encode_text(model, text, max_tokens, special_tokens=False)
-            yield Item(found.ids, found.is_delimiter, text)
+            found = encode_text(model, text, max_tokens - len(prefix), special_tokens=False)
+            yield Item([*prefix, *found.ids], [*[False] * len(prefix), *found.is_delimiter], text)
 
-    adder = special_token_adder(model, model.tokenizer)
-    return list(add_words(encoded(), model.tokenizer, annotator, adder))
+    def add_all(ids: list[int]) -> list[int]:
+        return [*prefix, *add_special_tokens(ids)]
+
+    return list(add_words(encoded(), model.tokenizer, annotator, add_all))

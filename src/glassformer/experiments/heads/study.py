@@ -71,7 +71,7 @@ class HeadsStudy(Study):
             value = results[name]
             rows = row_contrasts(value, claimed) | {"related": related_contrast(value)}
             contrasts |= {f"{row}-{name}": contrast for row, contrast in rows.items()}
-        contrasts |= {f"clusters-{name}": cluster_contrast(values) for name, values in models.items()}
+        contrasts["clusters-small"] = cluster_contrast(models["small"])
         for name, values in ablated.items():
             contrasts[f"specific-{name}"] = specific_contrast(values)
             contrasts[f"redundant-{name}"] = redundancy_contrast(values)

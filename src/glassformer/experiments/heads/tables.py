@@ -11,7 +11,6 @@ from glassformer.experiments.heads.contrasts import (
     ROWS,
     Models,
     best_pattern,
-    excess_silhouettes,
     per_unit,
     significant,
 )
@@ -121,26 +120,33 @@ def related_table(models: Models) -> ResultTable:
         found = [value["related"] for value in values if value["related"] is not None]
         if found:
             queries = sum(found[0]["queries"][1:])
-            rows.append([model, heads_of(found), *mean_and_interval([f["rates"] for f in found]), queries])
-    header = ["model", "head", "share on the related word", "99 % interval", "queries"]
-    caption = "Of the attention on a related word and its control of about the same frequency; .5 is none."
+            target = round(float(np.mean([f["targets"] for f in found])), 3)
+            difference = mean_and_interval([f["differences"] for f in found])
+            rows.append([model, heads_of(found), target, *difference, queries])
+    header = [
+        "model",
+        "head",
+        "attention to the related word",
+        "beyond its control",
+        "99 % interval",
+        "queries",
+    ]
+    caption = "The control has about the same frequency, and both are nearer equally often."
     return ResultTable("Related words", header, rows, caption)
 
 
 def clusters_table(models: Models) -> ResultTable:
-    """Silhouettes of the clusters of heads and of a single cloud."""
+    """Silhouettes of the clusters of heads and of single clouds."""
     rows: list[list[Cell]] = []
     for model, values in models.items():
-        blocks = [block for value in values for block in value["clusters"]]
-        silhouette, null = (
-            float(np.mean([block[key] for block in blocks])) for key in ("silhouette", "null")
-        )
-        excess = [excess_silhouettes(value["clusters"]) for value in values]
-        rows.append(
-            [model, len(values[0]["heads"]), round(silhouette, 3), round(null, 3), *mean_and_interval(excess)]
-        )
-    header = ["model", "heads", "silhouette", "of a single cloud", "difference", "99 % interval"]
-    return ResultTable("Clusters of heads", header, rows)
+        found = [value["clusters"] for value in values]
+        means = [round(float(np.mean([f[k] for f in found])), 3) for k in ("silhouette", "null", "stability")]
+        rows.append([model, len(values[0]["heads"]), *means, round(max(f["p_value"] for f in found), 3)])
+    header = ["model", "heads", "silhouette", "of single clouds", "Rand index of halves", "largest p"]
+    caption = (
+        "p: share of single clouds with as high a silhouette, without a correction; of seeds the largest."
+    )
+    return ResultTable("Clusters of heads", header, rows, caption)
 
 
 def ablations_table(models: Models) -> ResultTable:
@@ -157,11 +163,12 @@ def ablations_table(models: Models) -> ResultTable:
                 round(lowered, 1),
                 len(values[0]["pruned"]["heads"]),
                 *mean_and_interval([value["pruned"]["drops"]["text"] for value in values]),
+                round(float(np.mean([value["random"] for value in values])), 3),
             ]
         )
     header = [
         *("model", "heads", "raise the loss alone", "lower it alone", "removed together"),
-        *("rise of the loss, nats", "99 % interval"),
+        *("rise of the loss, nats", "99 % interval", "without as many random heads"),
     ]
     caption = (
         "Alone: p < .01 over sentences, without a correction for the number of heads, as in Michel et al. "

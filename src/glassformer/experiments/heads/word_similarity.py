@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -96,8 +96,8 @@ class RelatedWords:
 
     For a word w, the related word r is the most similar of the earlier content words, at least ``min_gap``
     words before it. The control c is an earlier content word that is not similar to w, whose frequency is
-    nearest to that of r. Pairs in which r is nearer than c and those in which it is farther are kept in equal
-    numbers, so that no preference for a distance is one for related words.
+    nearest to that of r. For each two distances, pairs in which r is nearer than c and those in which it is
+    farther are kept in equal numbers, so that no preference for a distance is one for related words.
 
     Args:
         vectors: of the words.
@@ -114,8 +114,9 @@ class RelatedWords:
     most: float
     max_ratio: float
     min_gap: int
-    surplus: int = 0
-    """Pairs so far with r nearer than c minus those with r farther."""
+    surplus: dict[tuple[int, int], int] = field(default_factory=dict)
+    """For the ranges of the smaller and the larger distance: pairs so far with r nearer than c minus those
+    with r farther."""
 
     def pairs(self, words: Sequence[str]) -> list[tuple[int, int, int]]:
         """Triples (w, r, c) of indices of words; some are left out to keep the balance."""
@@ -134,8 +135,10 @@ class RelatedWords:
             if cosines.max() < self.least or control is None:
                 continue
             side = 1 if related > control else -1
-            if abs(self.surplus + side) <= 1:
-                self.surplus += side
+            near, far = sorted((distance_range(query - related), distance_range(query - control)))
+            surplus = self.surplus.get((near, far), 0) + side
+            if abs(surplus) <= 1:
+                self.surplus[near, far] = surplus
                 found.append((query, related, control))
         return found
 
@@ -151,3 +154,8 @@ class RelatedWords:
         }
         best = min(distances, key=lambda i: (distances[i], -i), default=None)
         return best if best is not None and distances[best] <= np.log(self.max_ratio) else None
+
+
+def distance_range(distance: int) -> int:
+    """Distances up to four are a range each, larger ones are in ranges that double: 5 to 8, 9 to 16, ..."""
+    return distance if distance <= 4 else 2 + (distance - 1).bit_length()
