@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,12 @@ from glassformer.data.text_datasets import Pair
 from glassformer.experiments.architectures.classification import (
     Passages,
     accuracy,
+    majority,
     passage_batch,
     with_classifier,
 )
 from glassformer.experiments.architectures.decoders import PrefixLanguageModeling
-from glassformer.experiments.architectures.evaluation import evaluate_bytes, windows_at
+from glassformer.experiments.architectures.evaluation import evaluate_bytes, random_windows
 from glassformer.experiments.architectures.pretraining import SETUPS, ShuffledRows, num_updates
 from glassformer.experiments.architectures.pronunciation import (
     Pronunciation,
@@ -38,7 +41,7 @@ NAMES = list(SETUPS)
 
 def built(name, **changes):
     torch.manual_seed(0)
-    setup = SETUPS[name]({**SMOKE, **changes})
+    setup = SETUPS[name]({**SMOKE, "seed": 0, **changes})
     model = setup.build().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -154,16 +157,41 @@ def test_evaluation_gives_nats_beside_those_of_the_frequencies(name):
     found = evaluate_bytes(setup, model, TEXT, TEXT)
     frequencies = np.bincount(TEXT, minlength=257)
     p = (frequencies + 1) / (frequencies + 1).sum()
-    contexts = windows_at(TEXT, SMOKE["context"] + 1, SMOKE["num_next"])
+    contexts = random_windows(TEXT, SMOKE["context"] + 1, SMOKE["num_next"], 0)
     assert found["next_unigram"] == pytest.approx(-np.log(p[contexts[:, -1]]).mean())
     assert 2.0 < found["hidden_unigram"] < 4.0
     assert found["next"] > 0
-    assert found["hidden"] > 0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    flat = evaluate_bytes(setup, model, TEXT, TEXT)
+    assert flat["next"] == pytest.approx(math.log(257), rel=1e-5)
+    assert flat["hidden"] == pytest.approx(math.log(len(np.unique(TEXT))), rel=1e-5)
+
+
+def test_fresh_models_of_all_setups_know_nothing():
+    """Their losses are near those of guessing among all ids, so that none begins with a handicap."""
+    for name in NAMES:
+        setup = SETUPS[name]({**SMOKE, "seed": 0, "d_model": 96, "num_heads": 4})
+        torch.manual_seed(0)
+        model = setup.build().eval()
+        batch = setup.batches(Batches(TEXT, 8, SMOKE["seq_len"], seed=0)).batch(0)
+        with torch.no_grad():
+            loss = float(setup.objective()(model, batch))
+        assert loss == pytest.approx(math.log(setup.vocab_size), abs=1.0)
+
+
+def test_windows_are_random_and_do_not_overlap():
+    first, again, other = (random_windows(np.arange(1000), 10, 50, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first.unique()) == 500
+    assert (first.diff(dim=1) == 1).all()
 
 
 def test_windows_are_refused_where_the_text_is_too_short():
     with pytest.raises(ValueError, match="9 windows of 500 bytes need 4,500 bytes, the text has 3,540"):
-        windows_at(TEXT, 500, 9)
+        random_windows(TEXT, 500, 9, 0)
 
 
 PAIRS = [Pair("c a t", ("K AE T",)), Pair("d o g s", ("D AO G Z", "D AA G Z"))]
@@ -216,12 +244,12 @@ def test_an_epoch_has_every_row_once():
     assert [batches.batch(step) for step in range(3)] != [batches.batch(step) for step in range(3, 6)]
 
 
-def planted_results(study, differences, trained=1.0, seed=0):
+def planted_results(study, differences, trained=1.0, seed=0, majority=0.4, errors=0.5):
     """Results in which the first setup of each contrast is so much higher, with a noise of .002."""
     random = np.random.default_rng(seed)
     scale = study.protocol.scale("laptop")
     results = {}
-    base = {"next": 2.0, "hidden": 1.5, "accuracy": 0.6, "phoneme_error_rate": 0.5}
+    base = {"next": 2.0, "hidden": 1.5, "accuracy": 0.6, "phoneme_error_rate": errors}
     for run in study.runs(scale):
         name = run.settings["setup"]
         value = {measure: mean + 0.002 * random.standard_normal() for measure, mean in base.items()}
@@ -231,6 +259,7 @@ def planted_results(study, differences, trained=1.0, seed=0):
             if name == other:
                 value[measure] += differences[claim] * (1 if other == first else -1)
         own = OWN[name]
+        value |= {"setup": name, "majority": majority}
         value |= {f"{key}_unigram": value[key] + (trained if key == own else 0) for key in ("next", "hidden")}
         results[run.name] = {**value, "num_parameters": 1, "updates": 1, "bytes": 1, "flops": 1.0}
     return results
@@ -267,6 +296,22 @@ def test_the_opposite_is_contradicted_and_untrained_setups_are_not_judged():
     verdicts, findings = verdicts_of(untrained)
     assert set(verdicts.values()) == {"not testable at this scale"}
     assert "beats the frequencies of bytes by 0.40 nats, less than 0.5" in findings.untestable["generation"]
+
+
+def test_tasks_that_no_setup_has_learned_are_not_judged():
+    study = ArchitecturesStudy()
+    verdicts, findings = verdicts_of(
+        planted_results(study, dict.fromkeys(CONTRASTS, 0.0), majority=0.58, errors=0.95)
+    )
+    for claim in ("classification", "transduction", "prefix"):
+        assert verdicts[claim] == "not testable at this scale"
+    assert "the most frequent label, 0.580, by 0.05" in findings.untestable["classification"]
+    assert "phoneme error rate above 0.9" in findings.untestable["prefix"]
+
+
+def test_the_most_frequent_label_of_training_is_answered():
+    training = [([1], 0), ([2], 2), ([3], 2)]
+    assert majority(training, [([4], 2), ([5], 0), ([6], 1), ([7], 2)]) == 0.5
 
 
 @pytest.mark.slow

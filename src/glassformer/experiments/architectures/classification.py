@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -59,18 +60,18 @@ class Passages(Objective):
 def passages(settings: Mapping[str, Any]) -> tuple[list[Passage], list[Passage], int]:
     """Training and test passages with the numbers of their labels, and the number of labels.
 
-    All passages of a speech are in the same split.
+    All passages of a speech are in the same split, which the seed decides.
     """
     texts = read_labeled_texts(settings["labels"])
     names = sorted({text.label for text in texts})
     groups = sorted({text.group for text in texts})
-    random.Random(0).shuffle(groups)
+    random.Random(f"groups {settings['seed']}").shuffle(groups)
     test_groups = set(groups[: len(groups) // 5])
     split: dict[bool, list[Passage]] = {False: [], True: []}
     for text in texts:
         ids = list(text.text.encode()[: settings["max_seq_len"]])
         split[text.group in test_groups].append((ids, names.index(text.label)))
-    draw = random.Random(1)
+    draw = random.Random(f"passages {settings['seed']}")
     for rows in split.values():
         draw.shuffle(rows)
     return split[False], split[True][: settings["num_test_passages"]], len(names)
@@ -92,3 +93,10 @@ def accuracy(objective: Passages, model: Any, rows: Sequence[Passage], batch_siz
             batch = passage_batch(some)
             right += int((objective.logits(model, batch).argmax(-1) == batch.tensors["label"]).sum())
     return right / len(rows)
+
+
+def majority(training: Sequence[Passage], test: Sequence[Passage]) -> float:
+    """Accuracy of always answering the most frequent label of the training passages."""
+    labels = Counter(label for _, label in training)
+    best = max(labels, key=lambda label: (labels[label], -label))
+    return sum(label == best for _, label in test) / len(test)

@@ -99,7 +99,7 @@ class PrefixSetup(CausalSetup):
     def batches(self, windows: Batches) -> BatchSource:  # noqa: D102
         def transform(ids: Any, seed: int, number: int) -> Batch:
             draws = random_numbers(len(ids), seed, number)
-            lengths = 1 + (draws * (ids.shape[1] - 1)).astype(np.int64)  # 1 to seq - 1
+            lengths = 1 + (draws * (ids.shape[1] - 1)).astype(np.int64)  # 1 to seq
             return Batch(
                 {"ids": torch.from_numpy(ids.astype(np.int64)), "lengths": torch.from_numpy(lengths)}
             )

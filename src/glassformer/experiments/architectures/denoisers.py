@@ -23,10 +23,11 @@ from glassformer.experiments.architectures.setup import (
     NUM_BYTES,
     Setup,
     byte_log_p,
+    chosen,
     mean_over,
 )
 from glassformer.models import BERTModel, T5Model, TransformerModel
-from glassformer.models.costs import describe, total
+from glassformer.models.costs import Cost, describe, total
 from glassformer.training.language_modeling import TransformedWindows
 from glassformer.training.masked_language_modeling import MaskedLanguageModeling, Masking
 from glassformer.training.sequence_to_sequence import SequenceToSequence
@@ -76,6 +77,16 @@ class MaskedSetup(Setup):
     def features(self, model: Any, rows: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
         return mean_over(model.hidden_states(rows, mask), mask)
 
+    def flops_per_update(self, model: TransformerModel) -> float:
+        """The head is computed for masked bytes only."""
+        s = self.settings
+        head = sum(cost.flops for cost in self._costs(model) if cost.component.startswith("head"))
+        unmasked: float = 1 - s["corruption_rate"]
+        return super().flops_per_update(model) - 3.0 * unmasked * head
+
+    def _costs(self, model: TransformerModel) -> list[Cost]:
+        return describe(model, self.settings["seq_len"], self.settings["batch_size"])
+
 
 class SpanSetup(Setup):
     """T5: an encoder-decoder that generates removed spans."""
@@ -88,7 +99,6 @@ class SpanSetup(Setup):
             num_layers=self.settings["encoder_layers"],
             num_decoder_layers=self.settings["decoder_layers"],
             attention_scale=None,
-            scale_logits=False,
             start_token=END,
             end_token=END,
             pad_token=END,
@@ -111,10 +121,18 @@ class SpanSetup(Setup):
         return self._span(model, torch.cat([contexts, ends], 1))
 
     def hidden_byte(self, model: Any, rows: Tensor, position: int, candidates: Tensor) -> Tensor:
-        """The first byte of a span in place of the hidden byte."""
+        """A span of one byte in place of the hidden one: the byte, and then the next sentinel."""
         source = F.pad(rows, (0, 1), value=END)
         source[:, position] = FIRST_SENTINEL
-        return self._span(model, source)[:, candidates].log_softmax(-1)
+        memory, _ = model.encode(source)
+        starts = rows.new_tensor([END, FIRST_SENTINEL]).expand(len(candidates), 2)
+        targets = torch.cat([starts, candidates[:, None]], 1)
+        found = []
+        for row in memory:
+            hidden = model.decode(targets, row.expand(len(candidates), *row.shape))
+            log_p = model.lm_head(hidden[:, 1:]).float().log_softmax(-1)  # (candidate, 2, vocab_size)
+            found.append(chosen(log_p[:, :1], candidates[:, None])[:, 0] + log_p[:, 1, FIRST_SENTINEL + 1])
+        return torch.stack(found).log_softmax(-1)
 
     def features(self, model: Any, rows: Tensor, mask: Tensor) -> Tensor:
         """Those of the encoder."""

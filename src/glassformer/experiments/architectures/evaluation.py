@@ -13,6 +13,9 @@ from glassformer.data.batches import batched
 from glassformer.eval_mode import eval_mode
 from glassformer.experiments.architectures.setup import NUM_BYTES, Setup, chosen
 
+COUNTED = 2**24
+"""Bytes that are counted at a time."""
+
 
 @torch.no_grad()
 def evaluate_bytes(setup: Setup, model: Any, training: TokenFile, held_out: TokenFile) -> dict[str, float]:
@@ -22,23 +25,25 @@ def evaluate_bytes(setup: Setup, model: Any, training: TokenFile, held_out: Toke
         setup: of the model.
         model: the model.
         training: the text that it was trained on, for the unigram and the possible bytes.
-        held_out: another text, of which windows at fixed places are used.
+        held_out: another text, of which random windows are used, the same for all setups of a seed.
 
     Returns:
         ``next``: of the byte after a context; ``hidden``: of a byte between two sides; ``next_unigram`` and
         ``hidden_unigram``: of the same bytes by their frequencies in the training text.
     """
     s = setup.settings
-    counts = np.bincount(np.asarray(training[: len(training)]), minlength=NUM_BYTES)[:NUM_BYTES]
+    counts = np.zeros(NUM_BYTES, dtype=np.int64)
+    for start in range(0, len(training), COUNTED):
+        counts += np.bincount(training[start : start + COUNTED], minlength=NUM_BYTES)
     unigram = np.log((counts + 1) / (counts + 1).sum())
     candidates = torch.from_numpy(np.flatnonzero(counts))
     with eval_mode(model):
-        contexts = windows_at(held_out, s["context"] + 1, s["num_next"])
+        contexts = random_windows(held_out, s["context"] + 1, s["num_next"], s["seed"])
         next_ids = contexts[:, -1]
         found_next = torch.cat(
             [setup.next_byte(model, rows[:, :-1]) for rows in batched(contexts, s["evaluation_batch"])]
         )
-        rows = windows_at(held_out, s["seq_len"], s["num_hidden"])
+        rows = random_windows(held_out, s["seq_len"], s["num_hidden"], s["seed"])
         found_hidden, hidden_ids = _hidden(setup, model, rows, candidates)
     log_unigram = torch.from_numpy(unigram)
     return {
@@ -66,15 +71,17 @@ def _hidden(setup: Setup, model: Any, rows: Tensor, candidates: Tensor) -> tuple
     return torch.cat(log_p), torch.cat(ids)
 
 
-def windows_at(tokens: TokenFile, length: int, count: int) -> Tensor:
-    """Windows at evenly spaced places, ``(count, length)``.
+def random_windows(tokens: TokenFile, length: int, count: int, seed: int) -> Tensor:
+    """Random windows that do not overlap, ``(count, length)``.
 
     Raises:
         ValueError: the text is shorter than that many windows.
     """
-    if len(tokens) < length * count:
+    available = len(tokens) // length
+    if available < count:
         raise ValueError(
             f"{count} windows of {length} bytes need {length * count:,} bytes, the text has {len(tokens):,}"
         )
-    starts = np.linspace(0, len(tokens) - length, count).astype(int)
-    return torch.from_numpy(np.stack([tokens[start : start + length] for start in starts]).astype(np.int64))
+    numbers = np.random.default_rng([seed, 7]).choice(available, count, replace=False)
+    rows = [tokens[number * length : (number + 1) * length] for number in numbers]
+    return torch.from_numpy(np.stack(rows).astype(np.int64))

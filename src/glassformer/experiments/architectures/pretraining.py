@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -16,6 +17,7 @@ from glassformer.data.batches import Batch
 from glassformer.experiments.architectures.classification import (
     Passages,
     accuracy,
+    majority,
     passage_batch,
     passages,
     with_classifier,
@@ -77,22 +79,26 @@ def train_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, A
 
     Returns:
         ``num_parameters``, ``updates``, ``bytes`` and ``flops`` of pretraining, the losses of
-        ``evaluate_bytes``, the ``accuracy`` of classification, and the ``phoneme_error_rate``.
+        ``evaluate_bytes``, the ``accuracy`` of classification and that of the ``majority``, and the
+        ``phoneme_error_rate``.
     """
     s = settings
     setup = SETUPS[s["setup"]](s)
     updates = num_updates(setup)
-    config = _config(s, folder / "pretraining", updates, s["learning_rate"], s["warmup_steps"])
+    config = _config(
+        s, folder / "pretraining", updates, s["batch_size"], s["learning_rate"], s["warmup_steps"]
+    )
     _, files = prepare_data(config.data)
     windows = Batches(files.train, s["batch_size"], s["seq_len"], s["seed"])
     model: Any = train(setup.build, config, setup.batches(windows), setup.objective(), data_key=files.key)
     with use_backends("torch"):  # as in training
         found: dict[str, Any] = evaluate_bytes(setup, model, files.train, files.validation)
-        found["accuracy"] = _classify(setup, model, folder / "classification")
+        found |= _classify(setup, model, folder / "classification")
         found["phoneme_error_rate"] = _pronounce(setup, model, folder / "pronunciation")
     per_update = setup.flops_per_update(model)
     return {
         **found,
+        "setup": setup.name,
         "num_parameters": model.num_parameters(),
         "updates": updates,
         "bytes": updates * s["batch_size"] * s["seq_len"],
@@ -101,28 +107,33 @@ def train_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, A
 
 
 def num_updates(setup: Setup) -> int:
-    """Updates that cost as many FLOPs as the causal language model takes for ``num_bytes``."""
+    """Updates that cost at least as many FLOPs as the causal language model takes for ``num_bytes``."""
     s = setup.settings
     reference = CausalSetup(s)
     budget: float = (
         s["num_bytes"] / (s["batch_size"] * s["seq_len"]) * reference.flops_per_update(reference.build())
     )
-    return round(budget / setup.flops_per_update(setup.build()))
+    return math.ceil(budget / setup.flops_per_update(setup.build()))
 
 
-def _classify(setup: Setup, model: Any, folder: Path) -> float:
-    """Accuracy on passages that were not trained on."""
+def _classify(setup: Setup, model: Any, folder: Path) -> dict[str, float]:
+    """``accuracy`` on test passages, and that of the most frequent label, ``majority``."""
     s = setup.settings
     training, test, num_classes = passages(s)
     batches = ShuffledRows(training, passage_batch, s["tuning_batch"], s["seed"])
-    config = _config(s, folder, s["classification_steps"], s["tuning_rate"], s["tuning_warmup"])
+    config = _config(
+        s, folder, s["classification_steps"], s["tuning_batch"], s["tuning_rate"], s["tuning_warmup"]
+    )
 
     def build() -> Any:
         return with_classifier(deepcopy(model), s["d_model"], num_classes)
 
     objective = Passages(setup)
     tuned = train(build, config, batches, objective, data_key=f"{s['labels']} {len(training)}")
-    return accuracy(objective, tuned, test, s["evaluation_batch"])
+    return {
+        "accuracy": accuracy(objective, tuned, test, s["evaluation_batch"]),
+        "majority": majority(training, test),
+    }
 
 
 def _pronounce(setup: Setup, model: Any, folder: Path) -> float:
@@ -131,17 +142,24 @@ def _pronounce(setup: Setup, model: Any, folder: Path) -> float:
     training, test = words(s)
     objective = Pronunciation(setup)
     batches = ShuffledRows(training, objective.arrange.collate, s["tuning_batch"], s["seed"])
-    config = _config(s, folder, s["pronunciation_steps"], s["tuning_rate"], s["tuning_warmup"])
+    config = _config(
+        s, folder, s["pronunciation_steps"], s["tuning_batch"], s["tuning_rate"], s["tuning_warmup"]
+    )
     build = partial(deepcopy, model)
     tuned = train(build, config, batches, objective, data_key=f"{s['pairs']} {len(training)}")
     return phoneme_error_rate(objective, tuned, test)
 
 
 def _config(
-    settings: Mapping[str, Any], folder: Path, steps: int, learning_rate: float, warmup: int
+    settings: Mapping[str, Any],
+    folder: Path,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup: int,
 ) -> TrainingConfig:
     return TrainingConfig(
-        batch_size=settings["batch_size"],
+        batch_size=batch_size,
         steps=steps,
         seed=settings["seed"],
         precision=settings["precision"],

@@ -27,14 +27,14 @@ from glassformer.training.task import IGNORE_INDEX, Objective
 
 
 def words(settings: Mapping[str, Any]) -> tuple[list[Pair], list[Pair]]:
-    """Training and test words with their pronunciations, which fit the model."""
+    """Training and test words with their pronunciations, which fit the model; the seed decides the split."""
     limit = settings["max_letters"], settings["max_phonemes"]
     pairs = [
         pair
         for pair in read_pairs(settings["pairs"])
         if len(letters(pair)) <= limit[0] and len(pair.targets[0]) < limit[1]
     ]
-    random.Random(0).shuffle(pairs)
+    random.Random(f"words {settings['seed']}").shuffle(pairs)
     count = settings["num_test_words"]
     return pairs[count:], pairs[:count]
 

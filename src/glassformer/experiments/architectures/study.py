@@ -40,12 +40,16 @@ class ArchitecturesStudy(Study):
 
     def runs(self, scale: Scale) -> list[Run]:
         """One run for each setup and seed."""
-        shared = {key: value for key, value in scale.settings.items() if key not in ("setups", "seeds")}
+        shared = {key: value for key, value in scale.settings.items() if key not in _OF_THE_STUDY}
         function = "glassformer.experiments.architectures.pretraining:train_and_evaluate"
         return [
-            Run(f"{name}-seed-{seed}", function, {**shared, "setup": name, "seed": seed})
+            Run(
+                f"{name}-seed-{seed}",
+                function,
+                {**shared, "setup": name, "learning_rate": rate, "seed": seed},
+            )
             for seed in range(scale.settings["seeds"])
-            for name in scale.settings["setups"]
+            for name, rate in scale.settings["learning_rates"].items()
         ]
 
     def analyze(self, results: Mapping[str, Any], scale: Scale) -> Findings:
@@ -55,7 +59,7 @@ class ArchitecturesStudy(Study):
             name: {
                 measure: [results[f"{name}-seed-{seed}"][measure] for seed in seeds] for measure in MEASURES
             }
-            for name in scale.settings["setups"]
+            for name in scale.settings["learning_rates"]
         }
         gains = {
             name: float(np.mean([_gain(results[f"{name}-seed-{seed}"], OWN[name]) for seed in seeds]))
@@ -68,6 +72,9 @@ class ArchitecturesStudy(Study):
                     f"The setup {untrained[0]} beats the frequencies of bytes by "
                     f"{gains[untrained[0]]:.2f} nats, less than {LEAST_GAIN}."
                 )
+        untestable |= {
+            claim: reason for claim, reason in _unlearned(results).items() if claim not in untestable
+        }
         estimates = {
             claim: paired_t(values[first][measure], values[second][measure])
             for claim, (measure, first, second) in CONTRASTS.items()
@@ -103,6 +110,10 @@ class ArchitecturesStudy(Study):
         caption = "Every seed of every setup. Lower is better, except for the accuracy."
         return [(figure, caption)]
 
+    def pilot_loss(self, value: Any) -> float:
+        """Loss of the evaluation that is nearest to the objective of the setup."""
+        return float(value[OWN[value["setup"]]])
+
     def summarize(self, value: Any) -> dict[str, str | float | int]:
         """The four measures."""
         return {"parameters": value["num_parameters"], **{m: round(value[m], 4) for m in MEASURES}}
@@ -113,12 +124,37 @@ class ArchitecturesStudy(Study):
         per_byte = (
             6 * 12 * s["num_layers"] * s["d_model"] ** 2 + 12 * s["num_layers"] * s["seq_len"] * s["d_model"]
         )
-        return float(len(s["setups"]) * s["seeds"] * s["num_bytes"] * per_byte)
+        return float(len(s["learning_rates"]) * s["seeds"] * s["num_bytes"] * per_byte)
 
 
 def _gain(value: Mapping[str, float], measure: str) -> float:
     """Nats by which a setup beats the frequencies of bytes."""
     return value[f"{measure}_unigram"] - value[measure]
+
+
+_OF_THE_STUDY = ("learning_rates", "seeds", "pilot_rates", "pilot_seed")
+"""Settings that are not of a run."""
+LEAST_ACCURACY = 0.05
+"""By which one of the two setups must beat the most frequent label."""
+MOST_ERRORS = 0.9
+"""Phoneme error rate that one of the two setups must be below."""
+
+
+def _unlearned(results: Mapping[str, Any]) -> dict[str, str]:
+    """Why differences between setups in a task say nothing: neither of them has learned it."""
+    reasons = {}
+    for claim, (measure, *pair) in CONTRASTS.items():
+        found = [value for value in results.values() if value["setup"] in pair]
+        means = {name: float(np.mean([v[measure] for v in found if v["setup"] == name])) for name in pair}
+        if measure == "accuracy":
+            majority = float(np.mean([value["majority"] for value in found]))
+            if max(means.values()) < majority + LEAST_ACCURACY:
+                reasons[claim] = (
+                    f"Neither setup beats the most frequent label, {majority:.3f}, by {LEAST_ACCURACY}."
+                )
+        if measure == "phoneme_error_rate" and min(means.values()) > MOST_ERRORS:
+            reasons[claim] = f"Both setups have a phoneme error rate above {MOST_ERRORS}."
+    return reasons
 
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
