@@ -86,8 +86,9 @@ class GPTModel(TransformerModel):
             attention_mask: ``(batch, cached + seq)``, 1 or True for a real token; padding may be left
                 or right.
             cache: one entry for each layer, from ``make_cache``.
-            mask: over slots, padding included, in place of the model's own; for example that of a prefix
-                language model, ``causal() | prefix(40)`` (Raffel et al. 2020, section 3.2.1).
+            mask: over slots, padding included, in place of the causal one and of ``pattern``; for example
+                that of a prefix language model, ``causal() | prefix(40)`` (Raffel et al. 2020, section
+                3.2.1).
 
         Returns:
             ``(batch, seq, vocab_size)``.

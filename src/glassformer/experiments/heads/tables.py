@@ -109,8 +109,8 @@ def examples_table(models: Models) -> ResultTable:
             best = best_pattern(values[0]["patterns"][dataset], names)
             if best is not None and best["example"] is not None:
                 rows.append([row, best["name"], model, heads_of([best]), best["example"]])
-    header = ["row", "from->to", "model", "head", "first short sentence of the data with such a query"]
-    return ResultTable("Examples, drawn without a choice", header, rows)
+    header = ["row", "from->to", "model", "head", "first short sentence of the last block with such a query"]
+    return ResultTable("Examples, not selected", header, rows)
 
 
 def related_table(models: Models) -> ResultTable:
