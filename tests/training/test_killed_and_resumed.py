@@ -53,7 +53,7 @@ def test_a_killed_run_gives_the_same_results_after_resuming(processes, config, t
     undisturbed = replace(
         config,
         run_folder=str(tmp_path / "undisturbed"),
-        steps=80,
+        steps=240,
         accumulation=accumulation,
         batch_size=4,
         data=DataConfig(
