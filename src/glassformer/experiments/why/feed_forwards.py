@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACTIVATIONS = ("relu", "gelu", "swiglu")
+LABELS = {"relu": "ReLU", "gelu": "GELU", "swiglu": "SwiGLU"}
 """Values of a model's ``activation``."""
 
 
@@ -102,7 +103,7 @@ def draw(data: Any) -> tuple[Figure, str]:
     axis = figure.subplots()
     for seed in zip(*data.values(), strict=True):
         axis.plot(range(len(data)), seed, "o-", ms=3, color="0.5", lw=0.8)
-    axis.set_xticks(range(len(data)), list(data))
+    axis.set_xticks(range(len(data)), [LABELS[name] for name in data])
     axis.set(ylabel="loss, nats per byte")
     axis.grid(alpha=0.3, axis="y")
     return figure, "Loss on the validation split; a line is a seed."

@@ -160,12 +160,14 @@ def analyze_published(values: Sequence[Value]) -> Evidence:
 def draw_published(data: Any) -> tuple[Figure, str]:
     """Share on the first token by layer, a line for each text."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axis = figure.subplots()
     for row in data or []:
         axis.plot(range(len(row)), row, color="C0", lw=0.7, alpha=0.5)
     axis.set(xlabel="layer", ylabel="share of attention on the first token", ylim=(0, 1))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     return figure, "SmolLM2-135M: mean over heads and queries; a line is a text."
 
@@ -250,6 +252,7 @@ def analyze_small(values: Sequence[Value]) -> Evidence:
 def draw_small(data: Any) -> tuple[Figure, str]:
     """Share on the first token by layer, a line for each seed."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -257,6 +260,7 @@ def draw_small(data: Any) -> tuple[Figure, str]:
         for seed, row in enumerate(rows):
             axis.plot(range(len(row)), row, "o-", ms=3, color=f"C{number}", label=None if seed else kind)
     axis.set(xlabel="layer", ylabel="share of attention on the first token", ylim=(0, 1))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return figure, "Models trained on bytes: mean over heads and queries; a line is a seed."

@@ -63,12 +63,13 @@ class WhyStudy(Study):
         )
 
     def figures(self, data: Mapping[str, Any]) -> list[tuple[Figure, str]]:
-        """The figure of each demonstration that has data."""
-        return [
-            demonstration.draw(data[name])
-            for name, demonstration in DEMONSTRATIONS.items()
-            if data[name] is not None
-        ]
+        """The figure of each demonstration that has data; its caption begins with the name."""
+        figures = []
+        for name, demonstration in DEMONSTRATIONS.items():
+            if data[name] is not None:
+                figure, caption = demonstration.draw(data[name])
+                figures.append((figure, f"{name.replace('_', ' ').capitalize()}. {caption}"))
+        return figures
 
     def summarize(self, value: Any) -> dict[str, str | float | int]:
         """The most important numbers of each demonstration of the run."""
