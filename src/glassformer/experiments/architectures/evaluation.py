@@ -1,4 +1,4 @@
-"""What a pretrained setup knows about bytes: the next one, and a hidden one between two sides."""
+"""Losses of a pretrained setup: of the next byte, and of a hidden one between two sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a causal language model loses without one head, and without the least important ones.
+"""Ablations of single heads, and of the least important ones together.
 
 Heads are chosen on one set of items and evaluated on another, in blocks.
 """

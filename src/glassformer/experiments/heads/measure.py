@@ -1,4 +1,4 @@
-"""How often each head attends to the targets of each pattern, in blocks of texts.
+"""Rates at which each head attends to the targets of each pattern, in blocks of texts.
 
 The best head and the baselines are chosen on the first block, so that their rates on the others are not
 increased by the choice. Blocks are other texts, over which intervals for a fixed model are taken.

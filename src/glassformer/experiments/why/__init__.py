@@ -1,1 +1,1 @@
-"""Why transformers work: demonstrations with predictions made beforehand."""
+"""Demonstrations of the parts of a transformer, with predictions made beforehand."""

@@ -1,4 +1,4 @@
-"""What a demonstration is: the function that makes its values, their analysis, and its figure."""
+"""A demonstration: the function that makes its values, their analysis, and its figure."""
 
 from __future__ import annotations
 
