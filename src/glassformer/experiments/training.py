@@ -6,14 +6,25 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from glassformer.data import TokenFile
-from glassformer.training import LanguageModeling, RunFolder, Trainer, TrainingConfig
+from glassformer.training import (
+    CheckpointConfig,
+    DataConfig,
+    EvaluationConfig,
+    LanguageModeling,
+    ModelConfig,
+    OptimizerConfig,
+    RunFolder,
+    Schedule,
+    Trainer,
+    TrainingConfig,
+)
 from glassformer.training.devices import seed_everything
 from glassformer.training.resume import NUMERICS
 
@@ -53,6 +64,53 @@ class EpochWindows:
             )
         rows = [self.tokens[i * self.seq_len : (i + 1) * self.seq_len + 1] for i in chosen]
         return torch.from_numpy(np.stack(rows).astype(np.int64))
+
+
+def run_config(
+    folder: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    learning_rate: float,
+    schedule: Schedule,
+    precision: Literal["auto", "float32", "bfloat16"] = "float32",
+    weight_decay: float | None = None,
+    data: DataConfig | None = None,
+    log_every: int = 100,
+) -> TrainingConfig:
+    """The configuration of a training within a run of a study: AdamW, without evaluations on the way.
+
+    Products are PyTorch's, so that they are the same on every machine.
+
+    Args:
+        folder: the run folder of the training.
+        steps: updates.
+        batch_size: examples of an update.
+        seed: of the initial weights.
+        learning_rate: its peak.
+        schedule: of the learning rate.
+        precision: as in ``TrainingConfig``.
+        weight_decay: of AdamW. Default: that of ``OptimizerConfig``.
+        data: the text, if there is one.
+        log_every: updates between rows of metrics.
+    """
+    decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+    return TrainingConfig(
+        run_folder=str(folder),
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        precision=precision,
+        backend="torch",
+        log_every=log_every,
+        data=data or DataConfig(),
+        model=ModelConfig(preset="none"),
+        optimizer=OptimizerConfig(learning_rate=learning_rate, **decay),
+        schedule=schedule,
+        evaluation=EvaluationConfig(every=0),
+        checkpoints=CheckpointConfig(every=500, keep=1),
+    )
 
 
 def train(

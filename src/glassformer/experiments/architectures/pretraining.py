@@ -27,17 +27,8 @@ from glassformer.experiments.architectures.denoisers import MaskedSetup, SpanSet
 from glassformer.experiments.architectures.evaluation import evaluate_bytes
 from glassformer.experiments.architectures.pronunciation import Pronunciation, phoneme_error_rate, words
 from glassformer.experiments.architectures.setup import Setup
-from glassformer.experiments.training import train
-from glassformer.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Schedule,
-    TrainingConfig,
-    prepare_data,
-)
+from glassformer.experiments.training import run_config, train
+from glassformer.training import DataConfig, Schedule, TrainingConfig, prepare_data
 
 SETUPS: dict[str, type[Setup]] = {
     setup.name: setup for setup in (CausalSetup, PrefixSetup, MaskedSetup, SpanSetup)
@@ -158,23 +149,19 @@ def _config(
     learning_rate: float,
     warmup: int,
 ) -> TrainingConfig:
-    return TrainingConfig(
-        batch_size=batch_size,
+    data = DataConfig(
+        source=settings["source"],
+        tokenizer="byte",
+        seq_len=settings["seq_len"],
+        folder=str(folder.parent.parent.parent / "tokens"),
+    )
+    return run_config(
+        folder,
         steps=steps,
+        batch_size=batch_size,
         seed=settings["seed"],
-        precision=settings["precision"],
-        backend="torch",  # the same on every machine
-        log_every=100,
-        run_folder=str(folder),
-        data=DataConfig(
-            source=settings["source"],
-            tokenizer="byte",
-            seq_len=settings["seq_len"],
-            folder=str(folder.parent.parent.parent / "tokens"),
-        ),
-        model=ModelConfig(preset="none"),
-        optimizer=OptimizerConfig(learning_rate=learning_rate),
+        learning_rate=learning_rate,
         schedule=Schedule("cosine", warmup),
-        evaluation=EvaluationConfig(every=0),
-        checkpoints=CheckpointConfig(every=500, keep=1),
+        precision=settings["precision"],
+        data=data,
     )

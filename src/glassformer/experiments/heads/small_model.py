@@ -7,18 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from glassformer.experiments.heads.mixture import write_mixture
-from glassformer.experiments.training import EpochWindows, train
+from glassformer.experiments.training import EpochWindows, run_config, train
 from glassformer.models import GPTModel
-from glassformer.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Schedule,
-    TrainingConfig,
-    prepare_data,
-)
+from glassformer.training import DataConfig, Schedule, prepare_data
 
 
 def train_small(settings: Mapping[str, Any], folder: Path) -> GPTModel:
@@ -26,26 +17,21 @@ def train_small(settings: Mapping[str, Any], folder: Path) -> GPTModel:
     s = settings
     source = folder.parent.parent / "tokens" / f"mixture-{s['num_words']}.jsonl"
     write_mixture(source, s["source"], s["num_words"], seed=0)
-    config = TrainingConfig(
-        batch_size=s["batch_size"],
+    data = DataConfig(
+        source=str(source),
+        tokenizer="bpe",
+        vocab_size=s["vocab_size"],
+        seq_len=s["seq_len"],
+        folder=str(source.parent),
+    )
+    config = run_config(
+        folder / "training",
         steps=s["steps"],
+        batch_size=s["batch_size"],
         seed=s["seed"],
-        precision="float32",
-        backend="torch",  # the same on every machine
-        log_every=100,
-        run_folder=str(folder / "training"),
-        data=DataConfig(
-            source=str(source),
-            tokenizer="bpe",
-            vocab_size=s["vocab_size"],
-            seq_len=s["seq_len"],
-            folder=str(source.parent),
-        ),
-        model=ModelConfig(preset="none"),
-        optimizer=OptimizerConfig(learning_rate=s["learning_rate"]),
+        learning_rate=s["learning_rate"],
         schedule=Schedule("cosine", s["warmup_steps"]),
-        evaluation=EvaluationConfig(every=0),
-        checkpoints=CheckpointConfig(every=500, keep=1),
+        data=data,
     )
     tokenizer, files = prepare_data(config.data)
     batches = EpochWindows(files.train, config.batch_size, s["seq_len"], s["seed"])

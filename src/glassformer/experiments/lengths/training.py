@@ -21,16 +21,9 @@ from glassformer.experiments.lengths.tasks import (
     input_tokens,
 )
 from glassformer.experiments.positions.models import build_model
-from glassformer.experiments.training import train
+from glassformer.experiments.training import run_config, train
 from glassformer.models import GPTModel
-from glassformer.training import (
-    CheckpointConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Schedule,
-    TrainingConfig,
-)
+from glassformer.training import Schedule, TrainingConfig
 from glassformer.training.task import IGNORE_INDEX
 
 TOKENS_AT_A_TIME = 8192
@@ -112,19 +105,13 @@ def measure_length(
 
 
 def _config(settings: Mapping[str, Any], folder: Path) -> TrainingConfig:
-    return TrainingConfig(
-        run_folder=str(folder / "training"),
+    return run_config(
+        folder / "training",
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=settings["seed"],
+        learning_rate=settings["learning_rate"],
+        schedule=Schedule("cosine", settings["warmup_steps"]),
         precision=settings["precision"],
-        backend="torch",  # the same on every machine
-        log_every=100,
-        model=ModelConfig(preset="none"),
-        optimizer=OptimizerConfig(
-            learning_rate=settings["learning_rate"], weight_decay=settings["weight_decay"]
-        ),
-        schedule=Schedule("cosine", settings["warmup_steps"], 0.1),
-        evaluation=EvaluationConfig(every=0),
-        checkpoints=CheckpointConfig(every=250, keep=1),
+        weight_decay=settings["weight_decay"],
     )

@@ -11,17 +11,8 @@ from glassformer.backends import use_backends
 from glassformer.experiments.positions.evaluation import measure
 from glassformer.experiments.positions.models import POLICIES, build_model
 from glassformer.experiments.positions.planted_facts import PlantedWindows, vocabulary_of
-from glassformer.experiments.training import EpochWindows, train
-from glassformer.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Schedule,
-    TrainingConfig,
-    prepare_data,
-)
+from glassformer.experiments.training import EpochWindows, run_config, train
+from glassformer.training import DataConfig, Schedule, TrainingConfig, prepare_data
 
 
 def train_scheme(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -72,24 +63,20 @@ def train_scheme(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _config(settings: Mapping[str, Any], folder: Path, steps: int) -> TrainingConfig:
-    return TrainingConfig(
-        run_folder=str(folder / "training"),
+    data = DataConfig(
+        source=settings["source"],
+        tokenizer=settings["tokenizer"],
+        vocab_size=settings["vocab_size"],
+        seq_len=settings["seq_len"],
+        folder=str(folder.parent.parent / "tokens"),
+    )
+    return run_config(
+        folder / "training",
         steps=steps,
         batch_size=settings["batch_size"],
         seed=settings["seed"],
+        learning_rate=settings["learning_rate"],
+        schedule=Schedule("cosine", settings["warmup_steps"]),
         precision=settings["precision"],
-        backend="torch",  # the same on every machine
-        log_every=100,
-        data=DataConfig(
-            source=settings["source"],
-            tokenizer=settings["tokenizer"],
-            vocab_size=settings["vocab_size"],
-            seq_len=settings["seq_len"],
-            folder=str(folder.parent.parent / "tokens"),
-        ),
-        model=ModelConfig(preset="none"),
-        optimizer=OptimizerConfig(learning_rate=settings["learning_rate"]),
-        schedule=Schedule("cosine", settings["warmup_steps"], 0.1),
-        evaluation=EvaluationConfig(every=0),
-        checkpoints=CheckpointConfig(every=200, keep=1),
+        data=data,
     )

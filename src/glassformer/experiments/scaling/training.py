@@ -13,20 +13,10 @@ import numpy as np
 
 from glassformer.backends import use_backends
 from glassformer.data import windows
-from glassformer.experiments.training import EpochWindows, train
+from glassformer.experiments.training import EpochWindows, run_config, train
 from glassformer.files import PARTIAL
 from glassformer.models import GPTModel
-from glassformer.training import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Schedule,
-    TrainingConfig,
-    evaluate,
-    prepare_data,
-)
+from glassformer.training import DataConfig, Schedule, TrainingConfig, evaluate, prepare_data
 
 
 def train_size(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -106,23 +96,21 @@ def build_model(settings: Mapping[str, Any], vocab_size: int) -> GPTModel:
 
 
 def _config(settings: Mapping[str, Any], folder: Path) -> TrainingConfig:
-    return TrainingConfig(
+    data = DataConfig(
+        source=settings["source"],
+        tokenizer="byte",
+        seq_len=settings["seq_len"],
+        folder=str(folder.parent.parent / "tokens"),
+    )
+    return run_config(
+        folder / "trunk",
+        steps=1,  # replaced for each training
         batch_size=settings["batch_size"],
         seed=settings["seed"],
-        precision=settings["precision"],
-        backend="torch",  # the same on every machine
-        log_every=100,
-        data=DataConfig(
-            source=settings["source"],
-            tokenizer="byte",
-            seq_len=settings["seq_len"],
-            folder=str(folder.parent.parent / "tokens"),
-        ),
-        model=ModelConfig(preset="none"),
-        optimizer=OptimizerConfig(learning_rate=settings["learning_rate"]),
+        learning_rate=settings["learning_rate"],
         schedule=Schedule("constant", settings["warmup_steps"]),
-        evaluation=EvaluationConfig(every=0),
-        checkpoints=CheckpointConfig(every=500, keep=1),
+        precision=settings["precision"],
+        data=data,
     )
 
 

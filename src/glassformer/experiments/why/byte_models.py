@@ -11,17 +11,9 @@ import numpy as np
 
 from glassformer.backends import use_backends
 from glassformer.data import windows
-from glassformer.experiments.training import EpochWindows, train
+from glassformer.experiments.training import EpochWindows, run_config, train
 from glassformer.models import GPTModel
-from glassformer.training import (
-    CheckpointConfig,
-    DataConfig,
-    OptimizerConfig,
-    Schedule,
-    TrainingConfig,
-    evaluate,
-    prepare_data,
-)
+from glassformer.training import DataConfig, Schedule, TrainingConfig, evaluate, prepare_data
 
 BYTES = 256
 """Vocabulary of the byte tokenizer, without its token for the end of a text."""
@@ -41,17 +33,15 @@ def training_config(
         learning_rate: its peak.
         schedule: of the learning rate.
     """
-    return TrainingConfig(
-        run_folder=str(folder),
+    return run_config(
+        folder,
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=seed,
-        precision="auto" if settings["d_model"] >= BFLOAT16_WIDTH else "float32",
-        backend="torch",  # the same on every machine
-        log_every=max(1, settings["steps"] // 50),
-        optimizer=OptimizerConfig(learning_rate=learning_rate),
+        learning_rate=learning_rate,
         schedule=schedule,
-        checkpoints=CheckpointConfig(every=500, keep=1),
+        precision="auto" if settings["d_model"] >= BFLOAT16_WIDTH else "float32",
+        log_every=max(1, settings["steps"] // 50),
     )
 
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from glassformer.attention import MultiHeadAttention, ScaledDotProductAttention
 from glassformer.data.batches import Batch
-from glassformer.experiments.training import train
+from glassformer.experiments.training import run_config, train
 from glassformer.experiments.why.initial_weights import draw_unit_variance
 from glassformer.layers import FeedForward
 from glassformer.linear import Linear
-from glassformer.training import CheckpointConfig, OptimizerConfig, Schedule, TrainingConfig
+from glassformer.training import Schedule
 from glassformer.training.task import Objective
 
 EVALUATION_SEED = 2**31
@@ -169,17 +169,15 @@ def train_recall(
         learning_rate: peak of a cosine schedule.
         sizes: other arguments of ``RecallModel``.
     """
-    config = TrainingConfig(
-        run_folder=str(folder),
+    config = run_config(
+        folder,
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         seed=seed,
-        precision="float32",
-        backend="torch",  # the same on every machine
-        log_every=max(1, settings["steps"] // 50),
-        optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=0.0),
+        learning_rate=learning_rate,
         schedule=Schedule("cosine", settings["warmup_steps"]),
-        checkpoints=CheckpointConfig(every=500, keep=1),
+        weight_decay=0.0,
+        log_every=max(1, settings["steps"] // 50),
     )
     batches = recall_batches(settings, settings["batch_size"], seed)
     names = ("num_keys", "num_values", "num_roles", "d_model")
