@@ -69,11 +69,13 @@ def test_a_ray_node_that_is_killed_loses_no_run(tmp_path, cluster, values_of):
 
 def test_a_job_asks_for_what_a_run_needs(tmp_path):
     pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
-    executor = SlurmExecutor(tmp_path, Resources(4, 1, 16.0), "local", {"timeout_min": 600})
-    parameters = executor.executor.parameters
+    needed = Resources(4, 1, 16.0, minutes=90.5)
+    parameters = SlurmExecutor(tmp_path, needed, "local").executor.parameters
     assert parameters["cpus_per_task"] == 4
     assert parameters["gpus_per_node"] == 1
     assert parameters["mem_gb"] == 16
+    assert parameters["timeout_min"] == 91
+    parameters = SlurmExecutor(tmp_path, needed, "local", {"timeout_min": 600}).executor.parameters
     assert parameters["timeout_min"] == 600
 
 

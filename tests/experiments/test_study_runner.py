@@ -92,7 +92,7 @@ def executor(monkeypatch, planted):
     chosen = []
 
     def build(name, workers, resources, logs):
-        chosen.append((name, workers, resources.threads))
+        chosen.append((name, workers, resources.threads, resources.minutes))
         return InThisProcess()
 
     monkeypatch.setattr(study_runner, "build_executor", build)
@@ -217,7 +217,8 @@ def test_time_is_measured_by_one_run_at_a_time_with_all_threads(tmp_path, execut
     run_study(study, study.protocol.scale("smoke"), tmp_path / "exclusive")
     other = PlantedStudy()
     run_study(other, other.protocol.scale("smoke"), tmp_path / "shared")
-    assert executor == [("local", 1, 5), ("local", 5, 1)]
+    limit = 2 * study.protocol.scale("smoke").minutes
+    assert executor == [("local", 1, 5, limit), ("local", 5, 1, limit)]
 
 
 def test_planted_effects_are_found_and_planted_nulls_are_not(tmp_path):

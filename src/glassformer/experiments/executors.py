@@ -5,6 +5,7 @@ Run folders must lie on a file system that all workers share. Every executor sta
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -35,6 +36,8 @@ class Resources:
     gpus: int = 0
     memory_gib: float = 0.0
     """Zero leaves it to the cluster."""
+    minutes: float = 240.0
+    """After which a batch system may end it."""
 
 
 class LocalExecutor:
@@ -170,7 +173,7 @@ class SlurmExecutor:
         logs: folder for what submitit writes; it must be on the shared file system.
         resources: that each job asks for.
         cluster: of submitit: None finds Slurm; "local" uses processes of this machine.
-        options: further parameters of the jobs, such as ``{"slurm_partition": "cpu", "timeout_min": 240}``.
+        options: further parameters of the jobs, such as ``{"slurm_partition": "cpu"}``.
 
     Raises:
         ImportError: submitit is not installed.
@@ -191,7 +194,10 @@ class SlurmExecutor:
             ) from error
         self.executor: Any = submitit.AutoExecutor(folder=str(logs), cluster=cluster)
         needed = resources or Resources()
-        parameters: dict[str, Any] = {"cpus_per_task": needed.threads, "timeout_min": 240}
+        parameters: dict[str, Any] = {
+            "cpus_per_task": needed.threads,
+            "timeout_min": math.ceil(needed.minutes),
+        }
         if needed.gpus:
             parameters["gpus_per_node"] = needed.gpus
         if needed.memory_gib:

@@ -30,6 +30,8 @@ RESULTS, REPORT, STUDY = "results.json", "report.html", "study.json"
 GPU_FLOPS = 2e14
 """Floating-point operations per second that are assumed for the hours of a scale: a fifth of what an H100 is
 specified for in dense bfloat16 products."""
+TIME_LIMIT = 2.0
+"""Of each job of a batch system, in expected times of the whole study: no run should come near it."""
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where a process finds the limits of its control group."""
 SMOKE = "The scale smoke only tests that the study runs."
@@ -87,7 +89,7 @@ def run_study(
     workers = (1 if scale.exclusive else processors) if workers is None else workers
     with lock_folder(folder, "folder of the study"):
         check_folder(study, scale, folder)
-        needed = Resources(threads, scale.gpus, scale.memory_gib)
+        needed = Resources(threads, scale.gpus, scale.memory_gib, TIME_LIMIT * scale.minutes)
         chosen = build_executor(executor, workers, needed, folder / "slurm")
         runs = [replace(run, protocol=study.protocol.hash) for run in study.runs(scale)]
         left = [run for run in runs if not is_done(folder / "runs" / run.name)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from glassformer.experiments.lengths.tasks import Symbols
 from glassformer.experiments.lengths.training import measure_length, train_task
 from glassformer.experiments.study import find_study
 from glassformer.experiments.study_runner import run_study
+from glassformer.experiments.sweep import wait_until
 from glassformer.experiments.verdicts import judge_all
 from glassformer.training import trainer as trainer_module
 
@@ -224,3 +227,25 @@ def test_the_smoke_scale_runs_from_protocol_to_report(tmp_path, monkeypatch):
     assert len(written) < 60_000
     assert run_study(find_study("lengths"), scale, tmp_path) == results
     assert (tmp_path / "results.json").read_bytes() == written
+
+
+@pytest.mark.slow
+def test_a_killed_command_continues_to_the_same_results(tmp_path, monkeypatch):
+    command = [sys.executable, "-m", "glassformer", "study", "lengths", "--scale", "smoke", "--workers", "2"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    with subprocess.Popen([*command, "--out", str(killed)], stdout=subprocess.DEVNULL) as driver:
+        assert wait_until(lambda: len(list(killed.glob("runs/*/result.json"))) >= 2, 120)
+        driver.kill()
+    finished = {path: path.read_bytes() for path in killed.glob("runs/*/result.json")}
+    assert len(finished) < 10
+    subprocess.run([*command, "--out", str(killed)], check=True, stdout=subprocess.DEVNULL)
+    assert {path: path.read_bytes() for path in finished} == finished
+    monkeypatch.setattr(study_runner, "build_executor", lambda *_: InThisProcess())
+    study = find_study("lengths")
+    expected = run_study(study, study.protocol.scale("smoke"), whole)
+    found = json.loads((killed / "results.json").read_text())
+    for results in (expected, found):
+        del results["computing_minutes"]
+        for run in results["runs"]:
+            del run["seconds"]
+    assert found == expected
