@@ -153,13 +153,15 @@ def open_page(browser):
     """Open a page in a browser without a network; it must not log anything, and must make no requests."""
 
     @contextmanager
-    def opened(path, width=1600, theme="light", link="", height=900):
+    def opened(path, width=1600, theme="light", link="", height=900, first_visit=False):
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=theme,
             offline=True,
             accept_downloads=True,
         )
+        if not first_visit:  # the tour was seen
+            context.add_init_script("try { localStorage.setItem('glassformer-tour', '1'); } catch {}")
         page = context.new_page()
         complaints, requests = [], []
         page.on("console", lambda message: complaints.append(message.text))

@@ -171,23 +171,23 @@ def test_invalid_parts_of_a_link_are_ignored(open_page, pages):
     path = pages["decoder"].path
     with open_page(path, link="#view=nonsense&layer=99&head=x&zoom=-3&__proto__=1&query=1e9") as page:
         now = page.state()
-        assert (now["view"], now["layer"], now["head"], now["zoom"], now["query"]) == ("map", 1, 0, 1, 11)
+        assert (now["view"], now["layer"], now["head"], now["zoom"], now["query"]) == ("text", 1, 2, 1, 11)
 
 
-def test_a_link_to_a_missing_view_opens_the_heat_map(open_page, tmp_path):
+def test_a_link_to_a_missing_view_opens_the_text(open_page, tmp_path):
     codes = quantize(np.full((1, 2, 2), 0.5, dtype=np.float32))
     maps, small, labels = [pack_maps(codes)], [pack_maps(thumbnails(codes))], ["a", "b"]
     contents = Contents("", "", [], [AttentionMaps("self", "", labels, labels, [0], [[0]], maps, small)])
     path = Explorer(contents, page_html(contents)).save(tmp_path / "bare.html").path
     for view in ("predictions", "rollout", "score", "image"):
         with open_page(path, link=f"#view={view}&kind=cross") as page:
-            assert (page.state()["view"], page.state()["kind"]) == ("map", "self")
+            assert (page.state()["view"], page.state()["kind"]) == ("text", "self")
 
 
 def test_history_leads_back_to_the_previous_view(open_page, pages):
     path = pages["decoder"].path
     with open_page(path, link="#view=heads") as page:
-        for key in ("2", "4", "6"):
+        for key in ("3", "5", "7"):
             page.keyboard.press(key)
             page.keyboard.press("]")  # adds no entry to the history
         views = []
@@ -227,7 +227,7 @@ def test_a_frame_without_a_url_offers_no_link(browser, pages, tmp_path):
 
 
 def test_a_link_is_shown_if_it_cannot_be_copied(browser, pages, tmp_path):
-    link = f"{pages['decoder'][2].as_uri()}#view=lines&head=2"
+    link = f"{pages['decoder'][2].as_uri()}#view=lines&head=1"
     page, inside, complaints = framed(
         browser, tmp_path, f'<iframe src="{link}" sandbox="allow-scripts"></iframe>'
     )
@@ -251,7 +251,8 @@ def test_pages_in_one_notebook_are_independent(browser, random_model, wait_until
     for frame, length in zip(frames, (2, 3), strict=True):
         wait_until(frame, "window.glassformer && window.glassformer.timings.complete")
         assert frame.evaluate("window.glassformer.scene().matrix.queries") == length
-    frames[0].evaluate("window.glassformer.set({ layer: 0 })")
+    for frame, layer in zip(frames, (0, 1), strict=True):
+        frame.evaluate(f"window.glassformer.set({{ layer: {layer} }})")
     assert [frame.evaluate("window.glassformer.state.layer") for frame in frames] == [0, 1]
     assert complaints == []
     context.close()

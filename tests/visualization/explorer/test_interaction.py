@@ -46,7 +46,7 @@ def test_keyboard_shortcuts(open_page, pages):
         assert shown == (1, "rollout", 1, 0)  # gradient-weighted rollout comes first
         views = page.evaluate("window.glassformer.views.map((view) => view.name)")
         assert [after(str(number + 1))["view"] for number in range(len(views))] == views
-        assert after("1")["view"] == "heads"
+        assert after("2")["view"] == "heads"
         assert (after("+")["size"] > 1, page.state()["zoom"], after("0")["size"]) == (True, 1, 1)
         page.set_state(head=0)
         page.locator(".stage").focus()
@@ -60,7 +60,7 @@ def test_keyboard_shortcuts(open_page, pages):
         page.get_by_label("enable shortcuts of single characters").uncheck()
         page.keyboard.press("Escape")
         assert page.get_by_role("dialog").count() == 0
-        assert (after("t")["theme"], after("1")["view"]) == ("light", "map")
+        assert (after("t")["theme"], after("2")["view"]) == ("light", "map")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -82,7 +82,7 @@ def test_home_and_end_choose_the_first_and_the_last(open_page, pages, family):
         page.get_by_role("tab", selected=True).press("End")
         assert page.state()["view"] == "rollout"
         page.get_by_role("tab", selected=True).press("Home")
-        assert page.state()["view"] == "heads"
+        assert page.state()["view"] == ("image" if family == "vit" else "text")
         page.set_state(view="map", layer=0, head=0)
         page.locator(".overview").press("ArrowRight")
         page.locator(".overview").press("ArrowDown")
@@ -116,7 +116,7 @@ def test_help_opens_at_its_top(open_page, pages):
     with open_page(path, 400, height=500) as page:
         page.keyboard.press("?")
         assert page.evaluate("document.querySelector('dialog').scrollTop") == 0
-        assert page.evaluate("document.activeElement.textContent") == "Shortcuts"
+        assert page.evaluate("document.activeElement.textContent") == "What the words mean"
 
 
 def test_kinds_of_attention_have_their_own_tokens(open_page, pages):
@@ -184,7 +184,7 @@ def test_click_wheel_and_drag(open_page, pages):
         page.mouse.move(x - 60, y, steps=4)
         page.mouse.up()
         assert page.state()["x"] > before
-        page.keyboard.press("1")
+        page.keyboard.press("2")
         spot = page.evaluate(
             "(() => { const a = window.glassformer; const b = a.box(); for (let y = 100; y < 900; y += 5)"
             " for (let x = 60; x < b.width; x += 5) { const hit = a.view.hitTest(a.scene(), b, x, y);"
@@ -261,11 +261,15 @@ def test_a_choice_in_the_panel_keeps_the_focus(open_page, pages):
         assert page.evaluate(focused) == 2
 
 
-def test_panel_explains_how_to_label_heads(open_page, pages):
+def test_help_explains_how_to_label_heads_that_were_not_analyzed(open_page, pages):
     with open_page(pages["encoder"].path) as page:
-        page.evaluate("glassformer.contents.head_labels_source = ''; glassformer.set({ head: 1 })")
-        page.evaluate("glassformer.settled")
-        assert "--names" in page.locator(".panel").inner_text()
+        for source in ("measured", ""):
+            page.evaluate(f"glassformer.contents.head_labels_source = '{source}'; glassformer.set({{}})")
+            page.evaluate("glassformer.settled")
+            assert ("What this head does" in page.locator(".panel").inner_text()) == bool(source)
+            page.keyboard.press("?")
+            assert ("--names" in page.get_by_role("dialog").inner_text()) == (not source)
+            page.keyboard.press("Escape")
 
 
 def test_all_tokens_can_be_unfolded(open_page, large_page):

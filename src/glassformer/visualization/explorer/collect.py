@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
@@ -30,12 +31,14 @@ from glassformer.visualization.explorer.analyses import (
     score_decompositions,
 )
 from glassformer.visualization.explorer.encoding import PackedMaps, pack_maps, quantize, thumbnails
-from glassformer.visualization.explorer.schema import AttentionMaps, Contents, InputImage
+from glassformer.visualization.explorer.schema import AttentionMaps, Contents, InputImage, Peak
+from glassformer.visualization.explorer.text_pieces import Pieces, text_pieces
 from glassformer.visualization.model_input import (
     Text,
     check_finite,
     check_index,
     encode_input,
+    escape_surrogates,
     quote,
     quote_start,
     tokenizer_for,
@@ -43,6 +46,10 @@ from glassformer.visualization.model_input import (
 
 MAX_PAGE_SIZE = 100_000_000
 """Size of a page, in bytes, above which ``force`` is needed."""
+
+
+NEARLY = 0.8
+"""Share of the largest weight that a peak has at least: later queries see more of the text."""
 
 
 def no_progress(message: str) -> None:
@@ -84,6 +91,8 @@ class _Axes:
     title: str
     queries: list[str]
     keys: list[str]
+    query_pieces: Pieces = ()
+    key_pieces: Pieces = ()
     query_axis: str = "query"
 
 
@@ -136,13 +145,13 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
         if page.image is not None
         else _text_input(model, text, page.target_text)
     )
-    collector = _MapCollector(None if page.force else MAX_PAGE_SIZE)
+    collector = _MapCollector(inputs.axes, None if page.force else MAX_PAGE_SIZE)
     page.on_progress("recording attention")
     with torch.no_grad(), eval_mode(model), ExitStack() as stack:
         for kind in kinds:
             stack.enter_context(record_attention(model, layers, kind=kind, callback=collector))
         output = inputs.forward()
-    attention = [collector.attention(kind, inputs.axes[kind]) for kind in kinds]
+    attention = [collector.attention(kind) for kind in kinds]
     tokenizer = tokenizer_for(model, text)
     family = type(model).__name__.removesuffix("Model")
     contents = Contents(
@@ -174,12 +183,13 @@ class _MapCollector:
     """A callback of ``record_attention`` that encodes the maps of each layer as soon as it is computed.
 
     Args:
+        axes: by kind of attention.
         limit: maximum total size, in bytes.
     """
 
-    def __init__(self, limit: int | None) -> None:
-        self.limit, self.size = limit, 0
-        self.layers: dict[str, list[tuple[int, list[int], PackedMaps, PackedMaps]]] = {}
+    def __init__(self, axes: Mapping[str, _Axes], limit: int | None) -> None:
+        self.axes, self.limit, self.size = axes, limit, 0
+        self.layers: dict[str, list[tuple[int, list[int], PackedMaps, PackedMaps, list[Peak]]]] = {}
 
     def __call__(self, recorded: AttentionMap) -> None:
         check_finite(recorded.weights, f"layer {recorded.layer}'s attention")
@@ -198,14 +208,47 @@ class _MapCollector:
                 f"{weights.shape[1]:,} x {weights.shape[2]:,} tokens): choose fewer layers, a shorter text, "
                 "or force."
             )
-        self.layers.setdefault(recorded.kind, []).append((recorded.layer, recorded.heads, maps, small))
+        axes = self.axes[recorded.kind]
+        peaks = [peak_of(head, axes.key_pieces, is_self=recorded.kind != "cross") for head in weights]
+        self.layers.setdefault(recorded.kind, []).append((recorded.layer, recorded.heads, maps, small, peaks))
 
-    def attention(self, kind: str, axes: _Axes) -> AttentionMaps:
+    def attention(self, kind: str) -> AttentionMaps:
+        axes = self.axes[kind]
         collected = sorted(self.layers[kind], key=lambda item: item[0])
-        layers, heads, maps, small = (list(column) for column in zip(*collected, strict=True))
+        layers, heads, maps, small, peaks = (list(column) for column in zip(*collected, strict=True))
         return AttentionMaps(
-            kind, axes.title, axes.queries, axes.keys, layers, heads, maps, small, axes.query_axis
+            kind,
+            axes.title,
+            axes.queries,
+            axes.keys,
+            layers,
+            heads,
+            maps,
+            small,
+            axes.query_axis,
+            list(axes.query_pieces),
+            list(axes.key_pieces),
+            peaks,
         )
+
+
+def peak_of(weights: npt.NDArray[np.floating], key_pieces: Pieces, *, is_self: bool) -> Peak:
+    """How visible the pattern of a head is; see ``Peak``.
+
+    Args:
+        weights: ``(query, key)``.
+        key_pieces: ``text_pieces`` of the keys; those without one are left out, unless all are.
+        is_self: whether queries and keys are the same tokens.
+    """
+    rest = weights.copy()
+    if any(piece is not None for piece in key_pieces):
+        rest[:, [piece is None for piece in key_pieces]] = 0
+    if is_self:
+        rest[:, 0] = 0
+        np.fill_diagonal(rest, 0)
+    largest = rest.max(1)
+    query = int(np.flatnonzero(largest >= NEARLY * largest.max())[-1])
+    return Peak(round(float(largest.mean()), 4), query, int(rest[query].argmax()))
 
 
 def _text_input(model: TransformerModel, text: Text | None, target: Text | None) -> _Input:
@@ -213,21 +256,39 @@ def _text_input(model: TransformerModel, text: Text | None, target: Text | None)
         raise ValueError(f"No input for the {type(model).__name__}: give a text or an image.")
     encoded = encode_input(model, text, target, quoted=quote_start)
     source, decoded, predicted = encoded.source, encoded.target, encoded.predicted
+    tokenizer = tokenizer_for(model, text)
+
+    def pieces(part: EncodedText, given: Text | None) -> Pieces:
+        return text_pieces(tokenizer, part.ids, typed_texts(given))
+
+    read = pieces(source, text)
     if decoded is None or predicted is None:
-        axes = {"self": _Axes("the text on itself", source.labels, source.labels)}
-        is_typed = all(isinstance(part, str) for part in (text if isinstance(text, tuple) else (text,)))
-        description = encoded.caption if is_typed else quote(model, None, source, quote_start)
+        axes = {"self": _Axes("the text on itself", source.labels, source.labels, read, read)}
+        description = encoded.caption if typed_texts(text) else quote(model, None, source, quote_start)
     else:
+        written = pieces(decoded, target)
         axes = {
-            "encoder": _Axes("the source on itself", source.labels, source.labels),
-            "decoder": _Axes("the target on itself", decoded.labels, decoded.labels),
+            "encoder": _Axes("the source on itself", source.labels, source.labels, read, read),
+            "decoder": _Axes("the target on itself", decoded.labels, decoded.labels, written, written),
             "cross": _Axes(
-                "the target on the source", predicted.labels, source.labels, "query (predicts this token)"
+                "the target on the source",
+                predicted.labels,
+                source.labels,
+                pieces(predicted, target),
+                read,
+                "query (predicts this token)",
             ),
         }
         description = encoded.caption
     inputs = encoded.tensors(model.device)
     return _Input(lambda: model(*inputs), axes, description, encoded.notes, encoded.ids, predicted or source)
+
+
+def typed_texts(text: Text | None) -> tuple[str, ...]:
+    """The text, or the two sentences, if they are given as texts; otherwise none."""
+    text = escape_surrogates(text)
+    parts: tuple[Any, ...] = text if isinstance(text, tuple) else (text,)
+    return parts if all(isinstance(part, str) for part in parts) else ()
 
 
 def _image_input(model: TransformerModel, image: ImageSource) -> _Input:

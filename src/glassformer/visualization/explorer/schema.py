@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glassformer.analysis.head_patterns import HeadReport
 from glassformer.visualization.explorer.encoding import LEVELS, PackedJson, PackedMaps, PackedScores
 
 FORMAT = "glassformer-explorer-2"
+
+
+class Peak(NamedTuple):
+    """How visible the pattern of a head is, and where to look for it.
+
+    Left out are weights on special tokens, on the first token, and of a token on itself, which many heads
+    have whatever the text.
+    """
+
+    sharpness: float
+    """The mean over queries of the largest remaining weight."""
+    query: int
+    key: int
+    """The last query whose largest remaining weight is nearly that of all queries, and its key."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,11 @@ class AttentionMaps:
     """For each layer, a downsampled map of each head, then one of their mean."""
     query_axis: str = "query"
     """Name of the axis of the queries."""
+    query_pieces: list[str | None] = field(default_factory=list)
+    """``text_pieces`` of the queries; empty if they are no text."""
+    key_pieces: list[str | None] = field(default_factory=list)
+    peaks: list[list[Peak]] = field(default_factory=list)
+    """For each layer, the peak of each of its heads."""
 
 
 @dataclass(frozen=True)

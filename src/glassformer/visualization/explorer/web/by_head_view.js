@@ -40,6 +40,8 @@ function headsAsRows(scene) {
 
 export const byHeadView = makeMapView({
   name: "byhead",
+  panel: ["cell", "row", "head"],
+  intro: "Each row is one head of this layer, and shows where the chosen token looks in it. Click a row to choose its head.",
   title: "By head",
   description: "What the chosen token attends to in every head of the layer: one row per head.",
   available: () => true,

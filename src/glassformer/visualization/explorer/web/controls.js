@@ -4,7 +4,6 @@ import { countOf, formatNumber, isolate } from "./text.js";
 import { AUTO, MEAN } from "./state.js";
 import { element } from "./panel.js";
 import { EXPORTS, hasLink, modelTitle } from "./export.js";
-import { shortcutsOf } from "./keyboard.js";
 import { thresholdOf } from "./lines_view.js";
 import { availableKinds, resetZoom, stepHead, stepLayer, zoomBy } from "./navigation.js";
 
@@ -39,7 +38,8 @@ export function buildHeader(app) {
       button("All data", "Save all data of the page as JSON (Shift + j)", () => EXPORTS.all(app)),
       ...(hasLink() ? [button("Link", "Copy a link to this view (l)", () => EXPORTS.link(app))] : []),
       button("◐", "Light or dark theme (t)", () => app.toggleTheme()),
-      button("?", "Shortcuts and help (?)", () => app.help()),
+      button("Tour", "A tour of the page in five steps", () => app.tour.start()),
+      button("?", "What the words mean, and shortcuts (?)", () => app.help()),
     ),
   );
 }
@@ -133,6 +133,8 @@ export class Controls {
     );
     const checkbox = (name) =>
       element("input", { type: "checkbox", onchange: ({ target }) => app.set({ [name]: Number(target.checked) }) });
+    this.looking = this.select("Shaded", (event) => app.set({ looking: event.target.value }));
+    this.merged = this.select("Pieces", number("merged"));
     this.onlyChosen = checkbox("onlyChosen");
     this.firstToken = checkbox("firstToken");
     const zoom = element(
@@ -146,6 +148,8 @@ export class Controls {
       kind: this.kind.field,
       layer: this.layer.field,
       head: this.head.field,
+      looking: this.looking.field,
+      merged: this.merged.field,
       rollout: this.rollout.field,
       colorMax: this.colorMax.field,
       zoom,
@@ -156,7 +160,7 @@ export class Controls {
         this.autoThreshold,
       ),
       onlyChosen: element("label", { className: "field" }, this.onlyChosen, " chosen token only"),
-      firstToken: element("label", { className: "field" }, this.firstToken, " lines to the first token"),
+      firstToken: element("label", { className: "field" }, this.firstToken, " the first token"),
     };
     this.bar = element("div", { className: "controls" }, ...Object.values(this.fields));
   }
@@ -217,6 +221,22 @@ export class Controls {
       ],
       state.colorMax,
     );
+    setOptions(
+      this.looking.select,
+      [
+        ["at", "where it looks"],
+        ["by", "who looks at it"],
+      ],
+      state.looking,
+    );
+    setOptions(
+      this.merged.select,
+      [
+        [1, "words"],
+        [0, "tokens"],
+      ],
+      state.merged,
+    );
     if (state.view === "lines") {
       const threshold = thresholdOf(scene);
       this.threshold.value = Math.sqrt(threshold);
@@ -234,6 +254,7 @@ function controlsFor(view, kinds) {
   const kind = kinds > 1 ? ["kind"] : [];
   const head = ["layer", "head"];
   return {
+    text: [...kind, ...head, "looking", "merged", "firstToken"],
     heads: [...kind, ...head, "zoom"],
     map: [...kind, ...head, "colorMax", "zoom"],
     byhead: [...kind, ...head, "colorMax", "zoom"],
@@ -252,40 +273,4 @@ function setOptions(select, options, chosen) {
     select.dataset.options = json;
   }
   select.value = String(chosen);
-}
-
-export function buildHelp(app) {
-  const rows = shortcutsOf(app).map(({ shown, what }) =>
-    element(
-      "div",
-      {},
-      element("dt", {}, element("kbd", { textContent: shown })),
-      element("dd", { textContent: what }),
-    ),
-  );
-  const letters = element("input", {
-    type: "checkbox",
-    checked: Boolean(app.state.shortcuts),
-    onchange: (event) => app.set({ shortcuts: Number(event.target.checked) }),
-  });
-  const about =
-    "Attention weights are stored in 8 bits on a square-root scale, and each row is made to sum to one: the error of " +
-    `a weight w is at most 2 √w / ${app.contents.levels}, which is never more than 0.008. Masked cells are striped.`;
-  return element(
-    "dialog",
-    { className: "help", "aria-label": "Shortcuts and help" },
-    element("h2", { textContent: "Shortcuts", tabIndex: -1, autofocus: true }),
-    element("p", {
-      textContent:
-        "Arrows work in the view, after a click on it or when it is reached with Tab; all other keys work everywhere.",
-    }),
-    element("dl", { className: "keys" }, ...rows),
-    element("label", {}, letters, " enable shortcuts of single characters"),
-    element("p", { textContent: about }),
-    element("p", {
-      textContent:
-        "With the mouse: click to choose, Ctrl + wheel or a pinch to zoom, drag to move a zoomed map.",
-    }),
-    element("form", { method: "dialog" }, element("button", { textContent: "Close" })),
-  );
 }

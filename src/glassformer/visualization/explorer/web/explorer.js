@@ -5,6 +5,7 @@ import { PageSource, Store } from "./data.js";
 import { paletteOf, textColorOn } from "./colors.js";
 import { displayedKind, fromHash, initialState, nearestState, toHash } from "./state.js";
 import { headsView, overviewWidths } from "./heads_view.js";
+import { textView } from "./text_view.js";
 import { mapView } from "./map_view.js";
 import { rolloutView } from "./rollout_view.js";
 import { linesView } from "./lines_view.js";
@@ -17,10 +18,12 @@ import { element, fillPanel } from "./panel.js";
 import { modelTitle, toSvg } from "./export.js";
 import { handleKey } from "./keyboard.js";
 import { followCell, hover, pan, zoom } from "./navigation.js";
-import { buildHeader, buildHelp, buildTabs, Controls } from "./controls.js";
+import { buildHeader, buildTabs, Controls } from "./controls.js";
+import { buildHelp } from "./help.js";
 import { ScrollCanvas } from "./canvas.js";
+import { Tour } from "./tour.js";
 
-const VIEWS = [headsView, mapView, byHeadView, linesView, imageView, predictionsView, scoreView, rolloutView];
+const VIEWS = [textView, imageView, headsView, mapView, byHeadView, linesView, predictionsView, scoreView, rolloutView];
 const ANNOUNCE_DELAY = 200; // milliseconds; while a key is held, screen readers are told the last step only
 
 class Explorer {
@@ -30,7 +33,7 @@ class Explorer {
     this.contents = withVisibleText(source.contents());
     this.store = new Store(source, this.contents);
     this.views = VIEWS.filter((view) => view.available(this.contents));
-    this.start = { ...initialState(this.contents), view: this.contents.image ? "image" : "map" };
+    this.start = initialState(this.contents);
     this.state = this.nearestState(fromHash(location.hash, this.start, this.contents));
     this.timings = {};
     this.cells = new Map(); // the cell chosen last in each kind of attention
@@ -44,6 +47,7 @@ class Explorer {
     await this.loadImage();
     await this.show();
     this.timings.drawn = performance.now();
+    this.tour.offer();
     await this.loadThumbnails();
     this.timings.complete = performance.now();
   }
@@ -84,9 +88,12 @@ class Explorer {
     this.hint = element("div", { className: "hint", hidden: true, "aria-hidden": "true" });
     const view = element("section", { className: "view", id: "view", role: "tabpanel" }, this.stage);
     const columns = element("div", { className: "columns" }, this.overview, view, this.panel);
+    this.intro = element("p", { className: "intro" });
+    this.tour = new Tour(this);
     this.root.replaceChildren(
       buildHeader(this),
       element("nav", { className: "bar", "aria-label": "View and settings" }, this.tabs, this.controls.bar),
+      this.intro,
       columns,
       this.announcement,
       this.hint,
@@ -204,6 +211,7 @@ class Explorer {
   drawAll(before) {
     if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
     this.setData("view", this.state.view);
+    this.setData("panel", this.view.panel.length ? "shown" : "none");
     this.setData("zoomed", String(this.state.zoom > 1));
     this.mainCanvas.draw();
     if (!before || before.view !== this.state.view) this.mainCanvas.reveal();
@@ -231,6 +239,7 @@ class Explorer {
       if (this.root.style.getPropertyValue(name) !== pixels) this.root.style.setProperty(name, pixels);
     }
     this.controls.update(scene);
+    this.intro.textContent = this.view.intro;
     for (const tab of this.tabs.children) {
       const chosen = tab.id === `tab-${this.state.view}`;
       tab.setAttribute("aria-selected", chosen);
@@ -275,18 +284,20 @@ class Explorer {
 
   // ---- actions
 
-  move(across, down, view = this.view) {
-    view.move(this, across, down);
+  move(across, down, view = this.view, shifted = false) {
+    if (shifted && view.moveShifted) view.moveShifted(this, across, down);
+    else view.move(this, shifted ? 10 * across : across, shifted ? 10 * down : down);
     this.mainCanvas.reveal();
     this.overviewCanvas.reveal();
   }
 
   select(hit) {
     this.stage.focus({ preventScroll: true });
+    if (this.view.select) return this.view.select(this, hit);
     const isChosen =
       this.state.view === "heads" && hit.layer === this.state.layer && hit.head === this.state.head;
     const { side, ...change } = hit;
-    this.set(isChosen ? { ...change, view: "map" } : change); // a click on the chosen head opens it
+    return this.set(isChosen ? { ...change, view: "map" } : change); // a click on the chosen head opens it
   }
 
   toggleTheme() {

@@ -17,12 +17,12 @@ export function wrapText(text, width, size, maxLines, weight = 400) {
   return lines.map((line) => truncate(line, width, (part) => textWidth(part, size, weight)));
 }
 
-/** The lines of a title and a note, and their total height. */
-export function layoutHeading(box, [title, note]) {
+/** The lines of a title and a note, and their total height. noteStyle: { size, weight, line, maxLines }. */
+export function layoutHeading(box, [title, note], noteStyle = NOTE) {
   const width = Math.min(box.width, box.visibleWidth ?? Infinity) - 24;
   const lines = [
     [title, TITLE],
-    [note, NOTE],
+    [note, noteStyle],
   ].flatMap(([text, style]) =>
     wrapText(text, width, style.size, style.maxLines, style.weight).map((line) => ({ line, style })),
   );

@@ -111,6 +111,8 @@ export function overviewWidths(scene) {
 
 export const headsView = {
   name: "heads",
+  panel: ["head"],
+  intro: "Each small map is one head: its rows look at its columns, darker is more. Click one to choose it, and again to open it.",
   title: "All heads",
   description: "Every head of every layer as a small map; the last column is the mean of the heads.",
   zoomKey: "size",

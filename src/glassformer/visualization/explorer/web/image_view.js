@@ -51,6 +51,8 @@ function titleAndNote({ image, state, attention, matrix, headTitle }) {
 
 export const imageView = {
   name: "image",
+  panel: ["cell", "row", "predictions"],
+  intro: "Click a patch in the left picture: the right one shows where it looks, and the small ones where it looks in each head.",
   title: "Image",
   description: "What the chosen patch, or the class token, attends to in the image.",
   available: (contents) => Boolean(contents.image),

@@ -6,7 +6,6 @@ import { thresholdOf } from "./lines_view.js";
 import { resetZoom, stepHead, stepKind, stepLayer, stepRollout, toggleMean, zoomBy } from "./navigation.js";
 import { AUTO } from "./state.js";
 
-const step = (event) => (event.shiftKey ? 10 : 1);
 const NEXT_COLOR_MAX = { auto: "one", one: "largest", largest: "auto" };
 
 /** Move the threshold; its slider is linear in the square root of a weight. */
@@ -20,17 +19,17 @@ const ARROWS = [
     keys: ["ArrowLeft"],
     shown: "← →",
     what: "previous or next key (or head, token or patch)",
-    run: (app, e, view) => app.move(-step(e), 0, view),
+    run: (app, e, view) => app.move(-1, 0, view, e.shiftKey),
   },
-  { keys: ["ArrowRight"], run: (app, e, view) => app.move(step(e), 0, view) },
+  { keys: ["ArrowRight"], run: (app, e, view) => app.move(1, 0, view, e.shiftKey) },
   {
     keys: ["ArrowUp"],
     shown: "↑ ↓",
     what: "previous or next query (or layer)",
-    run: (app, e, view) => app.move(0, -step(e), view),
+    run: (app, e, view) => app.move(0, -1, view, e.shiftKey),
   },
-  { keys: ["ArrowDown"], run: (app, e, view) => app.move(0, step(e), view) },
-  { shown: "Shift + arrow", what: "move by ten" },
+  { keys: ["ArrowDown"], run: (app, e, view) => app.move(0, 1, view, e.shiftKey) },
+  { shown: "Shift + arrow", what: "move by ten; in the text, to another word" },
   {
     keys: ["Home"],
     shown: "Home End",
@@ -102,7 +101,7 @@ const LETTERS = [
   {
     keys: ["x"],
     shown: "x",
-    what: "show or hide lines to the first token",
+    what: "with or without the first token, in the text and the lines",
     run: (app) => app.set({ firstToken: 1 - app.state.firstToken }),
   },
   { keys: ["t"], shown: "t", what: "light or dark theme", run: (app) => app.toggleTheme() },

@@ -90,6 +90,8 @@ function visibleLines(scene, box, geometry) {
 
 export const linesView = {
   name: "lines",
+  panel: ["cell", "row", "column", "head"],
+  intro: "Each line runs from a token on the left to one that it looks at on the right; thicker is more. Click a token.",
   title: "Lines",
   description: "One line for each weight above the threshold; thicker lines are larger weights.",
   highlightsHover: true,

@@ -6,7 +6,6 @@ import { layoutHeading } from "./heading.js";
 
 export const SIZE = 11.5;
 export const LINE = 13.2;
-export const LEGEND_WIDTH = 600; // for the color scale and the accuracy of the weights in one line
 const MAX_CELL = 96; // pixels, without zoom
 const MAX_RATIO = 6; // of the sides of a cell, if rows and columns differ
 const AXIS = 18; // height of an axis title
@@ -40,7 +39,7 @@ function arrange(scene, matrix, box, heading, margin) {
   const small = box.width < 580 || box.height < 460;
   const profile = small || plain ? 0 : Math.min(92, Math.max(60, 0.12 * Math.min(box.width, box.height)));
   const [left, top] = [margin.query + 12 + AXIS, heading.height + margin.key + 12 + AXIS];
-  const under = (box.width < LEGEND_WIDTH ? 58 : 44) + profile;
+  const under = 44 + profile; // the color scale, and the profile above it
   const space = { width: box.width - left - 12 - profile, height: box.height - top - under };
   const fit = cellSize(matrix, space);
   const cell = { width: fit.width * state.zoom, height: fit.height * state.zoom };

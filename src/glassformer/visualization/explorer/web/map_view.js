@@ -4,7 +4,7 @@ import { formatNumber, isolate, truncate } from "./text.js";
 import { colorIndex, textColorOn, toBitmap } from "./colors.js";
 import { textWidth } from "./painter.js";
 import { drawColorScale, drawHeading } from "./heading.js";
-import { LEGEND_WIDTH, LINE, SIZE, cellRect, mapLayout, range } from "./map_layout.js";
+import { LINE, SIZE, cellRect, mapLayout, range } from "./map_layout.js";
 import { drawProfiles } from "./profiles.js";
 
 /**
@@ -176,24 +176,22 @@ function drawChosen(painter, scene, geometry) {
   });
 }
 
-/** The color scale, and the accuracy of the weights. */
+/** The color scale. */
 function drawLegend(painter, scene, box, matrix, { plot, profile }) {
   const { palette } = scene;
   const max = colorMaxOf(scene, matrix);
-  const below = box.width < LEGEND_WIDTH;
-  const y = Math.min(box.height - (below ? 44 : 30), plot.y + plot.height + profile + 14);
+  const y = Math.min(box.height - 30, plot.y + plot.height + profile + 14);
   const shares = [0, 0.25, 0.5, 0.75, 1].map((share) => formatNumber(max * share * share));
   const width = Math.min(260, box.width - 130);
-  const x = below ? 12 : Math.max(12, Math.min(plot.x, box.width - width - 330));
+  const x = Math.max(12, Math.min(plot.x, box.width - width - 120));
   const stripesLabel = matrix.masked && (scene.stripesLabel ?? "masked");
-  const after = drawColorScale(painter, palette, x, y, width, shares, stripesLabel);
-  const exact = `8 bits per weight: accurate to 2 √w / ${scene.contents.levels}`;
-  const style = { size: 10.5, color: palette.soft };
-  painter.text(exact, below ? 12 : after, below ? y + 34 : y + 5, style);
+  drawColorScale(painter, palette, x, y, width, shares, stripesLabel);
 }
 
 export const mapView = makeMapView({
   name: "map",
+  panel: ["cell", "row", "column", "head"],
+  intro: "Each row is a token; darker cells are where it looks. Click a cell.",
   title: "Heat map",
   description: "One head: how much each query (row) attends to each key (column).",
   available: () => true,

@@ -106,7 +106,8 @@ export function hover(app, hit, event, view = app.view) {
   app.hovered = hit;
   if (view.highlightsHover && (hit?.[hit.side] !== hovered?.[hovered?.side] || hit?.side !== hovered?.side))
     app.mainCanvas.draw();
-  const text = hit && app.scene().shownMatrix ? hoverText(app, hit) : "";
+  const scene = app.scene();
+  const text = hit && scene.shownMatrix ? (view.hint?.(scene, hit) ?? hoverText(app, hit)) : "";
   hint.hidden = !text;
   if (!text) return;
   hint.textContent = text;

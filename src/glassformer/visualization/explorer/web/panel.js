@@ -1,17 +1,14 @@
-// The panel beside the view, as text: the chosen cell, its row and column, the head's labels, predictions.
+// The panel beside the view, as text: what the view shows of the chosen cell, word or head, in numbers.
 
 import { formatNumber, formatProbability, isolate } from "./text.js";
-import { errorOf } from "./data.js";
 import { MEAN } from "./state.js";
 import { describeHeadLabel } from "./heads_view.js";
 import { describeTarget, predictionList } from "./predictions_view.js";
 import { describeParts } from "./score_view.js";
+import { chosenWord, heaviest, weightsOfWord } from "./text_view.js";
 
 const MAX_ROWS = 10;
 const NO_LABEL = "No label: it did not exceed its baselines in any pattern that was measured.";
-const VISION_MODEL = "No label: heads are labeled with patterns of text, and this model reads images.";
-const NOT_ANALYZED =
-  "Not analyzed. Run glassformer explore with --names to analyze it, or with --heads-report to use a saved analysis.";
 
 /** Create an element with properties, attributes, event listeners (on...) and children; texts are not parsed as HTML. */
 export function element(tag, properties = {}, ...children) {
@@ -26,10 +23,7 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export function fillPanel(panel, scene, app) {
-  const parts = [cellSection(scene), headLabelsSection(scene)];
-  parts.push(listSection(scene, app, "query"), listSection(scene, app, "key"));
-  for (const entry of scene.predictions)
-    if (entry.predictions.rows.length === 1 && scene.state.view !== "predictions") parts.push(predictionsSection(scene, entry));
+  const parts = app.view.panel.flatMap((name) => SECTIONS[name](scene, app));
   const focused = panel.contains(document.activeElement) && document.activeElement.dataset;
   panel.replaceChildren(...parts.filter(Boolean));
   if (focused?.side) buttonOf(panel, focused).focus({ preventScroll: true });
@@ -40,6 +34,17 @@ function buttonOf(panel, { side, index, position }) {
   const list = [...panel.querySelectorAll(`[data-side="${side}"]`)];
   return list.find((button) => button.dataset.index === index) ?? list[position] ?? list.at(-1) ?? panel;
 }
+
+/** The sections by the names that views give in their `panel`. */
+const SECTIONS = {
+  cell: cellSection,
+  head: headLabelsSection,
+  row: (scene, app) => listSection(scene, app, "query"),
+  column: (scene, app) => listSection(scene, app, "key"),
+  words: wordsSection,
+  predictions: (scene) =>
+    scene.predictions.filter(({ predictions }) => predictions.rows.length === 1).map((entry) => predictionsSection(scene, entry)),
+};
 
 const section = (title, ...children) =>
   element("section", {}, element("h2", { textContent: title }), ...children);
@@ -58,29 +63,19 @@ function cellSection(scene) {
   );
   const masked = weight !== weight;
   const number = element("p", { className: "number", textContent: masked ? "masked" : formatNumber(weight) });
-  const exact = masked ? "the mask hides this key from this query" : `exact to within ${formatNumber(errorOf(weight))}`;
-  const parts =
-    scene.parts && state.view !== "rollout"
-      ? [element("p", { className: "soft", textContent: describeParts(scene) })]
-      : [];
-  return section(
-    "Chosen cell",
-    words,
-    number,
-    element("p", { className: "soft", textContent: exact }),
-    ...parts,
-  );
+  const notes = masked ? ["the mask hides this key from this query"] : [];
+  if (scene.parts && state.view !== "rollout") notes.push(describeParts(scene));
+  const soft = notes.map((textContent) => element("p", { className: "soft", textContent }));
+  return section("Chosen cell", words, number, ...soft);
 }
 
 function headLabelsSection(scene) {
   const { state, contents } = scene;
-  if (state.view === "rollout" || state.head === MEAN) return null;
+  const analyzed = contents.head_labels.length || contents.head_labels_source;
+  if (state.head === MEAN || !analyzed) return [];
   const labels = scene.headLabelsOf(state.layer, state.head);
-  if (!labels.length) {
-    const analyzed = contents.head_labels.length || contents.head_labels_source;
-    const why = analyzed ? NO_LABEL : contents.image ? VISION_MODEL : NOT_ANALYZED;
-    return section("What this head does", element("p", { className: "soft", textContent: why }));
-  }
+  if (!labels.length)
+    return section("What this head does", element("p", { className: "soft", textContent: NO_LABEL }));
   const rates = "Rates: how often the head's largest weight is where its label says, with 95 % intervals";
   const items = labels.map((label) => element("li", { textContent: describeHeadLabel(label) }));
   const source = contents.head_labels_source;
@@ -115,6 +110,22 @@ function listSection(scene, app, side) {
   return section(name, table);
 }
 
+/** The ten words of the other side with the largest weights. */
+function wordsSection(scene, app) {
+  const chosen = chosenWord(scene);
+  const { words, weights, largest } = weightsOfWord(scene, chosen);
+  const looks = chosen.side === "query";
+  const title = `“${chosen.word.text}” ${looks ? scene.words.active : scene.words.passive}`;
+  const rows = heaviest(weights, MAX_ROWS).map((index, position) => {
+    const { text, last } = words[index];
+    return weightRow(app, text, index, weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
+      app.set({ [looks ? "key" : "query"]: last }),
+    );
+  });
+  const head = columnNames(["word", ""], ["", "token-index"], ["", ""], ["weight", "weight"]);
+  return section(title, element("table", { "aria-label": title }, head, element("tbody", {}, ...rows)));
+}
+
 /** The names and classes of the columns of a list; a column of bars has neither. */
 function columnNames(...columns) {
   const cells = columns.map(([textContent, className]) =>
@@ -123,21 +134,21 @@ function columnNames(...columns) {
   return element("thead", {}, element("tr", { className: "rest" }, ...cells));
 }
 
-function weightRow(app, label, index, weight, share, side, position) {
-  const choose = element("button", {
+function weightRow(app, label, index, weight, share, side, position, choose = () => app.set({ [side]: index }, { follow: true })) {
+  const button = element("button", {
     type: "button",
     className: "token",
     textContent: isolate(label),
     dir: "auto",
-    onclick: () => app.set({ [side]: index }, { follow: true }),
+    onclick: choose,
   });
-  Object.assign(choose.dataset, { side, index, position });
+  Object.assign(button.dataset, { side, index, position });
   const bar = element("span", { className: "bar" });
   bar.style.setProperty("--share", share);
   return element(
     "tr",
     {},
-    element("th", { scope: "row" }, choose),
+    element("th", { scope: "row" }, button),
     element("td", { className: "token-index", textContent: index }),
     element("td", {}, bar),
     element("td", { className: "weight", textContent: formatNumber(weight) }),

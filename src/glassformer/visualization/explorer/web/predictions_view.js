@@ -54,6 +54,8 @@ function titleAndNote(scene) {
 
 export const predictionsView = {
   name: "predictions",
+  panel: [],
+  intro: "What the model predicts at the chosen token, and what it would predict after each layer. Click another token.",
   title: "Predictions",
   description: "What the model predicts at the chosen token, and how the prediction develops from layer to layer.",
   available: (contents) => contents.predictions.length > 0,

@@ -4,6 +4,8 @@ import { makeMapView } from "./map_view.js";
 
 export const rolloutView = makeMapView({
   name: "rollout",
+  panel: ["cell", "row", "column"],
+  intro: "Attention through all layers together: each row is an output, darker cells are the inputs that it takes from.",
   title: "Rollout",
   description: "Attention through all layers: how much each output takes from each input.",
   available: (contents) => contents.rollouts.length > 0,

@@ -51,6 +51,8 @@ const logSumExp = ([heaviest]) => (heaviest?.weight > 0.001 ? heaviest.score - M
 
 export const scoreView = {
   name: "score",
+  panel: ["cell", "row"],
+  intro: "What the scores of the chosen token are made of, before the softmax turns them into weights.",
   title: "Score",
   description: "Why the chosen query attends to the chosen key: its score as a sum of parts.",
   available: (contents) => contents.decompositions.length > 0,

@@ -15,6 +15,8 @@ const START = {
   threshold: AUTO,
   onlyChosen: 0,
   firstToken: 1,
+  looking: "at",
+  merged: 1,
   zoom: 1,
   size: 1,
   x: 0.5,
@@ -23,27 +25,44 @@ const START = {
   shortcuts: 1,
 };
 
-const CHOICES = { colorMax: ["auto", "one", "largest"], theme: ["auto", "light", "dark"] };
+const CHOICES = { colorMax: ["auto", "one", "largest"], theme: ["auto", "light", "dark"], looking: ["at", "by"] };
 const clampInt = (value, low, high) => Math.min(high, Math.max(low, Math.round(value)));
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 const isCross = ({ queries, keys }) => queries.join("\n") !== keys.join("\n");
 
-/** The state that a page opens with: cross-attention if there is any, in the middle layer. */
+/**
+ * The state that a page opens with: cross-attention if there is any, and the head whose pattern is most visible, among
+ * the labeled ones if there are any, at its peak.
+ */
 export function initialState(contents) {
-  const first = contents.attention.find(isCross) ?? contents.attention[0];
-  const layer = first.layers[Math.floor(first.layers.length / 2)];
+  const attention = contents.attention.find(isCross) ?? contents.attention[0];
+  const isLabeled = ({ layer, head }) =>
+    contents.head_labels.some((label) => label.kind === attention.kind && label.layer === layer && label.head === head);
+  const heads = attention.layers.flatMap((layer, row) =>
+    attention.heads[row].map((head, column) => ({ layer, head, peak: attention.peaks?.[row]?.[column] ?? NO_PEAK })),
+  );
+  const labeled = heads.filter(isLabeled);
+  const { layer, head, peak } = (labeled.length ? labeled : heads).reduce((best, one) =>
+    one.peak[0] > best.peak[0] ? one : best,
+  );
+  const [, query, key] = peak;
   return nearestState(
     {
       ...START,
-      kind: first.kind,
+      view: contents.image ? "image" : "text",
+      kind: attention.kind,
       layer,
+      head,
+      query: contents.image ? 0 : query,
+      key,
       rollout: contents.rollouts.length - 1, // gradient-weighted, if available
-      query: contents.image ? 0 : first.queries.length - 1,
     },
     contents,
   );
 }
+
+const NO_PEAK = [0, Infinity, 0];
 
 /** The kind of attention whose tokens are shown: that of the rollout, or one that has predictions. */
 export function displayedKind({ view, kind, rollout }, { rollouts, predictions }) {
@@ -79,6 +98,7 @@ export function nearestState(state, contents) {
     y: clamp(state.y, 0, 1),
     onlyChosen: state.onlyChosen ? 1 : 0,
     firstToken: state.firstToken ? 1 : 0,
+    merged: state.merged ? 1 : 0,
     shortcuts: state.shortcuts ? 1 : 0,
   };
   for (const [name, values] of Object.entries(CHOICES))

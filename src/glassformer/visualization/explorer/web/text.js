@@ -41,12 +41,13 @@ export function withVisibleText(value) {
   if (value === null || typeof value !== "object") return value;
   const parts = Object.entries(value).map(([name, part]) => [
     name,
-    LABELS.includes(name) && Array.isArray(part) ? part.map(visibleText) : withVisibleText(part),
+    PIECES.includes(name) ? part : LABELS.includes(name) && Array.isArray(part) ? part.map(visibleText) : withVisibleText(part),
   ]);
   return Object.fromEntries(parts);
 }
 
 const LABELS = ["queries", "keys", "tokens"]; // an empty text in these is a token, too
+const PIECES = ["query_pieces", "key_pieces"]; // these become words, which are made visible
 
 /** Text in Unicode isolates, so that its direction does not affect its surroundings. */
 export const isolate = (text) => `\u2068${text}\u2069`;
