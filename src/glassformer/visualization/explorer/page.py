@@ -23,6 +23,7 @@ MODULES = (
     "painter.js",
     "heading.js",
     "state.js",
+    "head_rows.js",
     "heads_view.js",
     "words.js",
     "text_layout.js",

@@ -3,6 +3,7 @@
 import { countOf, formatNumber, isolate } from "./text.js";
 import { AUTO, MEAN } from "./state.js";
 import { element } from "./panel.js";
+import { hasKinds } from "./head_rows.js";
 import { EXPORTS, hasLink, modelTitle } from "./export.js";
 import { thresholdOf } from "./lines_view.js";
 import { availableKinds, resetZoom, stepHead, stepLayer, zoomBy } from "./navigation.js";
@@ -133,6 +134,7 @@ export class Controls {
     );
     const checkbox = (name) =>
       element("input", { type: "checkbox", onchange: ({ target }) => app.set({ [name]: Number(target.checked) }) });
+    this.sort = this.select("Sorted by", (event) => app.set({ sort: event.target.value }));
     this.looking = this.select("Shaded", (event) => app.set({ looking: event.target.value }));
     this.merged = this.select("Pieces", number("merged"));
     this.onlyChosen = checkbox("onlyChosen");
@@ -148,6 +150,7 @@ export class Controls {
       kind: this.kind.field,
       layer: this.layer.field,
       head: this.head.field,
+      sort: this.sort.field,
       looking: this.looking.field,
       merged: this.merged.field,
       rollout: this.rollout.field,
@@ -222,6 +225,14 @@ export class Controls {
       state.colorMax,
     );
     setOptions(
+      this.sort.select,
+      [
+        ["layer", "layer"],
+        ["kind", "kind of head"],
+      ],
+      state.sort,
+    );
+    setOptions(
       this.looking.select,
       [
         ["at", "where it looks"],
@@ -245,17 +256,17 @@ export class Controls {
     }
     this.onlyChosen.checked = Boolean(state.onlyChosen);
     this.firstToken.checked = Boolean(state.firstToken);
-    const shown = controlsFor(state.view, availableKinds(this.app).length);
+    const shown = controlsFor(state.view, availableKinds(this.app).length, hasKinds(scene));
     for (const [name, field] of Object.entries(this.fields)) field.hidden = !shown.includes(name);
   }
 }
 
-function controlsFor(view, kinds) {
+function controlsFor(view, kinds, sorted) {
   const kind = kinds > 1 ? ["kind"] : [];
   const head = ["layer", "head"];
   return {
     text: [...kind, ...head, "looking", "merged", "firstToken"],
-    heads: [...kind, ...head, "zoom"],
+    heads: [...kind, ...head, ...(sorted ? ["sort"] : []), "zoom"],
     map: [...kind, ...head, "colorMax", "zoom"],
     byhead: [...kind, ...head, "colorMax", "zoom"],
     lines: [...kind, ...head, "threshold", "onlyChosen", "firstToken"],

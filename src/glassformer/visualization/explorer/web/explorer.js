@@ -62,6 +62,12 @@ class Explorer {
     return this.views.find(({ name }) => name === this.state.view);
   }
 
+  /** The sections of the panel; what heads do is only known if they were analyzed. */
+  get panelSections() {
+    const { head_labels: labels, head_labels_source: source } = this.contents;
+    return this.view.panel.filter((name) => name !== "head" || labels.length || source);
+  }
+
   /** The kind of attention that is shown; views of one kind only do not change the chosen one. */
   get kind() {
     return displayedKind(this.state, this.contents);
@@ -110,7 +116,7 @@ class Explorer {
     this.overviewCanvas = new ScrollCanvas(this.overview, {
       view: () => headsView,
       scene: () => this.scene(true),
-      onSelect: (hit) => this.set(hit),
+      onSelect: (hit) => this.set(this.state.view === "heads" ? { ...hit, view: "map" } : hit),
       onHover: (hit, event) => hover(this, hit, event, headsView),
       shrinks: true,
     });
@@ -211,7 +217,7 @@ class Explorer {
   drawAll(before) {
     if (before && before.view !== this.state.view) this.stage.scrollTo(0, 0);
     this.setData("view", this.state.view);
-    this.setData("panel", this.view.panel.length ? "shown" : "none");
+    this.setData("panel", this.panelSections.length ? "shown" : "none");
     this.setData("zoomed", String(this.state.zoom > 1));
     this.mainCanvas.draw();
     if (!before || before.view !== this.state.view) this.mainCanvas.reveal();
@@ -294,10 +300,8 @@ class Explorer {
   select(hit) {
     this.stage.focus({ preventScroll: true });
     if (this.view.select) return this.view.select(this, hit);
-    const isChosen =
-      this.state.view === "heads" && hit.layer === this.state.layer && hit.head === this.state.head;
     const { side, ...change } = hit;
-    return this.set(isChosen ? { ...change, view: "map" } : change); // a click on the chosen head opens it
+    return this.set(change);
   }
 
   toggleTheme() {

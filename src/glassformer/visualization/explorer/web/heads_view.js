@@ -1,9 +1,10 @@
-// All heads as small maps: a row for each layer, a column for each number of a head, and the mean at the end.
+// All heads as small maps: a row for each layer, or for each kind of head, and the mean of each layer at the end.
 
 import { countOf, formatPercent, truncate } from "./text.js";
 import { toBitmap } from "./colors.js";
 import { textWidth } from "./painter.js";
 import { drawColorScale, drawHeading, layoutHeading, wrapText } from "./heading.js";
+import { rowsOf } from "./head_rows.js";
 import { MEAN } from "./state.js";
 
 const LABEL_SIZE = 10;
@@ -12,25 +13,26 @@ const MAX_CELL = 320; // sizes of a small map, in pixels
 const LEGIBLE_CELL = 44;
 const DEFAULT_CELL = 66; // if not all maps fit at a legible size
 const MIN_CELL = 20;
-const OVERVIEW_CELL = [14, 48];
+const OVERVIEW_CELL = [14, 64];
+const OVERVIEW_TOP = 40; // the names of the axes and of the columns
+const MAX_ASPECT = 2; // of the width of a map to its height in the overview
 const MAX_GROUPS = 6; // of layers, side by side
+const MAX_LEFT = 130; // of the names of kinds
 
-const layerLabel = (layer, compact) => (compact ? String(layer) : `layer ${layer}`);
-const leftOf = ({ attention, compact }) =>
-  Math.max(...attention.layers.map((layer) => textWidth(layerLabel(layer, compact), compact ? 10 : 11, 700))) +
-  16;
-const headNumbers = ({ attention }) => [...new Set(attention.heads.flat())].sort((a, b) => a - b);
-const columnsOf = (scene) => headNumbers(scene).length + 1; // pruned heads leave a gap in their layer
+const sizeOf = ({ compact }) => (compact ? 10 : 11);
+const leftOf = (scene) =>
+  Math.min(MAX_LEFT, Math.max(scene.compact ? textWidth("layer", 10) : 0, ...rowsOf(scene).rows.map(({ label }) => textWidth(label, sizeOf(scene), 700)))) + 16;
+const columnsOf = (scene) => rowsOf(scene).columns;
 const gapOf = ({ compact }, box) => (compact || box.width < 560 ? 3 : 6);
+
+/** The height of a row of the overview, such that all of them fit if they can. */
+const overviewRow = (scene) =>
+  Math.max(OVERVIEW_CELL[0], Math.floor((scene.overviewHeight() - OVERVIEW_TOP - 14) / scene.attention.layers.length) - 3);
 
 /** The layout: layers from top to bottom, in groups side by side if more fits then. */
 function layout(scene, box) {
   const { state, compact } = scene;
-  if (compact) {
-    const space = (scene.overviewHeight() - 34) / scene.attention.layers.length - 3;
-    const [min, max] = OVERVIEW_CELL;
-    return arrange(scene, box, 1, Math.max(min, Math.min(max, Math.floor(space))));
-  }
+  if (compact) return arrange(scene, box, 1, Math.min(OVERVIEW_CELL[1], MAX_ASPECT * overviewRow(scene)));
   const height = box.height || 0;
   const tries = Array.from({ length: MAX_GROUPS }, (_, count) => largestFit(scene, box, count + 1, height));
   const best = tries.reduce((best, other) => (other.cell > best.cell ? other : best));
@@ -51,16 +53,18 @@ function largestFit(scene, box, groups, height) {
 /** The layout for a size of the maps, or less if the width is too small. */
 function arrange(scene, box, groups, maxCell) {
   const { attention, compact } = scene;
-  const [columns, left, gap] = [columnsOf(scene), leftOf(scene), gapOf(scene, box)];
+  const { columns, rows: lines } = rowsOf(scene);
+  const [left, gap] = [leftOf(scene), gapOf(scene, box)];
   const across = ((box.width - 8) / groups - left) / columns - gap;
   const cell = Math.max(compact ? OVERVIEW_CELL[0] : MIN_CELL, Math.floor(Math.min(MAX_CELL, maxCell, across)));
   const ratio = Math.min(1.6, Math.max(0.4, attention.queries.length / attention.keys.length));
-  const cellHeight = attention.queries.length === attention.keys.length ? cell : Math.round(cell * ratio);
+  const square = attention.queries.length === attention.keys.length ? cell : Math.round(cell * ratio);
+  const cellHeight = compact ? Math.min(square, overviewRow(scene)) : square;
   const labels = compact ? null : arrangeLabels(scene, cell);
   const heading = compact ? null : layoutHeading(box, titleAndNote(scene, labels));
-  const top = compact ? 22 : heading.height + 52;
+  const top = compact ? OVERVIEW_TOP : heading.height + 52;
   const line = cellHeight + gap + (labels ? labels.height : 0);
-  const rows = Math.ceil(attention.layers.length / groups);
+  const rows = Math.ceil(lines.length / groups);
   const group = left + columns * (cell + gap) + 12;
   const height = top + rows * line + 12;
   return { groups, rows, group, columns, left, gap, cell, cellHeight, top, line, labels, heading, height };
@@ -85,10 +89,11 @@ function arrangeLabels(scene, cell) {
 
 function titleAndNote(scene, labels) {
   const { attention } = scene;
+  const shown = rowsOf(scene);
   const isPooled = attention.queries.length > 40 || attention.keys.length > 40;
   const pixel = isPooled ? "each pixel is the largest weight of its block" : "each pixel is a weight";
   const note = [`rows are queries, columns are keys; ${pixel}, on a square-root scale from 0 to 1`];
-  if (attention.heads.some((heads) => heads.length < headNumbers(scene).length))
+  if (shown.names.length && shown.rows.some(({ cells }) => cells.includes(null)))
     note.push("heads without a map were pruned");
   if (labels)
     note.push("under each map the head's best label, a bar for its score and a mark at its baseline's score");
@@ -96,9 +101,9 @@ function titleAndNote(scene, labels) {
   return [`All heads: ${attention.title}`, note.join("; ")];
 }
 
-const cellOrigin = (geometry, layerIndex, column) => ({
-  x: Math.floor(layerIndex / geometry.rows) * geometry.group + geometry.left + column * (geometry.cell + geometry.gap),
-  y: geometry.top + (layerIndex % geometry.rows) * geometry.line,
+const cellOrigin = (geometry, row, column) => ({
+  x: Math.floor(row / geometry.rows) * geometry.group + geometry.left + column * (geometry.cell + geometry.gap),
+  y: geometry.top + (row % geometry.rows) * geometry.line,
 });
 
 const minWidthOf = (scene) => leftOf(scene) + columnsOf(scene) * (scene.compact ? 17 : 23) + 8;
@@ -109,10 +114,19 @@ export function overviewWidths(scene) {
   return [minWidthOf(scene), leftOf(scene) + columnsOf(scene) * (cell + 3) + 8];
 }
 
+const isChosen = ({ state }, cell) => cell !== null && cell.layer === state.layer && cell.head === state.head;
+
+/** The row of the chosen head; if the mean is not on the map, the first one of its layer. */
+function chosenRow(scene) {
+  const { rows } = rowsOf(scene);
+  const found = rows.findIndex(({ cells }) => cells.some((cell) => isChosen(scene, cell)));
+  return Math.max(found, 0);
+}
+
 export const headsView = {
   name: "heads",
   panel: ["head"],
-  intro: "Each small map is one head: its rows look at its columns, darker is more. Click one to choose it, and again to open it.",
+  intro: "Each small map is one head: its rows look at its columns, darker is more. Click one to open it.",
   title: "All heads",
   description: "Every head of every layer as a small map; the last column is the mean of the heads.",
   zoomKey: "size",
@@ -123,20 +137,17 @@ export const headsView = {
   headerHeight: (scene, box) => layout(scene, box).top,
 
   draw(painter, scene, box) {
-    const { attention, palette, state, compact } = scene;
+    const { palette, state } = scene;
     const geometry = layout(scene, box);
-    const size = compact ? 10 : 11;
-    attention.layers.forEach((layer, index) => {
-      const { y } = cellOrigin(geometry, index, 0);
+    const size = sizeOf(scene);
+    rowsOf(scene).rows.forEach((row, number) => {
+      const { x, y } = cellOrigin(geometry, number, 0);
       if (y + geometry.line < box.top || y > box.bottom) return;
-      const chosen = layer === state.layer;
-      painter.text(layerLabel(layer, compact), cellOrigin(geometry, index, 0).x - 8, y + geometry.cellHeight / 2, {
-        size,
-        align: "right",
-        color: chosen ? palette.ink : palette.soft,
-        weight: chosen ? 700 : 400,
-      });
-      drawLayer(painter, scene, geometry, index);
+      const chosen = row.layer === state.layer;
+      const [color, weight] = chosen ? [palette.ink, 700] : [palette.soft, 400];
+      const label = truncate(row.label, geometry.left - 12, (text) => textWidth(text, size, weight));
+      painter.text(label, x - 8, y + geometry.cellHeight / 2, { size, align: "right", color, weight });
+      drawRow(painter, scene, geometry, row, number);
     });
     drawTop(painter, scene, box, geometry);
   },
@@ -145,88 +156,102 @@ export const headsView = {
     const geometry = layout(scene, box);
     if (y < box.top + geometry.top) return null;
     const group = Math.floor(x / geometry.group);
-    const index = group * geometry.rows + Math.floor((y - geometry.top) / geometry.line);
+    const row = group * geometry.rows + Math.floor((y - geometry.top) / geometry.line);
     const column = Math.floor((x - group * geometry.group - geometry.left) / (geometry.cell + geometry.gap));
-    const heads = scene.attention.heads[index];
-    if (group >= geometry.groups || !heads || column < 0 || column >= geometry.columns) return null;
-    const head = column === geometry.columns - 1 ? MEAN : headNumbers(scene)[column];
-    return head === MEAN || heads.includes(head) ? { layer: scene.attention.layers[index], head } : null;
+    const cell = group < geometry.groups && rowsOf(scene).rows[row]?.cells[column];
+    return cell ? { layer: cell.layer, head: cell.head } : null;
   },
 
-  /** The row of the chosen layer. */
+  /** A click opens the head. */
+  select: (app, hit) => app.set({ ...hit, view: "map" }),
+
+  /** The row of the chosen head. */
   chosenBounds(scene, box) {
     const geometry = layout(scene, box);
-    const index = scene.attention.layers.indexOf(scene.state.layer);
-    return { y: cellOrigin(geometry, index, 0).y, height: geometry.line };
+    return { y: cellOrigin(geometry, chosenRow(scene), 0).y, height: geometry.line };
   },
 
   move(app, across, down) {
-    const { attention } = app.scene();
-    const { layers, heads } = attention;
-    const index = Math.min(layers.length - 1, Math.max(0, layers.indexOf(app.state.layer) + down));
-    const columns = [...heads[layers.indexOf(app.state.layer)], MEAN];
-    const column = Math.min(columns.length - 1, Math.max(0, columns.indexOf(app.state.head) + across));
-    app.set({ layer: layers[index], head: columns[column] }); // the nearest one if that layer lacks the head
+    const scene = app.scene();
+    const { rows } = rowsOf(scene);
+    const from = chosenRow(scene);
+    const to = Math.min(rows.length - 1, Math.max(0, from + down));
+    const column = rows[from].cells.findIndex((cell) => isChosen(scene, cell));
+    const cells = rows[to].cells.map((cell, place) => ({ cell, place })).filter(({ cell }) => cell);
+    const wanted = nearestPlace(cells, Math.max(0, column)) + across;
+    const { layer, head } = cells[Math.min(cells.length - 1, Math.max(0, wanted))].cell;
+    app.set({ layer, head });
   },
 
   describe: (scene) => `${scene.headTitle}. ${countOf(scene.attention.layers.length, "layer")} of heads.`,
 };
 
+/** The index of the cell that is nearest to a column. */
+const nearestPlace = (cells, column) =>
+  cells.reduce(
+    (best, { place }, index) => (Math.abs(place - column) < Math.abs(cells[best].place - column) ? index : best),
+    0,
+  );
+
 /** The part that does not scroll: the heading, the color scale, and the numbers of the heads. */
 function drawTop(painter, scene, box, geometry) {
   const { palette, compact } = scene;
-  if (compact) painter.rect(box.left ?? 0, box.top, box.width, geometry.top - 4, palette.card);
-  else {
+  const left = box.left ?? 0;
+  const style = { size: sizeOf(scene), color: palette.soft };
+  if (compact) {
+    painter.rect(left, box.top, box.width, geometry.top - 4, palette.card);
+    painter.text("head →", left + geometry.left, box.top + 12, style);
+    painter.text("layer", left + geometry.left - 8, box.top + geometry.top - 11, { ...style, align: "right" });
+  } else {
     drawHeading(painter, palette, box, geometry.heading, geometry.top - 2);
     const width = Math.min(220, (box.visibleWidth ?? box.width) - 110);
     const stripesLabel = scene.thumbnails.some((maps) => maps?.matrix(0).masked) && "masked";
     const y = box.top + geometry.heading.height + 4;
-    drawColorScale(painter, palette, (box.left ?? 0) + 12, y, width, ["0", "0.25", "1"], stripesLabel);
+    drawColorScale(painter, palette, left + 12, y, width, ["0", "0.25", "1"], stripesLabel);
   }
-  const numbers = headNumbers(scene);
-  for (let column = 0; column < geometry.columns * geometry.groups; column++) {
-    const [group, number] = [Math.floor(column / geometry.columns), column % geometry.columns];
-    const isMean = number === geometry.columns - 1;
-    if (compact && geometry.cell < 22 && number % 2 && !isMean) continue;
-    const text = isMean ? (compact ? "μ" : "mean") : String(numbers[number]);
+  const { names, columns } = rowsOf(scene);
+  for (let column = 0; column < columns * geometry.groups && names.length; column++) {
+    const [group, number] = [Math.floor(column / columns), column % columns];
+    const isLast = number === columns - 1;
+    if (compact && geometry.cell < 22 && number % 2 && !isLast) continue;
     const { x } = cellOrigin(geometry, group * geometry.rows, number);
-    painter.text(text, x + geometry.cell / 2, box.top + geometry.top - 11, {
-      size: compact ? 10 : 11,
-      align: "center",
-      color: palette.soft,
+    const narrow = isLast && geometry.cell < textWidth(names[number], style.size);
+    painter.text(names[number], narrow ? x + geometry.cell : x + geometry.cell / 2, box.top + geometry.top - 11, {
+      ...style,
+      align: narrow ? "right" : "center",
     });
   }
 }
 
-function drawLayer(painter, scene, geometry, index) {
-  const { attention, palette, state, thumbnails } = scene;
-  const heads = attention.heads[index];
-  const maps = thumbnails[index];
-  const numbers = headNumbers(scene);
-  const columns = [...heads, MEAN];
-  columns.forEach((head, number) => {
-    const { x, y } = cellOrigin(geometry, index, head === MEAN ? geometry.columns - 1 : numbers.indexOf(head));
-    if (maps?.matrix(number).masked) painter.hatch(x, y, geometry.cell, geometry.cellHeight, palette);
-    if (maps) painter.image(thumbnailOf(painter, maps, number, palette, geometry), x, y, geometry.cell, geometry.cellHeight);
-    const chosen = attention.layers[index] === state.layer && head === state.head;
-    const edge = chosen
+function drawRow(painter, scene, geometry, row, number) {
+  const { palette, thumbnails } = scene;
+  row.cells.forEach((cell, column) => {
+    if (!cell) return;
+    const { x, y } = cellOrigin(geometry, number, column);
+    const maps = thumbnails[cell.row];
+    if (maps?.matrix(cell.index).masked) painter.hatch(x, y, geometry.cell, geometry.cellHeight, palette);
+    if (maps) painter.image(thumbnailOf(painter, maps, cell.index, palette, geometry), x, y, geometry.cell, geometry.cellHeight);
+    const edge = isChosen(scene, cell)
       ? { stroke: palette.mark, lineWidth: scene.compact ? 2 : 3 }
       : { stroke: palette.line };
     painter.rect(x - 0.5, y - 0.5, geometry.cell + 1, geometry.cellHeight + 1, null, edge);
-    if (geometry.labels && head !== MEAN) drawLabel(painter, scene, attention.layers[index], head, x, y, geometry);
+    if (geometry.labels && cell.head !== MEAN) drawLabel(painter, scene, cell, x, y, geometry, row.layer === undefined);
   });
 }
 
-/** The head's best label, under a bar for its score with a mark at its baseline's. */
-function drawLabel(painter, { headLabelsOf, palette }, layer, head, x, y, { labels, cell, cellHeight }) {
+/** The head's best label, or its number, under a bar for its score with a mark at its baseline's. */
+function drawLabel(painter, { headLabelsOf, palette }, { layer, head }, x, y, { labels, cell, cellHeight }, numbered) {
   const [label] = headLabelsOf(layer, head);
-  if (!label) return;
+  if (!label && !numbered) return;
   const top = y + cellHeight + 3;
-  painter.rect(x, top + 1, cell, 2, palette.line);
-  painter.rect(x, top + 1, cell * Math.min(1, label.score), 2, palette.accent);
-  if (label.control_score != null)
+  if (label) {
+    painter.rect(x, top + 1, cell, 2, palette.line);
+    painter.rect(x, top + 1, cell * Math.min(1, label.score), 2, palette.accent);
+  }
+  if (label?.control_score != null)
     painter.rect(x + (cell - 2) * Math.min(1, label.control_score), top - 1, 2, 6, palette.mark);
-  labels.shown.get(label.name).forEach((line, index) => {
+  const lines = numbered ? [`${layer}.${head}`] : labels.shown.get(label.name);
+  lines.forEach((line, index) => {
     const text = truncate(line, cell, (t) => textWidth(t, LABEL_SIZE));
     painter.text(text, x, top + 6 + LABEL_LINE * (index + 0.5), { size: LABEL_SIZE, color: palette.ink });
   });
@@ -242,6 +267,25 @@ function thumbnailOf({ ratio }, maps, number, palette, { cell, cellHeight }) {
   const list = cached?.key === key ? cached.list : [];
   bitmaps.set(maps, { key, list });
   return (list[number] ??= toBitmap(maps.matrix(number), 1, palette, across, down));
+}
+
+const PREVIEW = 150; // pixels of the longer side
+
+/** A larger map of a head, or null if it is not loaded. */
+export function previewOf({ attention, thumbnails, palette }, { layer, head }) {
+  const row = attention.layers.indexOf(layer);
+  const matrix = thumbnails[row]?.matrix(head === MEAN ? attention.heads[row].length : attention.heads[row].indexOf(head));
+  if (!matrix) return null;
+  const canvas = document.createElement("canvas");
+  const longer = Math.max(matrix.queries, matrix.keys);
+  const [width, height] = [matrix.keys, matrix.queries].map((count) => Math.ceil((PREVIEW * count) / longer));
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = palette.masked;
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(toBitmap(matrix, 1, palette), 0, 0, width, height);
+  return canvas;
 }
 
 /** A label with its score, and the score of its baseline. */

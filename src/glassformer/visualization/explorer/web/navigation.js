@@ -2,7 +2,7 @@
 
 import { formatNumber, isolate } from "./text.js";
 import { MEAN, predictionKinds } from "./state.js";
-import { describeHeadLabel } from "./heads_view.js";
+import { describeHeadLabel, previewOf } from "./heads_view.js";
 
 export function stepHead(app, by) {
   const { layers, heads } = app.attention;
@@ -110,7 +110,8 @@ export function hover(app, hit, event, view = app.view) {
   const text = hit && scene.shownMatrix ? (view.hint?.(scene, hit) ?? hoverText(app, hit)) : "";
   hint.hidden = !text;
   if (!text) return;
-  hint.textContent = text;
+  const preview = hit.layer === undefined ? null : previewOf(scene, hit);
+  hint.replaceChildren(...(preview ? [preview] : []), text);
   const { width, height } = hint.getBoundingClientRect();
   hint.style.left = `${Math.max(4, Math.min(innerWidth - width - 8, event.clientX + 14))}px`;
   hint.style.top = `${event.clientY + height + 24 > innerHeight ? event.clientY - height - 12 : event.clientY + 16}px`;

@@ -23,7 +23,7 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export function fillPanel(panel, scene, app) {
-  const parts = app.view.panel.flatMap((name) => SECTIONS[name](scene, app));
+  const parts = app.panelSections.flatMap((name) => SECTIONS[name](scene, app));
   const focused = panel.contains(document.activeElement) && document.activeElement.dataset;
   panel.replaceChildren(...parts.filter(Boolean));
   if (focused?.side) buttonOf(panel, focused).focus({ preventScroll: true });
@@ -71,8 +71,7 @@ function cellSection(scene) {
 
 function headLabelsSection(scene) {
   const { state, contents } = scene;
-  const analyzed = contents.head_labels.length || contents.head_labels_source;
-  if (state.head === MEAN || !analyzed) return [];
+  if (state.head === MEAN) return [];
   const labels = scene.headLabelsOf(state.layer, state.head);
   if (!labels.length)
     return section("What this head does", element("p", { className: "soft", textContent: NO_LABEL }));
@@ -118,7 +117,7 @@ function wordsSection(scene, app) {
   const title = `“${chosen.word.text}” ${looks ? scene.words.active : scene.words.passive}`;
   const rows = heaviest(weights, MAX_ROWS).map((index, position) => {
     const { text, last } = words[index];
-    return weightRow(app, text, index, weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
+    return weightRow(app, text, "", weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
       app.set({ [looks ? "key" : "query"]: last }),
     );
   });
@@ -142,7 +141,7 @@ function weightRow(app, label, index, weight, share, side, position, choose = ()
     dir: "auto",
     onclick: choose,
   });
-  Object.assign(button.dataset, { side, index, position });
+  Object.assign(button.dataset, { side, index: index === "" ? label : index, position });
   const bar = element("span", { className: "bar" });
   bar.style.setProperty("--share", share);
   return element(

@@ -17,6 +17,7 @@ const START = {
   firstToken: 1,
   looking: "at",
   merged: 1,
+  sort: "layer",
   zoom: 1,
   size: 1,
   x: 0.5,
@@ -25,7 +26,7 @@ const START = {
   shortcuts: 1,
 };
 
-const CHOICES = { colorMax: ["auto", "one", "largest"], theme: ["auto", "light", "dark"], looking: ["at", "by"] };
+const CHOICES = { colorMax: ["auto", "one", "largest"], theme: ["auto", "light", "dark"], looking: ["at", "by"], sort: ["layer", "kind"] };
 const clampInt = (value, low, high) => Math.min(high, Math.max(low, Math.round(value)));
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
