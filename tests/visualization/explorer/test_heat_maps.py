@@ -241,3 +241,19 @@ def test_texts_fit_into_a_view_of_any_width(open_page, pages, view):
             assert max(ends.values()) <= box, width
             found.add(box)
         assert len(found) > 10
+
+
+@pytest.mark.parametrize("view", ["map", "byhead", "rollout"])
+def test_without_the_first_token_the_colors_are_those_of_the_others(open_page, pages, view):
+    with open_page(pages["decoder"].path, link=f"#view={view}&layer=1&head=0&colorMax=largest") as page:
+        scale = "(() => { const v = glassformer.view; return v.matrix(v.transform(glassformer.scene())); })()"
+        rest = page.evaluate(f"Array.from({scale}.weights).filter((w, i) => i % {scale}.keys)")
+        page.get_by_label("the first token").uncheck()
+        page.state()
+        shown = page.evaluate(f"[{scale}.largest, {scale}.at(3, 0), {scale}.at(3, 1)]")
+        assert shown[0] == pytest.approx(np.nanmax(np.array(rest, dtype=float)))
+        assert np.isnan(shown[1])
+        assert shown[2] >= 0
+        page.wait_for_timeout(50)
+        assert any("or the first token" in text["text"] for text in page.visible_texts())
+        assert "masked" not in page.locator(".stage").get_attribute("aria-label")

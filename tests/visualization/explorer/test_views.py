@@ -110,7 +110,7 @@ def test_automatic_threshold_draws_the_largest_weights(open_page, pages):
 
 def test_lines_of_the_token_under_the_pointer_are_highlighted(open_page, pages):
     path = pages["decoder"].path
-    with open_page(path, link="#view=lines&layer=1&head=0&query=0&key=0") as page:
+    with open_page(path, link="#view=lines&layer=1&head=0&query=0&key=0&onlyChosen=0") as page:
         strong = """() => {
           const app = window.glassformer, alphas = [];
           const painter = { ratio: 1, clip: (x, y, w, h, draw) => draw() };
@@ -170,6 +170,31 @@ def test_predictions_of_the_whole_input_name_no_token(open_page, pages):
         words = [text.text for text in page.svg().iter(f"{SVG}text")]
         assert any("Of the whole image" in word for word in words)
         assert not any("token 0" in word for word in words)
+
+
+def test_layers_that_the_lens_skips_leave_a_gap(open_page, tmp_path, random_model):
+    model = random_model(GPTModel, vocab_size=257, max_seq_len=64, num_layers=6)
+    path = AttentionVisualizer(model).explore("abc", tmp_path / "some.html", layers=[1, 4, 5]).path
+    with open_page(path, link="#view=predictions") as page:
+        shown = page.visible_texts()
+        rows = {text["text"]: text["y"] for text in shown if "layer " in text["text"]}
+        names = ["after layer 0", "after layer 1", "after layer 4", "after layer 5"]
+        gaps = np.diff([rows[name] for name in names])
+        assert gaps[0] == gaps[2] < gaps[1]
+        [dots] = [text["y"] for text in shown if text["text"] == "⋯"]
+        assert rows["after layer 1"] < dots < rows["after layer 4"]
+
+
+def test_nothing_moves_when_other_controls_appear(open_page, pages):
+    with open_page(pages["decoder"].path) as page:
+        tops = set()
+        for view in page.evaluate("glassformer.views.map(({ name }) => name)"):
+            page.set_state(view=view)
+            boxes = [
+                page.locator(part).bounding_box()["y"] for part in (".tabs", ".controls", ".intro", ".stage")
+            ]
+            tops.add(tuple(boxes))
+        assert len(tops) == 1
 
 
 def test_a_view_of_one_kind_of_attention_keeps_the_chosen_kind(open_page, pages):

@@ -267,11 +267,11 @@ function controlsFor(view, kinds, sorted) {
   return {
     text: [...kind, ...head, "looking", "merged", "firstToken"],
     heads: [...kind, ...head, ...(sorted ? ["sort"] : []), "zoom"],
-    map: [...kind, ...head, "colorMax", "zoom"],
-    byhead: [...kind, ...head, "colorMax", "zoom"],
+    map: [...kind, ...head, "colorMax", "firstToken", "zoom"],
+    byhead: [...kind, ...head, "colorMax", "firstToken", "zoom"],
     lines: [...kind, ...head, "threshold", "onlyChosen", "firstToken"],
     predictions: kind,
-    rollout: ["rollout", "colorMax", "zoom"],
+    rollout: ["rollout", "colorMax", "firstToken", "zoom"],
   }[view] ?? [...kind, ...head];
 }
 

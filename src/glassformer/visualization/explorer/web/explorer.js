@@ -245,7 +245,8 @@ class Explorer {
       if (this.root.style.getPropertyValue(name) !== pixels) this.root.style.setProperty(name, pixels);
     }
     this.controls.update(scene);
-    this.intro.textContent = this.view.intro;
+    const dark = this.palette.theme === "dark"; // where larger weights are brighter
+    this.intro.textContent = dark ? this.view.intro.replace("darker", "brighter") : this.view.intro;
     for (const tab of this.tabs.children) {
       const chosen = tab.id === `tab-${this.state.view}`;
       tab.setAttribute("aria-selected", chosen);

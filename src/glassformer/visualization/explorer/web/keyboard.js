@@ -101,7 +101,7 @@ const LETTERS = [
   {
     keys: ["x"],
     shown: "x",
-    what: "with or without the first token, in the text and the lines",
+    what: "with or without the first token",
     run: (app) => app.set({ firstToken: 1 - app.state.firstToken }),
   },
   { keys: ["t"], shown: "t", what: "light or dark theme", run: (app) => app.toggleTheme() },

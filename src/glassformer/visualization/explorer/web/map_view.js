@@ -1,6 +1,7 @@
 // One head as a heat map, with tokens along both sides; rollouts are drawn in the same way.
 
 import { formatNumber, isolate, truncate } from "./text.js";
+import { Matrix } from "./data.js";
 import { colorIndex, textColorOn, toBitmap } from "./colors.js";
 import { textWidth } from "./painter.js";
 import { drawColorScale, drawHeading } from "./heading.js";
@@ -12,8 +13,11 @@ import { drawProfiles } from "./profiles.js";
  * titleAndNote(scene), the heading; select(scene, cell), the change of state when a cell is clicked.
  */
 export function makeMapView({ transform = (scene) => scene, select = (scene, cell) => cell, ...options }) {
-  const layout = (scene, box) => mapLayout(scene, options.matrix(scene), box, options.titleAndNote(scene));
+  const matrixOf = (scene) => (scene.state.firstToken ? options.matrix(scene) : withoutFirstKey(options.matrix(scene)));
+  const layout = (scene, box) => mapLayout(scene, matrixOf(scene), box, options.titleAndNote(scene));
   return {
+    ...options,
+    matrix: matrixOf,
     transform,
     layout: (scene, box) => layout(transform(scene), box),
     height: (scene, box) => box.height,
@@ -22,15 +26,15 @@ export function makeMapView({ transform = (scene) => scene, select = (scene, cel
     naturalHeight(scene, box) {
       const shown = transform(scene);
       const { plot, cell, under } = layout(shown, { ...box, height: Infinity });
-      return plot.y + (cell.height / shown.state.zoom) * options.matrix(shown).queries + under;
+      return plot.y + (cell.height / shown.state.zoom) * matrixOf(shown).queries + under;
     },
 
     /** The width at which every column is labeled. */
-    exportWidth: (scene) => options.matrix(transform(scene)).keys * LINE + 340,
+    exportWidth: (scene) => matrixOf(transform(scene)).keys * LINE + 340,
 
     draw(painter, scene, box) {
       const shown = transform(scene);
-      const matrix = options.matrix(shown);
+      const matrix = matrixOf(shown);
       const geometry = layout(shown, box);
       drawHeading(painter, shown.palette, box, geometry.heading);
       drawCells(painter, shown, geometry, matrix);
@@ -63,8 +67,20 @@ export function makeMapView({ transform = (scene) => scene, select = (scene, cel
     },
 
     describe: (scene) => `${options.titleAndNote(transform(scene))[0]}. ${scene.describeCell()}`,
-    ...options,
+    ...(options.move ? { move: options.move } : {}),
   };
+}
+
+const cutMatrices = new WeakMap();
+
+/** A copy of a matrix in which the first key is left out: its weights are NaN, and the colors those of the others. */
+function withoutFirstKey(matrix) {
+  if (!cutMatrices.has(matrix)) {
+    const weights = matrix.weights.slice();
+    for (let query = 0; query < matrix.queries; query++) weights[query * matrix.keys] = NaN;
+    cutMatrices.set(matrix, new Matrix(matrix.queries, matrix.keys, weights));
+  }
+  return cutMatrices.get(matrix);
 }
 
 const LOW = 0.25; // heads without a larger weight are shown on a scale up to their largest one
@@ -182,9 +198,9 @@ function drawLegend(painter, scene, box, matrix, { plot, profile }) {
   const max = colorMaxOf(scene, matrix);
   const y = Math.min(box.height - 30, plot.y + plot.height + profile + 14);
   const shares = [0, 0.25, 0.5, 0.75, 1].map((share) => formatNumber(max * share * share));
-  const width = Math.min(260, box.width - 130);
-  const x = Math.max(12, Math.min(plot.x, box.width - width - 120));
-  const stripesLabel = matrix.masked && (scene.stripesLabel ?? "masked");
+  const width = Math.min(260, box.width - 220);
+  const x = Math.max(12, Math.min(plot.x, box.width - width - 210));
+  const stripesLabel = matrix.masked && `${scene.stripesLabel ?? "masked"}${scene.state.firstToken ? "" : ", or the first token"}`;
   drawColorScale(painter, palette, x, y, width, shares, stripesLabel);
 }
 

@@ -8,6 +8,7 @@ import { drawStrip, layoutStrip, tokenAt } from "./token_strip.js";
 
 const BAR = 24;
 const ROW = 23;
+const SKIPPED = 14; // pixels in place of layers that are not on the page
 
 const isLens = ({ predictions }) => predictions.rows.length > 1;
 const isOfWholeInput = ({ values }) => values.length === 1;
@@ -16,9 +17,21 @@ const isOfWholeInput = ({ values }) => values.length === 1;
 function measure(scene, entry, width) {
   const note = isLens(entry) ? entry.predictions.note : describeTarget(scene, entry) || entry.predictions.note;
   const notes = note ? wrapText(note, width, 11.5, 3) : [];
-  const rows = isLens(entry) ? entry.predictions.rows.length * ROW : predictionList(scene, entry).length * BAR;
+  const rows = isLens(entry) ? rowTops(entry.predictions.rows).at(-1) + ROW : predictionList(scene, entry).length * BAR;
   return { notes, first: 20 + 14 * notes.length, height: 20 + 14 * notes.length + rows };
 }
+
+/** Where each row of the lens begins; layers that are not on the page leave a gap. */
+function rowTops(names) {
+  let top = 0;
+  return names.map((name, row) => {
+    if (row) top += ROW + (numberOf(name) - numberOf(names[row - 1]) > 1 ? SKIPPED : 0);
+    return top;
+  });
+}
+
+/** The number of the last layer before a readout such as "after layer 3"; -1 before layer 0. */
+const numberOf = (name) => Number(name.match(/\d+$/)[0]) - (name.startsWith("before") ? 1 : 0);
 
 /** The heading, the tokens to choose from, and below them bars and lens, side by side if there is space. */
 function layout(scene, box) {
@@ -140,8 +153,10 @@ function drawLens(painter, scene, area) {
   const { predictions } = entry;
   drawTitle(painter, palette, predictions.title, area);
   const labelsWidth = Math.min(width * 0.3, Math.max(...predictions.rows.map((row) => textWidth(row, 11.5)))) + 10;
+  const tops = rowTops(predictions.rows);
   predictions.rows.forEach((name, row) => {
-    const top = y + first + row * ROW;
+    const top = y + first + tops[row];
+    if (row && tops[row] - tops[row - 1] > ROW) painter.text("⋯", x + labelsWidth, top - SKIPPED / 2 - 2, { size: 12, color: palette.soft });
     const label = truncate(name, labelsWidth - 8, (t) => textWidth(t, 11.5));
     painter.text(label, x, top + ROW / 2 - 1, { size: 11.5, color: palette.soft });
     const list = predictionList(scene, entry, row);

@@ -13,7 +13,7 @@ const START = {
   rollout: 0,
   colorMax: "auto",
   threshold: AUTO,
-  onlyChosen: 0,
+  onlyChosen: 1,
   firstToken: 1,
   looking: "at",
   merged: 1,

@@ -10,6 +10,7 @@ import { layoutWords } from "./text_layout.js";
 import { wordAt, wordWeights, wordsOf } from "./words.js";
 
 const SIZES = [[60, 25], [150, 20], [400, 17], [Infinity, 14]]; // of the letters, up to a number of words
+const FAINT = 8; // of 255: the place on the color scale below which a word is not shaded
 const NEXT = "the next token";
 const SENTENCE = { size: 14, weight: 400, line: 21, maxLines: 1 };
 const OTHER = { query: "key", key: "query" };
@@ -180,7 +181,8 @@ function drawBlock(painter, scene, box, { side, words, boxes, next, size, line, 
   for (const word of boxes) {
     if (word.y + line < box.top || word.y > box.bottom) continue;
     const weight = shades?.weights[word.index];
-    const share = weight > 0 ? colorIndex(weight, shades.largest || 1) : 0;
+    const place = weight > 0 ? colorIndex(weight, shades.largest || 1) : 0;
+    const share = place < FAINT ? 0 : place;
     const masked = shades && weight !== weight;
     const isShown = side === shown.side || !isCross(scene) ? word.index === shown.index : false;
     const fill = share > 0 ? palette.css[share] : null;

@@ -11,7 +11,7 @@ const stepsOf = ({ stage, overview, controls, tabs, root, contents }) => [
     stage,
     contents.image
       ? "Click a patch of the left picture. The right picture shows where it looks: that is attention."
-      : "This is the text that the model read. Point at a word: the words that it looks at turn dark. That is attention.",
+      : "This is the text that the model read. Point at a word: the words that it looks at are colored. That is attention.",
   ],
   [
     shown(overview) ? overview : controls.layer.field,
