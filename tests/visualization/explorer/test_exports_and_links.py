@@ -187,7 +187,7 @@ def test_a_link_to_a_missing_view_opens_the_text(open_page, tmp_path):
 def test_history_leads_back_to_the_previous_view(open_page, pages):
     path = pages["decoder"].path
     with open_page(path, link="#view=heads") as page:
-        for key in ("3", "5", "7"):
+        for key in ("3", "6", "8"):
             page.keyboard.press(key)
             page.keyboard.press("]")  # adds no entry to the history
         views = []

@@ -40,8 +40,9 @@ def test_every_view_is_drawn_without_overlapping_texts(open_page, pages, family,
     path = pages[family].path
     with open_page(path, width, theme) as page:
         names = page.evaluate("window.glassformer.views.map((view) => view.name)")
-        others = ["heads", "map", "byhead", "lines", "predictions", "score", "rollout"]
-        assert names == ["image" if family == "vit" else "text", *others]
+        others = ["byhead", "lines", "predictions", "score", "rollout"]
+        first = ["image", "heads", "map"] if family == "vit" else ["text", "heads", "map", "step"]
+        assert names == [*first, *others]
         for tab, name in zip(page.get_by_role("tab").all(), names, strict=True):
             tab.click()
             page.wait_for_selector(f"#tab-{name}[aria-selected=true]")

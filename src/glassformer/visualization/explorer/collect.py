@@ -33,6 +33,7 @@ from glassformer.visualization.explorer.analyses import (
 from glassformer.visualization.explorer.encoding import PackedMaps, pack_maps, quantize, thumbnails
 from glassformer.visualization.explorer.schema import AttentionMaps, Contents, InputImage, Peak
 from glassformer.visualization.explorer.text_pieces import Pieces, text_pieces
+from glassformer.visualization.explorer.vectors import attention_vectors
 from glassformer.visualization.model_input import (
     Text,
     check_finite,
@@ -74,7 +75,7 @@ class PageOptions:
     name: str | None = None
     """Name of the model. Default: its class."""
     analyses: bool = True
-    """Whether to add logit lens, rollout and the decomposition of scores."""
+    """Whether to add logit lens, rollout, the decomposition of scores, and queries, keys and values."""
     faithfulness: bool | None = None
     """Whether to run deletion tests of rollouts, which take some hundred forward passes. Default: with as
     many steps as take a few seconds, if any do."""
@@ -175,8 +176,14 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
     rollouts = attention_rollouts(model, inputs.example, attention, page.faithfulness)
     page.on_progress("decomposing attention scores")
     decompositions = score_decompositions(model, inputs.example, attention)
-    predictions = contents.predictions + lens
-    return replace(contents, predictions=predictions, rollouts=rollouts, decompositions=decompositions)
+    vectors = attention_vectors(model, inputs.example, attention)
+    return replace(
+        contents,
+        predictions=contents.predictions + lens,
+        rollouts=rollouts,
+        decompositions=decompositions,
+        vectors=vectors,
+    )
 
 
 class _MapCollector:

@@ -18,6 +18,7 @@ from glassformer.visualization.explorer.schema import Contents
 
 MODULES = (
     "text.js",
+    "vectors.js",
     "data.js",
     "colors.js",
     "painter.js",
@@ -39,6 +40,7 @@ MODULES = (
     "image_view.js",
     "predictions_view.js",
     "score_view.js",
+    "step_view.js",
     "scene.js",
     "panel.js",
     "export.js",

@@ -104,6 +104,31 @@ class Decomposition:
 
 
 @dataclass(frozen=True)
+class PackedVectors:
+    """Encoded queries, keys and values of a layer."""
+
+    num_heads: int
+    num_kv_heads: int
+    """Heads of keys and values, each for as many heads of queries (grouped-query attention)."""
+    d_head: int
+    data: str
+    """The largest absolute number of each vector as 32-bit floats, then all numbers as shares of it in signed
+    bytes, 127 for 1; both for queries, keys and values, ordered by head and token; compressed, in base 91."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The queries, keys and values of one kind of attention, as the kernel is given them."""
+
+    kind: str
+    layers: list[PackedVectors]
+    scale: float
+    """The factor of the products of queries and keys, such as 1 / sqrt(d_head)."""
+    has_bias: bool
+    """Whether a bias for positions is added to the scores."""
+
+
+@dataclass(frozen=True)
 class Rollout:
     """How much each output depends on each input, by attention through all layers."""
 
@@ -155,6 +180,7 @@ class Contents:
     predictions: list[Predictions] = field(default_factory=list)
     decompositions: list[Decomposition] = field(default_factory=list)
     rollouts: list[Rollout] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)
     image: InputImage | None = None
     name: str = ""
     """Name of the model."""

@@ -1,5 +1,7 @@
 // Decoding of the page's data: maps and scores are decompressed when first needed.
 
+import { LayerVectors } from "./vectors.js";
+
 const MASKED = 255;
 const LEVELS = 254;
 const MAX_CACHED_LAYERS = 12; // layers of large maps that stay decoded
@@ -258,6 +260,14 @@ export class Store {
     if (!this.cache.has(packed)) {
       const bytes = await this.source.bytes(packed);
       this.cache.set(packed, new Scores(packed, bytes, rows));
+    }
+    return this.cache.get(packed);
+  }
+
+  async vectors(packed, queries, keys) {
+    if (!this.cache.has(packed)) {
+      const bytes = await this.source.bytes(packed);
+      this.cache.set(packed, new LayerVectors(packed, bytes, queries, keys));
     }
     return this.cache.get(packed);
   }

@@ -12,6 +12,7 @@ import { linesView } from "./lines_view.js";
 import { imageView, loadImages } from "./image_view.js";
 import { predictionsView } from "./predictions_view.js";
 import { scoreView } from "./score_view.js";
+import { stepView } from "./step_view.js";
 import { byHeadView } from "./by_head_view.js";
 import { buildScene, predictionsFor } from "./scene.js";
 import { element, fillPanel } from "./panel.js";
@@ -23,7 +24,7 @@ import { buildHelp } from "./help.js";
 import { ScrollCanvas } from "./canvas.js";
 import { Tour } from "./tour.js";
 
-const VIEWS = [textView, imageView, headsView, mapView, byHeadView, linesView, predictionsView, scoreView, rolloutView];
+const VIEWS = [textView, imageView, headsView, mapView, stepView, byHeadView, linesView, predictionsView, scoreView, rolloutView];
 const ANNOUNCE_DELAY = 200; // milliseconds; while a key is held, screen readers are told the last step only
 
 class Explorer {
@@ -194,6 +195,7 @@ class Explorer {
     const json = [...predictions, ...predictions.map(({ targets }) => targets).filter(Boolean)];
     const rows = attention.heads[layer].length * attention.queries.length;
     const scores = contents.decompositions.filter(({ kind }) => kind === this.kind);
+    const vectors = state.view === "step" ? contents.vectors.filter(({ kind }) => kind === this.kind) : [];
     const missing = (packed) => !this.store.loaded(packed);
     return [
       ...maps.filter(missing).map((packed) => this.store.maps(packed)),
@@ -202,6 +204,10 @@ class Explorer {
         .map(({ layers }) => layers[layer])
         .filter(missing)
         .map((packed) => this.store.scores(packed, rows)),
+      ...vectors
+        .map(({ layers }) => layers[layer])
+        .filter(missing)
+        .map((packed) => this.store.vectors(packed, attention.queries.length, attention.keys.length)),
     ];
   }
 

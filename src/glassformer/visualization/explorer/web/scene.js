@@ -28,11 +28,13 @@ export function buildScene(app, compact = false) {
   const scores = decomposition && store.loaded(decomposition.layers[layer]);
   const scoresOf = (query) =>
     scores && state.head !== MEAN ? scores.row(headIndex * attention.queries.length + query) : [];
+  const vectors = contents.vectors.find((item) => item.kind === kind);
   const shownMatrix = state.view === "rollout" ? rolloutMatrix : matrix;
   const words = state.view === "rollout" ? ROLLOUT : { ...ATTENTION, queryAxis: attention.query_axis };
   return {
     ...{ contents, state, kind, attention, palette, compact, maps, matrix, rollout, rolloutMatrix, headLabels, headLabelsOf },
-    ...{ decomposition, scoresOf, words },
+    ...{ decomposition, scoresOf, words, vectors },
+    layerVectors: vectors && store.loaded(vectors.layers[layer]),
     shownMatrix,
     ready: compact || Boolean(shownMatrix),
     thumbnails: attention.thumbnails.map((packed) => store.loaded(packed)),
