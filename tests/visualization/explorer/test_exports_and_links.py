@@ -66,7 +66,9 @@ def test_export_as_svg_png_and_json(open_page, pages):
             wanted = page.color_of(weights[query, key], top, "light")
             assert np.abs(pixels[query, key, :3].astype(int) - wanted).max() <= 1
         with page.expect_download() as download:
-            page.get_by_role("button", name="Save the view as SVG (s)").click()
+            page.get_by_text("Save ▾").click()
+            page.get_by_role("button", name="Picture, SVG: save the view (s)").click()
+            assert not page.get_by_role("button", name="Picture, SVG").is_visible()
         assert download.value.suggested_filename == "glassformer-map-self-layer1-head2.svg"
         saved = Path(download.value.path()).read_text("utf-8")
         assert saved == page.evaluate("window.glassformer.svg()")
@@ -221,6 +223,7 @@ def test_a_frame_without_a_url_offers_no_link(browser, pages, tmp_path):
     page, inside, complaints = framed(browser, tmp_path, frame)
     inside.locator(".stage").press("l")
     assert "open it as a file" in inside.get_by_role("status").text_content()
+    inside.get_by_text("Save ▾").click()
     assert inside.get_by_role("button", name="Copy a link").count() == 0
     assert complaints == []
     page.close()
@@ -231,6 +234,7 @@ def test_a_link_is_shown_if_it_cannot_be_copied(browser, pages, tmp_path):
     page, inside, complaints = framed(
         browser, tmp_path, f'<iframe src="{link}" sandbox="allow-scripts"></iframe>'
     )
+    inside.get_by_text("Save ▾").click()
     inside.get_by_role("button", name="Copy a link to this view (l)").click()
     assert inside.get_by_role("dialog").get_by_role("textbox").input_value() == link
     assert complaints == []

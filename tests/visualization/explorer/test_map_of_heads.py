@@ -22,7 +22,8 @@ OVERVIEW = """() => {
 def test_the_overview_fills_its_column(open_page, large_page, width):
     with open_page(large_page.path, width) as page:
         drawn = page.evaluate(OVERVIEW)
-        assert {"head →", "layer", "mean"} <= set(drawn["texts"])
+        assert {"layer", "mean"} <= set(drawn["texts"])
+        assert any(text.startswith("head →") for text in drawn["texts"])
         assert len(drawn["images"]) == 30 * 10
         right = max(image["x"] + image["width"] for image in drawn["images"])
         below = max(image["y"] + image["height"] for image in drawn["images"])

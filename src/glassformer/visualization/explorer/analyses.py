@@ -120,7 +120,10 @@ def _token_predictions(
         index = indices.setdefault(token, len(indices))
         found[position] = [index, round(float(distribution[token]), 5), rank]
     labels = token_labels(model, tokenizer, indices)
-    return Predictions(title, kinds, ["the model"], labels, pack_json(rows), PackedJson(pack_json(found)))
+    end_of_text = None if tokenizer is None else tokenizer.end_of_text
+    ends = [index for token, index in indices.items() if token == end_of_text or token in model.stop_tokens]
+    targets_of = PackedJson(pack_json(found))
+    return Predictions(title, kinds, ["the model"], labels, pack_json(rows), targets=targets_of, ends=ends)
 
 
 def _class_predictions(logits: Tensor, labels: list[str], kinds: list[str]) -> Predictions:

@@ -33,16 +33,35 @@ export function buildHeader(app) {
     element(
       "div",
       { className: "actions", role: "group", "aria-label": "Save and settings" },
-      button("SVG", "Save the view as SVG (s)", () => EXPORTS.svg(app)),
-      button("PNG", "Save the view as PNG (p)", () => EXPORTS.png(app)),
-      button("JSON", "Save the chosen head's weights as JSON (j)", () => EXPORTS.json(app)),
-      button("All data", "Save all data of the page as JSON (Shift + j)", () => EXPORTS.all(app)),
-      ...(hasLink() ? [button("Link", "Copy a link to this view (l)", () => EXPORTS.link(app))] : []),
-      button("◐", "Light or dark theme (t)", () => app.toggleTheme()),
+      saveMenu(app),
+      button("◐ Theme", "Theme: light or dark (t)", () => app.toggleTheme()),
       button("Tour", "A tour of the page in five steps", () => app.tour.start()),
-      button("?", "What the words mean, and shortcuts (?)", () => app.help()),
+      button("? Help", "? Help: what the words mean, and shortcuts (?)", () => app.help()),
     ),
   );
+}
+
+/** The exports, in a menu that closes after a choice. */
+function saveMenu(app) {
+  const choose = (save) => () => {
+    menu.open = false;
+    return save(app);
+  };
+  const menu = element(
+    "details",
+    { className: "save", onfocusout: ({ relatedTarget: to }) => to && !menu.contains(to) && (menu.open = false) },
+    element("summary", { textContent: "Save ▾" }),
+    element(
+      "div",
+      {},
+      button("Picture, SVG", "Picture, SVG: save the view (s)", choose(EXPORTS.svg)),
+      button("Picture, PNG", "Picture, PNG: save the view (p)", choose(EXPORTS.png)),
+      button("Weights, JSON", "Weights, JSON: save those of the chosen head (j)", choose(EXPORTS.json)),
+      button("All data, JSON", "All data, JSON: save all of the page (Shift + j)", choose(EXPORTS.all)),
+      ...(hasLink() ? [button("Copy a link", "Copy a link to this view (l)", choose(EXPORTS.link))] : []),
+    ),
+  );
+  return menu;
 }
 
 /** A list of all tokens that can be unfolded: the queries, and the keys if they differ. */
@@ -163,7 +182,12 @@ export class Controls {
         this.autoThreshold,
       ),
       onlyChosen: element("label", { className: "field" }, this.onlyChosen, " chosen token only"),
-      firstToken: element("label", { className: "field" }, this.firstToken, " the first token"),
+      firstToken: element(
+        "label",
+        { className: "field", title: "Many heads look at the first token when they find nothing else (x)" },
+        this.firstToken,
+        " the first token",
+      ),
     };
     this.bar = element("div", { className: "controls" }, ...Object.values(this.fields));
   }

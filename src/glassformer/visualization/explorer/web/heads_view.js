@@ -200,7 +200,8 @@ function drawTop(painter, scene, box, geometry) {
   const style = { size: sizeOf(scene), color: palette.soft };
   if (compact) {
     painter.rect(left, box.top, box.width, geometry.top - 4, palette.card);
-    painter.text("head →", left + geometry.left, box.top + 12, style);
+    const title = `head → (${countOf(scene.attention.heads.flat().length, "small map")}: click one)`;
+    painter.text(truncate(title, box.width - geometry.left - 4, (t) => textWidth(t, style.size)), left + geometry.left, box.top + 12, style);
     painter.text("layer", left + geometry.left - 8, box.top + geometry.top - 11, { ...style, align: "right" });
   } else {
     drawHeading(painter, palette, box, geometry.heading, geometry.top - 2);

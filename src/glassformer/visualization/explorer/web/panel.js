@@ -1,6 +1,6 @@
 // The panel beside the view, as text: what the view shows of the chosen cell, word or head, in numbers.
 
-import { formatNumber, formatProbability, isolate } from "./text.js";
+import { formatNumber, formatPercent, formatProbability, isolate } from "./text.js";
 import { MEAN } from "./state.js";
 import { describeHeadLabel } from "./heads_view.js";
 import { describeTarget, predictionList } from "./predictions_view.js";
@@ -117,9 +117,11 @@ function wordsSection(scene, app) {
   const title = `“${chosen.word.text}” ${looks ? scene.words.active : scene.words.passive}`;
   const rows = heaviest(weights, MAX_ROWS).map((index, position) => {
     const { text, last } = words[index];
-    return weightRow(app, text, "", weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
+    const row = weightRow(app, text, "", weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
       app.set({ [looks ? "key" : "query"]: last }),
     );
+    row.lastChild.textContent = formatPercent(weights[index]);
+    return row;
   });
   const head = columnNames(["word", ""], ["", "token-index"], ["", ""], ["weight", "weight"]);
   return section(title, element("table", { "aria-label": title }, head, element("tbody", {}, ...rows)));

@@ -103,7 +103,7 @@ export function predictionList(scene, entry, row = 0) {
   const flat = rowsAt(scene, entry)[row] ?? [];
   const list = [];
   for (let i = 0; i < flat.length; i += 2)
-    list.push({ label: entry.predictions.tokens[flat[i]], share: flat[i + 1] });
+    list.push({ label: entry.predictions.tokens[flat[i]], share: flat[i + 1], isEnd: entry.predictions.ends?.includes(flat[i]) });
   return list;
 }
 

@@ -72,7 +72,9 @@ function nextWord(scene, side) {
   const entry = predictions.find((one) => one.predictions.title === NEXT && one.predictions.rows.length === 1);
   if (!entry || side !== sideOf(scene) || isCross(scene)) return [];
   const [best] = predictionList({ ...scene, state: { ...scene.state, query: attention.queries.length - 1 } }, entry);
-  return best ? [{ text: `next: ${best.label} ${formatProbability(best.share)}`, space: true, breaks: 0 }] : [];
+  if (!best) return [];
+  const what = best.isEnd ? "the end of the text" : best.label;
+  return [{ text: `next: ${what} ${formatProbability(best.share)}`, space: true, breaks: 0 }];
 }
 
 function layout(scene, box) {
@@ -92,7 +94,7 @@ function layout(scene, box) {
     y = top + height + 20;
     return block;
   });
-  const strips = layoutStrips(scene, { x: 14, y: y + 6, width });
+  const strips = layoutStrips(scene, { x: 14, y: y + 6, width }, wordsOfSide(scene, OTHER[shownWord(scene).side]));
   return { heading, blocks, strips, height: strips.y + strips.height + 10 };
 }
 
@@ -111,7 +113,7 @@ export const textView = {
     const geometry = layout(scene, box);
     const shown = shownWord(scene);
     for (const block of geometry.blocks) drawBlock(painter, scene, box, block, shown);
-    drawStrips(painter, scene, geometry.strips, shown, (matrix) => weightsOfWord(scene, shown, matrix));
+    drawStrips(painter, scene, box, geometry.strips, shown, (matrix) => weightsOfWord(scene, shown, matrix));
     drawHeading(painter, scene.palette, box, geometry.heading);
   },
 
