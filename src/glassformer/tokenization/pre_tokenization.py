@@ -10,11 +10,13 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
-_LLAMA3 = (
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+LLAMA_CPP_PATTERNS = (r"[\p{P}$+<=>^~|]+", GPT2_PATTERN, r"\p{N}+", r"[0-9]{3}")
 
 
 def split_like_gpt2(tokenizer: tokenizers.Tokenizer) -> None:
@@ -36,18 +38,18 @@ def split_like_smollm(tokenizer: tokenizers.Tokenizer) -> None:
 
 def split_like_llama_cpp(tokenizer: tokenizers.Tokenizer) -> None:
     """Split as llama.cpp does by default: like GPT-2, with punctuation apart and digits in threes."""
-    _split_by(tokenizer, r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", r"[0-9]{3}")
+    _split_by(tokenizer, *LLAMA_CPP_PATTERNS)
 
 
 def split_like_llama3(tokenizer: tokenizers.Tokenizer) -> None:
     """Split digits into groups of three, and keep one punctuation character with the letters after it."""
-    _split_by(tokenizer, _LLAMA3)
+    _split_by(tokenizer, LLAMA3_PATTERN)
 
 
 def split_like_qwen2(tokenizer: tokenizers.Tokenizer) -> None:
     """Split like Llama 3, with every digit a word of its own, after normalization to NFC."""
     tokenizer.normalizer = normalizers.NFC()
-    _split_by(tokenizer, _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"))
+    _split_by(tokenizer, QWEN2_PATTERN)
 
 
 def byte_level_parts(pre_tokenizer: Any) -> list[pre_tokenizers.ByteLevel]:

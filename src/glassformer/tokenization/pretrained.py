@@ -176,6 +176,11 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
         settings = {key: with_types(value) for key, value in self.settings.items()}
         return {"tokenizer_class": CLASS_OF_TOKENIZER_FILE, **names, **settings}
 
+    def description(self) -> dict[str, Any]:
+        """Return the content of ``tokenizer.json``."""
+        description: dict[str, Any] = json.loads(self._tokenizer.to_str())
+        return description
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size})"
 
@@ -199,7 +204,7 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
         The unknown token is left out, because texts may produce it.
         """
         model = self._tokenizer.model
-        unknown = self._description()["model"].get("unk_id", getattr(model, "unk_token", None))
+        unknown = self.description()["model"].get("unk_id", getattr(model, "unk_token", None))
         return {
             token: [piece.id for text in (content[:1], content[1:]) for piece in model.tokenize(text)]
             for content, token in self._special.items()
@@ -240,7 +245,7 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
     @cached_property
     def _token_bytes(self) -> Callable[[str], bytes]:
         """A function from a vocabulary entry to its bytes, chosen by the decoder."""
-        decoder = json.dumps(self._description()["decoder"], ensure_ascii=False)
+        decoder = json.dumps(self.description()["decoder"], ensure_ascii=False)
         if '"ByteLevel"' in decoder:
             return unicode_to_bytes
         return _sentencepiece_bytes if "▁" in decoder else str.encode
@@ -248,14 +253,10 @@ class PretrainedTokenizer(ChatTemplateMixin, BaseTokenizer):
     @cached_property
     def byte_fallback_ids(self) -> frozenset[int]:
         """Ids of tokens such as ``<0x0A>`` of which the decoder joins all neighbors to characters."""
-        if '"ByteFallback"' not in json.dumps(self._description()["decoder"]):
+        if '"ByteFallback"' not in json.dumps(self.description()["decoder"]):
             return frozenset()
         vocabulary = self._tokenizer.get_vocab()
         return frozenset(i for token, i in vocabulary.items() if re.fullmatch("<0x..>", token))
-
-    def _description(self) -> dict[str, Any]:
-        description: dict[str, Any] = json.loads(self._tokenizer.to_str())
-        return description
 
 
 def _token_ids(tokenizer: tokenizers.Tokenizer) -> list[int]:
