@@ -85,11 +85,12 @@ def explore(
         save_path: the file to write, ending in .html. Default: none.
         heads_report: of an analysis of the model, or the path of its ``heads.json``; heads get their labels.
         options: fields of ``PageOptions``: ``image``, ``target_text``, ``kind``, ``layers``, ``name``,
-            ``analyses``, ``faithfulness``, ``force``, ``on_progress``.
+            ``analyses``, ``faithfulness``, ``live``, ``force``, ``on_progress``.
 
     Raises:
         ValueError: if the input is empty, a layer or kind does not exist, the page takes more than 100 MB,
-            the path does not end in .html, or the report is of another model.
+            the path does not end in .html, the report is of another model, or ``live`` is given and the page
+            cannot compute the model.
         TypeError: if the model cannot read inputs of this type.
         OSError: if the path cannot be written to; checked before the model runs.
     """

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
 from glassformer.analysis import EncodedText, preprocess_image
 from glassformer.analysis.image_inputs import ImageSource as ImageSource
@@ -31,6 +32,7 @@ from glassformer.visualization.explorer.analyses import (
     score_decompositions,
 )
 from glassformer.visualization.explorer.encoding import PackedMaps, pack_maps, quantize, thumbnails
+from glassformer.visualization.explorer.live import check_live, live_model
 from glassformer.visualization.explorer.schema import AttentionMaps, Contents, InputImage, Peak
 from glassformer.visualization.explorer.text_pieces import Pieces, text_pieces
 from glassformer.visualization.explorer.vectors import attention_vectors
@@ -79,6 +81,9 @@ class PageOptions:
     faithfulness: bool | None = None
     """Whether to run deletion tests of rollouts, which take some hundred forward passes. Default: with as
     many steps as take a few seconds, if any do."""
+    live: bool = False
+    """Whether the page embeds the model, at most 30 MB of 8-bit weights, and computes the attention of texts
+    that are typed into it; see ``live.check_live``."""
     force: bool = False
     """Whether to allow pages of more than 100 MB."""
     on_progress: Callable[[str], object] = no_progress
@@ -111,6 +116,8 @@ class _Input:
     targets: EncodedText | None = None
     """The tokens that predictions are compared with: a decoder's input, or an encoder-decoder's target."""
     image: InputImage | None = None
+    tensors: Sequence[Tensor] = ()
+    """Arguments of the forward pass of a language model."""
 
 
 @renamed_arguments(told="on_progress")
@@ -135,6 +142,8 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
         if len(layers) == 0:
             raise ValueError("layers is empty: give at least one layer, or None for all.")
         layers = [check_index(layer, "layer") for layer in layers]
+    if page.live:
+        check_live(model)
     kinds = attentions_of(model)
     if page.kind is not None:
         kinds = {page.kind: choose(kinds, page.kind, "kind of attention")}
@@ -164,6 +173,9 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
         image=inputs.image,
         name=page.name or type(model).__name__,
     )
+    if page.live:
+        page.on_progress("rounding the weights to 8 bits")
+        contents = replace(contents, live=live_model(model, inputs.tensors))
     if not page.analyses:
         return contents
     if not fits_in_memory(model, attention):
@@ -288,7 +300,15 @@ def _text_input(model: TransformerModel, text: Text | None, target: Text | None)
         }
         description = encoded.caption
     inputs = encoded.tensors(model.device)
-    return _Input(lambda: model(*inputs), axes, description, encoded.notes, encoded.ids, predicted or source)
+    return _Input(
+        lambda: model(*inputs),
+        axes,
+        description,
+        encoded.notes,
+        encoded.ids,
+        predicted or source,
+        tensors=inputs,
+    )
 
 
 def typed_texts(text: Text | None) -> tuple[str, ...]:

@@ -104,12 +104,12 @@ def pack_maps(codes: Codes) -> PackedMaps:
     by_key = codes.transpose(0, 2, 1)  # (map, key, query)
     triangular = queries == keys > 1 and bool((codes[:, *np.triu_indices(keys, 1)] == MASKED).all())
     stored = by_key[:, *np.triu_indices(keys)] if triangular else by_key
-    return PackedMaps(num_maps, queries, keys, triangular, pack_bytes(np.ascontiguousarray(stored).tobytes()))
+    return PackedMaps(num_maps, queries, keys, triangular, compress(np.ascontiguousarray(stored).tobytes()))
 
 
 def unpack_maps(packed: PackedMaps) -> Codes:
     """Decode to codes ``(map, query, key)``."""
-    flat = np.frombuffer(unpack_bytes(packed.data), dtype=np.uint8)
+    flat = np.frombuffer(decompress(packed.data), dtype=np.uint8)
     shape = (packed.num_maps, packed.keys, packed.queries)
     if not packed.lower_triangular:
         return flat.reshape(shape).transpose(0, 2, 1)
@@ -180,14 +180,14 @@ def pack_scores(selected: npt.NDArray[np.bool_], parts: Sequence[npt.NDArray[np.
     counts = selected.sum(-1).ravel().astype(np.uint16)
     numbers = np.concatenate([counts, distances.astype(np.uint16), *steps])
     low_and_high = numbers.astype("<u2").view(np.uint8).reshape(-1, 2).T
-    return PackedScores(len(keys), step, pack_bytes(low_and_high.tobytes()))
+    return PackedScores(len(keys), step, compress(low_and_high.tobytes()))
 
 
 def unpack_scores(
     packed: PackedScores, heads: int, queries: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Decode to cells ``(cell, 3)`` (head, query, key) and their parts ``(cell, part)``."""
-    low_and_high = np.frombuffer(unpack_bytes(packed.data), dtype=np.uint8).reshape(2, -1)
+    low_and_high = np.frombuffer(decompress(packed.data), dtype=np.uint8).reshape(2, -1)
     numbers = np.ascontiguousarray(low_and_high.T).view("<u2").ravel()
     counts, distances = (part.astype(np.intp) for part in np.split(numbers, [heads * queries])[:2])
     rows = np.repeat(np.arange(heads * queries), counts)
@@ -205,22 +205,22 @@ def unpack_scores(
 
 def pack_json(value: Any) -> str:
     """Encode a JSON value."""
-    return pack_bytes(json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"))
+    return compress(json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"))
 
 
 def unpack_json(data: str) -> Any:
     """Decode a JSON value."""
-    return json.loads(unpack_bytes(data))
+    return json.loads(decompress(data))
 
 
-def pack_bytes(data: bytes) -> str:
-    """Compress bytes, and write them in base 91."""
+def compress(data: bytes) -> str:
+    """Compress bytes with zlib, and write them in base 91."""
     compressor = zlib.compressobj(9, strategy=zlib.Z_FILTERED)  # few long repeats, but skewed frequencies
     return encode_base91(compressor.compress(data) + compressor.flush())
 
 
-def unpack_bytes(text: str) -> bytes:
-    """Decode the result of ``pack_bytes``."""
+def decompress(text: str) -> bytes:
+    """Read the bytes that ``compress`` was given."""
     return zlib.decompress(decode_base91(text))
 
 

@@ -53,11 +53,22 @@ MODULES = (
     "explorer.js",
 )
 """Files of the page's module in the order in which they run; later, each may call functions of any other."""
-STYLE = "explorer.css"
+LIVE_MODULES = (
+    "live_products.js",
+    "live_forward.js",
+    "live_worker.js",
+    "live_tokenizer.js",
+    "live_model.js",
+    "live_encoding.js",
+    "live_source.js",
+    "live_text.js",
+)
+"""Files that follow in pages that compute the attention of typed texts."""
+STYLE, LIVE_STYLE = "explorer.css", "live.css"
 
 
 def asset(name: str) -> str:
-    """The text of a file in ``web/``: one of ``MODULES``, or ``STYLE``."""
+    """The text of a file in ``web/``: a script or a style sheet."""
     return files(__package__).joinpath("web", name).read_text("utf-8")
 
 
@@ -69,13 +80,14 @@ def page_html(contents: Contents) -> str:
     """
     blocks: dict[str, str] = {}
     header = _move_data_to_blocks(contents.as_json(), blocks)
-    script, css = module(), style()
+    live = contents.live is not None
+    script, css = module(live), style(live)
     scripts = "\n".join(
         f'<script type="text/plain" id="{name}">{data}</script>' for name, data in blocks.items()
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy()}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(live)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{_escape(contents.heading)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
@@ -88,24 +100,29 @@ def page_html(contents: Contents) -> str:
 
 
 @cache
-def policy() -> str:
-    """The Content-Security-Policy of a page, which a server can also send as a header."""
+def policy(live: bool = False) -> str:
+    """The Content-Security-Policy of a page, which a server can also send as a header.
+
+    Args:
+        live: whether the page computes the attention of typed texts, which it does in a worker.
+    """
+    worker = "worker-src blob:; " if live else ""
     return (
-        f"default-src 'none'; script-src '{_hash(module())}'; style-src '{_hash(style())}'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src '{_hash(module(live))}'; style-src '{_hash(style(live))}'; "
+        f"{worker}img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 
 
 @cache
-def module() -> str:
+def module(live: bool = False) -> str:
     """All files of the page's module, joined into one."""
-    return "\n".join(_as_scope(name) for name in MODULES)
+    return "\n".join(_as_scope(name) for name in (*MODULES, *(LIVE_MODULES if live else ())))
 
 
 @cache
-def style() -> str:
+def style(live: bool = False) -> str:
     """The page's style sheet."""
-    return asset(STYLE)
+    return asset(STYLE) + (asset(LIVE_STYLE) if live else "")
 
 
 def _as_scope(name: str) -> str:

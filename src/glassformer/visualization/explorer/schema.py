@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from glassformer.analysis.head_patterns import HeadReport
 from glassformer.visualization.explorer.encoding import LEVELS, PackedJson, PackedMaps, PackedScores
+from glassformer.visualization.explorer.live import LiveModel
 
 FORMAT = "glassformer-explorer-2"
 
@@ -186,6 +187,8 @@ class Contents:
     image: InputImage | None = None
     name: str = ""
     """Name of the model."""
+    live: LiveModel | None = None
+    """The model itself, in a page that computes the attention of typed texts."""
 
     @property
     def heading(self) -> str:

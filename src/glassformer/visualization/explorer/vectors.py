@@ -14,7 +14,7 @@ from glassformer.attention import attentions_of
 from glassformer.attention.recording import hooks
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
-from glassformer.visualization.explorer.encoding import pack_bytes
+from glassformer.visualization.explorer.encoding import compress
 from glassformer.visualization.explorer.schema import AttentionMaps, PackedVectors, Vectors
 
 BUDGET = 1_000_000
@@ -77,4 +77,4 @@ def pack_vectors(tensors: Sequence[npt.NDArray[np.floating]]) -> PackedVectors:
     ]
     content = b"".join(part.tobytes() for part in (*largest, *codes))
     queries, keys = tensors[0], tensors[1]
-    return PackedVectors(len(queries), len(keys), queries.shape[-1], pack_bytes(content))
+    return PackedVectors(len(queries), len(keys), queries.shape[-1], compress(content))

@@ -31,17 +31,29 @@ class Explorer {
   /** source: has the methods of PageSource. */
   constructor(root, source) {
     this.root = root;
+    this.timings = {};
+    this.load(source);
+    this.listen();
+    this.ready = this.open();
+  }
+
+  /** Build the page around the contents of a source. */
+  load(source) {
     this.contents = withVisibleText(source.contents());
     this.store = new Store(source, this.contents);
     this.views = VIEWS.filter((view) => view.available(this.contents));
     this.start = initialState(this.contents);
-    this.state = this.nearestState(fromHash(location.hash, this.start, this.contents));
-    this.timings = {};
+    this.state = this.nearestState(this.state ?? fromHash(location.hash, this.start, this.contents));
     this.cells = new Map(); // the cell chosen last in each kind of attention
     this.build();
     this.applyTheme();
-    this.listen();
-    this.ready = this.open();
+  }
+
+  /** Show the contents of another source, such as a typed text; the view and the head stay the same. */
+  replaceSource(source, change) {
+    this.state = { ...this.state, ...change };
+    this.load(source);
+    return (this.ready = this.open());
   }
 
   async open() {

@@ -143,7 +143,8 @@ export async function pageToJson(app) {
     "of a row the number between -0.5 and 0.5 with which its weights sum to one (but never below 0). Layers of " +
     "scores: 16-bit numbers, first all low bytes, then all high bytes: the number of cells of each row of each head, " +
     "for each cell the distance of its key from the one before it, then each part in steps. All others: JSON.";
-  return { how_to_unpack: how, ...convert(app.store.source.contents()) };
+  const contents = { ...app.store.source.contents(), live: null }; // without the weights of a live page
+  return { how_to_unpack: how, ...convert(contents) };
 }
 
 export function download(name, content, type) {
