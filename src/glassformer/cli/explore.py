@@ -77,6 +77,8 @@ class Explore(Command):
     """Add logit lens, rollout and the decomposition of scores, which take a few more forward passes."""
     faithfulness: Switch = None
     """Run thorough deletion tests of rollouts: hundreds of forward passes. Default: short tests, if quick."""
+    live: Flag = False
+    """Embed the model, at most 30 MB of 8-bit weights: the page then shows the attention of typed texts."""
     output: OutputOption = Path("explorer.html")
     """File to write."""
     open: bool = True
@@ -109,7 +111,7 @@ class Explore(Command):
         ranges = None if self.layers is None else parse_ranges(self.layers)
         text, image = input_text_or_image(self.argument, self.text, self.text_file, self.image)
         if image is not None:
-            check_exclusive(self, "--image", ("target_text", "names"))
+            check_exclusive(self, "--image", ("target_text", "names", "live"))
             check_image(image)
         check_model(self.target)
         check_file(self.heads_report)
@@ -138,10 +140,13 @@ class Explore(Command):
                 heads_report=report,
                 analyses=self.analyses,
                 faithfulness=self.faithfulness,
+                live=self.live,
                 force=self.force,
                 on_progress=show,
             )
-        print(f"{printable(self.output)} ({len(page.html) / 1e6:.1f} MB)")
+        live = page.contents.live
+        weights = "" if live is None else f", with {live.size / 1e6:.1f} MB of 8-bit weights"
+        print(f"{printable(self.output)} ({len(page.html) / 1e6:.1f} MB{weights})")
         if self.open:
             import webbrowser
 
