@@ -242,7 +242,7 @@ def test_characters_and_those_that_are_unknown(live_page, tiny):
     with live_page(model, "abc") as page:
         assert page.evaluate(ENCODE, ["b 👍中a"]) == [tokenizer.encode("b 👍中a")]
         type_text(page, "abx")
-        assert page.inner_text(".live-status") == "The model does not know the character “x”."
+        assert page.inner_text(".live [role=status]") == "The model does not know the character “x”."
 
 
 def test_masks_are_tokens_of_models_that_predict_them(live_page, tiny, split_bpe):
@@ -319,16 +319,45 @@ def test_maps_of_long_texts_have_thumbnails(live_page, tiny):
         assert shown == 5 * 40 * 40
 
 
+def test_a_notebook_frame_computes_too(browser, tiny, wait_until, tmp_path):
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=48)
+    path = tmp_path / "book.html"
+    frame = explore(model, "abc", live=True, analyses=False)._repr_html_()
+    path.write_text(f"<!doctype html><title>book</title>{frame}", "utf-8")
+    page, complaints = browser.new_page(offline=True), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(path.as_uri())
+    inside = page.frames[1]
+    wait_until(inside, "window.glassformer && window.glassformer.timings.complete")
+    type_text(ExplorerFrame(inside, wait_until), "Another one")
+    assert inside.inner_text(".text") == "“Another one”, with 8-bit weights"
+    assert complaints == []
+    page.close()
+
+
+class ExplorerFrame:
+    """A frame with the method of a page that waits."""
+
+    def __init__(self, frame, wait_until):
+        self.frame, self.wait = frame, wait_until
+
+    def __getattr__(self, name):
+        return getattr(self.frame, name)
+
+    def wait_until(self, condition):
+        self.wait(self.frame, condition)
+
+
 def test_texts_that_are_refused(live_page, tiny):
     model = tiny(GPTModel, vocab_size=257, max_seq_len=20)
     with live_page(model) as page:
         type_text(page, "")
-        assert page.inner_text(".live-status") == "The text is empty: type at least one word."
+        assert page.inner_text(".live [role=status]") == "The text is empty: type at least one word."
         type_text(page, "x" * 21)
-        assert page.inner_text(".live-status") == "The text has 21 tokens; at most 20 are possible here."
+        assert page.inner_text(".live [role=status]") == "The text has 21 tokens; at most 20 are possible here."
         assert page.is_hidden("text=Back to the original text")
         type_text(page, "x" * 20)
-        assert page.inner_text(".live-status") == ""
+        assert page.inner_text(".live [role=status]") == ""
 
 
 def test_hostile_texts_run_nothing(live_page, tiny):
@@ -350,7 +379,7 @@ def test_hostile_texts_run_nothing(live_page, tiny):
 def test_note_says_how_it_is_computed(live_page, tiny):
     model = tiny(GPTModel, vocab_size=257, max_seq_len=48)
     with live_page(model) as page:
-        note = page.inner_text(".live p")
+        note = page.inner_text(".live .soft")
     assert re.fullmatch(
         r"Computed in this page with 8-bit weights \(0\.0 MB\); largest difference from float32 on the "
         r"original text: attention weights 0\.\d+, probabilities 0\.\d+\.",

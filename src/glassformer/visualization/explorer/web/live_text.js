@@ -5,6 +5,9 @@ import { element } from "./panel.js";
 import { LiveModel } from "./live_model.js";
 import { liveContents, LiveSource } from "./live_source.js";
 
+const SUBMIT = "Show its attention";
+const COMPUTING = "Computing …";
+
 class LiveText {
   constructor(app) {
     this.app = app;
@@ -15,71 +18,67 @@ class LiveText {
     this.place();
   }
 
+  /** No form: the frame of a notebook does not let one be submitted. */
   build() {
-    this.field = element("input", { type: "text", id: "live-text", autocomplete: "off", spellcheck: false, dir: "auto" });
-    this.button = element("button", { type: "submit", textContent: "Show its attention" });
+    const submit = (event) => event.key === "Enter" && !event.isComposing && this.submit();
+    this.field = element("input", { type: "text", id: "live-text", autocomplete: "off", spellcheck: false, dir: "auto", onkeydown: submit });
+    this.button = element("button", { type: "button", className: "live-submit", textContent: SUBMIT, onclick: () => this.submit() });
     this.back = element("button", { type: "button", textContent: "Back to the original text", hidden: true, onclick: () => this.showOriginal() });
-    this.status = element("span", { className: "live-status", role: "status" });
-    this.form = element(
-      "form",
-      { className: "live", onsubmit: (event) => [event.preventDefault(), this.submit()] },
-      element(
-        "span",
-        { className: "live-row" },
-        element("label", { htmlFor: "live-text", textContent: "Type another sentence" }),
-        this.field,
-        this.button,
-        this.back,
-      ),
+    this.status = element("p", { role: "status" });
+    const label = element("label", { htmlFor: "live-text", textContent: "Type another sentence" });
+    this.section = element(
+      "div",
+      { className: "live" },
+      element("div", { className: "live-row" }, label, this.field, this.button, this.back),
       this.status,
       element("p", { className: "soft", textContent: describeRounding(this.original.live) }),
     );
   }
 
-  /** Put the form under the title, which is built anew with other contents. */
+  /** Put the section under the title, which is built anew with other contents. */
   place() {
-    this.app.root.querySelector("h1").after(this.form);
+    this.app.root.querySelector("h1").after(this.section);
   }
 
   async submit() {
     if (this.busy) return;
-    this.busy = true;
-    this.button.disabled = true;
-    this.setStatus("Computing …");
+    this.setBusy(true);
     const text = this.field.value;
     const began = performance.now();
+    let problem = "";
     try {
       const ids = await this.model.encode(text);
       const result = await this.model.forward(ids);
       const contents = await liveContents(this.original, text, ids, this.model.labels, result);
-      await this.show(new LiveSource(contents), { query: Infinity, key: 0 });
-      this.setStatus("");
+      await this.show(new LiveSource(contents));
       this.back.hidden = false;
       this.milliseconds = performance.now() - began;
     } catch (error) {
-      this.setStatus(error.message, true);
+      problem = error.message;
     }
-    this.busy = false;
-    this.button.disabled = false;
-    this.field.focus({ preventScroll: true });
+    this.setBusy(false, problem);
   }
 
   async showOriginal() {
     this.back.hidden = true;
-    this.setStatus("");
-    await this.show(this.source, { query: Infinity, key: 0 });
-    this.field.focus({ preventScroll: true });
+    this.status.textContent = "";
+    await this.show(this.source);
   }
 
-  async show(source, change) {
-    const shown = this.app.replaceSource(source, change);
+  /** Show the last token of the text of a source, and keep the focus in the field. */
+  async show(source) {
+    const shown = this.app.replaceSource(source, { query: Infinity, key: 0 });
     this.place();
+    this.field.focus({ preventScroll: true });
     await shown;
   }
 
-  setStatus(text, isError = false) {
-    this.status.textContent = text;
-    this.status.classList.toggle("live-error", isError);
+  /** Say that the page computes, in place of the button's text so that nothing moves, or what the problem is. */
+  setBusy(busy, problem = "") {
+    this.busy = busy;
+    this.button.textContent = busy ? COMPUTING : SUBMIT;
+    this.status.className = problem ? "live-error" : "visually-hidden";
+    this.status.textContent = busy ? COMPUTING : problem;
   }
 }
 
