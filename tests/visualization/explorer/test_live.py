@@ -7,10 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
 from glassformer.models import BERTModel, GPTModel, T5Model
 from glassformer.models.inference import optimize_for_inference
-from glassformer.tokenization import BPETokenizer, ByteTokenizer, CharacterTokenizer, WordPieceTokenizer
+from glassformer.tokenization import (
+    BPETokenizer,
+    ByteTokenizer,
+    CharacterTokenizer,
+    SymbolTokenizer,
+    WordPieceTokenizer,
+)
 from glassformer.visualization.explorer import Explorer, collect_contents, explore, page_html
 from glassformer.visualization.explorer.encoding import unpack_json
 from glassformer.visualization.explorer.live import attention_and_output
@@ -186,9 +193,11 @@ def test_difference_from_float32_is_measured(tiny):
     assert live.probability_difference == float((x.softmax(-1) - y.softmax(-1)).abs().max()) > 0
 
 
-@pytest.mark.parametrize("name", ["byte", "bpe", "gpt2", "smollm", "llama3", "qwen2", "llama.cpp"])
-def test_ids_equal_those_of_python(name, live_page, tiny, split_bpe):
-    tokenizer = ByteTokenizer() if name == "byte" else split_bpe(name)
+@pytest.mark.parametrize(
+    "name", ["byte", "bpe", "gpt2", "smollm", "llama3", "qwen2", "llama.cpp", "bert", "bert, cased"]
+)
+def test_ids_equal_those_of_python(name, live_page, tiny, train_tokenizer):
+    tokenizer = ByteTokenizer() if name == "byte" else train_tokenizer(name)
     model = tiny(GPTModel, vocab_size=tokenizer.vocab_size, max_seq_len=48)
     model.tokenizer = tokenizer
     texts = [*TEXTS, *random_texts(300)]
@@ -200,8 +209,8 @@ def test_ids_equal_those_of_python(name, live_page, tiny, split_bpe):
 
 
 @pytest.fixture
-def split_bpe():
-    """Train a byte-level BPE with the pre-tokenizer of a family of models."""
+def train_tokenizer():
+    """Train a WordPiece, or a byte-level BPE with the pre-tokenizer of a family of models."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -217,6 +226,8 @@ def split_bpe():
 
     def train(name):
         texts = [*TEXTS, *random_texts(2000), "the cat sat on the mat because it was tired " * 9]
+        if name.startswith("bert"):
+            return WordPieceTokenizer.train(texts, 600, lowercase="cased" not in name)
         if name == "bpe":
             return BPETokenizer.train(texts, 800)
         tokenizer = tokenizers.Tokenizer(models.BPE())
@@ -245,8 +256,8 @@ def test_characters_and_those_that_are_unknown(live_page, tiny):
         assert page.inner_text(".live [role=status]") == "The model does not know the character “x”."
 
 
-def test_masks_are_tokens_of_models_that_predict_them(live_page, tiny, split_bpe):
-    tokenizer = split_bpe("gpt2")
+def test_masks_are_tokens_of_models_that_predict_them(live_page, tiny, train_tokenizer):
+    tokenizer = train_tokenizer("gpt2")
     tokenizer.mask_token = 5
     model = tiny(BERTModel, vocab_size=tokenizer.vocab_size, max_seq_len=48, head="masked_lm")
     model.tokenizer = tokenizer
@@ -348,13 +359,33 @@ class ExplorerFrame:
         self.wait(self.frame, condition)
 
 
+def test_a_text_of_spaces_is_empty_for_word_piece(live_page, tiny, train_tokenizer):
+    tokenizer = train_tokenizer("bert")
+    model = tiny(BERTModel, vocab_size=tokenizer.vocab_size, max_seq_len=48, head="masked_lm")
+    model.tokenizer = tokenizer
+    with live_page(model) as page:
+        type_text(page, "  ")
+        assert page.inner_text(".live [role=status]") == "The text is empty: type at least one word."
+        type_text(page, "the [MASK] the")
+        assert page.evaluate("window.glassformer.attention.queries") == [
+            "[CLS]",
+            "the",
+            "[MASK]",
+            "the",
+            "[SEP]",
+        ]
+        assert page.state()["query"] == 4
+
+
 def test_texts_that_are_refused(live_page, tiny):
     model = tiny(GPTModel, vocab_size=257, max_seq_len=20)
     with live_page(model) as page:
         type_text(page, "")
         assert page.inner_text(".live [role=status]") == "The text is empty: type at least one word."
         type_text(page, "x" * 21)
-        assert page.inner_text(".live [role=status]") == "The text has 21 tokens; at most 20 are possible here."
+        assert (
+            page.inner_text(".live [role=status]") == "The text has 21 tokens; at most 20 are possible here."
+        )
         assert page.is_hidden("text=Back to the original text")
         type_text(page, "x" * 20)
         assert page.inner_text(".live [role=status]") == ""
@@ -442,8 +473,16 @@ def test_other_families_and_tokenizers_are_refused(tiny):
     model = tiny(GPTModel, vocab_size=257, max_seq_len=48)
     with pytest.raises(ValueError, match="packed float32 weights"):
         explore(optimize_for_inference(model, weights="float32"), "abc", live=True)
+    model.tokenizer = SymbolTokenizer(["a", "b"])
+    with pytest.raises(ValueError, match="cannot encode texts with the SymbolTokenizer"):
+        explore(model, [1], live=True)
     model.tokenizer = WordPieceTokenizer.train(["the cat sat"] * 9, 40)
-    with pytest.raises(ValueError, match="the WordPiece model of a tokenizer"):
+    model.tokenizer._tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(ValueError, match="WordPiece and the normalizer Lowercase"):
+        explore(model, [1], live=True)
+    model.tokenizer = WordPieceTokenizer.train(["the cat sat"] * 9, 40)
+    model.tokenizer._tokenizer.add_special_tokens(["cat"])
+    with pytest.raises(ValueError, match="the added token 'cat'"):
         explore(model, [1], live=True)
 
 
@@ -457,8 +496,8 @@ def test_models_that_are_too_large_are_refused():
     assert MAX_SIZE == 30_000_000
 
 
-def test_added_tokens_of_texts_are_refused(tiny, split_bpe):
-    tokenizer = split_bpe("bpe")
+def test_added_tokens_of_texts_are_refused(tiny, train_tokenizer):
+    tokenizer = train_tokenizer("bpe")
     model = tiny(GPTModel, vocab_size=tokenizer.vocab_size + 1, max_seq_len=48)
     model.tokenizer = tokenizer
     tokenizer.parse_special_tokens = True
@@ -470,8 +509,8 @@ def test_added_tokens_of_texts_are_refused(tiny, split_bpe):
         explore(model, [1], live=True)
 
 
-def test_labels_are_those_of_the_tokenizer(tiny, split_bpe):
-    tokenizer = split_bpe("bpe")
+def test_labels_are_those_of_the_tokenizer(tiny, train_tokenizer):
+    tokenizer = train_tokenizer("bpe")
     model = tiny(GPTModel, vocab_size=tokenizer.vocab_size + 2, max_seq_len=48)
     model.tokenizer = tokenizer
     labels = unpack_json(collect_contents(model, [1], live=True, analyses=False).live.labels.data)

@@ -19,6 +19,7 @@ from glassformer.tokenization.pre_tokenization import (
     bytes_to_unicode,
 )
 from glassformer.tokenization.special_tokens import special_tokens_of
+from glassformer.visualization.explorer.live_word_piece import describe_word_piece
 
 _BYTE_LEVEL_PATTERN = GPT2_PATTERN + r"|\s+"
 _CONTRACTIONS = r"'(?:[sS\u017ftTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
@@ -52,7 +53,9 @@ def describe_tokenizer(model: TransformerModel) -> dict[str, Any]:
     elif isinstance(tokenizer, CharacterTokenizer):
         description = {"kind": "character", "characters": tokenizer.characters}
     elif isinstance(tokenizer, PretrainedTokenizer):
-        description = _describe_bpe(tokenizer)
+        parts = tokenizer.description()
+        is_word_piece = parts["model"]["type"] == "WordPiece"
+        description = describe_word_piece(parts) if is_word_piece else _describe_bpe(parts)
     else:
         raise _unsupported(f"the {type(tokenizer).__name__}")
     marked = tokenizer.add_special_tokens([-1])
@@ -77,8 +80,7 @@ def _masks(model: TransformerModel, tokenizer: Tokenizer) -> dict[str, int]:
     return {MASK: mask, tokenizer.label(mask): mask}
 
 
-def _describe_bpe(tokenizer: PretrainedTokenizer) -> dict[str, Any]:
-    parts = tokenizer.description()
+def _describe_bpe(parts: dict[str, Any]) -> dict[str, Any]:
     model = parts["model"]
     if model["type"] != "BPE":
         raise _unsupported(f"the {model['type']} model of a tokenizer")
@@ -143,5 +145,5 @@ def _as_javascript(pattern: str) -> str:
 def _unsupported(part: str) -> ValueError:
     return ValueError(
         f"A live page cannot encode texts with {part}; it supports tokenizers of bytes and of "
-        "characters, and byte-level BPE."
+        "characters, byte-level BPE, and WordPiece."
     )

@@ -57,6 +57,7 @@ LIVE_MODULES = (
     "live_products.js",
     "live_forward.js",
     "live_worker.js",
+    "live_word_piece.js",
     "live_tokenizer.js",
     "live_model.js",
     "live_encoding.js",

@@ -29,8 +29,8 @@ export class LiveModel {
   async encode(text) {
     await this.load();
     const { max_tokens: most } = this.description;
-    const ids = text ? this.tokenizer.encode(text) : [];
-    if (!ids.length) throw new Error("The text is empty: type at least one word.");
+    const ids = this.tokenizer.encode(text);
+    if (ids.length === this.tokenizer.numSpecial) throw new Error("The text is empty: type at least one word.");
     if (ids.length > most)
       throw new Error(`The text has ${ids.length.toLocaleString("en")} tokens; at most ${most.toLocaleString("en")} are possible here.`);
     return ids;

@@ -1,5 +1,7 @@
 // Encoding of a typed text into token ids, as the model's tokenizer in Python does it.
 
+import { WordPiece } from "./live_word_piece.js";
+
 /** Lone surrogates, which UTF-8 cannot encode, written as escapes such as \ud800. */
 const escapeSurrogates = (text) =>
   text.replace(/\p{Surrogate}/gu, (unit) => `\\u${unit.charCodeAt(0).toString(16)}`);
@@ -9,7 +11,13 @@ export class LiveTokenizer {
   constructor(description) {
     this.description = description;
     const { kind, merges = [], characters = "", masks } = description;
-    this.encodePart = { byte: encodeBytes, character: this.encodeCharacters, bpe: this.encodeWords }[kind];
+    this.encodePart = {
+      byte: encodeBytes,
+      character: this.encodeCharacters,
+      bpe: this.encodeWords,
+      word_piece: (text) => this.wordPiece.encode(text),
+    }[kind];
+    if (kind === "word_piece") this.wordPiece = new WordPiece(description);
     this.characters = new Map(Array.from(characters, (character, id) => [character, id]));
     this.merges = new Map();
     for (let i = 0; i < merges.length; i += 3)
@@ -24,6 +32,11 @@ export class LiveTokenizer {
       Object.hasOwn(masks, part) ? [masks[part]] : this.encodePart(part),
     );
     return [...before, ...ids, ...after];
+  }
+
+  /** The number of special tokens around each text. */
+  get numSpecial() {
+    return this.description.before.length + this.description.after.length;
   }
 
   splitAtMasks(text) {
