@@ -67,7 +67,7 @@ async (rounds) => {
   for (let round = 0; round < rounds + 2; round++) {
     live.field.value = "The cat sat on the mat, asleep".slice(0, 29) + round;
     await live.submit();
-    const ids = await live.model.encode(live.field.value);
+    const { ids } = await live.model.encode(live.field.value);
     const began = performance.now();
     await live.model.forward(ids);
     times.forward_ms.push(performance.now() - began);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,7 +37,12 @@ FORWARD = """async (ids) => {
 ENCODE = """async (texts) => {
   const { model } = window.glassformer.live;
   await model.load();
-  return texts.map((text) => model.tokenizer.encode(text));
+  return texts.map((text) => model.tokenizer.encode(text).ids);
+}"""
+PIECES = """async (texts) => {
+  const { model } = window.glassformer.live;
+  await model.load();
+  return texts.map((text) => model.tokenizer.encode(text).pieces);
 }"""
 TOLERANCE = 1e-3
 GPTS = {
@@ -208,6 +214,31 @@ def test_ids_equal_those_of_python(name, live_page, tiny, train_tokenizer):
         assert ids == tokenizer.add_special_tokens(tokenizer.encode("a\\ud800b"))
 
 
+@pytest.mark.parametrize("name", ["byte", "bpe", "llama3"])
+def test_pieces_of_tokens_are_the_text(name, live_page, tiny, train_tokenizer):
+    tokenizer = ByteTokenizer() if name == "byte" else train_tokenizer(name)
+    model = tiny(GPTModel, vocab_size=tokenizer.vocab_size, max_seq_len=48)
+    model.tokenizer = tokenizer
+    texts = [*TEXTS, *random_texts(50)]
+    with live_page(model) as page:
+        found = page.evaluate(PIECES, texts)
+        for text, pieces in zip(texts, found, strict=True):
+            ends = [end for _, end in tokenizer.spans(text)]
+            expected = [text[a:b] for a, b in pairwise([0, *ends])]
+            assert [piece for piece in pieces if piece is not None] == expected
+        assert found[0] == ([None, None] if name == "llama3" else [])
+
+
+def test_pieces_of_word_piece_keep_spaces(live_page, tiny, train_tokenizer):
+    tokenizer = train_tokenizer("bert")
+    model = tiny(BERTModel, vocab_size=tokenizer.vocab_size, max_seq_len=48, head="none")
+    model.tokenizer = tokenizer
+    with live_page(model) as page:
+        (pieces,) = page.evaluate(PIECES, ["The cat, 中文  sat!"])
+    assert pieces[0] is pieces[-1] is None
+    assert "".join(pieces[1:-1]) == "the cat, 中文  sat!"
+
+
 @pytest.fixture
 def train_tokenizer():
     """Train a WordPiece, or a byte-level BPE with the pre-tokenizer of a family of models."""
@@ -328,6 +359,15 @@ def test_maps_of_long_texts_have_thumbnails(live_page, tiny):
         assert contents.attention[0].thumbnails[0].queries == 40
         shown = page.evaluate("Array.from(window.glassformer.scene().thumbnails[0].codes).length")
         assert shown == 5 * 40 * 40
+
+
+def test_chosen_layers_stay(live_page, tiny):
+    model = tiny(GPTModel, vocab_size=257, max_seq_len=48, num_layers=3)
+    with live_page(model, layers=[2]) as page:
+        type_text(page, "A dog")
+        assert page.evaluate("window.glassformer.attention.layers") == [2]
+        expected, _ = computed_by_python(model, list(b"A dog"))
+        np.testing.assert_allclose(np.nan_to_num(page.matrix_of_head(1)), expected[2, 1], atol=0.008)
 
 
 def test_a_notebook_frame_computes_too(browser, tiny, wait_until, tmp_path):

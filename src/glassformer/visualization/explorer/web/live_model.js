@@ -25,15 +25,16 @@ export class LiveModel {
     this.run = await startForwardPass(description.architecture, tensors);
   }
 
-  /** The ids of a text. Throws an Error with a message for the reader if it is empty or too long. */
+  /** { ids, pieces } of a text. Throws an Error with a message for the reader if it is empty or too long. */
   async encode(text) {
     await this.load();
     const { max_tokens: most } = this.description;
-    const ids = this.tokenizer.encode(text);
-    if (ids.length === this.tokenizer.numSpecial) throw new Error("The text is empty: type at least one word.");
-    if (ids.length > most)
-      throw new Error(`The text has ${ids.length.toLocaleString("en")} tokens; at most ${most.toLocaleString("en")} are possible here.`);
-    return ids;
+    const encoded = this.tokenizer.encode(text);
+    const { length } = encoded.ids;
+    if (encoded.isEmpty) throw new Error("The text is empty: type at least one word.");
+    if (length > most)
+      throw new Error(`The text has ${length.toLocaleString("en")} tokens; at most ${most.toLocaleString("en")} are possible here.`);
+    return encoded;
   }
 
   /** { attention: the weights of each layer, (head, query, key); logits: (token, token of the vocabulary), or null }. */

@@ -34,8 +34,11 @@ export class LiveSource extends PageSource {
   }
 }
 
-/** The contents for a text. original: those of the page's own text; labels: of all tokens; result: of the forward pass. */
-export async function liveContents(original, text, ids, labels, { attention, logits }) {
+/**
+ * The contents for a text. original: those of the page's own text; encoded: by the tokenizer; labels: of all tokens;
+ * the last argument: the result of the forward pass.
+ */
+export async function liveContents(original, text, { ids, pieces }, labels, { attention, logits }) {
   const { architecture } = original.live;
   const [shown] = original.attention; // GPT and BERT have one kind of attention
   const [maps, thumbnails] = [[], []];
@@ -45,11 +48,12 @@ export async function liveContents(original, text, ids, labels, { attention, log
     thumbnails.push(packed.thumbnails);
   }
   const tokens = ids.map((id) => labels[id]);
+  const sides = { queries: tokens, keys: tokens, query_pieces: pieces, key_pieces: pieces };
   return {
     ...original,
     text: `“${startOf(text)}”, with 8-bit weights`,
     notes: [],
-    attention: [{ ...shown, queries: tokens, keys: tokens, maps, thumbnails }],
+    attention: [{ ...shown, ...sides, maps, thumbnails, peaks: [] }],
     predictions: logits ? [await predictionsOf(logits, ids, labels, architecture, shown.kind)] : [],
     decompositions: [],
     rollouts: [],

@@ -47,9 +47,9 @@ class LiveText {
     const began = performance.now();
     let problem = "";
     try {
-      const ids = await this.model.encode(text);
-      const result = await this.model.forward(ids);
-      const contents = await liveContents(this.original, text, ids, this.model.labels, result);
+      const encoded = await this.model.encode(text);
+      const result = await this.model.forward(encoded.ids);
+      const contents = await liveContents(this.original, text, encoded, this.model.labels, result);
       await this.show(new LiveSource(contents));
       this.back.hidden = false;
       this.milliseconds = performance.now() - began;

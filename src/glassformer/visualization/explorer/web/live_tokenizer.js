@@ -10,33 +10,19 @@ export class LiveTokenizer {
   /** description: as made by live_tokenizer.py. */
   constructor(description) {
     this.description = description;
-    const { kind, merges = [], characters = "", masks } = description;
-    this.encodePart = {
-      byte: encodeBytes,
-      character: this.encodeCharacters,
-      bpe: this.encodeWords,
-      word_piece: (text) => this.wordPiece.encode(text),
-    }[kind];
-    if (kind === "word_piece") this.wordPiece = new WordPiece(description);
-    this.characters = new Map(Array.from(characters, (character, id) => [character, id]));
-    this.merges = new Map();
-    for (let i = 0; i < merges.length; i += 3)
-      this.merges.set(this.pair(merges[i], merges[i + 1]), { rank: i, merged: merges[i + 2] });
-    this.masks = Object.keys(masks).sort((a, b) => b.length - a.length);
+    this.model = new MODELS[description.kind](description);
+    this.masks = Object.keys(description.masks).sort((a, b) => b.length - a.length);
   }
 
-  /** The ids of a text with the special tokens around it. Throws an Error with a message for the reader. */
+  /** The ids of a text with the special tokens around it, and the piece of the text of each; null for special tokens. */
   encode(text) {
     const { before, after, masks } = this.description;
-    const ids = this.splitAtMasks(escapeSurrogates(text)).flatMap((part) =>
-      Object.hasOwn(masks, part) ? [masks[part]] : this.encodePart(part),
+    const special = (ids) => ids.map((id) => [id, null]);
+    const tokens = this.splitAtMasks(escapeSurrogates(text)).flatMap((part) =>
+      Object.hasOwn(masks, part) ? special([masks[part]]) : this.model.encode(part),
     );
-    return [...before, ...ids, ...after];
-  }
-
-  /** The number of special tokens around each text. */
-  get numSpecial() {
-    return this.description.before.length + this.description.after.length;
+    const all = [...special(before), ...tokens, ...special(after)];
+    return { ids: all.map(([id]) => id), pieces: all.map(([, piece]) => piece), isEmpty: !tokens.length };
   }
 
   splitAtMasks(text) {
@@ -47,21 +33,60 @@ export class LiveTokenizer {
       );
     return parts;
   }
+}
 
-  encodeCharacters(text) {
-    return Array.from(text, (character) => {
-      const id = this.characters.get(character);
-      if (id === undefined) throw new Error(`The model does not know the character “${character}”.`);
-      return id;
-    });
+/** A token for each byte. */
+class Bytes {
+  encode(text) {
+    return Array.from(text).flatMap((character) => bytesOf(character).map((byte, index) => [byte, index ? "" : character]));
+  }
+}
+
+/** A token for each character. Throws an Error with a message for the reader if one is unknown. */
+class Characters {
+  constructor({ characters }) {
+    this.ids = new Map(Array.from(characters, (character, id) => [character, id]));
   }
 
-  /** Byte-level BPE. */
-  encodeWords(text) {
-    const { normalizer, patterns, bytes } = this.description;
+  encode(text) {
+    return Array.from(text, (character) => {
+      if (!this.ids.has(character)) throw new Error(`The model does not know the character “${character}”.`);
+      return [this.ids.get(character), character];
+    });
+  }
+}
+
+/** Byte-level BPE. */
+class BytePairs {
+  constructor(description) {
+    this.description = description;
+    const { bytes, merges } = description;
+    this.lengths = new Map(bytes.map((id) => [id, 1])); // bytes of each token
+    this.merges = new Map();
+    for (let i = 0; i < merges.length; i += 3) {
+      const [first, second, merged] = merges.slice(i, i + 3);
+      this.merges.set(pair(first, second), { rank: i, merged });
+      this.lengths.set(merged, this.lengths.get(first) + this.lengths.get(second));
+    }
+  }
+
+  encode(text) {
+    const { normalizer, patterns } = this.description;
     let words = [normalizer ? text.normalize(normalizer) : text];
     for (const pattern of patterns) words = words.flatMap((word) => split(word, new RegExp(pattern, "gu")));
-    return words.flatMap((word) => this.merge(encodeBytes(word).map((byte) => bytes[byte])));
+    return words.flatMap((word) => this.encodeWord(word));
+  }
+
+  /** A token has the characters whose first byte it has. */
+  encodeWord(word) {
+    const pieces = Array.from(word).flatMap((character) => bytesOf(character).map((_, index) => (index ? "" : character)));
+    let start = 0;
+    return this.merge(bytesOf(word).map((byte) => this.description.bytes[byte])).map((id) => {
+      const end = start + this.lengths.get(id);
+      const piece = pieces.slice(start, end).join("");
+      start = end;
+      return [id, piece];
+    });
   }
 
   /** Merge neighbors of a word until none is left: first the pair of the lowest rank, of these the leftmost. */
@@ -69,21 +94,21 @@ export class LiveTokenizer {
     for (;;) {
       let [best, place] = [null, -1];
       for (let i = 0; i + 1 < ids.length; i++) {
-        const found = this.merges.get(this.pair(ids[i], ids[i + 1]));
+        const found = this.merges.get(pair(ids[i], ids[i + 1]));
         if (found && (!best || found.rank < best.rank)) [best, place] = [found, i];
       }
       if (!best) return ids;
       ids.splice(place, 2, best.merged);
     }
   }
-
-  /** A number for a pair of ids. */
-  pair(first, second) {
-    return first * 2 ** 26 + second;
-  }
 }
 
-const encodeBytes = (text) => Array.from(new TextEncoder().encode(text));
+const MODELS = { byte: Bytes, character: Characters, bpe: BytePairs, word_piece: WordPiece };
+
+/** A number for a pair of ids. */
+const pair = (first, second) => first * 2 ** 26 + second;
+
+const bytesOf = (text) => Array.from(new TextEncoder().encode(text));
 
 /** The matches of a regular expression, and what lies between them. */
 function split(text, pattern) {
