@@ -34,6 +34,16 @@ def test_a_page_is_written_and_opened(run_folder, tmp_path, capsys, monkeypatch)
     assert len(opened) == 1
 
 
+def test_live_option_embeds_the_model(run_folder, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    arguments = ["explore", str(run_folder), "The cat", "--output", str(page), "--no-open", "--no-analyses"]
+    assert main([*arguments, "--live"]) == 0
+    captured = capsys.readouterr()
+    assert re.fullmatch(r".* \(\d\.\d MB, with \d\.\d MB of 8-bit weights\)\n", captured.out)
+    assert "rounding the weights to 8 bits ..." in captured.err
+    assert contents_of(page)["live"]["architecture"]["is_causal"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

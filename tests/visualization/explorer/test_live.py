@@ -311,10 +311,12 @@ def test_typed_text_replaces_the_maps(live_page, random_model):
     with live_page(model, analyses=True) as page:
         page.set_state(view="heads", layer=1, head=2)
         original = page.matrix()
-        assert page.locator("[role=tab]").count() == 7
+        tabs = page.locator("[role=tab]").count()
+        assert page.locator("#tab-rollout").count() == page.locator("#tab-score").count() == 1
         type_text(page, text)
         assert page.state()["view"] == "heads"
-        assert page.locator("[role=tab]").count() == 5  # without scores and rollout
+        assert page.locator("[role=tab]").count() == tabs - 2
+        assert page.locator("#tab-rollout").count() == page.locator("#tab-score").count() == 0
         assert page.inner_text(".text") == f"“{text}”, with 8-bit weights"
         expected, logits = computed_by_python(model, list(text.encode()))
         for head in range(3):
@@ -327,7 +329,7 @@ def test_typed_text_replaces_the_maps(live_page, random_model):
         page.evaluate("window.glassformer.ready.then(() => window.glassformer.settled)")
         page.set_state(layer=1, head=2)
         np.testing.assert_array_equal(page.matrix(), original)
-        assert page.locator("[role=tab]").count() == 7
+        assert page.locator("[role=tab]").count() == tabs
         assert page.is_hidden("text=Back to the original text")
 
 
