@@ -280,3 +280,28 @@ def large_page(tmp_path_factory):
     contents = dataclasses.replace(collected, head_labels=labels)
     path = tmp_path_factory.mktemp("large") / "large.html"
     return PageFile(model, contents, Explorer(contents, page_html(contents)).save(path).path)
+
+
+@pytest.fixture
+def live_page(open_page, tmp_path):
+    """Open the live page of a model."""
+
+    def opened(model, text="The cat sat.", **options):
+        contents = collect_contents(model, text, live=True, **{"analyses": False, **options})
+        path = Explorer(contents, page_html(contents)).save(tmp_path / "live.html").path
+        return open_page(path)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def type_text():
+    """Type a text into a live page or a frame, and wait until its attention is shown."""
+
+    def typed(page, text):
+        page.fill("#live-text", text)
+        page.press("#live-text", "Enter")
+        wait_for(page, "!window.glassformer.live.busy")
+        page.evaluate("window.glassformer.settled")
+
+    return typed
