@@ -34,7 +34,7 @@ class Explorer {
     this.timings = {};
     this.load(source);
     this.listen();
-    this.ready = this.open();
+    this.ready = this.open().then(() => this.tour.offer());
   }
 
   /** Build the page around the contents of a source. */
@@ -60,7 +60,6 @@ class Explorer {
     await this.loadImage();
     await this.show();
     this.timings.drawn = performance.now();
-    this.tour.offer();
     await this.loadThumbnails();
     this.timings.complete = performance.now();
   }

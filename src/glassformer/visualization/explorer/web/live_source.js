@@ -56,6 +56,7 @@ export async function liveContents(original, text, { ids, pieces }, labels, { at
     attention: [{ ...shown, ...sides, maps, thumbnails, peaks: [] }],
     predictions: logits ? [await predictionsOf(logits, ids, labels, architecture, shown.kind)] : [],
     decompositions: [],
+    vectors: [],
     rollouts: [],
     live: null,
   };
