@@ -153,6 +153,7 @@ def test_all_data_leaves_the_weights_out(live_page, tiny, type_text):
     with live_page(model) as page:
         type_text(page, "abc")
         with page.expect_download() as download:
+            page.click("text=Save ▾")
             page.click("text=All data")
         saved = download.value.path().read_text("utf-8")
     assert '"queries":["a","b","c"]' in saved
