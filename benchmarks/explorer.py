@@ -7,7 +7,8 @@
 The first 16 layers of SmolLM2 (144 heads) and MiniLM (72 heads) on the opening of the first speech of the
 default corpus. Every page is opened in a headless Chromium without a network. "drawn" is the time from the
 start of the navigation to the first view; "next head" and "next layer" are from a change of the state until
-the view and everything around it are drawn (without waiting for the next frame): medians and maxima.
+the view and everything around it are drawn (without waiting for the next frame): medians and maxima. "word
+under the pointer" is the time to shade the text for another word.
 For the other pages: size, time to make them, and time until they draw something without a network, up to a
 minute. CircuitsVis shows one layer only.
 Last, a page with a model of the demo's size (`explore --live`): the time from a typed text of 30 tokens to
@@ -57,7 +58,16 @@ async () => {
   for (const layer of layers) next_layer.push(await took({ layer, view: "map" }));
   for (const head of heads[0]) next_head.push(await took({ layer: layers.at(-1), head }));
   for (const head of heads[0]) next_head.push(await took({ head }));
-  return { drawn: app.timings.drawn, next_head, next_layer };
+  const hover = [], { length } = app.attention.queries;
+  await app.set({ view: "text" });
+  for (let query = 0; query < length; query += Math.max(1, Math.floor(length / 50))) {
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    const began = performance.now();
+    app.hovered = { side: "query", query };
+    app.mainCanvas.draw();
+    hover.push(performance.now() - began);
+  }
+  return { drawn: app.timings.drawn, next_head, next_layer, hover };
 }
 """
 LIVE_TIMES = """
@@ -163,7 +173,9 @@ def measure(setting: Setting, browser: Any, folder: Path, rounds: int) -> dict[s
     AttentionVisualizer(model, setting.name).explore(ids, path, layers=setting.layers)
     made = time.monotonic() - began
     opened = [times_of(browser, path) for _ in range(rounds)]
-    heads, layers = ([t for one in opened for t in one[what]] for what in ("next_head", "next_layer"))
+    heads, layers, hovers = (
+        [t for one in opened for t in one[what]] for what in ("next_head", "next_layer", "hover")
+    )
     rows = {
         OURS: {
             "megabytes": path.stat().st_size / 1e6,
@@ -171,6 +183,7 @@ def measure(setting: Setting, browser: Any, folder: Path, rounds: int) -> dict[s
             "drawn_seconds": median(one["drawn"] for one in opened) / 1e3,
             "next_head_ms": [median(heads), max(heads)],
             "next_layer_ms": [median(layers), max(layers)],
+            "hover_ms": [median(hovers), max(hovers)],
         }
     }
     attention, tokens = maps_of(model, ids, setting.layers)
@@ -238,6 +251,7 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
         ("open to drawn, s", ours["drawn_seconds"], 1.5),
         ("next head, worst, ms", ours["next_head_ms"][1], 20),
         ("next layer, worst, ms", ours["next_layer_ms"][1], 200),
+        ("a word under the pointer, median, ms", ours["hover_ms"][0], 20),
     ]
     return [
         f"{what}: {value:.3g}, goal at most {goal}: {'reached' if value <= goal else 'NOT reached'}"
@@ -247,7 +261,7 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
 
 def table(name: str, figures: dict[str, Any]) -> Table:
     result = Table(title=f"{name} ({figures['tokens']} tokens)", title_justify="left")
-    for column in ("", "MB", "made in, s", "drawn, s", "next head, ms", "next layer, ms"):
+    for column in ("", "MB", "made in, s", "drawn, s", "next head, ms", "next layer, ms", "word, ms"):
         result.add_column(column, justify="left" if not column else "right")
     for peer, row in figures["rows"].items():
         result.add_row(
@@ -257,6 +271,7 @@ def table(name: str, figures: dict[str, Any]) -> Table:
             "blank" if row["drawn_seconds"] is None else f"{row['drawn_seconds']:.2f}",
             "{:.0f} (worst {:.0f})".format(*row["next_head_ms"]) if "next_head_ms" in row else "-",
             "{:.0f} (worst {:.0f})".format(*row["next_layer_ms"]) if "next_layer_ms" in row else "-",
+            "{:.1f} (worst {:.1f})".format(*row["hover_ms"]) if "hover_ms" in row else "-",
         )
     return result
 

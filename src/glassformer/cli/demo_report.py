@@ -143,10 +143,15 @@ def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) ->
 
 
 def _explorer(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) -> Section:
-    explorer = visualizer.explore(TEXT, folder / "explorer.html", heads_report=report)
+    explorer = visualizer.explore(TEXT, folder / "explorer.html", heads_report=report, live=True)
     return (
         Section("Explore every head")
-        .link("explorer.html", "The explorer", "Every head on one sentence, below and on a page of its own.")
+        .link(
+            "explorer.html",
+            "The explorer",
+            "Every head on one sentence, below and on a page of its own. Type another sentence into it: the "
+            "page holds the model, and computes its attention.",
+        )
         .page(explorer)
     )
 
