@@ -63,6 +63,8 @@ def test_chosen_layers_and_kind(tiny):
     assert "2 of 3 layers" in contents.title
     with pytest.raises(ValueError, match="layer 3 does not exist: layers are 0 to 2"):
         collect_contents(model, "abc", layers=[3])
+    with pytest.raises(ValueError, match="unknown theme 'drk', did you mean 'dark'"):
+        collect_contents(model, "abc", theme="drk")
     with pytest.raises(ValueError, match="crss"):
         collect_contents(model, "abc", kind="crss")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from glassformer.models import GPTModel
+from glassformer.visualization import AttentionVisualizer
+
 pytestmark = pytest.mark.slow
 
 FAMILIES = ["decoder", "encoder", "encoder-decoder", "vit"]
@@ -280,3 +283,17 @@ def test_all_tokens_can_be_unfolded(open_page, large_page):
         assert shown == contents.attention[0].keys
         chips.nth(17).click()
         assert page.state()["query"] == 17
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_opens_in_the_theme_it_was_made_with(open_page, random_model, tmp_path, theme):
+    model = random_model(GPTModel, vocab_size=257)
+    path = AttentionVisualizer(model).explore("abc", tmp_path / "page.html", analyses=False, theme=theme).path
+    other = {"light": "dark", "dark": "light"}[theme]
+    scheme = "getComputedStyle(document.documentElement).colorScheme"
+    with open_page(path, theme=other) as page:  # what the reader's system prefers
+        assert page.evaluate(scheme) == theme
+        page.keyboard.press("t")
+        assert page.evaluate(scheme) == other
+        page.state()
+        assert f"theme={other}" in page.evaluate("location.hash")

@@ -85,7 +85,7 @@ def explore(
         save_path: the file to write, ending in .html. Default: none.
         heads_report: of an analysis of the model, or the path of its ``heads.json``; heads get their labels.
         options: fields of ``PageOptions``: ``image``, ``target_text``, ``kind``, ``layers``, ``name``,
-            ``analyses``, ``faithfulness``, ``live``, ``force``, ``on_progress``.
+            ``analyses``, ``faithfulness``, ``theme``, ``live``, ``force``, ``on_progress``.
 
     Raises:
         ValueError: if the input is empty, a layer or kind does not exist, the page takes more than 100 MB,

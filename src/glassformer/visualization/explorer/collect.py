@@ -33,7 +33,7 @@ from glassformer.visualization.explorer.analyses import (
 )
 from glassformer.visualization.explorer.encoding import PackedMaps, pack_maps, quantize, thumbnails
 from glassformer.visualization.explorer.live import check_live, live_model
-from glassformer.visualization.explorer.schema import AttentionMaps, Contents, InputImage, Peak
+from glassformer.visualization.explorer.schema import THEMES, AttentionMaps, Contents, InputImage, Peak
 from glassformer.visualization.explorer.text_pieces import Pieces, text_pieces
 from glassformer.visualization.explorer.vectors import attention_vectors
 from glassformer.visualization.model_input import (
@@ -84,6 +84,8 @@ class PageOptions:
     live: bool = False
     """Whether the page embeds the model, at most 30 MB of 8-bit weights, and computes the attention of texts
     that are typed into it; see ``live.check_live``."""
+    theme: str = "auto"
+    """Colors of the page: "light", "dark", or "auto" for those that the reader's system prefers."""
     force: bool = False
     """Whether to allow pages of more than 100 MB."""
     on_progress: Callable[[str], object] = no_progress
@@ -137,6 +139,7 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
     page = PageOptions(**options)
     if page.image is not None and (text is not None or page.target_text is not None):
         raise ValueError("text and image exclude each other: give one of them.")
+    choose(dict.fromkeys(THEMES), page.theme, "theme")
     layers = page.layers
     if layers is not None:
         if len(layers) == 0:
@@ -172,6 +175,7 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
         predictions=output_predictions(model, tokenizer, output, inputs.targets, list(kinds)),
         image=inputs.image,
         name=page.name or type(model).__name__,
+        theme=page.theme,
     )
     if page.live:
         page.on_progress("rounding the weights to 8 bits")

@@ -11,6 +11,8 @@ from glassformer.visualization.explorer.encoding import LEVELS, PackedJson, Pack
 from glassformer.visualization.explorer.live import LiveModel
 
 FORMAT = "glassformer-explorer-2"
+THEMES = ("auto", "light", "dark")
+"""Colors of a page; "auto" takes those that the reader's system prefers."""
 
 
 class Peak(NamedTuple):
@@ -187,6 +189,8 @@ class Contents:
     image: InputImage | None = None
     name: str = ""
     """Name of the model."""
+    theme: str = "auto"
+    """One of ``THEMES``."""
     live: LiveModel | None = None
     """The model itself, in a page that computes the attention of typed texts."""
 

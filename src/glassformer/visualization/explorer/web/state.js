@@ -52,6 +52,7 @@ export function initialState(contents) {
     {
       ...START,
       view: contents.image ? "image" : "text",
+      theme: contents.theme ?? "auto",
       kind: attention.kind,
       layer,
       head,
