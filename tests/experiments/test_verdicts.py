@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ AT_LEAST, AT_MOST = claim("at_least", claimed=5.0), claim("at_most", claimed=5.0
         (POSITIVE, 4, 0.5, REPRODUCED, "above 0 as claimed."),
         (POSITIVE, -4, 0.5, CONTRADICTED, "below 0, against"),
         (POSITIVE, 0, 0.5, NOT_TESTABLE, "not shown to differ"),
-        (POSITIVE, 0, 0, NOT_TESTABLE, "the same for every seed"),
+        (POSITIVE, 0, 0, NOT_TESTABLE, "the same for all seeds"),
         (NEGATIVE, -4, 0.5, REPRODUCED, "below 0 as claimed."),
         (NEGATIVE, 4, 0.5, CONTRADICTED, "above 0, against"),
         (WITH_MARGIN, 4, 0.5, REPRODUCED, "above 0 as claimed."),
@@ -83,13 +83,13 @@ AT_LEAST, AT_MOST = claim("at_least", claimed=5.0), claim("at_most", claimed=5.0
         (SAME, 3, 0.2, CONTRADICTED, "is farther from 0 than the margin of 1.0"),
         (SAME, -3, 0.2, CONTRADICTED, "is farther from 0"),
         (SAME, 0.9, 0.5, NOT_TESTABLE, "neither closer to 0 than the margin of 1.0 nor farther"),
-        (SAME, 1, 0, NOT_TESTABLE, "the same for every seed"),
+        (SAME, 1, 0, NOT_TESTABLE, "the same for all seeds"),
         (SAME_AS_2, 2.1, 0.1, REPRODUCED, "is closer to 2 than"),
         (SAME_AS_2, 0.1, 0.1, CONTRADICTED, "is farther from 2 than"),
         (AT_LEAST, 6, 0.1, REPRODUCED, "above the threshold of 5 as claimed"),
         (AT_LEAST, 4, 0.1, CONTRADICTED, "below the threshold of 5, against the claim"),
         (AT_LEAST, 5.1, 0.1, NOT_TESTABLE, "not shown to differ from 5"),
-        (AT_LEAST, 5, 0, NOT_TESTABLE, "the same for every seed"),
+        (AT_LEAST, 5, 0, NOT_TESTABLE, "the same for all seeds"),
         (AT_MOST, 4, 0.1, REPRODUCED, "below the threshold of 5 as claimed"),
         (AT_MOST, 6, 0.1, CONTRADICTED, "above the threshold of 5, against the claim"),
         (AT_MOST, 4.9, 0.1, NOT_TESTABLE, "not shown to differ from 5"),
@@ -146,6 +146,12 @@ def test_without_a_finding_the_reason_states_the_detectable_difference(num_claim
     assert f"8 seeds with this spread show a difference of {effect:.4g} with 80 % power." in found.reason
     same = judge_values(SAME, values, num_claims=num_claims)
     assert f"8 seeds with this spread show a difference of {1 + effect:.4g} with 80 % power." in same.reason
+
+
+def test_the_reason_names_what_was_repeated() -> None:
+    estimate = replace(one_sample_t(3 + STANDARD), repeats="blocks of texts")
+    found = judge(POSITIVE, estimate, estimate.p_value)
+    assert "; 8 blocks of texts; corrected p" in found.reason
 
 
 def test_a_control_is_the_null_value_of_a_head() -> None:

@@ -71,6 +71,8 @@ class Estimate:
     """Standard deviation over seeds / sqrt(number of seeds)."""
     margin: float | None = None
     """Of an equivalence test; None for a test of a difference."""
+    repeats: str = "seeds"
+    """What the ``num_seeds`` numbers are of, if not of seeds: such as "blocks of texts"."""
 
     def p_value_within(self, margin: float) -> float:
         """p-value if the mean is at least ``margin`` from ``null``: the larger of two one-sided ones."""

@@ -108,7 +108,7 @@ def judge(
     verdict, finding = _undecided(claim, estimate, alpha / num_claims) if found is None else found
     interval = f"{100 * estimate.confidence:g} % interval {estimate.low:.4g} to {estimate.high:.4g}"
     p_values = _p(adjusted_p) if claim.margin is None else f"{_p(adjusted_p)}, second test {_p(margin_p)}"
-    numbers = f"{interval}; {estimate.num_seeds} seeds; corrected {p_values}"
+    numbers = f"{interval}; {estimate.num_seeds} {estimate.repeats}; corrected {p_values}"
     reason = f"The measured {_quantity(claim, estimate.mean)} ({numbers}) {finding}."
     return Judgement(verdict, reason, adjusted_p)
 
@@ -222,7 +222,10 @@ def _undecided(claim: Claim, estimate: Estimate, level: float) -> _Finding:
     """The finding where no test showed anything: the difference that these seeds could have shown."""
     null, num_seeds = _quantity(claim, estimate.null), estimate.num_seeds
     if estimate.standard_error == 0:
-        return Verdict.NOT_TESTABLE, "is the same for every seed and exactly at the border that is tested"
+        return (
+            Verdict.NOT_TESTABLE,
+            f"is the same for all {estimate.repeats} and exactly at the border that is tested",
+        )
     sd = estimate.standard_error * math.sqrt(num_seeds)
     distance = detectable_effect(sd, num_seeds, alpha=level, power=POWER)
     shown = f"is not shown to differ from {null}"
@@ -230,7 +233,8 @@ def _undecided(claim: Claim, estimate: Estimate, level: float) -> _Finding:
         distance += claim.margin or 0.0
         shown = f"is shown neither closer to {null} than the margin of {claim.margin} nor farther"
     power = (
-        f"{num_seeds} seeds with this spread show a difference of {distance:.4g} with {100 * POWER:g} % power"
+        f"{num_seeds} {estimate.repeats} with this spread show a difference of {distance:.4g} "
+        f"with {100 * POWER:g} % power"
     )
     return Verdict.NOT_TESTABLE, f"{shown}; {power}"
 

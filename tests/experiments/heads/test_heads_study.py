@@ -14,7 +14,7 @@ from glassformer.analysis.head_patterns.patterns import Item, Offset, SyntaxRela
 from glassformer.analysis.head_patterns.syntax import Parse
 from glassformer.analysis.importance import ablation_loss_delta
 from glassformer.experiments.heads.ablations import measure_ablations, text_task
-from glassformer.experiments.heads.contrasts import ROWS
+from glassformer.experiments.heads.contrasts import ROWS, few_queries
 from glassformer.experiments.heads.examples import example
 from glassformer.experiments.heads.grammar import Sentence
 from glassformer.experiments.heads.measure import block_sums, pattern_rates, preference, split_blocks
@@ -367,3 +367,23 @@ def test_the_study_runs_at_smoke_scale_and_is_analyzed_again_to_the_digit(tmp_pa
     assert "\u201c" in written or "\\u201c" in written
     assert run_study(study, scale, tmp_path) == results
     assert (tmp_path / "results.json").read_text() == written
+
+
+def test_a_rate_of_few_queries_is_noted_beside_that_of_the_other_direction():
+    def pattern(selection, rate, queries):
+        control = {"name": "fixed offset -1", "selection": 0.1, "rates": [0.25] * 8}
+        return {
+            "selection": selection,
+            "rates": [rate] * 8,
+            "queries": [20, *[queries] * 8],
+            "control": control,
+        }
+
+    prose = {"subject->verb": pattern(0.9, 0.8, 5), "verb->subject": pattern(0.7, 0.6, 1000)}
+    [note] = few_queries("gpt", {"patterns": {"prose": prose}})
+    assert "subject-verb, gpt: " in note
+    assert "subject->verb, has 40 queries in all blocks" in note
+    assert "verb->subject, with 8,000 queries, the best head reaches 0.600 and its control, " in note
+    assert "fixed offset -1, 0.250" in note
+    prose["subject->verb"]["queries"] = [20, *[25] * 8]
+    assert few_queries("gpt", {"patterns": {"prose": prose}}) == []

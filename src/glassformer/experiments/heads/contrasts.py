@@ -19,6 +19,9 @@ ROWS: Mapping[str, Sequence[str]] = {
 MIN_COPYING = 0.5
 """Accuracy at copying with all heads below which nothing can be said about what hurts it."""
 
+MIN_QUERIES = 200
+"""Queries on prose below which a note says that a rate is uncertain."""
+
 Models: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
 """Results of each model: one for a published model, one per seed for the small one."""
 
@@ -97,6 +100,35 @@ def best_pattern(patterns: Mapping[str, Any], names: Sequence[str]) -> Mapping[s
     """The pattern whose best head has the highest rate on the texts for selection, with its ``name``."""
     found = [{**patterns[name], "name": name} for name in names if name in patterns]
     return max(found, key=lambda row: float(row["selection"]), default=None)
+
+
+def few_queries(model: str, value: Mapping[str, Any]) -> list[str]:
+    """Notes on rows of the claimed table whose better direction has few queries on prose.
+
+    Args:
+        model: name of a published model.
+        value: its result.
+    """
+    notes = []
+    for row, names in ROWS.items():
+        patterns = value["patterns"]["prose"]
+        best = best_pattern(patterns, names)
+        if best is None or sum(best["queries"][1:]) >= MIN_QUERIES:
+            continue
+        note = (
+            f"{row}, {model}: the direction whose best head has the higher rate, {best['name']}, has "
+            f"{sum(best['queries'][1:])} queries in all blocks, so that its rate is uncertain."
+        )
+        for name in names:
+            if name != best["name"] and name in patterns:
+                other = patterns[name]
+                note += (
+                    f" In the direction {name}, with {sum(other['queries'][1:]):,} queries, the best head "
+                    f"reaches {np.mean(other['rates']):.3f} and its control, {other['control']['name']}, "
+                    f"{np.mean(other['control']['rates']):.3f}."
+                )
+        notes.append(note)
+    return notes
 
 
 def significant(p_values: Sequence[float], drops: Sequence[float], alpha: float = 0.01) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from glassformer.experiments.heads.contrasts import (
     Contrast,
     best_pattern,
     cluster_contrast,
+    few_queries,
     redundancy_contrast,
     related_contrast,
     row_contrasts,
@@ -76,8 +78,15 @@ class HeadsStudy(Study):
             contrasts[f"specific-{name}"] = specific_contrast(values)
             contrasts[f"redundant-{name}"] = redundancy_contrast(values)
         testable = {name: found for name, found in contrasts.items() if found.untestable is None}
+        estimates = {
+            name: replace(
+                one_sample_t(found.values, null=found.null),
+                repeats="seeds" if name.endswith("-small") else "blocks of texts",
+            )
+            for name, found in testable.items()
+        }
         return Findings(
-            {name: one_sample_t(found.values, null=found.null) for name, found in testable.items()},
+            estimates,
             {name: found.untestable for name, found in contrasts.items() if found.untestable is not None},
             tables=[
                 rows_table(models, claimed),
@@ -89,6 +98,7 @@ class HeadsStudy(Study):
                 specific_table(ablated),
             ],
             power=[power_table({name: found.values for name, found in testable.items()})],
+            notes=[note for name in scale.settings["published"] for note in few_queries(name, results[name])],
             data=figure_data(models, ablated, claimed),
         )
 
