@@ -34,7 +34,7 @@ def test_keyboard_shortcuts(open_page, pages):
         assert after("+")["zoom"] == pytest.approx(1.5)
         assert after("-")["zoom"] == pytest.approx(1)
         assert (after("+")["zoom"] > 1, after("0")["zoom"]) == (True, 1)
-        assert (after("f")["onlyChosen"], after("f")["onlyChosen"]) == (1, 0)
+        assert (after("f")["onlyChosen"], after("f")["onlyChosen"]) == (0, 1)
         page.set_state(threshold=0.09)
         assert after(">")["threshold"] == pytest.approx(0.32**2)  # linear in the square root
         assert after("<")["threshold"] == pytest.approx(0.09)

@@ -94,7 +94,7 @@ def test_lines_show_the_weights_above_the_threshold(open_page, pages):
 
 def test_automatic_threshold_draws_the_largest_weights(open_page, pages):
     path = pages["encoder-decoder"].path
-    with open_page(path, link="#view=lines&kind=cross&layer=1&head=0") as page:
+    with open_page(path, link="#view=lines&kind=cross&layer=1&head=0&onlyChosen=0") as page:
         weights = page.matrix()
         curves = [p for p in page.svg().iter(f"{SVG}path") if "C" in p.get("d")]
         least = np.sort(weights.ravel())[-3 * len(weights)]
@@ -107,6 +107,15 @@ def test_automatic_threshold_draws_the_largest_weights(open_page, pages):
         assert "those at the first token left out" in heading
         assert f"of {weights[:, 1:].size} weights" in heading
         assert page.get_by_role("button", name="Auto").get_attribute("aria-pressed") == "true"
+
+
+def test_the_automatic_threshold_leaves_ten_lines_of_the_chosen_token(open_page, pages):
+    with open_page(pages["decoder"].path, link="#view=lines&layer=1&head=0") as page:
+        for query, wanted in ((11, 10), (5, 6)):
+            page.set_state(query=query)
+            row = page.matrix()[query]
+            assert (np.nan_to_num(row) > 0).sum() >= wanted
+            assert len([p for p in page.svg().iter(f"{SVG}path") if "C" in p.get("d")]) == wanted
 
 
 def test_lines_of_the_token_under_the_pointer_are_highlighted(open_page, pages):

@@ -88,11 +88,11 @@ class Predictions:
     """Labels of all tokens that occur below, where they are referred to by index."""
     data: str
     """``pack_json`` of ``[position][row]`` = ``[token, probability, token, probability, ...]``."""
-    ends: list[int] = field(default_factory=list)
-    """Indices of the tokens that end a text."""
     targets: PackedJson | None = None
     """For each position ``[token, probability, rank]`` of the token that is really there, or None."""
     note: str = ""
+    ends: list[int] = field(default_factory=list)
+    """Indices of the tokens that end a text."""
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ export class Controls {
       oninput: (event) => app.set({ threshold: Number(event.target.value) ** 2 }),
     });
     this.thresholdValue = element("output", {});
-    this.autoThreshold = button("Auto", "Auto: the largest weights, three lines per token (a)", () =>
+    this.autoThreshold = button("Auto", "Auto: the largest weights, three lines per token or ten of the chosen one (a)", () =>
       app.set({ threshold: AUTO }),
     );
     const checkbox = (name) =>

@@ -95,7 +95,7 @@ const LETTERS = [
   {
     keys: ["a"],
     shown: "a",
-    what: "automatic threshold: three lines per token",
+    what: "automatic threshold: three lines per token, or ten of the chosen one",
     run: (app) => app.set({ threshold: AUTO }),
   },
   {

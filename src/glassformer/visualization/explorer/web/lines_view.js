@@ -12,6 +12,7 @@ const MIN_PITCH = 1.5;
 const MAX_WIDTH = 1800;
 const MAX_LINES = 6000;
 const LINES_PER_TOKEN = 3; // with the automatic threshold
+const LINES_OF_CHOSEN = 10; // if only those of the chosen token are drawn
 
 function layout(scene, box) {
   const { attention } = scene;
@@ -49,9 +50,13 @@ function titleAndNote(scene) {
   return [headTitle, `${count} ${limits}. Thicker lines are larger weights; those of the chosen token are orange`];
 }
 
-/** The threshold, or if it is automatic, one that leaves a few lines per token. */
+/** The threshold, or if it is automatic, one that leaves a few lines per token, or ten of the chosen one. */
 export function thresholdOf({ state, matrix }) {
-  return state.threshold < 0 ? matrix.threshold(LINES_PER_TOKEN * matrix.queries, state.firstToken ? 0 : 1) : state.threshold;
+  if (state.threshold >= 0) return state.threshold;
+  const first = state.firstToken ? 0 : 1;
+  if (!state.onlyChosen) return matrix.threshold(LINES_PER_TOKEN * matrix.queries, first);
+  const weights = matrix.row(state.query).slice(first).filter((weight) => weight > 0).sort();
+  return weights.at(-Math.min(LINES_OF_CHOSEN, weights.length)) ?? 0;
 }
 
 const cache = new WeakMap(); // the last result for each matrix
