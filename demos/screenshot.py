@@ -24,6 +24,7 @@ def main(page_path: str, image: str, state: str = "") -> None:
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox"]
         )
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="light")
+        page.add_init_script("localStorage.setItem('glassformer-tour', '1')")  # the tour was seen
         page.goto(Path(page_path).resolve().as_uri() + (f"#{state}" if state else ""))
         page.evaluate("window.glassformer.ready")
         page.wait_for_timeout(200)  # the rest of the page is drawn in the next frame

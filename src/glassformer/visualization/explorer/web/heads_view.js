@@ -214,9 +214,10 @@ function drawTop(painter, scene, box, geometry) {
   for (let column = 0; column < columns * geometry.groups && names.length; column++) {
     const [group, number] = [Math.floor(column / columns), column % columns];
     const isLast = number === columns - 1;
-    if (compact && geometry.cell < 22 && number % 2 && !isLast) continue;
+    const isNarrow = geometry.cell < textWidth(names.at(-1), style.size); // the last name covers the one before
+    if (compact && !isLast && ((geometry.cell < 22 && number % 2) || (isNarrow && number === columns - 2))) continue;
     const { x } = cellOrigin(geometry, group * geometry.rows, number);
-    const narrow = isLast && geometry.cell < textWidth(names[number], style.size);
+    const narrow = isLast && isNarrow;
     painter.text(names[number], narrow ? x + geometry.cell : x + geometry.cell / 2, box.top + geometry.top - 11, {
       ...style,
       align: narrow ? "right" : "center",

@@ -73,7 +73,7 @@ function nextWord(scene, side) {
   if (!entry || side !== sideOf(scene) || isCross(scene)) return [];
   const [best] = predictionList({ ...scene, state: { ...scene.state, query: attention.queries.length - 1 } }, entry);
   if (!best) return [];
-  const what = best.isEnd ? "the end of the text" : best.label;
+  const what = best.isEnd ? "the end of the text" : best.label.replace(/^·(?=.)/, ""); // without its space
   return [{ text: `next: ${what} ${formatProbability(best.share)}`, space: true, breaks: 0 }];
 }
 
