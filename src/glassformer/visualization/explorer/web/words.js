@@ -11,21 +11,33 @@ const boundaries = (text) =>
     ? Array.from(segmenter.segment(text), ({ index }) => index)
     : Array.from(text.matchAll(PARTS), ({ index }) => index);
 
-/** For each token whether it belongs to the word of the token before it. */
-function joinsBefore(pieces) {
-  const text = pieces.map((piece) => piece ?? "\n").join("");
-  const segmentAt = new Uint32Array(text.length + 1);
+/** The number of the segment at each place of a text. */
+function segmentNumbers(text) {
   const starts = new Set(boundaries(text));
-  for (let at = 0, segment = 0; at < text.length; at++) segmentAt[at] = starts.has(at) ? ++segment : segment;
-  let [at, last] = [0, 0]; // the place in the text, and the segment in which the token before ends
+  const numbers = new Uint32Array(text.length);
+  for (let at = 0, segment = 0; at < text.length; at++) {
+    if (starts.has(at)) segment++;
+    numbers[at] = segment;
+  }
+  return numbers;
+}
+
+/** For each token whether it belongs to the word of the token before it: both share a segment, or a character. */
+function joinsBefore(pieces) {
+  const segments = segmentNumbers(pieces.map((piece) => piece ?? "\n").join(""));
+  let place = 0;
+  let last = 0; // the segment in which the token before ends; 0 after a space or a special token
   return pieces.map((piece) => {
-    if (piece === null) return (at++, (last = 0), false);
-    const [begin, end] = [at + piece.length - piece.trimStart().length, at + piece.trimEnd().length];
-    at += piece.length;
-    if (piece === "") return last > 0; // a part of the character before
-    if (begin >= end) return (last = 0), false; // only spaces
-    const joins = last > 0 && segmentAt[begin] === last;
-    last = segmentAt[end - 1];
+    const start = place;
+    place += piece === null ? 1 : piece.length;
+    if (piece === "") return last > 0;
+    if (piece === null || !piece.trim()) {
+      last = 0;
+      return false;
+    }
+    const first = segments[start + piece.length - piece.trimStart().length];
+    const joins = last > 0 && first === last;
+    last = segments[start + piece.trimEnd().length - 1];
     return joins;
   });
 }
@@ -46,24 +58,30 @@ export function wordsOf(attention, side, merged) {
 function mergeTokens(labels, pieces, merged) {
   const joins = merged ? joinsBefore(pieces) : pieces.map(() => false);
   const words = [];
-  let breaks = 0; // line breaks at the end of the token before
+  let breaks = 0; // line breaks in the tokens of spaces before
   pieces.forEach((piece, index) => {
     const text = piece ?? "";
-    if (joins[index]) return Object.assign(words.at(-1), { last: index, raw: words.at(-1).raw + text });
-    const before = text.slice(0, text.length - text.trimStart().length);
-    breaks += before.split("\n").length - 1;
-    const onlySpaces = text !== "" && !text.trim();
+    if (joins[index]) {
+      const word = words.at(-1);
+      Object.assign(word, { last: index, raw: word.raw + text });
+      return;
+    }
+    const isText = text.trim() !== "";
+    const spaces = text.slice(0, text.length - text.trimStart().length);
+    breaks += spaces.split("\n").length - 1;
     words.push({
-      ...{ first: index, last: index, raw: text, isText: Boolean(text.trim()), breaks: onlySpaces ? 0 : breaks },
-      space: piece === null || pieces[index - 1] === null || (before !== "" && !onlySpaces),
+      first: index,
+      last: index,
+      raw: text,
+      breaks: isText || piece === null ? breaks : 0,
+      space: piece === null || pieces[index - 1] === null || (isText && spaces !== ""),
       isSpecial: piece === null,
     });
-    breaks = onlySpaces ? breaks : 0;
-    return undefined;
+    if (isText || piece === null) breaks = 0;
   });
-  return words.map(({ raw, isText, ...word }) => ({
+  return words.map(({ raw, ...word }) => ({
     ...word,
-    text: isText ? visibleText(raw.trim().replace(/\s+/g, " ")) : labels[word.first],
+    text: raw.trim() ? visibleText(raw.trim().replace(/\s+/g, " ")) : labels[word.first],
   }));
 }
 
