@@ -203,7 +203,7 @@ def test_explorer(run_benchmark):
     for what in ("next_head_ms", "next_layer_ms"):
         middle, worst = ours[what]
         assert 0 < middle <= worst
-    assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 4
+    assert len(re.findall(r"goal at most [\d.]+: (NOT )?reached", shown)) == 5
 
 
 def test_a_goal_is_reached_at_its_value_but_not_above(monkeypatch):
