@@ -57,6 +57,14 @@ export function paletteOf(theme) {
 /** Index of a weight on the color scale: the square root of its share of the largest. */
 export const colorIndex = (weight, max) => Math.min(255, Math.max(0, Math.round(255 * Math.sqrt(weight / max))));
 
+const FAINT = 8; // of 255: the place on the color scale below which a word is not shaded
+
+/** Place of the shade of a word on the color scale; 0 for none. */
+export function shadeOf(weight, largest) {
+  const place = weight > 0 ? colorIndex(weight, largest || 1) : 0;
+  return place < FAINT ? 0 : place;
+}
+
 /** Black or white, whichever has more contrast on a color of the scale; both have the same at luminance 0.179. */
 export function textColorOn(palette, index) {
   const [red, green, blue] = palette.scale[index].map((value) => {

@@ -1,7 +1,7 @@
 // The page around the view: header, tabs, controls and help.
 
 import { countOf, formatNumber, isolate } from "./text.js";
-import { AUTO, MEAN } from "./state.js";
+import { AUTO, MEAN, isCross } from "./state.js";
 import { element } from "./panel.js";
 import { hasKinds } from "./head_rows.js";
 import { EXPORTS, hasLink, modelTitle } from "./export.js";
@@ -79,7 +79,7 @@ function allTokens(app) {
 
 function fillTokens(app, lists) {
   const { attention } = app;
-  const same = attention.queries.join("\n") === attention.keys.join("\n");
+  const same = !isCross(attention);
   const list = (side, title) =>
     element(
       "div",

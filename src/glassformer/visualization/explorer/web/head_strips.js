@@ -2,7 +2,7 @@
 
 import { countOf, isolate, truncate } from "./text.js";
 import { Matrix } from "./data.js";
-import { colorIndex, textColorOn, toBitmap } from "./colors.js";
+import { shadeOf, textColorOn, toBitmap } from "./colors.js";
 import { textWidth } from "./painter.js";
 import { MEAN } from "./state.js";
 import { layoutWords } from "./text_layout.js";
@@ -16,7 +16,6 @@ const TITLE = 26;
 const MAX_WORDS = 80; // of a text that is written in small letters; longer ones are strips of color
 const SIZE = 11; // of these letters
 const LINE = 16;
-const FAINT = 8; // as in the text
 
 const headsOf = ({ attention, state }) => [...attention.heads[attention.layers.indexOf(state.layer)], MEAN];
 
@@ -67,11 +66,9 @@ export function drawStrips(painter, scene, box, { x, y, width, strips, text }, {
 
 function drawSmallText(painter, palette, { x, y }, { boxes }, { weights, largest }) {
   for (const word of boxes) {
-    const weight = weights[word.index];
-    const place = weight > 0 ? colorIndex(weight, largest || 1) : 0;
-    const shaded = place >= FAINT;
-    if (shaded) painter.rect(x + word.x, y + word.y + 1, word.width, LINE - 2, palette.css[place], { radius: 2 });
-    const color = shaded ? textColorOn(palette, place) : palette.soft;
+    const place = shadeOf(weights[word.index], largest);
+    if (place) painter.rect(x + word.x, y + word.y + 1, word.width, LINE - 2, palette.css[place], { radius: 2 });
+    const color = place ? textColorOn(palette, place) : palette.soft;
     painter.text(isolate(word.text), x + word.x + 2, y + word.y + LINE / 2, { size: SIZE, color });
   }
 }

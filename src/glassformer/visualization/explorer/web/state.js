@@ -30,7 +30,8 @@ const CHOICES = { colorMax: ["auto", "one", "largest"], theme: ["auto", "light",
 const clampInt = (value, low, high) => Math.min(high, Math.max(low, Math.round(value)));
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-const isCross = ({ queries, keys }) => queries.join("\n") !== keys.join("\n");
+/** Whether queries and keys are different texts. */
+export const isCross = ({ queries, keys }) => queries.length !== keys.length || queries.some((token, i) => token !== keys[i]);
 
 /**
  * The state that a page opens with: cross-attention if there is any, and the head whose pattern is most visible, among

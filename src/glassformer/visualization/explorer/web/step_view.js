@@ -16,7 +16,7 @@ const UNSCALED = "softmax(scores) v";
 const FORMULA = "softmax(q k / √d) v";
 
 /** The numbers of the chosen row, or null for the mean of the heads. */
-export function stepsOf({ attention, state, matrix, layerVectors, vectors, scoresOf }) {
+function stepsOf({ attention, state, matrix, layerVectors, vectors, scoresOf }) {
   if (state.head === MEAN) return null;
   const head = attention.heads[attention.layers.indexOf(state.layer)].indexOf(state.head);
   const weights = matrix.row(state.query);
@@ -44,7 +44,7 @@ function titleAndNote({ attention, state, headTitle, vectors }, steps) {
   if (!steps) return [title, "The mean of the heads is not computed from one query: choose a head."];
   const rest = steps.rest ? ` The ${steps.rest} other keys have smaller weights.` : "";
   const missing = steps.query ? "" : " Queries, keys and values are only in pages of shorter texts.";
-  return [title, `${vectors && !isUsual(vectors) ? UNSCALED : FORMULA}: from left to right, each column is computed from those before it.${rest}${missing}`];
+  return [title, `${vectors && isUsual(vectors) ? FORMULA : UNSCALED}: from left to right, each column is computed from those before it.${rest}${missing}`];
 }
 
 /** Columns: the key's token, k, score, weight and v, with their left ends and widths. */

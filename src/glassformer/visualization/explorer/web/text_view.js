@@ -1,22 +1,22 @@
 // The running text, shaded by where the chosen word looks, or by who looks at it.
 
 import { formatPercent, formatProbability, isolate } from "./text.js";
-import { colorIndex, textColorOn } from "./colors.js";
+import { shadeOf, textColorOn } from "./colors.js";
 import { drawHeading, layoutHeading } from "./heading.js";
 import { drawStrips, layoutStrips, stripAt } from "./head_strips.js";
 import { stepHead, stepLayer } from "./navigation.js";
 import { predictionList } from "./predictions_view.js";
+import { isCross } from "./state.js";
 import { layoutWords } from "./text_layout.js";
 import { wordAt, wordWeights, wordsOf } from "./words.js";
 
 const SIZES = [[60, 25], [150, 20], [400, 17], [Infinity, 14]]; // of the letters, up to a number of words
-const FAINT = 8; // of 255: the place on the color scale below which a word is not shaded
 const NEXT = "the next token";
 const SENTENCE = { size: 14, weight: 400, line: 21, maxLines: 1 };
 const OTHER = { query: "key", key: "query" };
 
 /** The side of the chosen word: a query looks, a key is looked at. */
-export const sideOf = ({ state }) => (state.looking === "by" ? "key" : "query");
+const sideOf = ({ state }) => (state.looking === "by" ? "key" : "query");
 
 const wordsOfSide = ({ attention, state }, side) => wordsOf(attention, side, Boolean(state.merged));
 
@@ -64,13 +64,11 @@ function sentence(scene, shown) {
   return `“${shown.word.text}” ${verb} ${best.join(", ") || "no other word"}`;
 }
 
-const isCross = ({ attention }) => attention.queries !== attention.keys && attention.queries.join("\n") !== attention.keys.join("\n");
-
 /** The prediction for the token after the text, as a word after the last one; none if there is no such prediction. */
 function nextWord(scene, side) {
   const { attention, predictions } = scene;
   const entry = predictions.find((one) => one.predictions.title === NEXT && one.predictions.rows.length === 1);
-  if (!entry || side !== sideOf(scene) || isCross(scene)) return [];
+  if (!entry || side !== sideOf(scene) || isCross(scene.attention)) return [];
   const [best] = predictionList({ ...scene, state: { ...scene.state, query: attention.queries.length - 1 } }, entry);
   if (!best) return [];
   const what = best.isEnd ? "the end of the text" : best.label.replace(/^·(?=.)/, ""); // without its space
@@ -79,7 +77,7 @@ function nextWord(scene, side) {
 
 function layout(scene, box) {
   const heading = layoutHeading(box, [scene.headTitle, sentence(scene, shownWord(scene))], SENTENCE);
-  const sides = isCross(scene) ? ["query", "key"] : [sideOf(scene)];
+  const sides = isCross(scene.attention) ? ["query", "key"] : [sideOf(scene)];
   const width = Math.min(box.width, box.visibleWidth ?? Infinity) - 28;
   let y = heading.height + 12;
   const blocks = sides.map((side) => {
@@ -170,7 +168,7 @@ export function chooseWord(app, side, token) {
   const chosen = wordsOfSide(scene, side);
   const word = chosen[wordAt(chosen, token)];
   const { words, weights } = weightsOfWord(scene, { side, word });
-  const self = isCross(scene) ? -1 : word.first;
+  const self = isCross(scene.attention) ? -1 : word.first;
   const order = heaviest(weights, weights.length);
   const index = order.find((other) => words[other].first > 0 && words[other].first !== self) ?? order[0] ?? 0;
   return app.set({ looking, [side]: token, [OTHER[side]]: words[index].last });
@@ -179,14 +177,14 @@ export function chooseWord(app, side, token) {
 function drawBlock(painter, scene, box, { side, words, boxes, next, size, line, title, y }, shown) {
   const { palette } = scene;
   if (title) painter.text(title, 14, y + 6, { size: 11, color: palette.soft });
-  const shades = isCross(scene) && side === shown.side ? null : weightsOfWord(scene, shown);
+  const cross = isCross(scene.attention);
+  const shades = cross && side === shown.side ? null : weightsOfWord(scene, shown);
   for (const word of boxes) {
     if (word.y + line < box.top || word.y > box.bottom) continue;
     const weight = shades?.weights[word.index];
-    const place = weight > 0 ? colorIndex(weight, shades.largest || 1) : 0;
-    const share = place < FAINT ? 0 : place;
+    const share = shades ? shadeOf(weight, shades.largest) : 0;
     const masked = shades && weight !== weight;
-    const isShown = side === shown.side || !isCross(scene) ? word.index === shown.index : false;
+    const isShown = (side === shown.side || !cross) && word.index === shown.index;
     const fill = share > 0 ? palette.css[share] : null;
     if (fill || isShown)
       painter.rect(word.x, word.y + 3, word.width, line - 6, fill, {
