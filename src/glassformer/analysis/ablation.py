@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import choose_kind, choose_layers, record_activations
 from glassformer.attention.recording import hooks
-from glassformer.attention.recording.selection import head_indices, parent_of
+from glassformer.attention.recording.selection import head_indices, parents_of
 from glassformer.choices import choose
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
@@ -172,12 +172,13 @@ def ablate(
     replacement_for = choose(REPLACEMENTS, how, "ablation")
     if replacement_for is not _zero:
         _check_reference(reference, how, kind, [(a.num_heads, a.d_head) for a in attentions])
+    parents = parents_of(model)
     with hooks() as handles:
         for layer in by_layer:
             attention = attentions[layer]
             sizes = (attention.num_heads, attention.d_head)
             layer_hooks = _LayerHooks(sizes, indices[layer], replacement_for(reference, layer, seed))
-            block = parent_of(model, attention)
+            block = parents[attention]
             handles.append(block.register_forward_pre_hook(layer_hooks.begin, with_kwargs=True))
             handles.append(attention.out_proj.register_forward_pre_hook(layer_hooks.replace))
         yield

@@ -34,7 +34,7 @@ from glassformer.analysis.inputs import model_inputs
 from glassformer.attention import MultiHeadAttention, attentions_of, choose_kind, choose_layers
 from glassformer.attention.kernels.softmax import dense_bias
 from glassformer.attention.recording import hooks
-from glassformer.attention.recording.selection import parent_of
+from glassformer.attention.recording.selection import parents_of
 from glassformer.attention.self_attention import repeat_kv_heads
 from glassformer.eval_mode import eval_mode
 from glassformer.layers import LayerNorm, PostNormBlock, RMSNorm, TransformerBlock
@@ -176,7 +176,7 @@ def _position_paths(
     model: nn.Module, attention: MultiHeadAttention, module_inputs: _ModuleInputs, inputs: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
     """The direct path in the input of queries, and in that of keys: ``(1, seq, d_model)``, float64."""
-    block = parent_of(model, attention)
+    block = parents_of(model)[attention]
     stack = _stack_of(model, block)
     path = _path_into_first_block(stack, module_inputs, inputs)
     for each in stack.blocks:
@@ -186,7 +186,7 @@ def _position_paths(
         path = after
     if attention is block.attention:
         return sublayer_paths[0], sublayer_paths[0]
-    encoder = _stack_of(model, parent_of(model, attentions_of(model)["encoder"][0]))
+    encoder = _stack_of(model, parents_of(model)[attentions_of(model)["encoder"][0]])
     memory = _path_into_first_block(encoder, module_inputs, inputs)
     for each in encoder.blocks:
         _, memory = _through_block(each, memory, module_inputs)
@@ -195,7 +195,8 @@ def _position_paths(
 
 def _stack_of(model: nn.Module, block: nn.Module) -> Any:
     """The module with the list of blocks: the model, or the encoder or decoder of an encoder-decoder."""
-    return parent_of(model, parent_of(model, block))
+    parents = parents_of(model)
+    return parents[parents[block]]
 
 
 def _through_block(

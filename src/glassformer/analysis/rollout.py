@@ -31,7 +31,7 @@ from glassformer.attention import (
     choose_kind,
     record_attention,
 )
-from glassformer.attention.recording.selection import parent_of
+from glassformer.attention.recording.selection import parents_of
 from glassformer.attention.self_attention import repeat_kv_heads
 from glassformer.deprecation import renamed_arguments
 from glassformer.eval_mode import eval_mode
@@ -260,10 +260,11 @@ def self_attention_stack(model: TransformerModel, kind: str | None) -> tuple[str
         ValueError: attention of another kind.
         TypeError: a model without attentions, or the result of ``torch.compile``.
     """
+    by_kind, parents = attentions_of(model), parents_of(model)
     kinds = [
         name
-        for name, attentions in attentions_of(model).items()
-        if all(getattr(parent_of(model, a), "cross_attention", None) is None for a in attentions)
+        for name, attentions in by_kind.items()
+        if all(getattr(parents[a], "cross_attention", None) is None for a in attentions)
     ]
     kind, attentions = choose_kind(model, kinds[0] if kind is None and len(kinds) == 1 else kind)
     if kind not in kinds:

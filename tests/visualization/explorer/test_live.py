@@ -52,6 +52,25 @@ def test_typed_text_replaces_the_maps(live_page, random_model, type_text):
         assert page.is_hidden("text=Back to the original text")
 
 
+def test_a_link_restores_a_typed_text(live_page, tiny, type_text, wait_until):
+    with live_page(tiny(GPTModel, vocab_size=257, max_seq_len=64)) as page:
+        type_text(page, "A dog & a cat")
+        page.set_state(view="map", layer=1, head=0, query=7, key=3)
+        page.evaluate("window.glassformer.settled")
+        link, shown = page.url, page.matrix()
+        assert "text=A+dog" in link
+        page.goto("about:blank")
+        page.goto(link)
+        wait_until(page, "window.glassformer?.state.query === 7 && window.glassformer.live.shown !== ''")
+        assert page.input_value("#live-text") == "A dog & a cat"
+        state = page.state()
+        assert (state["view"], state["layer"], state["head"], state["key"]) == ("map", 1, 0, 3)
+        np.testing.assert_array_equal(page.matrix(), shown)
+        page.click("text=Back to the original text")
+        page.evaluate("window.glassformer.ready.then(() => window.glassformer.settled)")
+        assert "text=" not in page.url
+
+
 def check_predictions(page, probabilities, ids):
     page.set_state(view="predictions", query=3)
     (entry,) = page.evaluate("window.glassformer.scene().predictions")

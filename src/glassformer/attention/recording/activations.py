@@ -31,7 +31,7 @@ from glassformer.attention.recording.selection import (
     choose_layers,
     choose_queries,
     head_indices,
-    parent_of,
+    parents_of,
 )
 
 Callback = Callable[[str, int, Tensor], None]
@@ -118,10 +118,10 @@ def record_activations(
     _, attentions = choose_kind(model, kind)
     layers = choose_layers(attentions, layers)
     heads, queries = choose_heads(attentions, layers, heads), choose_queries(queries)
-    activations = Activations()
+    activations, parents = Activations(), parents_of(model)
     with hooks() as handles:
         for layer in layers:
-            attention, block = attentions[layer], parent_of(model, attentions[layer])
+            attention, block = attentions[layer], parents[attentions[layer]]
             sizes = (attention.num_heads, attention.d_head)
             is_last = layer == len(attentions) - 1
             indices = None if heads is None else head_indices(attention, heads, layer)

@@ -34,7 +34,7 @@ from glassformer.attention.recording.selection import (
     choose_layers,
     choose_queries,
     head_indices,
-    parent_of,
+    parents_of,
 )
 from glassformer.attention.self_attention import repeat_kv_heads
 
@@ -183,14 +183,14 @@ def record_attention(
     kind, attentions = choose_kind(model, kind)
     layers = choose_layers(attentions, layers)
     heads, queries = choose_heads(attentions, layers, heads), choose_queries(queries)
-    recording = Recording(layers)
+    recording, parents = Recording(layers), parents_of(model)
     with hooks() as handles:
         for layer in layers:
             attention = attentions[layer]
             numbers = original_heads(attention) if heads is None else heads
             indices = None if heads is None else head_indices(attention, heads, layer)
             kernel: Any = attention.kernel
-            block = parent_of(model, attention)
+            block = parents[attention]
             is_cross = getattr(block, "cross_attention", None) is attention
             recorder = _Recorder(
                 recording, kind, layer, numbers, indices, queries, dtype, device, callback, is_cross

@@ -147,6 +147,10 @@ def all_heads(attentions: Sequence[MultiHeadAttention]) -> list[tuple[int, int]]
     return [(layer, head) for layer, attention in enumerate(attentions) for head in original_heads(attention)]
 
 
-def parent_of(model: nn.Module, module: nn.Module) -> nn.Module:
-    """The module that contains another one as a direct child: the block of an attention module."""
-    return next(parent for parent in model.modules() if any(child is module for child in parent.children()))
+def parents_of(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """For each module of a model, the module that has it as a child: the block of an attention module."""
+    parents: dict[nn.Module, nn.Module] = {}
+    for parent in model.modules():
+        for child in parent.children():
+            parents.setdefault(child, parent)
+    return parents

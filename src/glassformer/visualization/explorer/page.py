@@ -51,6 +51,7 @@ MODULES = (
     "tour.js",
     "canvas.js",
     "explorer.js",
+    "page.js",
 )
 """Files of the page's module in the order in which they run; later, each may call functions of any other."""
 LIVE_MODULES = (
@@ -61,7 +62,7 @@ LIVE_MODULES = (
     "live_tokenizer.js",
     "live_model.js",
     "live_encoding.js",
-    "live_source.js",
+    "live_contents.js",
     "live_text.js",
 )
 """Files that follow in pages that compute the attention of typed texts."""

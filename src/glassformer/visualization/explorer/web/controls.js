@@ -11,15 +11,14 @@ import { availableKinds, resetZoom, stepHead, stepLayer, zoomBy } from "./naviga
 const button = (text, label, onclick) =>
   element("button", { type: "button", textContent: text, "aria-label": label, title: label, onclick });
 
-export function buildHeader(app) {
+/** Say in the header what text is shown. */
+export function fillAbout(app) {
   const { text, notes } = app.contents;
   const noteList = notes.length ? [element("p", { className: "notes", textContent: notes.join("; ") })] : [];
-  const description = [
-    element("h1", { textContent: modelTitle(app.contents) }),
-    element("p", { className: "text", dir: "auto", textContent: text }),
-    ...noteList,
-    allTokens(app),
-  ];
+  app.about.replaceChildren(element("p", { className: "text", dir: "auto", textContent: text }), ...noteList, allTokens(app));
+}
+
+export function buildHeader(app) {
   return element(
     "header",
     {},
@@ -29,7 +28,7 @@ export function buildHeader(app) {
       textContent: "Skip to the view",
       onclick: () => app.stage.focus(),
     }),
-    element("div", { className: "description" }, ...description),
+    element("div", { className: "description" }, element("h1", { textContent: modelTitle(app.contents) }), app.about),
     element(
       "div",
       { className: "actions", role: "group", "aria-label": "Save and settings" },
@@ -104,6 +103,7 @@ function fillTokens(app, lists) {
   );
 }
 
+/** The tabs of the views; arrow keys move between them. */
 export function buildTabs(app) {
   const tabs = app.views.map((view, index) =>
     element("button", {
@@ -114,19 +114,20 @@ export function buildTabs(app) {
       title: `${view.description} (${index + 1})`,
       "aria-controls": "view",
       onclick: () => app.set({ view: view.name }),
+      onkeydown: (event) => moveTab(app, tabs, event),
     }),
   );
-  const list = element("div", { className: "tabs", role: "tablist", "aria-label": "Views" }, ...tabs);
-  list.addEventListener("keydown", (event) => {
-    const current = app.views.indexOf(app.view);
-    const to = { ArrowLeft: current - 1, ArrowRight: current + 1, Home: 0, End: -1 }[event.key];
-    if (to === undefined) return;
-    const next = (to + tabs.length) % tabs.length;
-    app.set({ view: app.views[next].name });
-    tabs[next].focus();
-    event.preventDefault();
-  });
-  return list;
+  return tabs;
+}
+
+function moveTab(app, tabs, event) {
+  const current = app.views.indexOf(app.view);
+  const to = { ArrowLeft: current - 1, ArrowRight: current + 1, Home: 0, End: -1 }[event.key];
+  if (to === undefined) return;
+  const next = (to + tabs.length) % tabs.length;
+  app.set({ view: app.views[next].name });
+  tabs[next].focus();
+  event.preventDefault();
 }
 
 /** Labeled controls; those that the current view does not use are hidden. */

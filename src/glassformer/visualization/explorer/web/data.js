@@ -32,6 +32,34 @@ export class PageSource {
   }
 }
 
+/** Contents that have the data itself in place of the id of its block. */
+export class ContentsSource extends PageSource {
+  constructor(contents) {
+    super(null);
+    this.blocks = new Map();
+    this.value = this.moveDataToBlocks(contents);
+  }
+
+  contents() {
+    return this.value;
+  }
+
+  text({ block }) {
+    return this.blocks.get(block);
+  }
+
+  moveDataToBlocks(value) {
+    if (Array.isArray(value)) return value.map((item) => this.moveDataToBlocks(item));
+    if (value === null || typeof value !== "object") return value;
+    const { data, ...rest } = value;
+    const copy = Object.fromEntries(Object.entries(rest).map(([name, part]) => [name, this.moveDataToBlocks(part)]));
+    if (data === undefined) return copy;
+    const block = `block-${this.blocks.size}`;
+    this.blocks.set(block, data);
+    return { ...copy, block };
+  }
+}
+
 const DIGITS = new Uint8Array(128); // the value of each of the 91 characters
 [...Array(127).keys()]
   .filter((code) => code >= 32 && !'"&<\\'.includes(String.fromCharCode(code)))

@@ -1,7 +1,7 @@
 // The explorer: a page with every head of a model, which works without a network.
 
 import { withVisibleText } from "./text.js";
-import { PageSource, Store } from "./data.js";
+import { Store } from "./data.js";
 import { paletteOf, textColorOn } from "./colors.js";
 import { displayedKind, fromHash, initialState, nearestState, toHash } from "./state.js";
 import { headsView, overviewWidths } from "./heads_view.js";
@@ -19,7 +19,7 @@ import { element, fillPanel } from "./panel.js";
 import { modelTitle, toSvg } from "./export.js";
 import { handleKey } from "./keyboard.js";
 import { followCell, hover, pan, zoom } from "./navigation.js";
-import { buildHeader, buildTabs, Controls } from "./controls.js";
+import { buildHeader, buildTabs, Controls, fillAbout } from "./controls.js";
 import { buildHelp } from "./help.js";
 import { ScrollCanvas } from "./canvas.js";
 import { Tour } from "./tour.js";
@@ -27,17 +27,30 @@ import { Tour } from "./tour.js";
 const VIEWS = [textView, imageView, headsView, mapView, stepView, byHeadView, linesView, predictionsView, scoreView, rolloutView];
 const ANNOUNCE_DELAY = 200; // milliseconds; while a key is held, screen readers are told the last step only
 
-class Explorer {
-  /** source: has the methods of PageSource. */
-  constructor(root, source) {
+/** Parts of the page that fit side by side: the view, the panel, and the overview of all heads. */
+const layoutOf = (width) => (width >= 1280 ? "full" : width >= 960 ? "beside" : "stacked");
+
+/**
+ * What a page around the explorer may add or replace. aside: an element after the header; layoutOf: of a width in
+ * pixels; hash(): its part of the URL's hash; onHash(): called when the hash was changed from outside; isOff() and
+ * toggle(): whether a head is turned off, and the action to turn it off or on; onChange(): called after a change of the
+ * state.
+ */
+const NO_HOST = { aside: null, layoutOf, hash: () => "", onHash() {}, isOff: () => false, toggle: null, onChange() {} };
+
+export class Explorer {
+  /** source: has the methods of PageSource; host: any of the members of NO_HOST. */
+  constructor(root, source, host = {}) {
     this.root = root;
+    this.host = { ...NO_HOST, ...host };
     this.timings = {};
     this.load(source);
+    this.build();
+    this.applyTheme();
     this.listen();
-    this.ready = this.open().then(() => this.tour.offer());
+    this.ready = this.open().then(() => this.tour?.offer());
   }
 
-  /** Build the page around the contents of a source. */
   load(source) {
     this.contents = withVisibleText(source.contents());
     this.store = new Store(source, this.contents);
@@ -45,14 +58,13 @@ class Explorer {
     this.start = initialState(this.contents);
     this.state = this.nearestState(this.state ?? fromHash(location.hash, this.start, this.contents));
     this.cells = new Map(); // the cell chosen last in each kind of attention
-    this.build();
-    this.applyTheme();
   }
 
   /** Show the contents of another source, such as a typed text; the view and the head stay the same. */
   replaceSource(source, change) {
     this.state = { ...this.state, ...change };
     this.load(source);
+    this.update();
     return (this.ready = this.open());
   }
 
@@ -94,7 +106,7 @@ class Explorer {
   build() {
     const { contents } = this;
     this.controls = new Controls(this);
-    this.tabs = buildTabs(this);
+    this.tabs = element("div", { className: "tabs", role: "tablist", "aria-label": "Views" });
     this.stage = element("div", { className: "stage", tabIndex: 0, role: "application" });
     this.overview = element("div", { className: "overview", tabIndex: 0, role: "application" });
     this.panel = element("aside", {
@@ -108,8 +120,10 @@ class Explorer {
     const columns = element("div", { className: "columns" }, this.overview, view, this.panel);
     this.intro = element("p", { className: "intro" });
     this.tour = new Tour(this);
+    this.about = element("div", {});
     this.root.replaceChildren(
       buildHeader(this),
+      ...(this.host.aside ? [this.host.aside] : []),
       element("nav", { className: "bar", "aria-label": "View and settings" }, this.tabs, this.controls.bar),
       this.intro,
       columns,
@@ -119,20 +133,35 @@ class Explorer {
     this.mainCanvas = new ScrollCanvas(this.stage, {
       view: () => this.view,
       scene: () => this.scene(),
-      onSelect: (hit) => this.select(hit),
+      onSelect: (hit, event) => this.select(hit, event),
       onHover: (hit, event) => hover(this, hit, event),
-      fitsContent: () => matchMedia("(max-width: 959px)").matches, // as in the style sheet
+      fitsContent: () => this.root.dataset.layout === "stacked",
       onPan: (dx, dy) => pan(this, dx, dy),
       onZoom: (factor, point) => zoom(this, factor, point),
     });
     this.overviewCanvas = new ScrollCanvas(this.overview, {
       view: () => headsView,
       scene: () => this.scene(true),
-      onSelect: (hit) => this.set(this.state.view === "heads" ? { ...hit, view: "map" } : hit),
+      onSelect: (hit, event) => this.toggles(hit, event) || this.set(this.state.view === "heads" ? { ...hit, view: "map" } : hit),
       onHover: (hit, event) => hover(this, hit, event, headsView),
       shrinks: true,
     });
     document.title = `${modelTitle(contents)} - glassformer`;
+    this.arrange();
+    this.update();
+  }
+
+  /** Update what depends on the contents. */
+  update() {
+    fillAbout(this);
+    const names = this.views.map(({ name }) => name).join();
+    if (this.tabs.dataset.names === names) return;
+    this.tabs.dataset.names = names;
+    this.tabs.replaceChildren(...buildTabs(this));
+  }
+
+  arrange() {
+    this.setData("layout", this.host.layoutOf(innerWidth));
   }
 
   /** Set the colors of the page and of the views. */
@@ -148,9 +177,11 @@ class Explorer {
 
   listen() {
     document.addEventListener("keydown", (event) => handleKey(this, event) && event.preventDefault());
+    addEventListener("resize", () => this.arrange());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.set({}));
     addEventListener("hashchange", () => {
       const { theme, shortcuts } = this.state; // preferences, which a link does not change
+      this.host.onHash(location.hash);
       this.set({ ...fromHash(location.hash, this.start, this.contents), theme, shortcuts }, { replace: true });
     });
   }
@@ -174,6 +205,7 @@ class Explorer {
     if (change.theme || Object.keys(change).length === 0) this.applyTheme();
     if (follow) followCell(this);
     if (!replace && before.view !== this.state.view) this.writeHash(true);
+    this.host.onChange();
     return this.show(before);
   }
 
@@ -183,9 +215,14 @@ class Explorer {
     return this.cells.get(this.kind) ?? { query: Infinity, key: 0 };
   }
 
+  /** The hash of a URL that restores what is shown. */
+  hash() {
+    return [toHash(this.state, this.start), this.host.hash()].filter(Boolean).join("&");
+  }
+
   /** Write the state into the URL; a new view gets an entry in the history. */
   writeHash(newView = false) {
-    const hash = toHash(this.state, this.start);
+    const hash = this.hash();
     if (!newView && hash === location.hash.slice(1)) return;
     const address = hash ? `#${hash}` : location.pathname + location.search;
     try {
@@ -315,8 +352,17 @@ class Explorer {
     this.overviewCanvas.reveal();
   }
 
-  select(hit) {
+  /** Turn a head off or on after a click with a modifier key; returns whether it was one. */
+  toggles({ layer, head }, { ctrlKey, metaKey, altKey, shiftKey }) {
+    const { toggle } = this.host;
+    if (!toggle || layer === undefined || !(ctrlKey || metaKey || altKey || shiftKey)) return false;
+    toggle(this.kind, layer, head);
+    return true;
+  }
+
+  select(hit, event = {}) {
     this.stage.focus({ preventScroll: true });
+    if (this.toggles(hit, event)) return undefined;
     if (this.view.select) return this.view.select(this, hit);
     const { side, ...change } = hit;
     return this.set(change);
@@ -347,5 +393,3 @@ class Explorer {
     return toSvg(this);
   }
 }
-
-window.glassformer = new Explorer(document.getElementById("explorer"), new PageSource(document));

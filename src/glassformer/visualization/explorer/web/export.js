@@ -3,7 +3,6 @@
 import { isolate } from "./text.js";
 import { base64, CanvasPainter, SvgPainter } from "./painter.js";
 import { wrapText } from "./heading.js";
-import { toHash } from "./state.js";
 import { decodeBase91, errorOf } from "./data.js";
 import { predictionList } from "./predictions_view.js";
 import { element } from "./panel.js";
@@ -170,7 +169,7 @@ export const hasLink = () => location.protocol !== "about:";
 
 function linkTo(app) {
   const link = new URL(location.href);
-  link.hash = toHash(app.state, app.start);
+  link.hash = app.hash();
   return link.href;
 }
 

@@ -50,7 +50,8 @@ export function drawStrips(painter, scene, box, { x, y, width, strips, text }, {
     const chosen = strip.head === state.head;
     const found = weightsIn(strip.head === MEAN ? maps.mean() : maps.matrix(index));
     const name = strip.head === MEAN ? "mean of the heads" : `head ${strip.head}`;
-    const label = [name, ...headLabelsOf(state.layer, strip.head).map((one) => one.name)].join(" · ");
+    const off = scene.isOff(state.layer, strip.head) ? ["turned off"] : [];
+    const label = [name, ...headLabelsOf(state.layer, strip.head).map((one) => one.name), ...off].join(" · ");
     const style = { size: 11.5, weight: chosen ? 700 : 400 };
     painter.text(fit(label, strip.width, style.size, style.weight), strip.x, strip.y + 8, {
       ...style,

@@ -162,7 +162,7 @@ export const headsView = {
     return cell ? { layer: cell.layer, head: cell.head } : null;
   },
 
-  /** A click opens the head. */
+  /** A click opens the head; see `Explorer.toggles` for clicks with a modifier key. */
   select: (app, hit) => app.set({ ...hit, view: "map" }),
 
   /** The row of the chosen head. */
@@ -237,8 +237,16 @@ function drawRow(painter, scene, geometry, row, number) {
       ? { stroke: palette.mark, lineWidth: scene.compact ? 2 : 3 }
       : { stroke: palette.line };
     painter.rect(x - 0.5, y - 0.5, geometry.cell + 1, geometry.cellHeight + 1, null, edge);
+    if (scene.isOff(cell.layer, cell.head)) crossOut(painter, palette, x, y, geometry.cell, geometry.cellHeight);
     if (geometry.labels && cell.head !== MEAN) drawLabel(painter, scene, cell, x, y, geometry, row.layer === undefined);
   });
+}
+
+/** Mark a head that is turned off. */
+function crossOut(painter, palette, x, y, width, height) {
+  painter.rect(x, y, width, height, palette.card, { alpha: 0.72 });
+  painter.line(x, y, x + width, y + height, palette.mark, 1.5);
+  painter.line(x, y + height, x + width, y, palette.mark, 1.5);
 }
 
 /** The head's best label, or its number, under a bar for its score with a mark at its baseline's. */

@@ -63,6 +63,13 @@ const LETTERS = [
     what: "switch between the mean of the heads and the chosen head",
     run: (app) => toggleMean(app),
   },
+  {
+    keys: ["o"],
+    shown: "o",
+    what: "turn the chosen head off or on",
+    available: ({ host }) => host.toggle,
+    run: (app) => app.host.toggle(app.kind, app.state.layer, app.state.head),
+  },
   { keys: ["k"], shown: "k", what: "next kind of attention", run: (app) => stepKind(app, 1) },
   {
     keys: ["r"],
@@ -119,7 +126,7 @@ export function shortcutsOf(app) {
     shown: String(index + 1),
     what: `${view.title}: ${view.description}`,
   }));
-  return [...views, ...ARROWS, ...LETTERS].filter((entry) => entry.shown);
+  return [...views, ...ARROWS, ...LETTERS].filter((entry) => entry.shown && (entry.available?.(app) ?? true));
 }
 
 /** Run the shortcut of a key; returns whether there is one. */
@@ -137,7 +144,7 @@ export function handleKey(app, event) {
   if (inField || !app.state.shortcuts) return false; // shortcuts of single characters can be disabled
   const number = Number(event.key);
   if (number >= 1 && number <= app.views.length) return done(app.set({ view: app.views[number - 1].name }));
-  const letter = LETTERS.find(({ keys }) => keys.includes(event.key));
+  const letter = LETTERS.find(({ keys, available }) => keys.includes(event.key) && (available?.(app) ?? true));
   return letter ? done(letter.run(app, event)) : false;
 }
 

@@ -1,9 +1,11 @@
 // The field for another text, of which the page then shows the attention.
 
 import { formatNumber } from "./text.js";
+import { fromHash } from "./state.js";
+import { ContentsSource } from "./data.js";
 import { element } from "./panel.js";
 import { LiveModel } from "./live_model.js";
-import { liveContents, LiveSource } from "./live_source.js";
+import { liveContents } from "./live_contents.js";
 
 const SUBMIT = "Show its attention";
 const COMPUTING = "Computing …";
@@ -15,7 +17,21 @@ class LiveText {
     this.original = this.source.contents();
     this.model = new LiveModel(this.source, this.original.live);
     this.build();
-    this.place();
+    app.root.querySelector("h1").after(this.section);
+    this.shown = ""; // the typed text
+    app.host.hash = () => (this.shown ? new URLSearchParams({ text: this.shown }).toString() : "");
+    app.host.onHash = (hash) => this.restore(hash);
+    this.restore(location.hash);
+  }
+
+  /** Show the text of a link. */
+  async restore(hash) {
+    const text = new URLSearchParams(hash.slice(1)).get("text") ?? "";
+    if (text === this.shown) return;
+    this.field.value = text;
+    if (!text) return this.showOriginal();
+    await this.submit();
+    if (text === this.shown) await this.app.set(fromHash(hash, this.app.start, this.app.contents), { replace: true });
   }
 
   /** No form: the frame of a notebook does not let one be submitted. */
@@ -35,11 +51,6 @@ class LiveText {
     );
   }
 
-  /** Put the section under the title, which is built anew with other contents. */
-  place() {
-    this.app.root.querySelector("h1").after(this.section);
-  }
-
   async submit() {
     if (this.busy) return;
     this.setBusy(true);
@@ -50,7 +61,7 @@ class LiveText {
       const encoded = await this.model.encode(text);
       const result = await this.model.forward(encoded.ids);
       const contents = await liveContents(this.original, text, encoded, this.model.labels, result);
-      await this.show(new LiveSource(contents));
+      await this.show(new ContentsSource(contents), text);
       this.back.hidden = false;
       this.milliseconds = performance.now() - began;
     } catch (error) {
@@ -62,15 +73,14 @@ class LiveText {
   async showOriginal() {
     this.back.hidden = true;
     this.status.textContent = "";
-    await this.show(this.source);
+    await this.show(this.source, "");
+    this.field.focus({ preventScroll: true });
   }
 
-  /** Show the last token of the text of a source, and keep the focus in the field. */
-  async show(source) {
-    const shown = this.app.replaceSource(source, { query: Infinity, key: 0 });
-    this.place();
-    this.field.focus({ preventScroll: true });
-    await shown;
+  /** Show the last token of a text. */
+  show(source, text) {
+    this.shown = text;
+    return this.app.replaceSource(source, { query: Infinity, key: 0 });
   }
 
   /** Say that the page computes, in place of the button's text so that nothing moves, or what the problem is. */

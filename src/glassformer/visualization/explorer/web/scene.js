@@ -36,6 +36,7 @@ export function buildScene(app, compact = false) {
     ...{ decomposition, scoresOf, words, vectors },
     layerVectors: vectors && store.loaded(vectors.layers[layer]),
     shownMatrix,
+    isOff: (number, head) => app.host.isOff(kind, number, head),
     ready: compact || Boolean(shownMatrix),
     thumbnails: attention.thumbnails.map((packed) => store.loaded(packed)),
     rolloutRows: contents.rollouts.map(({ map }) => store.loaded(map)?.matrix(0)),
@@ -46,7 +47,7 @@ export function buildScene(app, compact = false) {
     grayCanvas: app.grayCanvas,
     hovered: app.hovered,
     overviewHeight: () => app.stage?.clientHeight ?? 0, // a function, since reading it forces a layout of the page
-    ...headText(app, headLabelsOf(state.layer, state.head)),
+    ...headText(app, headLabelsOf(state.layer, state.head), app.host.isOff(kind, state.layer, state.head)),
     describeCell: () => describeCell(app, shownMatrix, words),
   };
 }
@@ -61,13 +62,13 @@ export const predictionsFor = ({ contents, store, kind }) =>
       targets: predictions.targets && store.loaded(predictions.targets),
     }));
 
-function headText({ state, contents, attention, kind }, labels) {
+function headText({ state, contents, attention, kind }, labels, off) {
   const which = contents.attention.length > 1 ? `${kind}, ` : "";
   const head = state.head === MEAN ? "mean of all heads" : `head ${state.head}`;
   const title = `${which}layer ${state.layer}, ${head}`;
   const labeled = labels.length ? `: ${labels.map(({ name }) => name).join(", ")}` : "";
   return {
-    headTitle: `${title[0].toUpperCase()}${title.slice(1)}${labeled}`,
+    headTitle: `${title[0].toUpperCase()}${title.slice(1)}${labeled}${off ? " (turned off)" : ""}`,
     headNote: [attention.title, ...labels.map(describeHeadLabel)].join("; "),
   };
 }

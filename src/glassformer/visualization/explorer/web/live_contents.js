@@ -1,38 +1,9 @@
-// What the page shows of a typed text, as a source of contents.
+// What the page shows of a typed text.
 
-import { PageSource } from "./data.js";
 import { compressJson, meanOf, packMaps, quantize, thumbnailsOf } from "./live_encoding.js";
 
 const TOP_K = 10; // predictions of each position
 const MAX_QUOTE = 300; // characters of the text that the page quotes
-
-export class LiveSource extends PageSource {
-  /** contents: as those of the page, with the data itself in place of the id of its block. */
-  constructor(contents) {
-    super(null);
-    this.blocks = new Map();
-    this.value = this.moveDataToBlocks(contents);
-  }
-
-  contents() {
-    return this.value;
-  }
-
-  text({ block }) {
-    return this.blocks.get(block);
-  }
-
-  moveDataToBlocks(value) {
-    if (Array.isArray(value)) return value.map((item) => this.moveDataToBlocks(item));
-    if (value === null || typeof value !== "object") return value;
-    const { data, ...rest } = value;
-    const copy = Object.fromEntries(Object.entries(rest).map(([name, part]) => [name, this.moveDataToBlocks(part)]));
-    if (data === undefined) return copy;
-    const block = `live-${this.blocks.size}`;
-    this.blocks.set(block, data);
-    return { ...copy, block };
-  }
-}
 
 /**
  * The contents for a text. original: those of the page's own text; encoded: by the tokenizer; labels: of all tokens;
