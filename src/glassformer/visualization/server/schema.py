@@ -14,7 +14,7 @@ from glassformer.choices import choose, suggestion
 MAX_CHARACTERS = 20_000
 """Length of the text."""
 MAX_ITEMS = 20_000
-"""Length of a list: generated tokens, ablated heads."""
+"""Length of a list: generated or wanted tokens, ablated heads."""
 MAX_DIGITS = 20
 """Digits of an integer."""
 MAX_BODY_BYTES = 512 * 1024
@@ -34,10 +34,12 @@ class PredictionRequest:
     """Replacement of the output of an ablated head: ``"zero"`` or ``"mean"``."""
     temperature: float = 1.0
     top_k: int = 0
+    tokens: tuple[int, ...] = ()
+    """Ids of tokens whose probabilities are wanted whether they are among the most probable or not."""
     chat: bool = False
     """Whether the text is a message of the user, to be put into the model's chat template."""
     analyses: bool = False
-    """Whether an explorer page includes the slow analyses: logit lens, rollout, score decomposition."""
+    """Whether attention comes with the slow analyses: logit lens, rollout, score decomposition, vectors."""
 
 
 def parse_request(body: bytes) -> PredictionRequest:
@@ -79,9 +81,10 @@ def _validate(request: PredictionRequest) -> PredictionRequest:
     surrogate = re.search("[\ud800-\udfff]", text)
     if surrogate:
         raise ValueError(f"text has an unpaired surrogate {surrogate[0]!a} at character {surrogate.start()}")
-    for token in _check_list(request.generated, "generated"):
-        valid = type(token) is int and 0 <= token < 2**31
-        _check(valid, "generated must be a list of token ids", token, " in it")
+    for name in ("generated", "tokens"):
+        for token in _check_list(getattr(request, name), name):
+            valid = type(token) is int and 0 <= token < 2**31
+            _check(valid, f"{name} must be a list of token ids", token, " in it")
     for head in _check_list(request.ablated_heads, "ablated_heads"):
         valid = isinstance(head, str) and len(head) <= 40
         _check(valid, 'ablated_heads must be a list of heads such as "4.7"', head, " in it")
@@ -97,6 +100,7 @@ def _validate(request: PredictionRequest) -> PredictionRequest:
     return replace(
         request,
         generated=tuple(request.generated),
+        tokens=tuple(request.tokens),
         ablated_heads=tuple(request.ablated_heads),
         temperature=float(temperature),
     )

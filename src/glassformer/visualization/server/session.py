@@ -1,11 +1,12 @@
 """Predictions of one model, with and without ablated heads.
 
 A request carries the whole state: the text, the generated tokens and the ablated heads. The session only
-caches the last text.
+caches the last texts.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,15 +26,18 @@ from glassformer.models import TransformerModel
 from glassformer.terminal import count_of
 from glassformer.tokenization import ByteTokenizer
 from glassformer.visualization.explorer import collect_contents, page_html
-from glassformer.visualization.explorer.schema import with_head_labels
+from glassformer.visualization.explorer.schema import Contents, with_head_labels
 from glassformer.visualization.model_input import quote_start, token_labels
 from glassformer.visualization.server.backends import Predictor, TokenLimit, TruncatedText, choose_backend
 from glassformer.visualization.server.schema import PredictionRequest
 
 NUM_PREDICTIONS = 12
 """Number of most probable tokens in a response."""
+NUM_CACHED = 4
+"""Number of texts, each with some heads ablated, whose predictors are kept: two that are compared, with and
+without their heads."""
 MAX_ANALYSIS_COST = 10**12
-"""Parameters x layers x tokens up to which an explorer page includes all analyses. The logit lens projects to
+"""Parameters x layers x tokens up to which attention comes with all analyses. The logit lens projects to
 the vocabulary after every layer; this much takes SmolLM2-135M about a minute on one core."""
 
 Heads: TypeAlias = dict[str, list[Head]]
@@ -86,7 +90,7 @@ class ModelSession:
         """For each kind of attention and layer, the numbers of its heads."""
         end_tokens = {*model.stop_tokens, self.tokenizer.end_of_text, getattr(model, "end_token", None)}
         self.end_tokens = {token for token in end_tokens if token is not None}
-        self._predictors: dict[str, tuple[Any, Predictor]] = {}
+        self._predictors: OrderedDict[Any, Predictor] = OrderedDict()
         self._references: dict[str, tuple[Any, ReferenceOutputs]] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -148,12 +152,28 @@ class ModelSession:
             response = self._response(request, encoded, *self._logits(request, encoded, ablated))
         return {"token": token, "ended": token in self.end_tokens, **response}
 
-    def explore(self, request: PredictionRequest) -> str:
-        """HTML of an explorer page for the text and the generated tokens, without the ablated heads.
+    def attention(self, request: PredictionRequest) -> dict[str, Any]:
+        """Contents of the explorer for the text and the generated tokens, without the ablated heads.
 
         Raises:
-            ValueError: as ``predict``, or a page that would be too large.
+            ValueError: as ``predict``, or contents that would be too large.
         """
+        return self._contents(request).as_json()
+
+    def explore(self, request: PredictionRequest) -> str:
+        """The same contents as a page of their own, which works offline.
+
+        Raises:
+            ValueError: as ``attention``.
+        """
+        contents = self._contents(request)
+        if request.ablated_heads:  # the page of the server lists them
+            contents.notes.insert(
+                0, f"ablated heads ({request.ablation}): {', '.join(request.ablated_heads)}"
+            )
+        return page_html(contents)
+
+    def _contents(self, request: PredictionRequest) -> Contents:
         encoded, ablated = self._validate(request)
         generated = list(request.generated[: self.backend.max_generated(encoded.ids)])
         length, notes = len(encoded.ids) + len(generated), list(encoded.notes)
@@ -175,20 +195,16 @@ class ModelSession:
             notes.append(
                 f"only {len(generated)} of {count_of(len(request.generated), 'generated token')} fit"
             )
-        if request.ablated_heads:
-            notes.append(f"ablated heads ({request.ablation}): {', '.join(request.ablated_heads)}")
         text = quote_start(" ".join(request.text.split()))
         if count := len(generated):
             text += f" and {count_of(count, 'generated token')}"
         contents = replace(contents, text=text, notes=notes + contents.notes)
-        return page_html(
-            contents if self.heads_report is None else with_head_labels(contents, self.heads_report)
-        )
+        return contents if self.heads_report is None else with_head_labels(contents, self.heads_report)
 
     def _validate(self, request: PredictionRequest) -> tuple[TruncatedText, Heads]:
         """Encode the text and parse the heads; check that all tokens and heads exist."""
         vocab_size = int(self.model.config["vocab_size"])
-        for token in request.generated:
+        for token in (*request.generated, *request.tokens):
             if token >= vocab_size:
                 raise ValueError(f"token ids must be from 0 to {vocab_size - 1}, got {token}")
         ablated: Heads = {}
@@ -207,20 +223,24 @@ class ModelSession:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Logits with all heads, and without the ablated ones."""
         generated = list(request.generated)
-        before = self._predictor("before", tuple(encoded.ids), encoded).logits(generated)
+        before = self._predictor(request, encoded, frozenset()).logits(generated)
         if not ablated or before is None:
             return before, before
         with self._ablate(ablated, request, encoded):
-            key = (tuple(encoded.ids), frozenset(request.ablated_heads), request.ablation)
-            return before, self._predictor("after", key, encoded).logits(generated)
+            predictor = self._predictor(request, encoded, frozenset(request.ablated_heads))
+            return before, predictor.logits(generated)
 
-    def _predictor(self, slot: str, key: Any, encoded: TruncatedText) -> Predictor:
-        """The cached predictor if text and ablated heads are the same, else a new one."""
-        cached_key, predictor = self._predictors.get(slot, (None, None))
-        if predictor is None or cached_key != key:
-            predictor = self.backend.predictor(encoded.ids)
-            self._predictors[slot] = (key, predictor)
-        return predictor
+    def _predictor(
+        self, request: PredictionRequest, encoded: TruncatedText, ablated: frozenset[str]
+    ) -> Predictor:
+        """The cached predictor if there is one for the text and the ablated heads, else a new one."""
+        key = (tuple(encoded.ids), ablated, request.ablation if ablated else "")
+        if key not in self._predictors:
+            self._predictors[key] = self.backend.predictor(encoded.ids)
+            if len(self._predictors) > NUM_CACHED:
+                self._predictors.popitem(last=False)
+        self._predictors.move_to_end(key)
+        return self._predictors[key]
 
     @contextmanager
     def _ablate(self, ablated: Heads, request: PredictionRequest, encoded: TruncatedText) -> Iterator[None]:
@@ -275,24 +295,28 @@ class ModelSession:
         }
         if before is None or after is None:
             message = self.backend.full_message(encoded) if self.backend.predicts else ""
-            return {**response, "predictions": [], "divergence": None, "message": message}
+            return {**response, "predictions": [], "wanted": [], "divergence": None, "message": message}
         p, q = (logits.double().log_softmax(-1).cpu() for logits in (before, after))
         if not bool(torch.isfinite(p).any() and torch.isfinite(q).any()):
             raise ValueError("the model's logits are not finite: its weights are damaged or diverged")
         k = min(NUM_PREDICTIONS, len(p))
         best = {token for log_probs in (p, q) for token in log_probs.topk(k).indices.tolist()}
         order = sorted(best, key=lambda token: -float(torch.maximum(p, q)[token]))[:NUM_PREDICTIONS]
-        predictions = [
-            {
-                "id": token,
-                "label": self._token_label(token),
-                "before": float(p[token].exp()),
-                "after": float(q[token].exp()),
-            }
-            for token in order
-        ]
-        divergence = (p.exp() * (p - q)).nansum().clamp(min=0)  # 0 log 0 is 0
-        return {**response, "predictions": predictions, "divergence": float(divergence), "message": ""}
+        predictions, wanted = (
+            [
+                {
+                    "id": token,
+                    "label": self._token_label(token),
+                    "before": float(p[token].exp()),
+                    "after": float(q[token].exp()),
+                }
+                for token in tokens
+            ]
+            for tokens in (order, request.tokens)
+        )
+        divergence = float((p.exp() * (p - q)).nansum().clamp(min=0))  # 0 log 0 is 0
+        result = {"predictions": predictions, "wanted": wanted, "divergence": divergence, "message": ""}
+        return {**response, **result}
 
     def _token_label(self, token: int) -> str:
         return token_labels(self.model, self.tokenizer, [token])[0]

@@ -13,10 +13,14 @@ pytestmark = pytest.mark.slow
 AXE = Path(__file__).parents[4] / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def test_typing_generating_and_ablating_heads(browser, model, probabilities, served, rows, until):
+def test_typing_generating_and_ablating_heads(
+    browser, model, probabilities, served, rows, until, idle, click_head
+):
     messages, requests = [], []
     with served(model) as (url, _):
-        page = browser.new_context(viewport={"width": 1600, "height": 900}).new_page()
+        context = browser.new_context(viewport={"width": 1600, "height": 900})
+        context.add_init_script("localStorage.setItem('glassformer-tour', '1')")
+        page = context.new_page()
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
@@ -38,15 +42,12 @@ def test_typing_generating_and_ablating_heads(browser, model, probabilities, ser
         page.click("#undo")
         until(page, "document.querySelectorAll('#tokens .generated').length === 1")
         until(page, "document.body.getAttribute('aria-busy') === 'false'")
+        idle(page)
         before = rows(page)
-
-        page.focus("[data-head='0.0']")
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowDown")
-        page.keyboard.press("Space")
+        click_head(page, 1, 1, "Control")
         page.wait_for_selector(".predictions.compare")
         until(page, "document.querySelectorAll('#predictions .after').length > 0")
-        assert page.get_attribute("[data-head='1.1']", "aria-checked") == "false"
+        assert page.inner_text("#count") == "1 of 6 heads off:"
         after = rows(page)
         assert [row[3] for row in after] != [row[2] for row in after]
         shown = {row[0]: row for row in after}
@@ -61,13 +62,8 @@ def test_typing_generating_and_ablating_heads(browser, model, probabilities, ser
             for text, share in ((row[2], float(intact[token])), (row[3], float(ablated[token]))):
                 assert float(text.removesuffix(" %")) == pytest.approx(100 * share, rel=0.06)
 
-        page.click("#explore")
-        frame = page.frame_locator("iframe")
-        frame.locator(".stage canvas").first.wait_for()
-        assert "ablated heads (zero): 1.1" in frame.locator(".notes").inner_text()
         page.click("#restore")
         page.wait_for_selector(".predictions:not(.compare)")
-        page.wait_for_selector("#stale", state="visible")
         assert rows(page)[0][:3] == before[0][:3]
         page.fill("#text", "")
         page.wait_for_selector("#error", state="visible")
@@ -80,18 +76,19 @@ def test_typing_generating_and_ablating_heads(browser, model, probabilities, ser
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_fits_a_phone_and_axe_finds_nothing(browser, theme, t5, served, missing):
+def test_the_page_fits_a_phone_and_axe_finds_nothing(open_page, theme, t5, served, missing, idle):
     if not AXE.exists():
         missing(f"needs axe-core: npm install axe-core puts it into {AXE.parents[1].name}")
     with served(t5()) as (url, _):
-        for width in (400, 1600):
-            size = {"width": width, "height": 900}
-            page = browser.new_context(viewport=size, color_scheme=theme).new_page()
-            page.goto(url)
-            page.wait_for_selector("#predictions tr")
+        for width in (400, 1280, 1600):
+            page = open_page(url, width, 900, theme)
             page.click("#next")
-            page.click("[data-head='cross:1.2']")
+            idle(page)
+            page.click("#toggle-head")
             page.wait_for_selector(".predictions.compare")
+            page.check("#compare")
+            page.check("#analyses")
+            idle(page)
             assert page.evaluate("document.documentElement.scrollWidth") == width
             page.evaluate(AXE.read_text("utf-8"))
             assert page.evaluate("axe.run()")["violations"] == []
@@ -112,12 +109,13 @@ def test_the_focus_is_kept(page, until, idle):
     page.keyboard.press("Enter")
     until(page, "document.querySelectorAll('#tokens .generated').length === 0")
     assert page.evaluate(FOCUSED) == "next"
-    page.click("[data-head='1.2']")
+    idle(page)
+    page.click("#toggle-head")
     until(page, "!document.getElementById('restore').disabled")
     page.focus("#restore")
     page.keyboard.press("Enter")
     idle(page)
-    assert page.evaluate("document.activeElement.dataset.head") == "1.2"
+    assert page.evaluate(FOCUSED) == "preset"
 
 
 @pytest.mark.parametrize("text", ["", "x" * 20_001], ids=["empty", "too long"])
@@ -147,30 +145,24 @@ def test_an_empty_field_is_an_error(page, until, field, name):
     assert page.is_hidden("#error")
 
 
-def test_the_explorer_page_opens_in_a_new_tab(page):
-    page.click("#explore")
-    frame = page.locator("iframe")
-    frame.wait_for()
-    assert frame.get_attribute("allow") == "clipboard-write"
+def test_the_attention_opens_as_a_page_of_its_own(page, idle, click_head):
+    click_head(page, 1, 1, "Control")
+    idle(page)
     with page.context.expect_page() as opened:
-        page.click("#frame a")
+        page.click("#open-page")
     tab = opened.value
+    tab.wait_for_url("**/explorer/*")
     tab.wait_for_selector(".stage canvas")
-    assert tab.url.endswith(frame.get_attribute("src"))
+    assert "ablated heads (zero): 1.1" in tab.inner_text(".notes")
 
 
-@pytest.mark.parametrize(("width", "columns"), [(1280, 2), (400, 1)])
-def test_the_heads_of_a_layer_are_in_one_row(browser, served, gpt, width, columns):
+@pytest.mark.parametrize("width", [1600, 1280, 400])
+def test_a_deep_model_fits_the_window(open_page, served, gpt, width):
     with served(gpt(d_model=18, num_layers=30, num_heads=9)) as (url, _):
-        page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
-        page.goto(url)
-        page.wait_for_selector(".layer")
-        rows = page.evaluate(
-            "Array.from(document.querySelectorAll('.layer'), (layer) =>"
-            " new Set(Array.from(layer.querySelectorAll('.head'), (head) => head.offsetTop)).size)"
-        )
-        assert rows == [1] * 30
-        lefts = "new Set(Array.from(document.querySelectorAll('.layer'), (layer) => layer.offsetLeft)).size"
-        assert page.evaluate(lefts) == columns
+        page = open_page(url, width)
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        boxes = [page.locator(name).first.bounding_box() for name in ("#bench", ".stage")]
+        beside = boxes[1]["x"] >= boxes[0]["x"] + boxes[0]["width"]
+        assert beside == (width > 400)
+        assert page.locator(".overview").is_visible() == (width > 400)
         page.context.close()

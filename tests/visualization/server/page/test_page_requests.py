@@ -70,18 +70,18 @@ def test_a_response_that_could_not_be_aborted_is_not_shown(page, held, until, id
 
 
 @pytest.mark.parametrize("button", ["next", "generate"])
-def test_bars_belong_to_the_ablated_heads_on_the_page(page, held, until, idle, rows, button):
+def test_bars_belong_to_the_ablated_heads_on_the_page(page, held, until, idle, rows, click_head, button):
     idle(page)
     release = held("/api/step")
     page.click(f"#{button}")
     release.wait()
-    page.click("[data-head='1.1']")
+    click_head(page, 1, 1, "Control")
     if button == "generate":
         page.click("#generate")  # stops it
     release()
     idle(page)
     until(page, f"{NEW} === 1")
-    assert page.get_attribute("[data-head='1.1']", "aria-checked") == "false"
+    assert page.inner_text("#off") == "1.1"
     divergence = re.search(r"divergence of (\S+) nats", page.inner_text("#summary"))
     assert float(divergence[1]) > 0
     shown = rows(page)
@@ -91,39 +91,29 @@ def test_bars_belong_to_the_ablated_heads_on_the_page(page, held, until, idle, r
     assert rows(page) == shown
 
 
-def test_typing_does_not_cancel_an_explorer_page(page, held, until, idle):
+def test_attention_of_a_text_that_was_replaced_is_not_shown(page, held, until, idle):
     idle(page)
-    release = held("/api/explore")
-    page.click("#explore")
-    release.wait()
-    assert page.is_hidden("#explore")
-    assert page.evaluate("document.activeElement.id") == "cancel"
-    assert re.fullmatch(r"Computing … \d+ s\. Other requests wait\.", page.inner_text("#elapsed"))
+    release = held("/api/attention")
     page.fill("#text", "The cat")
-    until(page, "document.querySelectorAll('#tokens span').length === 7")
-    assert page.evaluate(BUSY) == "true"
-    page.focus("#cancel")
-    release()
-    page.wait_for_selector("iframe")
-    idle(page)
-    assert page.evaluate("document.activeElement.id") == "explore"
-    assert page.inner_text("#stale") == "Shown for another text or other heads: press again to update."
-    assert page.inner_text("#elapsed") == ""
-
-
-def test_an_explorer_page_can_be_cancelled(page, held, idle):
-    release = held("/api/explore")
-    page.click("#explore")
     release.wait()
-    page.click("#cancel")
-    assert page.inner_text("#explore-status") == "Cancelled."
-    assert page.is_hidden("#cancel")
-    idle(page)
+    page.fill("#text", "A new text")
+    assert page.evaluate(BUSY) == "true"
     release()
-    assert page.locator("iframe").count() == 0
-    page.click("#explore")
-    page.wait_for_selector("iframe")
-    assert page.inner_text("#explore-status") == ""
+    idle(page)
+    shown = "window.glassformer.attention.explorer.contents.attention[0].queries.length"
+    assert page.evaluate(shown) == 10
+
+
+def test_an_error_of_the_attention_is_shown_beside_the_predictions(page, idle):
+    page.route("**/api/attention", lambda route: route.fulfill(status=503, body='{"error": "too much"}'))
+    page.fill("#text", "The cat")
+    page.wait_for_selector("#attention-error:not(:empty)")
+    assert page.inner_text("#attention-error") == "too much"
+    assert page.locator("#predictions tr").count() > 5
+    page.unroute("**/api/attention")
+    page.fill("#text", "The cats")
+    idle(page)
+    assert page.inner_text("#attention-error") == ""
 
 
 def test_undo_is_disabled_after_the_text_was_removed(page, until, idle):
@@ -156,7 +146,7 @@ def test_the_page_retries_until_the_server_responds(browser, model, served, unti
         assert page.inner_text("#error") == (
             "The server responded with status 503: Service Unavailable. The page tries again."
         )
-        for name in ("text", "next", "explore", "ablation", "temperature"):
+        for name in ("text", "next", "open-page", "ablation", "temperature"):
             assert page.is_disabled(f"#{name}")
         until(
             page, "document.getElementById('error').textContent.startsWith('The server does not respond. ')"

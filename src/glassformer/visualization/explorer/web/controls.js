@@ -34,7 +34,7 @@ export function buildHeader(app) {
       { className: "actions", role: "group", "aria-label": "Save and settings" },
       saveMenu(app),
       button("◐ Theme", "Theme: light or dark (t)", () => app.toggleTheme()),
-      button("Tour", "A tour of the page in five steps", () => app.tour.start()),
+      button("Tour", "A tour of the page in a few steps", () => app.tour.start()),
       button("? Help", "? Help: what the words mean, and shortcuts (?)", () => app.help()),
     ),
   );

@@ -33,10 +33,14 @@ const layoutOf = (width) => (width >= 1280 ? "full" : width >= 960 ? "beside" : 
 /**
  * What a page around the explorer may add or replace. aside: an element after the header; layoutOf: of a width in
  * pixels; hash(): its part of the URL's hash; onHash(): called when the hash was changed from outside; isOff() and
- * toggle(): whether a head is turned off, and the action to turn it off or on; onChange(): called after a change of the
- * state.
+ * toggle(): whether a head is turned off, and the action to turn it off or on; clickToggles(): whether every click on
+ * the map of heads does that; onChange(): called after a change of the state; tourSteps() and words: added to the tour
+ * and to the help.
  */
-const NO_HOST = { aside: null, layoutOf, hash: () => "", onHash() {}, isOff: () => false, toggle: null, onChange() {} };
+const NO_HOST = {
+  ...{ aside: null, layoutOf, hash: () => "", onHash() {}, isOff: () => false, toggle: null, clickToggles: () => false },
+  ...{ onChange() {}, tourSteps: () => [], words: [] },
+};
 
 export class Explorer {
   /** source: has the methods of PageSource; host: any of the members of NO_HOST. */
@@ -354,8 +358,8 @@ export class Explorer {
 
   /** Turn a head off or on after a click with a modifier key; returns whether it was one. */
   toggles({ layer, head }, { ctrlKey, metaKey, altKey, shiftKey }) {
-    const { toggle } = this.host;
-    if (!toggle || layer === undefined || !(ctrlKey || metaKey || altKey || shiftKey)) return false;
+    const { toggle, clickToggles } = this.host;
+    if (!toggle || layer === undefined || !(ctrlKey || metaKey || altKey || shiftKey || clickToggles())) return false;
     toggle(this.kind, layer, head);
     return true;
   }

@@ -48,7 +48,7 @@ const definitions = (className, entries) =>
 
 export function buildHelp(app) {
   const { contents } = app;
-  const words = GLOSSARY.filter(([, , isOnPage]) => !isOnPage || isOnPage(contents));
+  const words = [...GLOSSARY.filter(([, , isOnPage]) => !isOnPage || isOnPage(contents)), ...app.host.words];
   const keys = shortcutsOf(app).map(({ shown, what }) => [element("kbd", { textContent: shown }), what]);
   const letters = element("input", {
     type: "checkbox",

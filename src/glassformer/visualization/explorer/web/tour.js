@@ -6,7 +6,8 @@ const SEEN = "glassformer-tour"; // in the browser's storage
 const shown = (node) => node.getClientRects().length > 0;
 
 /** The steps: the part of the page that each is about, and its text. */
-const stepsOf = ({ stage, overview, controls, tabs, root, contents }) => [
+const stepsOf = ({ stage, overview, controls, tabs, root, contents, host }) => [
+  ...host.tourSteps(),
   [
     stage,
     contents.image

@@ -1,82 +1,134 @@
-// Switches that ablate heads: a row for each layer, which begins with a button for the whole layer. The grid is one
-// tab stop: arrow keys move, space or Enter switches.
+// Which heads are turned off: chosen on the map of heads, one by one or by a preset, and listed here.
 
-import { element, visibleText } from "./explorer_modules.js";
+import { countOf, element, MEAN, visibleText } from "./explorer_modules.js";
+
+const MAX_LISTED = 24; // heads that are listed one by one
+const RANDOM_SHARE = 0.1; // of all heads, if none is off that a random choice could be compared with
+const byId = (id) => document.getElementById(id);
 
 export class HeadSwitches {
   /** model: its description, with the heads and their labels; onChange: called after a change. */
-  constructor(root, model, onChange) {
-    Object.assign(this, { root, onChange, ablated: new Set(), grid: [] });
-    const kinds = Object.entries(model.heads);
-    root.style.setProperty("--heads", Math.max(...kinds.flatMap(([, layers]) => layers.map(({ length }) => length))));
-    for (const [kind, layers] of kinds) {
-      if (kinds.length > 1) root.append(element("h3", { textContent: kind }));
-      layers.forEach((numbers, layer) => root.append(this.row(kinds.length > 1 ? `${kind}:` : "", kind, layer, numbers, model.labels)));
+  constructor(model, onChange) {
+    Object.assign(this, { model, onChange, off: new Set() });
+    this.several = Object.keys(model.heads).length > 1;
+    this.all = Object.entries(model.heads).flatMap(([kind, layers]) =>
+      layers.flatMap((heads, layer) => heads.map((head) => this.nameOf(kind, layer, head))),
+    );
+    byId("ablation").options[1].textContent = `its mean over ${model.mean_over}`;
+    byId("ablation").addEventListener("change", () => this.onChange());
+    byId("restore").addEventListener("click", () => this.replace([]));
+    byId("preset").addEventListener("change", () => this.applyPreset());
+    this.update();
+  }
+
+  nameOf = (kind, layer, head) => `${this.several ? `${kind}:` : ""}${layer}.${head}`;
+
+  /** The names of a head, or of all heads of a layer for its mean. */
+  namesOf(kind, layer, head) {
+    const heads = head === MEAN ? (this.model.heads[kind]?.[layer] ?? []) : [head];
+    return heads.map((one) => this.nameOf(kind, layer, one));
+  }
+
+  isOff(kind, layer, head) {
+    return this.off.size > 0 && this.namesOf(kind, layer, head).every((name) => this.off.has(name));
+  }
+
+  /** Turn a head off, or on if it is off already; for the mean, all heads of the layer. */
+  toggle(kind, layer, head) {
+    const [names, restore] = [this.namesOf(kind, layer, head), this.isOff(kind, layer, head)];
+    for (const name of names) {
+      if (restore) this.off.delete(name);
+      else this.off.add(name);
     }
-    this.setTabStop(this.grid[0][0], false);
-    root.addEventListener("keydown", (event) => this.onKey(event));
+    this.changed();
   }
 
-  /** numbers: of the layer's heads, which leave out pruned ones. */
-  row(prefix, kind, layer, numbers, labels) {
-    const heads = numbers.map((head) => {
-      const own = labels.filter((label) => label.kind === kind && label.layer === layer && label.head === head).map(({ label }) => visibleText(label));
-      const title = [`layer ${layer}, head ${head}`, ...own].join(" · ");
-      return element("button", {
-        type: "button", role: "switch", className: own.length ? "head labeled" : "head", tabIndex: -1, textContent: String(head),
-        "aria-checked": "true", "aria-label": prefix + title, title, "data-head": `${prefix}${layer}.${head}`,
-        onclick: (event) => this.toggle([event.currentTarget], event.currentTarget),
-      });
-    });
-    const whole = element("button", {
-      type: "button", className: "whole-layer", tabIndex: -1, textContent: `layer ${layer}`, title: `All heads of layer ${layer}`,
-      "aria-label": `${prefix}all heads of layer ${layer}`, "aria-pressed": "true", onclick: (event) => this.toggle(heads, event.currentTarget),
-    });
-    this.grid.push([whole, ...heads]);
-    return element("div", { className: "layer", role: "group", "aria-label": `${prefix}layer ${layer}` }, whole, element("div", {}, ...heads));
-  }
-
-  /** Ablates all the heads, or restores them if all are ablated already. */
-  toggle(heads, button) {
-    const restore = heads.every((head) => this.ablated.has(head.dataset.head));
-    for (const head of heads) this.set(head, restore);
-    this.update(button);
-  }
-
-  set(head, on) {
-    head.setAttribute("aria-checked", on);
-    if (on) this.ablated.delete(head.dataset.head);
-    else this.ablated.add(head.dataset.head);
-  }
-
-  restoreAll() {
-    for (const [, ...heads] of this.grid) for (const head of heads) this.set(head, true);
-    this.update(this.tabStop);
-  }
-
-  update(button) {
-    for (const [whole, ...heads] of this.grid) {
-      const on = heads.filter((head) => !this.ablated.has(head.dataset.head)).length;
-      whole.setAttribute("aria-pressed", on === heads.length ? "true" : on ? "mixed" : "false");
-    }
-    this.setTabStop(button, false);
+  replace(names) {
+    this.set(names);
     this.onChange();
   }
 
-  setTabStop(button, focus) {
-    if (this.tabStop) this.tabStop.tabIndex = -1;
-    this.tabStop = button;
-    button.tabIndex = 0;
-    if (focus) button.focus();
+  set(names) {
+    const known = new Set(this.all);
+    this.off = new Set(names.filter((name) => known.has(name)));
+    this.update();
   }
 
-  onKey(event) {
-    const row = this.grid.findIndex((buttons) => buttons.includes(event.target));
-    const [down, across] = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] }[event.key] ?? [0, 0];
-    if (row < 0 || !(down || across)) return;
-    event.preventDefault();
-    const buttons = this.grid[Math.min(this.grid.length - 1, Math.max(0, row + down))];
-    const column = this.grid[row].indexOf(event.target) + across;
-    this.setTabStop(buttons[Math.min(buttons.length - 1, Math.max(0, column))], true);
+  changed() {
+    this.update();
+    this.onChange();
+  }
+
+  // ---- presets
+
+  /** { name: [names of heads] } */
+  presets() {
+    const kinds = new Map();
+    for (const { kind, layer, head, label } of this.model.labels) {
+      if (!kinds.has(label)) kinds.set(label, []);
+      kinds.get(label).push(this.nameOf(kind, layer, head));
+    }
+    const byLabel = [...kinds].sort(([, a], [, b]) => b.length - a.length).map(([label, names]) => [describe(label, names), names]);
+    const layers = Object.entries(this.model.heads).flatMap(([kind, rows]) =>
+      rows.map((_, layer) => [`without ${this.several ? `${kind} ` : ""}layer ${layer}`, this.namesOf(kind, layer, MEAN)]),
+    );
+    return { byLabel, layers };
+  }
+
+  fillPresets() {
+    const { byLabel, layers } = this.presets();
+    const random = this.off.size ? `${countOf(this.off.size, "random head")} instead, to compare` : "without a random tenth of the heads";
+    const option = ([text, names]) => element("option", { textContent: visibleText(text), value: JSON.stringify(names) });
+    const group = (label, options) => element("optgroup", { label }, ...options);
+    byId("preset").replaceChildren(
+      element("option", { textContent: "choose …", value: "" }),
+      ...(byLabel.length ? [group("What heads do", byLabel.map(option))] : []),
+      group("Control", [element("option", { textContent: random, value: "random" })]),
+      group("Whole layers", layers.map(option)),
+    );
+  }
+
+  applyPreset() {
+    const { value } = byId("preset");
+    if (value === "random") this.replace(this.randomHeads(this.off.size || Math.max(1, Math.round(RANDOM_SHARE * this.all.length))));
+    else if (value) this.replace(JSON.parse(value));
+  }
+
+  /** Random heads, none of which is off now unless there are too few others. */
+  randomHeads(count) {
+    const shuffle = (names) => names.map((name) => [Math.random(), name]).sort(([a], [b]) => a - b).map(([, name]) => name);
+    const others = this.all.filter((name) => !this.off.has(name));
+    return [...shuffle(others), ...shuffle([...this.off])].slice(0, count);
+  }
+
+  // ---- the list
+
+  update() {
+    const names = this.all.filter((name) => this.off.has(name));
+    const focused = byId("off").contains(document.activeElement) || document.activeElement === byId("restore");
+    byId("count").textContent = names.length ? `${names.length} of ${countOf(this.all.length, "head")} off:` : "All heads are on.";
+    const chips = names.slice(0, MAX_LISTED).map((name) =>
+      element("button", {
+        type: "button", className: "chip off", textContent: name, title: `Turn head ${name} on`, "aria-label": `Turn head ${name} on`,
+        onclick: () => [this.off.delete(name), this.changed()],
+      }),
+    );
+    const more = names.length > MAX_LISTED ? [element("span", { textContent: `and ${names.length - MAX_LISTED} more` })] : [];
+    byId("off").replaceChildren(...chips, ...more);
+    byId("restore").disabled = !names.length;
+    if (focused) (chips[0] ?? byId("preset")).focus();
+    this.fillPresets();
+  }
+
+  /** Name the buttons for the head that the explorer shows. */
+  show(kind, layer, head) {
+    const off = this.isOff(kind, layer, head);
+    const prefix = this.several ? `${kind} ` : "";
+    const name = head === MEAN ? `all heads of ${prefix}layer ${layer}` : `${prefix}head ${layer}.${head}`;
+    byId("toggle-head").textContent = `Turn ${off ? "on" : "off"} ${name}`;
+    byId("toggle-head").disabled = false;
+    this.shown = [kind, layer, head];
   }
 }
+
+const describe = (label, names) => `without the ${countOf(names.length, `${label} head`)}`;

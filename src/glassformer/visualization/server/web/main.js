@@ -1,16 +1,16 @@
-// The page: type a text, generate tokens step by step, ablate heads, and compare the predictions.
+// The page: type a text, see the attention and the predictions, generate tokens, turn heads off, compare two texts.
 
+import { Attention } from "./attention.js";
 import { fetchJson } from "./api.js";
-import { AttentionPanel } from "./attention_panel.js";
 import { paletteOf, formatPercent, visibleText } from "./explorer_modules.js";
 import { HeadSwitches } from "./head_switches.js";
-import { onTableKey, showPredictions } from "./predictions.js";
+import { onTableKey, showComparison, showPredictions } from "./predictions.js";
+import { fromAddress, ownPart, toAddress } from "./address.js";
 import { showTokens } from "./tokens.js";
 import { showVectorChanges } from "./vector_changes.js";
 
-const TYPING_DELAY = 350; // milliseconds after the last key before the text is sent
+const TYPING_DELAY = 50; // milliseconds after the last key before the text is sent
 const RETRY_DELAY = 2000; // milliseconds before a server that did not respond is asked again
-const COMPACT_LAYERS = 13; // up to this many layers, of all kinds of attention, the heads fit below the text
 const byId = (id) => document.getElementById(id);
 const PREDICT = "/api/predict";
 const STEP = "/api/step";
@@ -18,31 +18,47 @@ const STEP = "/api/step";
 class Page {
   constructor(model) {
     Object.assign(this, { model, generated: [], generating: false, pending: null, typingTimer: null });
-    const [size, unit] = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]].find(([least]) => model.parameters >= least);
-    byId("title").textContent = `${visibleText(model.name)} - ${model.family}, ${Number((model.parameters / size).toPrecision(3))} ${unit} parameters`;
+    byId("title").textContent = `${visibleText(model.name)} - ${model.family}`;
     byId("about").textContent = `${model.limit[0].toUpperCase()}${model.limit.slice(1)}. Everything is computed on the machine that serves this page.`;
     document.title = `${visibleText(model.name)} - glassformer`;
-    byId("predictions-title").textContent = model.predicts ? `Prediction: ${model.predicts}` : "Effect of the ablated heads";
+    byId("predictions-title").textContent = model.predicts ? `Prediction: ${model.predicts}` : "Effect of the heads that are off";
     byId("legend").textContent = model.predicts ? "" : "This model has no language modeling head, so it predicts no tokens.";
-    byId("generation").hidden = !model.predicts;
-    byId("ablation").options[1].textContent = `its mean over ${model.mean_over}`;
-    byId("text").value = model.example;
     byId("chat-field").hidden = !model.has_chat_template;
-    this.switches = new HeadSwitches(byId("switches"), model, () => this.onHeadsChange());
-    byId("pair").classList.toggle("compact", this.switches.grid.length <= COMPACT_LAYERS);
-    this.attention = new AttentionPanel(model, () => this.request, () => this.updateBusy());
+    const analyses = model.predicts ? "logit lens, rollout, score parts" : "rollout, score parts";
+    const limit = model.max_analysis_tokens < model.max_tokens ? `; at most ${model.max_analysis_tokens.toLocaleString("en")} tokens` : "";
+    byId("analyses-label").textContent = `all views: step by step, ${analyses} (slower${limit})`;
+    this.heads = new HeadSwitches(model, () => this.onHeadsChange());
+    this.attention = new Attention(this, {
+      hash: () => toAddress(this),
+      onHash: (hash) => this.restore(hash),
+      isOff: (kind, layer, head) => this.heads.isOff(kind, layer, head),
+      toggle: (kind, layer, head) => this.heads.toggle(kind, layer, head),
+      clickToggles: () => byId("click-toggles").checked,
+    });
     this.addListeners();
     byId("inputs").disabled = false;
-    this.ready = this.predict();
+    this.ready = this.fill(location.hash);
+  }
+
+  /** Show the texts, the generated tokens and the heads of a link. */
+  fill(hash) {
+    const { generated, off } = fromAddress(this, hash);
+    this.stop();
+    this.generated = generated;
+    this.heads.set(off);
+    this.showFields();
+    this.attention.redraw();
+    return this.predict();
   }
 
   addListeners() {
-    byId("text").addEventListener("input", () => this.onType());
-    byId("chat").addEventListener("change", () => this.onType());
+    for (const id of ["text", "text-2"]) byId(id).addEventListener("input", () => this.onType(id));
+    byId("chat").addEventListener("change", () => this.onType("text"));
+    byId("compare").addEventListener("change", () => this.onCompare());
     const actions = { next: () => this.step(), generate: () => (this.generating ? this.stop() : this.generate()),
-      undo: () => this.keepFirst(this.generated.length - 1), clear: () => this.keepFirst(0), restore: () => this.switches.restoreAll() };
+      undo: () => this.keepFirst(this.generated.length - 1), clear: () => this.keepFirst(0),
+      "toggle-head": () => this.heads.toggle(...this.heads.shown), "open-page": () => this.openPage() };
     for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
-    byId("ablation").addEventListener("change", () => this.onHeadsChange());
     byId("predictions").addEventListener("keydown", onTableKey);
     document.addEventListener("add-token", ({ detail }) => this.addToken(detail));
     document.addEventListener("keydown", (event) => {
@@ -58,12 +74,22 @@ class Page {
   // ---- requests
 
   get request() {
-    return { text: byId("text").value, chat: byId("chat").checked, generated: this.generated, ablated_heads: [...this.switches.ablated], ablation: byId("ablation").value };
+    const [ablated_heads, ablation] = [[...this.heads.off], byId("ablation").value];
+    return { text: byId("text").value, chat: byId("chat").checked, generated: this.generated, ablated_heads, ablation };
   }
 
-  /** Whether the same heads are ablated as in the request. */
+  get comparing() {
+    return byId("compare").checked;
+  }
+
+  /** The request for the second text, after which nothing was generated. */
+  get secondRequest() {
+    return { ...this.request, text: byId("text-2").value, generated: [] };
+  }
+
+  /** Whether the same heads are off as in the request. */
   sameHeads({ ablated_heads: heads, ablation }) {
-    return ablation === byId("ablation").value && heads.length === this.switches.ablated.size && heads.every((head) => this.switches.ablated.has(head));
+    return ablation === byId("ablation").value && heads.length === this.heads.off.size && heads.every((head) => this.heads.off.has(head));
   }
 
   get sampling() {
@@ -78,6 +104,7 @@ class Page {
     try {
       const response = await fetchJson(path, request, pending.controller.signal);
       if (pending !== this.pending || request.text !== byId("text").value || request.chat !== byId("chat").checked) return null;
+      if (this.comparing && path === PREDICT) response.second = await this.compare(request, response, pending.controller.signal);
       showError("");
       return response;
     } catch (error) {
@@ -91,6 +118,15 @@ class Page {
     }
   }
 
+  /** The response to the second text; both responses get the probabilities of the best tokens of the other one. */
+  async compare(request, response, signal) {
+    const idsOf = ({ predictions }) => predictions.map(({ id }) => id);
+    const second = await fetchJson(PREDICT, { ...this.secondRequest, tokens: idsOf(response) }, signal);
+    const first = await fetchJson(PREDICT, { ...request, tokens: idsOf(second) }, signal); // no new forward pass
+    response.wanted = first.wanted;
+    return second;
+  }
+
   cancelPending() {
     this.pending?.controller.abort();
     this.pending = null;
@@ -101,20 +137,53 @@ class Page {
   // ---- actions
 
   /** The pending response and the generated tokens belong to the previous text. */
-  onType() {
+  onType(id) {
     this.stop();
     this.cancelPending();
-    this.generated = [];
-    this.setDisabled({ undo: true, clear: true }, byId("text"));
+    this.attention.cancel();
+    if (id === "text") this.generated = [];
+    this.setDisabled({ undo: !this.generated.length, clear: !this.generated.length }, byId(id));
     this.typingTimer = setTimeout(() => this.predict(), TYPING_DELAY);
     this.updateBusy();
-    this.attention.updateStale();
+  }
+
+  onCompare() {
+    this.stop();
+    this.showFields();
+    if (this.comparing && !byId("text-2").value) byId("text-2").value = byId("text").value;
+    if (this.comparing) byId("text-2").focus();
+    this.predict();
+  }
+
+  showFields() {
+    byId("second-text").hidden = !this.comparing;
+    byId("generation").hidden = byId("sampling").hidden = this.comparing || !this.model.predicts;
   }
 
   async predict() {
     const request = this.request;
     const response = await this.send(PREDICT, request);
-    if (response && this.sameHeads(request)) this.show(response, request);
+    if (!response || !this.sameHeads(request)) return;
+    this.show(response, request);
+    this.refreshAttention();
+  }
+
+  refreshAttention() {
+    if (this.shown) return this.attention.update([this.request, ...(this.comparing ? [this.secondRequest] : [])]);
+    return undefined;
+  }
+
+  /** Open the attention of the current text as a page of its own, which can be saved. */
+  async openPage() {
+    const tab = open("about:blank");
+    try {
+      const { page } = await fetchJson("/api/explore", { ...this.request, analyses: byId("analyses").checked });
+      tab.opener = null;
+      tab.location = page;
+    } catch (error) {
+      tab.close();
+      showError(error.message);
+    }
   }
 
   /** Samples a token; returns whether another step can follow. */
@@ -130,6 +199,7 @@ class Page {
     if (response && this.sameHeads(request)) this.show(response, request);
     else if (response) this.showGenerated(response); // its predictions are of other ablated heads
     if (!this.generating) this.refresh();
+    if (response && !this.generating) this.refreshAttention();
     if (response?.token === null) this.announce(response.message);
     return Boolean(response) && response.token !== null && !response.ended;
   }
@@ -140,6 +210,7 @@ class Page {
     while (this.generating && (await this.step()));
     this.stop();
     this.refresh();
+    this.refreshAttention();
   }
 
   /** Predicts again if the shown predictions are of other ablated heads and no request is pending. */
@@ -172,11 +243,15 @@ class Page {
   }
 
   onHeadsChange() {
-    const { size } = this.switches.ablated;
-    this.setDisabled({ restore: !size }, this.switches.tabStop);
-    byId("count").textContent = size ? `${size} ablated` : "";
-    this.attention.updateStale();
+    this.attention.redraw();
     if (!this.generating && !this.sampling) this.predict(); // else step() refreshes the predictions
+  }
+
+  /** The URL was changed: if texts or heads changed, show them, then the view. */
+  async restore(hash) {
+    if (ownPart(hash) === toAddress(this)) return;
+    this.attention.restoring = hash;
+    await this.fill(hash);
   }
 
   // ---- results
@@ -192,7 +267,8 @@ class Page {
     byId("notes").textContent = response.notes.map(visibleText).join("; ");
     byId("notes").hidden = !response.notes.length;
     if (!this.model.predicts) return showVectorChanges(document, response);
-    showPredictions(document, response, ablated);
+    if (response.second) showComparison(document, response, response.second);
+    else showPredictions(document, response, ablated);
     const full = !response.predictions.length;
     this.setDisabled({ next: full, generate: full }, byId(full ? "undo" : "next"));
     const [best] = response.predictions;
@@ -204,7 +280,6 @@ class Page {
     showTokens(byId("tokens"), response, this.model.is_encoder_decoder);
     const none = !this.generated.length;
     this.setDisabled({ undo: none, clear: none }, byId("next"));
-    this.attention.updateStale();
   }
 
   /** Removes the results of the previous text; invalid: whether the server refused the text. */

@@ -1,12 +1,14 @@
-// Table of the most probable tokens: a bar with all heads and a bar without the ablated ones.
+// Table of the most probable tokens: a bar with all heads and a bar without some, or a bar for each of two texts.
 
 import { element, formatPercent, visibleText } from "./explorer_modules.js";
+
+const WITH_AND_WITHOUT = ["all heads", "some off"];
 
 /**
  * Fills the table from a response; a click on a token adds it to the text. The table is one tab stop: arrow keys
  * move between the tokens, and a focused row keeps the focus.
  */
-export function showPredictions(page, { predictions, divergence, message }, ablated) {
+export function showPredictions(page, { predictions, divergence, message }, ablated, names = WITH_AND_WITHOUT) {
   const table = page.querySelector(".predictions");
   table.hidden = !predictions.length;
   table.classList.toggle("compare", ablated);
@@ -18,9 +20,22 @@ export function showPredictions(page, { predictions, divergence, message }, abla
   const focused = [...body.rows].findIndex((row) => row.contains(document.activeElement));
   body.replaceChildren(...rows);
   setTabStop(buttonsOf(body)[Math.max(0, Math.min(focused, predictions.length - 1))], focused >= 0);
-  page.querySelector("#legend").replaceChildren(...(!predictions.length ? [message] : ablated ? legend() : []));
+  page.querySelector("#legend").replaceChildren(...(!predictions.length ? [message] : ablated ? legend(names) : []));
+  names.forEach((name, index) => (page.querySelectorAll(".predictions thead .numeric")[index].textContent = name));
   page.querySelector("#summary").textContent = predictions.length
-    ? [`The longest bar is ${formatPercent(max)}.`, ...(ablated ? [divergenceText(divergence)] : [])].join(" ") : "";
+    ? [`The longest bar is ${formatPercent(max)}.`, ...(ablated && divergence !== undefined ? [divergenceText(divergence)] : [])].join(" ") : "";
+}
+
+/** Shows the probabilities after two texts beside each other; each response has those of the best tokens of the other. */
+export function showComparison(page, first, second) {
+  const byId = (response) => new Map([...response.predictions, ...response.wanted].map((one) => [one.id, one]));
+  const [one, other] = [byId(first), byId(second)];
+  const shared = [...one.values()].filter(({ id }) => other.has(id));
+  const both = shared.map(({ id, label, after }) => ({ id, label, before: after, after: other.get(id).after }));
+  both.sort((a, b) => Math.max(b.before, b.after) - Math.max(a.before, a.after));
+  const count = Math.max(first.predictions.length, second.predictions.length);
+  const message = first.message || second.message;
+  showPredictions(page, { predictions: message ? [] : both.slice(0, count), message }, true, ["text 1", "text 2"]);
 }
 
 /** Handles arrow keys, Home and End in the table. */
@@ -42,7 +57,7 @@ function setTabStop(button, focus) {
 }
 
 const divergenceText = (divergence) =>
-  `Without the ablated heads, the distribution changes by a Kullback-Leibler divergence of ${divergence === 0 ? "0" : divergence.toPrecision(3)} nats.`;
+  `Without the heads that are off, the distribution changes by a Kullback-Leibler divergence of ${divergence === 0 ? "0" : divergence.toPrecision(3)} nats.`;
 
 function row({ id, label, before, after }, max, ablated, add) {
   const text = visibleText(label);
@@ -66,7 +81,7 @@ function bar(kind, share) {
   return made;
 }
 
-function legend() {
+function legend([first, second]) {
   const key = (kind, text) => [element("span", { className: `key ${kind}`, "aria-hidden": "true" }), element("span", { textContent: text })];
-  return [...key("before", "all heads"), ...key("after", "without the ablated heads")];
+  return [...key("before", first), ...key("after", second)];
 }

@@ -1,10 +1,10 @@
-// For a model without a language modeling head: how ablated heads change each token's last hidden state.
+// For a model without a language modeling head: how heads that are off change each token's last hidden state.
 
 import { element, formatNumber, visibleText } from "./explorer_modules.js";
 
 const MAX_ROWS = 12;
 
-/** Fills the table with the tokens that change most. Without cosines, no head is ablated. */
+/** Fills the table with the tokens that change most. Without cosines, no head is off. */
 export function showVectorChanges(page, { tokens, cosines }) {
   const table = page.querySelector(".vector-changes");
   const order = cosines.map((cosine, position) => ({ cosine, position })).sort((a, b) => a.cosine - b.cosine);
@@ -15,7 +15,7 @@ export function showVectorChanges(page, { tokens, cosines }) {
   page.querySelector("#summary").textContent = cosines.length
     ? `The last hidden states with and without these heads have a mean cosine of ${digits(mean)} (1 is no change). ` +
       `A bar is 1 minus the cosine; the longest is ${formatNumber(max)}.`
-    : "Ablate heads to see how they change the last hidden state of each token.";
+    : "Turn heads off to see how they change the last hidden state of each token.";
 }
 
 const digits = (cosine) => cosine.toFixed(4);
