@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from glassformer.models import TransformerModel
 
 NUM_SENTENCES = 400
+"""Number of sentences over which ``--names`` analyzes the heads."""
 
 
 def label_heads(model: TransformerModel, name: str, kind: str | None = None) -> HeadReport:

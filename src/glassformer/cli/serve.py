@@ -33,7 +33,7 @@ exit_process = os._exit
 
 @dataclass
 class Serve(Command):
-    """Serve an interactive page: type a text, generate token by token, ablate heads, compare predictions.
+    """Serve an interactive page: type a text, see attention and predictions, generate, ablate heads.
 
     Only this machine can open the page, unless --host is given.
     """

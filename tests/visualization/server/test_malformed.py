@@ -48,6 +48,7 @@ VALID = {
     "top_k": 2,
 }
 VALUES = [None, True, -1, 1e308, 10**30, "", "\x00", "0.0", "é" * 9, [], {}, [[]], ["0.1"], [1], {"a": 1}]
+ROUTES = ["/api/predict", "/api/step", "/api/attention", "/api/explore"]
 PATHS = ["/api/predict", "/api/model", "/", "/health", "/explorer/x", "/api//", "/%00", "/%C3%A9", "*", "//a"]
 NOISE = [
     b"Host",
@@ -85,7 +86,7 @@ def changed(draw, text):
 
 def framed(draw):
     """Valid HTTP with an invalid body: the connection may stay open."""
-    method, path, content = b"POST", draw.choice(["/api/predict", "/api/step", "/api/explore"]), body(draw)
+    method, path, content = b"POST", draw.choice(ROUTES), body(draw)
     if draw.random() < 0.2:
         method, path = draw.choice([b"POST", b"GET", b"PUT", b"TRACE"]), draw.choice(PATHS)
     lines = [b"%s %s HTTP/1.1" % (method, path.encode()), b"Host: localhost:PORT"]
@@ -177,7 +178,7 @@ def test_the_application_refuses_what_uvicorn_would_not_pass_on(app, request_to,
             headers = [JSON] if draw.random() < 0.8 else []
             while draw.random() < 0.25:
                 headers.append((draw.choice(NOISE).lower(), draw.randbytes(draw.randint(0, 12))))
-            method, path = "POST", draw.choice(["/api/predict", "/api/step", "/api/explore"])
+            method, path = "POST", draw.choice(ROUTES)
             if draw.random() < 0.2:
                 method, path = draw.choice(["POST", "GET", "\x01", ""]), draw.choice([*PATHS, "/\x00", "/é"])
             local = draw.random() < 0.95

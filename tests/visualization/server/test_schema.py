@@ -39,6 +39,8 @@ from glassformer.visualization.server.schema import (
         ({"text": "a", "generated": [-1]}, "generated must be a list of token ids, got -1 in it"),
         ({"text": "a", "generated": [257]}, "token ids must be from 0 to 256, got 257"),
         ({"text": "a", "generated": [0] * 20_001}, "generated must have at most 20,000 items, got 20,001"),
+        ({"text": "a", "tokens": ["x"]}, "tokens must be a list of token ids, got 'x' in it"),
+        ({"text": "a", "tokens": [257]}, "token ids must be from 0 to 256, got 257"),
         ({"text": "a", "ablated_heads": ["x"]}, "'x'"),
         (
             {"text": "a", "ablated_heads": [3]},
@@ -59,7 +61,7 @@ from glassformer.visualization.server.schema import (
     ],
 )
 def test_an_invalid_request_is_refused_with_a_short_message(app, value, message, post):
-    for path in ("/api/predict", "/api/step", "/api/explore"):
+    for path in ("/api/predict", "/api/step", "/api/attention", "/api/explore"):
         status, response = post(app, path, value)
         assert status == 400
         assert list(response) == ["error"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from glassformer.analysis.ablation import ablate, reference_outputs
 from glassformer.analysis.head_patterns import HeadReport
+from glassformer.attention import record_attention
 from glassformer.models import GPTModel, ViTModel
 from glassformer.visualization import server
+from glassformer.visualization.explorer.encoding import PackedMaps, dequantize, unpack_maps
 from glassformer.visualization.server import ModelSession
 from glassformer.visualization.server import session as session_module
 from glassformer.visualization.server.schema import PredictionRequest
@@ -216,6 +219,71 @@ def test_damaged_weights_are_reported(model):
     model.norm.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="logits are not finite"):
         ModelSession(model, name="broken").predict(PredictionRequest(TEXT))
+
+
+def test_attention_is_that_of_the_model_without_the_ablated_heads(model):
+    session = ModelSession(model, name="small")
+    ids = torch.tensor([list(TEXT.encode())])
+    for off in ([], [(0, 1), (0, 2)]):
+        names = tuple(f"{layer}.{head}" for layer, head in off)
+        contents = session.attention(PredictionRequest(TEXT, ablated_heads=names))
+        json.dumps(contents)  # the server sends it
+        packed = PackedMaps(**contents["attention"][0]["maps"][1])
+        with torch.no_grad(), ablate(model, off), record_attention(model) as recorded:
+            model(ids)
+        shown = np.nan_to_num(dequantize(unpack_maps(packed)))
+        np.testing.assert_allclose(shown, recorded[1][0].numpy(), atol=0.008)
+        assert contents["rollouts"] == contents["notes"] == []
+    assert session.attention(PredictionRequest(TEXT, analyses=True))["rollouts"] != []
+
+
+def test_attention_of_an_encoder_decoder_without_a_target_is_of_its_first_token(t5, monkeypatch):
+    model = t5()
+    session = ModelSession(model, name="t5")
+    monkeypatch.setattr(model, "generate", None)  # would take long
+    for off in ((), ("cross:1.2", "encoder:0.0")):
+        request = PredictionRequest(TEXT, ablated_heads=off)
+        best = max(session.predict(request)["predictions"], key=lambda one: one["after"])
+        attention = session.attention(request)["attention"]
+        assert attention[2]["queries"] == [best["label"]]
+        assert len(attention[0]["queries"]) == len(TEXT) + 1
+
+
+def test_probabilities_of_wanted_tokens_are_given(model, probabilities):
+    session = ModelSession(model, name="small")
+    with torch.no_grad():
+        expected = probabilities(model(torch.tensor([list(TEXT.encode())]))[0, -1])
+    wanted = session.predict(PredictionRequest(TEXT, tokens=(5, 250)))["wanted"]
+    assert [one["id"] for one in wanted] == [5, 250]
+    assert [one["before"] for one in wanted] == pytest.approx(expected[[5, 250]].tolist(), rel=1e-4)
+    assert session.predict(PredictionRequest(TEXT))["wanted"] == []
+    assert session.predict(PredictionRequest("x" * 32, generated=(1,), tokens=(5,)))["wanted"] == []
+
+
+def test_the_last_texts_are_computed_once(model, monkeypatch):
+    calls, hidden_states = [], model.hidden_states
+
+    def count(*args, **kwargs):
+        calls.append(1)
+        return hidden_states(*args, **kwargs)
+
+    monkeypatch.setattr(model, "hidden_states", count)
+    texts = ["One text", "another"]
+    for off in ((), ("0.1",)):
+        for ablation in ("zero", "mean"):
+            session = ModelSession(model, name="small")
+            requests = [PredictionRequest(text, ablated_heads=off, ablation=ablation) for text in texts]
+            first = [session.predict(request) for request in requests]
+            computed = len(calls)
+            assert computed > 0
+            assert [session.predict(request) for request in requests] == first
+            assert len(calls) == computed
+    for number in range(session_module.NUM_CACHED):
+        session.predict(PredictionRequest(f"text {number}"))
+    assert len(session._predictors) == session_module.NUM_CACHED
+    computed = len(calls)
+    session.predict(PredictionRequest(texts[0]))
+    assert len(calls) > computed
 
 
 def page_of(session, request):

@@ -27,7 +27,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 DEFAULT_PORT = 80
 """Port of a Host header without one."""
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = {

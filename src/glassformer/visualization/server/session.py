@@ -1,4 +1,4 @@
-"""Predictions of one model, with and without ablated heads.
+"""Predictions and attention of one model, with and without ablated heads.
 
 A request carries the whole state: the text, the generated tokens and the ablated heads. The session only
 caches the last texts.
@@ -7,10 +7,10 @@ caches the last texts.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,12 +34,12 @@ from glassformer.visualization.server.schema import PredictionRequest
 NUM_PREDICTIONS = 12
 """Number of most probable tokens in a response."""
 NUM_CACHED = 4
-"""Number of texts, each with some heads ablated, whose predictors are kept: two that are compared, with and
-without their heads."""
+"""Number of predictors, and of mean outputs, that are kept: of two compared texts with and without heads."""
 MAX_ANALYSIS_COST = 10**12
 """Parameters x layers x tokens up to which attention comes with all analyses. The logit lens projects to
 the vocabulary after every layer; this much takes SmolLM2-135M about a minute on one core."""
 
+Value = TypeVar("Value")
 Heads: TypeAlias = dict[str, list[Head]]
 """Heads by kind of attention."""
 
@@ -91,7 +91,7 @@ class ModelSession:
         end_tokens = {*model.stop_tokens, self.tokenizer.end_of_text, getattr(model, "end_token", None)}
         self.end_tokens = {token for token in end_tokens if token is not None}
         self._predictors: OrderedDict[Any, Predictor] = OrderedDict()
-        self._references: dict[str, tuple[Any, ReferenceOutputs]] = {}
+        self._references: OrderedDict[Any, ReferenceOutputs] = OrderedDict()
 
     def describe(self) -> dict[str, Any]:
         """Describe the model for the page."""
@@ -155,9 +155,18 @@ class ModelSession:
     def attention(self, request: PredictionRequest) -> dict[str, Any]:
         """Contents of the explorer for the text and the generated tokens, without the ablated heads.
 
+        The target of an encoder-decoder without generated tokens is its most probable first token.
+
         Raises:
             ValueError: as ``predict``, or contents that would be too large.
         """
+        if self.model.is_encoder_decoder and not request.generated:
+            # The token that comes next, in place of a whole target, which takes long to generate.
+            encoded, ablated = self._validate(request)
+            with torch.no_grad(), eval_mode(self.model):
+                after = self._logits(request, encoded, ablated)[1]
+            if after is not None:
+                request = replace(request, generated=(int(after.argmax()),))
         return self._contents(request).as_json()
 
     def explore(self, request: PredictionRequest) -> str:
@@ -235,12 +244,7 @@ class ModelSession:
     ) -> Predictor:
         """The cached predictor if there is one for the text and the ablated heads, else a new one."""
         key = (tuple(encoded.ids), ablated, request.ablation if ablated else "")
-        if key not in self._predictors:
-            self._predictors[key] = self.backend.predictor(encoded.ids)
-            if len(self._predictors) > NUM_CACHED:
-                self._predictors.popitem(last=False)
-        self._predictors.move_to_end(key)
-        return self._predictors[key]
+        return _cached(self._predictors, key, lambda: self.backend.predictor(encoded.ids))
 
     @contextmanager
     def _ablate(self, ablated: Heads, request: PredictionRequest, encoded: TruncatedText) -> Iterator[None]:
@@ -254,14 +258,13 @@ class ModelSession:
             yield
 
     def _reference(self, kind: str, encoded: TruncatedText) -> ReferenceOutputs:
-        """Mean outputs of the heads of one kind of attention; those of the last text are cached."""
-        key = None if self.mean_texts is not None else tuple(encoded.ids)
-        cached_key, reference = self._references.get(kind, (None, None))
-        if reference is None or cached_key != key:
-            texts: Sequence[Any] = [encoded.ids] if self.mean_texts is None else self.mean_texts
-            reference = reference_outputs(self.model, texts, kind, num_samples=1)
-            self._references[kind] = (key, reference)
-        return reference
+        """Mean outputs of the heads of one kind of attention; those of the last texts are cached."""
+        own_text = self.mean_texts is None
+        texts: Sequence[Any] = [encoded.ids] if self.mean_texts is None else self.mean_texts
+        key = (kind, tuple(encoded.ids) if own_text else None)
+        return _cached(
+            self._references, key, lambda: reference_outputs(self.model, texts, kind, num_samples=1)
+        )
 
     def _cosines(self, request: PredictionRequest, encoded: TruncatedText, ablated: Heads) -> list[float]:
         """Cosine of each token's last hidden state before and after ablation; empty without ablated heads."""
@@ -324,3 +327,13 @@ class ModelSession:
     def _head_label(self, report: HeadReport, row: Any) -> dict[str, Any]:
         kind = str(report.settings.get("kind") or next(iter(self.heads)))
         return {"kind": kind, "layer": int(row["layer"]), "head": int(row["head"]), "label": str(row["name"])}
+
+
+def _cached(values: OrderedDict[Any, Value], key: Any, make: Callable[[], Value]) -> Value:
+    """The value of a key, made if it is not there; the values used last are kept."""
+    if key not in values:
+        values[key] = make()
+        if len(values) > NUM_CACHED:
+            values.popitem(last=False)
+    values.move_to_end(key)
+    return values[key]

@@ -82,6 +82,14 @@ def test_sets_of_heads_are_those_of_the_labels_and_random_ones(open_page, served
         page.select_option("#preset", label="without layer 0")
         idle(page)
         assert page.inner_text("#off").split() == ["0.0", "0.1", "0.2"]
+        page.focus("#preset")
+        page.keyboard.press("ArrowDown")  # to the next set
+        idle(page)
+        assert page.inner_text("#off").split() == ["1.0", "1.1", "1.2"]
+        page.click("#off button >> nth=2")
+        idle(page)
+        assert page.input_value("#preset") == ""
+        assert page.evaluate("document.activeElement.textContent") == "1.1"
         page.context.close()
 
 
@@ -105,7 +113,8 @@ def test_two_texts_are_compared(page, model, idle, weights, rows, until):
     for layer, head in ((0, 1), (1, 2)):
         choose(page, layer=layer, head=head, view="map")
         idle(page)
-        until(page, f"window.glassformer.attention.companion.scene().shownMatrix && {layer} >= 0")
+        until(page, f"window.glassformer.attention.companion.state.layer === {layer}")
+        until(page, "window.glassformer.attention.companion.scene().ready")
         for name, text in zip(("first", "second"), texts, strict=True):
             np.testing.assert_allclose(
                 weights(page, name), attention_of(model, text, layer, head), atol=ROUNDING
@@ -116,13 +125,25 @@ def test_two_texts_are_compared(page, model, idle, weights, rows, until):
     )
     assert [state["layer"] for state in states] == [0, 0]
     assert (states[1]["query"], states[1]["key"]) == (3, 1) != (states[0]["query"], states[0]["key"])
+    page.keyboard.press("Control+Enter")
+    assert page.locator("#predictions button").count() == 0  # a token would be added to one text only
+    page.fill("#text-2", "")
+    page.wait_for_selector("#error", state="visible")
+    assert page.inner_text("#error").startswith("Second text: the text is empty")
+    assert page.locator("#predictions tr").count() > 5
+    idle(page)
+    assert page.locator(".second").count() == 0
+    page.fill("#text-2", "<img src=x onerror=alert(1)>")
+    idle(page)
+    assert page.locator(".second .stage").count() == 1
     page.uncheck("#compare")
     idle(page)
     assert page.locator(".second").count() == 0
     assert page.is_visible("#next")
+    assert page.evaluate("window.glassformer.generated") == []
 
 
-def test_all_views_come_when_they_are_wanted_and_the_view_stays(page, idle):
+def test_all_views_come_when_they_are_wanted_and_the_view_stays(open_page, page, idle):
     tabs = "[...document.querySelectorAll('[role=tab]')].map((tab) => tab.id)"
     fast = page.evaluate(tabs)
     page.check("#analyses")
@@ -132,9 +153,23 @@ def test_all_views_come_when_they_are_wanted_and_the_view_stays(page, idle):
     page.fill("#text", "Another text")
     idle(page)
     assert page.evaluate("window.glassformer.attention.explorer.state.view") == "rollout"
+    page.check("#compare")
+    page.fill("#text-2", "A second text")
+    idle(page)
+    views = "['explorer', 'companion'].map((name) => window.glassformer.attention[name].state.view)"
+    assert page.evaluate(views) == ["rollout", "rollout"]
+    link = page.url
+    again = open_page(link)
+    idle(again)
+    assert again.evaluate(views) == ["rollout", "rollout"]
+    again.context.close()
     page.uncheck("#analyses")
     idle(page)
     assert page.evaluate(tabs) == fast
+    choose(page, view="lines")
+    page.fill("#text", "And another one")
+    idle(page)
+    assert page.evaluate(views) == ["lines", "lines"]
 
 
 def test_a_link_restores_everything(open_page, page, idle, rows, click_head):
@@ -163,13 +198,19 @@ def test_a_link_restores_everything(open_page, page, idle, rows, click_head):
     again.check("#compare")
     again.fill("#text-2", "Second")
     idle(again)
+    again.evaluate("window.glassformer.attention.companion.set({ query: 4, key: 3 })")
+    idle(again)
     assert "text2=Second" in again.url
+    page.evaluate("window.glassformer.attention.explorer.toggleTheme()")
     page.evaluate("link => { location.href = link; }", again.url)  # the same page, another hash
     page.wait_for_selector("#text-2")
     idle(page)
     assert page.input_value("#text-2") == "Second"
     state = page.evaluate("window.glassformer.attention.explorer.state")
     assert [state[name] for name in ("view", "layer", "head", "query", "key")] == ["lines", 1, 0, 5, 2]
+    state = page.evaluate("window.glassformer.attention.companion.state")
+    assert (state["query"], state["key"]) == (4, 3)
+    assert page.evaluate("window.glassformer.attention.explorer.palette.theme") == "dark"  # a preference
     again.context.close()
 
 

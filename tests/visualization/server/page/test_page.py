@@ -148,12 +148,16 @@ def test_an_empty_field_is_an_error(page, until, field, name):
 def test_the_attention_opens_as_a_page_of_its_own(page, idle, click_head):
     click_head(page, 1, 1, "Control")
     idle(page)
+    page.click("#make-page")
+    page.wait_for_selector("#page-link")
     with page.context.expect_page() as opened:
-        page.click("#open-page")
+        page.click("#page-link")
     tab = opened.value
     tab.wait_for_url("**/explorer/*")
     tab.wait_for_selector(".stage canvas")
     assert "ablated heads (zero): 1.1" in tab.inner_text(".notes")
+    page.fill("#text", "Another text")
+    assert page.is_hidden("#page-link")
 
 
 @pytest.mark.parametrize("width", [1600, 1280, 400])

@@ -10,6 +10,9 @@ from glassformer.visualization.server import ModelSession
 from glassformer.visualization.server.schema import PredictionRequest
 
 pytestmark = pytest.mark.slow
+CONTAINER = """(({ id, className, parentElement }) =>
+  document.activeElement.closest("#predictions") ? "predictions" : className || id || parentElement.className
+)(document.activeElement)"""
 AXE = Path(__file__).parents[4] / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -56,7 +59,7 @@ def test_a_model_without_language_modeling_head_shows_how_heads_change_hidden_st
         page.context.close()
 
 
-def test_source_and_target_are_shown_in_two_rows(open_page, t5, served, until):
+def test_source_and_target_are_shown_in_two_rows(open_page, t5, served, until, idle):
     with served(t5()) as (url, _):
         page = open_page(url, 1600)
         names = "Array.from(document.querySelectorAll('#tokens b'), (name) => name.textContent).join()"
@@ -66,6 +69,10 @@ def test_source_and_target_are_shown_in_two_rows(open_page, t5, served, until):
         until(page, "document.querySelectorAll('#tokens .generated').length === 1")
         assert page.locator("#tokens .chips >> nth=1").locator("span").count() == 1
         assert page.locator("#tokens .chips >> nth=0").locator(".generated").count() == 0
+        idle(page)
+        explorer = page.evaluate("window.glassformer.attention.explorer.contents.attention")
+        assert [item["kind"] for item in explorer] == ["encoder", "decoder", "cross"]
+        assert len(explorer[2]["queries"]) == 1
         page.context.close()
 
 
@@ -86,19 +93,20 @@ def test_predictions_and_heads_are_one_tab_stop_each(open_page, gpt, served, unt
     with served(gpt(num_layers=30, num_heads=4)) as (url, _):
         page = open_page(url)
         page.focus("#text")
-        presses = 0
-        while page.evaluate("document.activeElement.className") != "overview":
+        visited = []
+        while visited[-1:] != ["overview"] and len(visited) < 40:
             page.keyboard.press("Tab")
-            presses += 1
-        assert presses <= 24  # of which 9 are the controls of the view
+            visited.append(page.evaluate(CONTAINER))
+        assert visited[-1] == "overview"
+        assert visited.count("predictions") == 1
+        page.evaluate("window.glassformer.attention.explorer.set({ layer: 3, head: 2 })")
         page.keyboard.press("o")
         idle(page)
-        assert page.inner_text("#count") == "1 of 120 heads off:"
+        assert page.inner_text("#off") == "3.2"
         page.keyboard.press("ArrowDown")
         page.keyboard.press("o")
-        page.keyboard.press("o")
         idle(page)
-        assert page.inner_text("#count") == "1 of 120 heads off:"
+        assert page.inner_text("#off").split() == ["3.2", "4.2"]
 
         page.focus("#predictions button")
         first = page.evaluate("document.activeElement.textContent")

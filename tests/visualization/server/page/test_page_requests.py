@@ -107,13 +107,61 @@ def test_attention_of_a_text_that_was_replaced_is_not_shown(page, held, until, i
 def test_an_error_of_the_attention_is_shown_beside_the_predictions(page, idle):
     page.route("**/api/attention", lambda route: route.fulfill(status=503, body='{"error": "too much"}'))
     page.fill("#text", "The cat")
-    page.wait_for_selector("#attention-error:not(:empty)")
-    assert page.inner_text("#attention-error") == "too much"
+    page.wait_for_selector("#error", state="visible")
+    assert page.inner_text("#error") == "too much"
     assert page.locator("#predictions tr").count() > 5
+    assert page.locator("main.stale").count() == 1
     page.unroute("**/api/attention")
     page.fill("#text", "The cats")
     idle(page)
-    assert page.inner_text("#attention-error") == ""
+    assert page.is_hidden("#error")
+    assert page.locator("main.stale").count() == 0
+
+
+def test_a_page_that_is_made_can_be_cancelled(page, held, idle):
+    idle(page)
+    release = held("/api/explore")
+    page.click("#make-page")
+    release.wait()
+    assert page.inner_text("#make-page") == "Cancel"
+    page.click("#make-page")
+    release()
+    assert page.inner_text("#make-page") == "Make a page of its own"
+    assert page.is_hidden("#page-link")
+    assert page.is_hidden("#error")
+
+
+def test_the_first_attention_does_not_take_the_focus(browser, served, model, until):
+    with served(model) as (url, _):
+        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        routes = []
+        page.route("**/api/attention", lambda route: routes.append(route))
+        page.goto(url)
+        page.wait_for_selector("#predictions tr")
+        page.focus("#text")
+        for _ in range(400):
+            if routes:
+                break
+            page.wait_for_timeout(25)
+        routes[0].continue_()
+        until(page, "Boolean(window.glassformer.attention.explorer)")
+        assert page.evaluate("document.activeElement.id") == "text"
+        page.keyboard.type("ot")
+        assert page.input_value("#text").endswith("ot")
+        page.context.close()
+
+
+def test_slow_attention_does_not_hold_up_a_step(page, held, until, idle):
+    idle(page)
+    release = held("/api/attention")
+    page.fill("#text", "The cat")
+    release.wait()
+    page.click("#next")
+    until(page, f"{NEW} === 1")
+    release()
+    idle(page)
+    shown = "window.glassformer.attention.explorer.contents.attention[0].queries.length"
+    assert page.evaluate(shown) == 8
 
 
 def test_undo_is_disabled_after_the_text_was_removed(page, until, idle):
@@ -146,7 +194,7 @@ def test_the_page_retries_until_the_server_responds(browser, model, served, unti
         assert page.inner_text("#error") == (
             "The server responded with status 503: Service Unavailable. The page tries again."
         )
-        for name in ("text", "next", "open-page", "ablation", "temperature"):
+        for name in ("text", "next", "make-page", "ablation", "temperature"):
             assert page.is_disabled(f"#{name}")
         until(
             page, "document.getElementById('error').textContent.startsWith('The server does not respond. ')"

@@ -31,15 +31,26 @@ const ANNOUNCE_DELAY = 200; // milliseconds; while a key is held, screen readers
 const layoutOf = (width) => (width >= 1280 ? "full" : width >= 960 ? "beside" : "stacked");
 
 /**
- * What a page around the explorer may add or replace. aside: an element after the header; layoutOf: of a width in
- * pixels; hash(): its part of the URL's hash; onHash(): called when the hash was changed from outside; isOff() and
- * toggle(): whether a head is turned off, and the action to turn it off or on; clickToggles(): whether every click on
- * the map of heads does that; onChange(): called after a change of the state; tourSteps() and words: added to the tour
- * and to the help.
+ * What a page around the explorer may add or replace. aside: an element in the root, which stays after the header;
+ * layoutOf: of a width in pixels; hash(): its part of the URL's hash; onHash(): called when the hash was changed from
+ * outside; isOff() and toggle(): whether a head is turned off, and the action to turn it off or on; clickToggles():
+ * whether every click on the map of heads does that; onChange(): called after a change of the state; tourSteps(), words
+ * and keys: added to the tour and to the help; command: that makes the page; noVectors: why a page has no vectors.
  */
 const NO_HOST = {
-  ...{ aside: null, layoutOf, hash: () => "", onHash() {}, isOff: () => false, toggle: null, clickToggles: () => false },
-  ...{ onChange() {}, tourSteps: () => [], words: [] },
+  aside: null,
+  layoutOf,
+  hash: () => "",
+  onHash() {},
+  isOff: () => false,
+  toggle: null,
+  clickToggles: () => false,
+  onChange() {},
+  tourSteps: () => [],
+  words: [],
+  keys: [],
+  command: "glassformer explore",
+  noVectors: "Queries, keys and values are only in pages of shorter texts.",
 };
 
 export class Explorer {
@@ -125,9 +136,10 @@ export class Explorer {
     this.intro = element("p", { className: "intro" });
     this.tour = new Tour(this);
     this.about = element("div", {});
-    this.root.replaceChildren(
-      buildHeader(this),
-      ...(this.host.aside ? [this.host.aside] : []),
+    const { aside } = this.host; // is not moved, since it would lose the focus
+    for (const child of [...this.root.children]) if (child !== aside) child.remove();
+    this.root.prepend(buildHeader(this));
+    this.root.append(
       element("nav", { className: "bar", "aria-label": "View and settings" }, this.tabs, this.controls.bar),
       this.intro,
       columns,
@@ -146,7 +158,7 @@ export class Explorer {
     this.overviewCanvas = new ScrollCanvas(this.overview, {
       view: () => headsView,
       scene: () => this.scene(true),
-      onSelect: (hit, event) => this.toggles(hit, event) || this.set(this.state.view === "heads" ? { ...hit, view: "map" } : hit),
+      onSelect: (hit, event) => this.toggles(hit, event, true) || this.set(this.state.view === "heads" ? { ...hit, view: "map" } : hit),
       onHover: (hit, event) => hover(this, hit, event, headsView),
       shrinks: true,
     });
@@ -356,17 +368,18 @@ export class Explorer {
     this.overviewCanvas.reveal();
   }
 
-  /** Turn a head off or on after a click with a modifier key; returns whether it was one. */
-  toggles({ layer, head }, { ctrlKey, metaKey, altKey, shiftKey }) {
+  /** Turn a head off or on if a click does that; onMap: whether it was on the map of heads. */
+  toggles({ layer, head }, { ctrlKey, metaKey, altKey, shiftKey }, onMap) {
     const { toggle, clickToggles } = this.host;
-    if (!toggle || layer === undefined || !(ctrlKey || metaKey || altKey || shiftKey || clickToggles())) return false;
+    const isWanted = ctrlKey || metaKey || altKey || shiftKey || (onMap && clickToggles());
+    if (!toggle || layer === undefined || !isWanted) return false;
     toggle(this.kind, layer, head);
     return true;
   }
 
   select(hit, event = {}) {
     this.stage.focus({ preventScroll: true });
-    if (this.toggles(hit, event)) return undefined;
+    if (this.toggles(hit, event, this.view === headsView)) return undefined;
     if (this.view.select) return this.view.select(this, hit);
     const { side, ...change } = hit;
     return this.set(change);

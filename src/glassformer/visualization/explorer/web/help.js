@@ -49,7 +49,8 @@ const definitions = (className, entries) =>
 export function buildHelp(app) {
   const { contents } = app;
   const words = [...GLOSSARY.filter(([, , isOnPage]) => !isOnPage || isOnPage(contents)), ...app.host.words];
-  const keys = shortcutsOf(app).map(({ shown, what }) => [element("kbd", { textContent: shown }), what]);
+  const shortcuts = [...shortcutsOf(app).map(({ shown, what }) => [shown, what]), ...app.host.keys];
+  const keys = shortcuts.map(([shown, what]) => [element("kbd", { textContent: shown }), what]);
   const letters = element("input", {
     type: "checkbox",
     checked: Boolean(app.state.shortcuts),
@@ -64,7 +65,7 @@ export function buildHelp(app) {
     definitions("words", words),
     ...(analyzed
       ? []
-      : [paragraph("What the heads of this model do was not analyzed: glassformer explore --names does it, or --heads-report uses a saved analysis.")]),
+      : [paragraph(`What the heads of this model do was not analyzed: ${app.host.command} --names does it, or --heads-report uses a saved analysis.`)]),
     element("h2", { textContent: "Accuracy" }),
     paragraph(
       "Attention weights are stored in 8 bits on a square-root scale, and each row is made to sum to one: the error of " +

@@ -36,6 +36,7 @@ export function buildScene(app, compact = false) {
     ...{ decomposition, scoresOf, words, vectors },
     layerVectors: vectors && store.loaded(vectors.layers[layer]),
     shownMatrix,
+    noVectors: app.host.noVectors,
     isOff: (number, head) => app.host.isOff(kind, number, head),
     ready: compact || Boolean(shownMatrix),
     thumbnails: attention.thumbnails.map((packed) => store.loaded(packed)),

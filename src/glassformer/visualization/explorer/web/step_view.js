@@ -39,11 +39,11 @@ function stepsOf({ attention, state, matrix, layerVectors, vectors, scoresOf }) 
 /** Whether scores are divided by the square root of the number of dimensions, and nothing is added. */
 const isUsual = ({ scale, has_bias: hasBias, layers }) => !hasBias && Math.abs(scale - layers[0].d_head ** -0.5) < 1e-6;
 
-function titleAndNote({ attention, state, headTitle, vectors }, steps) {
+function titleAndNote({ attention, state, headTitle, vectors, noVectors }, steps) {
   const title = `How “${attention.queries[state.query]}” looks, step by step: ${headTitle}`;
   if (!steps) return [title, "The mean of the heads is not computed from one query: choose a head."];
   const rest = steps.rest ? ` The ${steps.rest} other keys have smaller weights.` : "";
-  const missing = steps.query ? "" : " Queries, keys and values are only in pages of shorter texts.";
+  const missing = steps.query ? "" : ` ${noVectors}`;
   return [title, `${vectors && isUsual(vectors) ? FORMULA : UNSCALED}: from left to right, each column is computed from those before it.${rest}${missing}`];
 }
 

@@ -1,4 +1,4 @@
-// A tour of the page in five steps, which opens by itself once.
+// A tour of the page in a few steps, which opens by itself once.
 
 import { element } from "./panel.js";
 

@@ -1,6 +1,6 @@
 // The page's part of the URL's hash: texts, generated tokens, heads and options. The explorer adds the view.
 
-const NAMES = ["text", "text2", "chat", "generated", "off", "by", "temperature", "top", "all"];
+const NAMES = ["text", "text2", "at2", "chat", "generated", "off", "by", "temperature", "top", "all"];
 const byId = (id) => document.getElementById(id);
 
 /** What differs from a page that was just opened. */
@@ -9,6 +9,7 @@ export function toAddress(page) {
   const values = {
     text: [byId("text").value, example],
     text2: [page.comparing ? byId("text-2").value : null, null],
+    at2: [page.attention.secondCell, ""],
     chat: [byId("chat").checked ? "1" : "", ""],
     generated: [page.generated.join("."), ""],
     off: [[...page.heads.off].join("~"), ""],
@@ -21,10 +22,17 @@ export function toAddress(page) {
   return new URLSearchParams(changed.map((name) => [name, values[name][0]])).toString();
 }
 
-/** The page's part of a hash. */
-export function ownPart(hash) {
+/** Whether a hash says the same about the texts and the heads as the page shows. */
+export function isShown(page, hash) {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
-  return new URLSearchParams(NAMES.filter((name) => params.has(name)).map((name) => [name, params.get(name)])).toString();
+  const shown = new URLSearchParams(toAddress(page));
+  return NAMES.filter((name) => name !== "at2").every((name) => params.get(name) === shown.get(name));
+}
+
+/** Fill a field with a number, or with its first value. */
+function setNumber(field, value) {
+  field.value = value ?? "";
+  if (field.value === "") field.value = field.defaultValue;
 }
 
 /** Fill the fields of the page from a hash; the server checks the values. Returns the generated tokens and the heads. */
@@ -36,8 +44,8 @@ export function fromAddress(page, hash) {
   if (params.has("text2")) byId("text-2").value = params.get("text2");
   byId("chat").checked = page.model.has_chat_template && value("chat", "") === "1";
   byId("ablation").value = value("by", "") === "mean" ? "mean" : "zero";
-  byId("temperature").value = value("temperature", byId("temperature").defaultValue);
-  byId("top-k").value = value("top", byId("top-k").defaultValue);
+  setNumber(byId("temperature"), params.get("temperature"));
+  setNumber(byId("top-k"), params.get("top"));
   byId("analyses").checked = value("all", "") === "1";
   const list = (name, separator) => value(name, "").split(separator).filter(Boolean);
   return { generated: list("generated", ".").filter((id) => /^\d{1,9}$/.test(id)).map(Number), off: list("off", "~") };

@@ -6,40 +6,67 @@ import { ContentsSource, element, Explorer, fromHash } from "./explorer_modules.
 
 const WIDE = 1360; // pixels from which the explorer's panel fits beside its view
 const NARROW = 960;
-const layoutOf = (width) => (width >= WIDE ? "full" : width >= NARROW ? "overview" : "stacked");
+const WITH_ANALYSES = ["step", "predictions", "score", "rollout"]; // views that the analyses add or complete
 const byId = (id) => document.getElementById(id);
+
+export const layoutOf = (width) => (width >= WIDE ? "full" : width >= NARROW ? "overview" : "stacked");
 
 const tourSteps = () => [
   [byId("text").closest(".box"), "Type a text here. What the model predicts and where each word looks change while you type."],
+  [byId("preset").closest(".box"), "Turn heads off, and see which predictions need them."],
 ];
-const WORDS = [
+const words = ({ predicts }) => [
   ["turn off", "Replace the output of a head by zero, or by its mean: the predictions that change show what the head does."],
-  ["temperature", "How much a sampled token is left to chance: at 0 it is the most probable one, above 1 improbable ones become frequent."],
-  ["top k", "Sample from the k most probable tokens only."],
+  ...(predicts
+    ? [
+        ["temperature", "How much a sampled token is left to chance: 0 takes the most probable one; above 1, improbable ones become frequent."],
+        ["top k", "Sample from the k most probable tokens only."],
+      ]
+    : []),
+];
+const keys = ({ predicts }) => [
+  ["Ctrl + click", "on the map of heads: turn a head off or on (⌘, Alt and Shift do the same)"],
+  ...(predicts
+    ? [
+        ["Ctrl + Enter", "sample the next token"],
+        ["Ctrl + Backspace", "remove the last generated token (outside of fields)"],
+      ]
+    : []),
 ];
 
 export class Attention {
   /** page: see main.js; host: of the explorer, without the parts that are set here. */
   constructor(page, host) {
-    Object.assign(this, { page, pending: null });
-    this.host = { ...host, aside: byId("bench"), layoutOf, onChange: () => this.follow(), tourSteps, words: WORDS };
+    Object.assign(this, { page, pending: null, typed: {}, rollout: 0 });
+    this.host = {
+      ...host,
+      aside: byId("bench"),
+      layoutOf,
+      onChange: () => this.follow(),
+      tourSteps,
+      words: words(page.model),
+      keys: keys(page.model),
+      command: "glassformer serve",
+      noVectors: "Queries, keys and values come with the option “all views”, for texts that are not too long.",
+    };
     this.second = element("div", { className: "second" });
     byId("analyses").addEventListener("change", () => page.refreshAttention());
   }
 
-  /** Show the attention of the texts of some requests; the chosen word stays if the texts are the same. */
-  async update(requests) {
+  /** Show the attention of the texts of some requests, and if it is given, the view of a link. */
+  async update(requests, link = null) {
     this.cancel();
     const pending = (this.pending = new AbortController());
     this.page.updateBusy();
+    const analyses = byId("analyses").checked;
+    const view = link === null ? this.explorer?.state.view : new URLSearchParams(link.slice(1)).get("view");
     try {
-      await this.load(requests, pending.signal);
-      const texts = requests.map(({ text }) => text.length);
-      if (byId("analyses").checked && texts.length) await this.load(requests, pending.signal, true);
-      byId("attention-error").textContent = "";
-      if (this.restoring) await this.restore(this.restoring);
+      if (!analyses || !WITH_ANALYSES.includes(view)) await this.load(requests, pending.signal, link, false);
+      if (analyses) await this.load(requests, pending.signal, link, true);
     } catch (error) {
-      if (error.name !== "AbortError") byId("attention-error").textContent = error.message;
+      if (error.name === "AbortError") return;
+      this.page.showError(error.message);
+      this.markStale(true);
     } finally {
       if (pending === this.pending) this.pending = null;
       this.page.updateBusy();
@@ -51,33 +78,35 @@ export class Attention {
     this.pending = null;
   }
 
-  async load(requests, signal, analyses = false) {
+  /** Show that the attention is not that of the text in the field. */
+  markStale(stale) {
+    byId("explorer").classList.toggle("stale", stale);
+  }
+
+  async load(requests, signal, link, analyses) {
     const contents = [];
     for (const request of requests) contents.push(await fetchJson("/api/attention", { ...request, analyses }, signal));
     signal.throwIfAborted();
     const [first, second] = contents;
-    const changed = (name, { text, generated, chat }) => {
-      const key = JSON.stringify([text, generated, chat]);
-      const isNew = this[name] !== undefined && this[name] !== key;
-      this[name] = key;
-      return isNew ? { query: Infinity, key: 0 } : {};
-    };
-    await this.showFirst(new ContentsSource(first), changed("firstText", requests[0]), analyses);
-    if (second) await this.showSecond(new ContentsSource(second), changed("secondText", requests[1]));
+    await this.showFirst(new ContentsSource(first), this.changeOf(0, requests[0]));
+    if (second) await this.showSecond(new ContentsSource(second), this.changeOf(1, requests[1]));
     else this.hideSecond();
+    this.markStale(false);
+    this.page.showNotes(first.notes);
+    if (link !== null && !signal.aborted) await this.restore(link);
   }
 
-  async showFirst(source, change, analyses) {
-    if (!this.explorer) {
-      this.explorer = new Explorer(byId("explorer"), source, this.host);
-    } else {
-      const { view } = this.explorer.state;
-      const wanted = this.wantedView ?? view;
-      const has = () => this.explorer.views.some(({ name }) => name === wanted);
-      await this.explorer.replaceSource(source, { ...change, view: wanted });
-      this.wantedView = analyses || has() ? undefined : wanted; // a view that comes with the analyses
-    }
-    await this.explorer.ready;
+  /** What changes in the state: the last token of a new text is chosen. */
+  changeOf(index, { text, generated, chat }) {
+    const typed = JSON.stringify([text, generated, chat]);
+    const isNew = this.typed[index] !== undefined && this.typed[index] !== typed;
+    this.typed[index] = typed;
+    return isNew ? { query: Infinity, key: 0 } : {};
+  }
+
+  async showFirst(source, change) {
+    if (this.explorer) await this.explorer.replaceSource(source, { ...change, rollout: this.rollout });
+    else await (this.explorer = new Explorer(byId("explorer"), source, this.host)).ready;
     this.follow();
   }
 
@@ -86,8 +115,8 @@ export class Attention {
     stage.parentElement.classList.add("comparing");
     if (!this.second.isConnected) stage.after(this.second);
     if (this.companion) await this.companion.replaceSource(source, change);
-    else this.companion = new Companion(this.second, source, this.explorer);
-    await this.companion.ready;
+    else await (this.companion = new Companion(this.second, source, this.explorer)).ready;
+    this.companion.follow();
   }
 
   hideSecond() {
@@ -95,7 +124,7 @@ export class Attention {
     this.explorer.stage.parentElement.classList.remove("comparing");
     this.second.remove();
     this.companion = null;
-    this.secondText = undefined;
+    delete this.typed[1];
   }
 
   /** Draw again, after heads were turned off or on. */
@@ -104,16 +133,26 @@ export class Attention {
   }
 
   follow() {
-    const { explorer } = this;
+    const { explorer, page } = this;
     if (!explorer) return;
+    const { kind, state, contents } = explorer;
+    if (contents.rollouts.length) this.rollout = state.rollout; // kept for the next contents that have rollouts
     this.companion?.follow();
-    this.page.heads.show(explorer.kind, explorer.state.layer, explorer.state.head);
+    page.heads.show(kind, state.layer, state.head);
   }
 
-  /** Apply what a link says about the view. */
-  restore(hash) {
-    const { explorer } = this;
-    this.restoring = null;
-    return explorer?.set(fromHash(hash, explorer.start, explorer.contents), { replace: true });
+  /** Apply what a link says about the view; the theme and whether there are shortcuts stay. */
+  async restore(link) {
+    const { explorer, companion } = this;
+    const { theme, shortcuts } = explorer.state;
+    await explorer.set({ ...fromHash(link, explorer.start, explorer.contents), theme, shortcuts }, { replace: true });
+    const second = new URLSearchParams(link.slice(1)).get("at2");
+    const [query, key] = (second ?? "").split(".").map(Number);
+    if (companion && query >= 0 && key >= 0) await companion.set({ query, key });
+  }
+
+  /** The chosen cell of the second text, for a link. */
+  get secondCell() {
+    return this.companion ? `${this.companion.state.query}.${this.companion.state.key}` : "";
   }
 }

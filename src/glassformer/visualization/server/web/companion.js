@@ -39,7 +39,7 @@ export class Companion extends Explorer {
     });
   }
 
-  /** The views are those of the first text; one that this text lacks shows nothing. */
+  /** The panel is that of the first text. */
   get panelSections() {
     return [];
   }
@@ -58,7 +58,9 @@ export class Companion extends Explorer {
   set(change) {
     const [own, shared] = [pick(change, (name) => OWN.includes(name)), pick(change, (name) => !OWN.includes(name))];
     if (Object.keys(shared).length) this.leader.set(shared);
-    return this.change(own);
+    const shown = this.change(own);
+    this.leader.writeHash();
+    return shown;
   }
 
   follow() {

@@ -4,6 +4,7 @@ import { countOf, element, MEAN, visibleText } from "./explorer_modules.js";
 
 const MAX_LISTED = 24; // heads that are listed one by one
 const RANDOM_SHARE = 0.1; // of all heads, if none is off that a random choice could be compared with
+const RANDOM = "random";
 const byId = (id) => document.getElementById(id);
 
 export class HeadSwitches {
@@ -18,6 +19,7 @@ export class HeadSwitches {
     byId("ablation").addEventListener("change", () => this.onChange());
     byId("restore").addEventListener("click", () => this.replace([]));
     byId("preset").addEventListener("change", () => this.applyPreset());
+    this.fillPresets();
     this.update();
   }
 
@@ -30,7 +32,8 @@ export class HeadSwitches {
   }
 
   isOff(kind, layer, head) {
-    return this.off.size > 0 && this.namesOf(kind, layer, head).every((name) => this.off.has(name));
+    const names = this.off.size ? this.namesOf(kind, layer, head) : [];
+    return names.length > 0 && names.every((name) => this.off.has(name));
   }
 
   /** Turn a head off, or on if it is off already; for the mean, all heads of the layer. */
@@ -48,6 +51,7 @@ export class HeadSwitches {
     this.onChange();
   }
 
+  /** As replace, without the call of onChange. */
   set(names) {
     const known = new Set(this.all);
     this.off = new Set(names.filter((name) => known.has(name)));
@@ -77,25 +81,26 @@ export class HeadSwitches {
 
   fillPresets() {
     const { byLabel, layers } = this.presets();
-    const random = this.off.size ? `${countOf(this.off.size, "random head")} instead, to compare` : "without a random tenth of the heads";
     const option = ([text, names]) => element("option", { textContent: visibleText(text), value: JSON.stringify(names) });
     const group = (label, options) => element("optgroup", { label }, ...options);
     byId("preset").replaceChildren(
       element("option", { textContent: "choose …", value: "" }),
       ...(byLabel.length ? [group("What heads do", byLabel.map(option))] : []),
-      group("Control", [element("option", { textContent: random, value: "random" })]),
+      group("Control", [(this.random = element("option", { value: RANDOM }))]),
       group("Whole layers", layers.map(option)),
     );
   }
 
   applyPreset() {
     const { value } = byId("preset");
-    if (value === "random") this.replace(this.randomHeads(this.off.size || Math.max(1, Math.round(RANDOM_SHARE * this.all.length))));
-    else if (value) this.replace(JSON.parse(value));
+    const names = value === RANDOM ? this.randomHeads() : value ? JSON.parse(value) : [];
+    this.replace(names);
+    byId("preset").value = value; // stays until other heads are turned off or on
   }
 
   /** Random heads, none of which is off now unless there are too few others. */
-  randomHeads(count) {
+  randomHeads() {
+    const count = this.off.size || Math.max(1, Math.round(RANDOM_SHARE * this.all.length));
     const shuffle = (names) => names.map((name) => [Math.random(), name]).sort(([a], [b]) => a - b).map(([, name]) => name);
     const others = this.all.filter((name) => !this.off.has(name));
     return [...shuffle(others), ...shuffle([...this.off])].slice(0, count);
@@ -105,7 +110,8 @@ export class HeadSwitches {
 
   update() {
     const names = this.all.filter((name) => this.off.has(name));
-    const focused = byId("off").contains(document.activeElement) || document.activeElement === byId("restore");
+    const place = [...byId("off").children].indexOf(document.activeElement);
+    const focused = place >= 0 || document.activeElement === byId("restore");
     byId("count").textContent = names.length ? `${names.length} of ${countOf(this.all.length, "head")} off:` : "All heads are on.";
     const chips = names.slice(0, MAX_LISTED).map((name) =>
       element("button", {
@@ -116,8 +122,10 @@ export class HeadSwitches {
     const more = names.length > MAX_LISTED ? [element("span", { textContent: `and ${names.length - MAX_LISTED} more` })] : [];
     byId("off").replaceChildren(...chips, ...more);
     byId("restore").disabled = !names.length;
-    if (focused) (chips[0] ?? byId("preset")).focus();
-    this.fillPresets();
+    if (focused) (chips.at(Math.min(Math.max(place, 0), chips.length - 1)) ?? byId("preset")).focus();
+    byId("preset").value = "";
+    const count = countOf(names.length, "random head");
+    this.random.textContent = names.length ? `${count} instead, to compare` : "without a random tenth of the heads";
   }
 
   /** Name the buttons for the head that the explorer shows. */

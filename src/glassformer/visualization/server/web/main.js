@@ -1,11 +1,11 @@
 // The page: type a text, see the attention and the predictions, generate tokens, turn heads off, compare two texts.
 
-import { Attention } from "./attention.js";
+import { Attention, layoutOf } from "./attention.js";
 import { fetchJson } from "./api.js";
 import { paletteOf, formatPercent, visibleText } from "./explorer_modules.js";
 import { HeadSwitches } from "./head_switches.js";
 import { onTableKey, showComparison, showPredictions } from "./predictions.js";
-import { fromAddress, ownPart, toAddress } from "./address.js";
+import { fromAddress, isShown, toAddress } from "./address.js";
 import { showTokens } from "./tokens.js";
 import { showVectorChanges } from "./vector_changes.js";
 
@@ -48,23 +48,23 @@ class Page {
     this.heads.set(off);
     this.showFields();
     this.attention.redraw();
-    return this.predict();
+    return this.predict(hash);
   }
 
   addListeners() {
     for (const id of ["text", "text-2"]) byId(id).addEventListener("input", () => this.onType(id));
     byId("chat").addEventListener("change", () => this.onType("text"));
     byId("compare").addEventListener("change", () => this.onCompare());
-    const actions = { next: () => this.step(), generate: () => (this.generating ? this.stop() : this.generate()),
+    const actions = { next: () => this.next(), generate: () => (this.generating ? this.stop() : this.generate()),
       undo: () => this.keepFirst(this.generated.length - 1), clear: () => this.keepFirst(0),
-      "toggle-head": () => this.heads.toggle(...this.heads.shown), "open-page": () => this.openPage() };
+      "toggle-head": () => this.heads.toggle(...this.heads.shown), "make-page": () => this.makePage() };
     for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
     byId("predictions").addEventListener("keydown", onTableKey);
     document.addEventListener("add-token", ({ detail }) => this.addToken(detail));
     document.addEventListener("keydown", (event) => {
       const inField = /^(TEXTAREA|INPUT)$/.test(event.target.tagName);
       if (!event.ctrlKey && !event.metaKey) return;
-      if (event.key === "Enter") this.step();
+      if (event.key === "Enter") this.next();
       else if (event.key === "Backspace" && !inField) this.keepFirst(this.generated.length - 1);
       else return;
       event.preventDefault();
@@ -99,18 +99,19 @@ class Page {
   /** The response; null if a newer request replaced it, the text changed, or it is an error, which the page shows. */
   async send(path, request) {
     this.cancelPending();
+    this.attention.cancel(); // the server computes one request at a time
     const pending = (this.pending = { path, controller: new AbortController() });
     this.updateBusy();
     try {
       const response = await fetchJson(path, request, pending.controller.signal);
       if (pending !== this.pending || request.text !== byId("text").value || request.chat !== byId("chat").checked) return null;
-      if (this.comparing && path === PREDICT) response.second = await this.compare(request, response, pending.controller.signal);
       showError("");
       return response;
     } catch (error) {
       if (pending !== this.pending) return null;
       showError(error.message);
       if (path === PREDICT) this.clearResults(error.status === 400);
+      if (path === PREDICT) this.attention.markStale(true);
       return null;
     } finally {
       if (pending === this.pending) this.pending = null;
@@ -141,6 +142,7 @@ class Page {
     this.stop();
     this.cancelPending();
     this.attention.cancel();
+    this.hidePage();
     if (id === "text") this.generated = [];
     this.setDisabled({ undo: !this.generated.length, clear: !this.generated.length }, byId(id));
     this.typingTimer = setTimeout(() => this.predict(), TYPING_DELAY);
@@ -160,35 +162,72 @@ class Page {
     byId("generation").hidden = byId("sampling").hidden = this.comparing || !this.model.predicts;
   }
 
-  async predict() {
+  /** link: the hash of a URL whose view is shown then. */
+  async predict(link = null) {
     const request = this.request;
     const response = await this.send(PREDICT, request);
     if (!response || !this.sameHeads(request)) return;
-    this.show(response, request);
-    this.refreshAttention();
+    const second = this.comparing ? await this.predictSecond(request, response) : null;
+    if (second === undefined) return; // another request replaced it
+    this.show(response, request, second);
+    this.attention.update([request, ...(second && !second.error ? [this.secondRequest] : [])], link);
   }
 
+  /**
+   * The response to the second text, or { error }; both responses get the probabilities of the best tokens of the other
+   * one. undefined: a newer request replaced it.
+   */
+  async predictSecond(request, response) {
+    const pending = (this.pending = { path: PREDICT, controller: new AbortController() });
+    this.updateBusy();
+    const { signal } = pending.controller;
+    const idsOf = ({ predictions }) => predictions.map(({ id }) => id);
+    try {
+      const second = await fetchJson(PREDICT, { ...this.secondRequest, tokens: idsOf(response) }, signal);
+      if (second.predictions.length && response.predictions.length)
+        response.wanted = (await fetchJson(PREDICT, { ...request, tokens: idsOf(second) }, signal)).wanted;
+      return pending === this.pending ? second : undefined;
+    } catch (error) {
+      return pending === this.pending ? { error: error.message } : undefined;
+    } finally {
+      if (pending === this.pending) this.pending = null;
+      this.updateBusy();
+    }
+  }
+
+  /** Show the attention of the texts that are shown, if nothing else is under way. */
   refreshAttention() {
-    if (this.shown) return this.attention.update([this.request, ...(this.comparing ? [this.secondRequest] : [])]);
+    if (!this.shown || this.pending || this.typingTimer) return;
+    this.attention.update([this.request, ...(this.comparing ? [this.secondRequest] : [])]);
+  }
+
+  /** Make a page of its own of the current text, and show a link to it; a second click cancels. */
+  async makePage() {
+    if (this.making) return this.making.abort();
+    const making = (this.making = new AbortController());
+    this.hidePage();
+    byId("make-page").textContent = "Cancel";
+    try {
+      const request = { ...this.request, analyses: byId("analyses").checked };
+      const { page } = await fetchJson("/api/explore", request, making.signal);
+      byId("page-link").href = page;
+      byId("page-link").hidden = false;
+    } catch (error) {
+      if (error.name !== "AbortError") showError(error.message);
+    }
+    this.making = null;
+    byId("make-page").textContent = "Make a page of its own";
     return undefined;
   }
 
-  /** Open the attention of the current text as a page of its own, which can be saved. */
-  async openPage() {
-    const tab = open("about:blank");
-    try {
-      const { page } = await fetchJson("/api/explore", { ...this.request, analyses: byId("analyses").checked });
-      tab.opener = null;
-      tab.location = page;
-    } catch (error) {
-      tab.close();
-      showError(error.message);
-    }
+  /** The page that was made is of another text. */
+  hidePage() {
+    byId("page-link").hidden = true;
   }
 
   /** Samples a token; returns whether another step can follow. */
   async step() {
-    if (this.sampling || !this.model.predicts) return false;
+    if (this.sampling || this.comparing || !this.model.predicts) return false;
     const [temperature, top_k] = [byId("temperature").valueAsNumber, Math.trunc(byId("top-k").valueAsNumber)];
     if (Number.isNaN(temperature) || Number.isNaN(top_k)) {
       showError(`${Number.isNaN(temperature) ? "Temperature" : "Top k"} must be a number.`);
@@ -196,12 +235,16 @@ class Page {
     }
     const request = this.request;
     const response = await this.send(STEP, { ...request, temperature, top_k });
+    this.hidePage();
     if (response && this.sameHeads(request)) this.show(response, request);
     else if (response) this.showGenerated(response); // its predictions are of other ablated heads
-    if (!this.generating) this.refresh();
-    if (response && !this.generating) this.refreshAttention();
     if (response?.token === null) this.announce(response.message);
     return Boolean(response) && response.token !== null && !response.ended;
+  }
+
+  async next() {
+    await this.step();
+    if (!this.generating) this.refresh();
   }
 
   async generate() {
@@ -210,12 +253,13 @@ class Page {
     while (this.generating && (await this.step()));
     this.stop();
     this.refresh();
-    this.refreshAttention();
   }
 
-  /** Predicts again if the shown predictions are of other ablated heads and no request is pending. */
+  /** After steps: predicts again if the shown predictions are of other heads; shows the attention of the new tokens. */
   refresh() {
-    if (!this.pending && !this.typingTimer && this.shown && !this.sameHeads(this.shown)) this.predict();
+    if (this.pending || this.typingTimer || !this.shown) return;
+    if (this.sameHeads(this.shown)) this.refreshAttention();
+    else this.predict();
   }
 
   stop() {
@@ -243,15 +287,14 @@ class Page {
   }
 
   onHeadsChange() {
+    this.hidePage();
     this.attention.redraw();
     if (!this.generating && !this.sampling) this.predict(); // else step() refreshes the predictions
   }
 
   /** The URL was changed: if texts or heads changed, show them, then the view. */
   async restore(hash) {
-    if (ownPart(hash) === toAddress(this)) return;
-    this.attention.restoring = hash;
-    await this.fill(hash);
+    if (!isShown(this, hash)) await this.fill(hash);
   }
 
   // ---- results
@@ -260,20 +303,30 @@ class Page {
     document.body.setAttribute("aria-busy", Boolean(this.pending || this.typingTimer || this.attention?.pending));
   }
 
-  show(response, request) {
+  /** second: the response to the second text, or { error }. */
+  show(response, request, second = null) {
     const ablated = request.ablated_heads.length > 0;
     this.shown = request;
     this.showGenerated(response);
-    byId("notes").textContent = response.notes.map(visibleText).join("; ");
-    byId("notes").hidden = !response.notes.length;
+    this.notes = [...response.notes, ...(second?.notes ?? []).map((note) => `second text: ${note}`)];
+    byId("notes").textContent = this.notes.map(visibleText).join("; ");
+    byId("notes").hidden = !this.notes.length;
+    if (second?.error) showError(`Second text: ${second.error}`);
     if (!this.model.predicts) return showVectorChanges(document, response);
-    if (response.second) showComparison(document, response, response.second);
+    if (second && !second.error) showComparison(document, response, second);
     else showPredictions(document, response, ablated);
     const full = !response.predictions.length;
     this.setDisabled({ next: full, generate: full }, byId(full ? "undo" : "next"));
     const [best] = response.predictions;
     if (best) this.announce(`Generated tokens: ${response.generated.length}. Most probable: ${visibleText(best.label)}, ${formatPercent(ablated ? best.after : best.before)}`);
   }
+
+  /** Shows the notes of the attention that are not among those of the predictions. */
+  showNotes(notes) {
+    byId("attention-notes").textContent = notes.filter((note) => !this.notes.includes(note)).map(visibleText).join("; ");
+  }
+
+  showError = showError;
 
   showGenerated(response) {
     this.generated = response.generated.map(({ id }) => id);
@@ -285,7 +338,7 @@ class Page {
   /** Removes the results of the previous text; invalid: whether the server refused the text. */
   clearResults(invalid) {
     for (const id of ["tokens", "predictions", "vector-changes", "summary", "notes", ...(this.model.predicts ? ["legend"] : [])]) byId(id).replaceChildren();
-    for (const part of [byId("notes"), ...document.querySelectorAll("table")]) part.hidden = true;
+    for (const part of [byId("notes"), ...document.querySelectorAll("#bench table")]) part.hidden = true;
     const none = !this.generated.length;
     this.setDisabled({ next: invalid, generate: invalid, undo: none, clear: none }, byId("text"));
   }
@@ -330,5 +383,6 @@ async function fetchModel() {
 }
 
 applyTheme();
+byId("explorer").dataset.layout = layoutOf(innerWidth);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 window.glassformer = new Page(await fetchModel());

@@ -8,12 +8,12 @@ const WITH_AND_WITHOUT = ["all heads", "some off"];
  * Fills the table from a response; a click on a token adds it to the text. The table is one tab stop: arrow keys
  * move between the tokens, and a focused row keeps the focus.
  */
-export function showPredictions(page, { predictions, divergence, message }, ablated, names = WITH_AND_WITHOUT) {
+export function showPredictions(page, { predictions, divergence, message }, ablated, names = WITH_AND_WITHOUT, canAdd = true) {
   const table = page.querySelector(".predictions");
   table.hidden = !predictions.length;
   table.classList.toggle("compare", ablated);
   const max = Math.max(...predictions.flatMap(({ before, after }) => [before, after]), 1e-9);
-  const add = (id) => page.dispatchEvent(new CustomEvent("add-token", { detail: id }));
+  const add = canAdd ? (id) => page.dispatchEvent(new CustomEvent("add-token", { detail: id })) : null;
   const rows = predictions.map((prediction) => row(prediction, max, ablated, add));
   if (predictions.length) rows.push(remainder(predictions));
   const [body] = table.tBodies;
@@ -35,7 +35,7 @@ export function showComparison(page, first, second) {
   both.sort((a, b) => Math.max(b.before, b.after) - Math.max(a.before, a.after));
   const count = Math.max(first.predictions.length, second.predictions.length);
   const message = first.message || second.message;
-  showPredictions(page, { predictions: message ? [] : both.slice(0, count), message }, true, ["text 1", "text 2"]);
+  showPredictions(page, { predictions: message ? [] : both.slice(0, count), message }, true, ["text 1", "text 2"], false);
 }
 
 /** Handles arrow keys, Home and End in the table. */
@@ -61,7 +61,9 @@ const divergenceText = (divergence) =>
 
 function row({ id, label, before, after }, max, ablated, add) {
   const text = visibleText(label);
-  const token = element("button", { type: "button", className: "token", dir: "auto", textContent: text, title: `Add ${text} to the text`, onclick: () => add(id) });
+  const token = add
+    ? element("button", { type: "button", className: "token", dir: "auto", textContent: text, title: `Add ${text} to the text`, onclick: () => add(id) })
+    : element("span", { className: "token", dir: "auto", textContent: text });
   const bars = [bar("before", before / max), ...(ablated ? [bar("after", after / max)] : [])];
   return element("tr", {}, element("th", { scope: "row" }, token), element("td", {}, ...bars), ...numbers(before, after));
 }
