@@ -46,6 +46,10 @@ def test_the_demo_trains_analyzes_and_reports(corpus, tmp_path, capsys, monkeypa
     assert '<a class="page" href="explorer.html">' in page
     assert json.loads((folder / "heads.json").read_text())["format"] == "glassformer-heads-1"
     assert "before training" in page
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert [title.split(".")[0] for title in titles[:-1]] == [str(number) for number in range(1, 7)]
+    assert '<p class="tokens"><span>' in page
+    assert "<details>" in page
     assert "held-out sentences" in page
     assert "after 3 steps" in page
     last = re.findall(r"step 3 .*validation loss [\d.]+ +([\d.]+) bits/byte", shown)

@@ -56,7 +56,7 @@ def test_every_head_is_drawn_with_its_weights(heads, texts_of):
     assert labels(shown[0], "y") == ["T", "h", "e", "·", "c", "a", "t", "."]
     assert labels(shown[-1], "x") == ["T", "h", "e", "·", "c", "a", "t", "."]
     title = texts_of(figure)
-    assert "layer 1" in title
+    assert "Layer 1" in title
     assert "The cat." in title
 
 
@@ -67,7 +67,7 @@ def test_one_head_large_with_its_numbers(texts_of):
     weights = axes.images[0].get_array()
     shown = {text.get_position(): text.get_text() for text in axes.texts}
     assert shown == {(j, i): format_weight(weights[i, j]) for i in range(3) for j in range(i + 1)}
-    assert "layer 0, head 4" in texts_of(figure)
+    assert "Layer 0, head 4" in texts_of(figure)
 
 
 @pytest.mark.slow
@@ -146,8 +146,9 @@ def test_notes_of_a_long_text_stay_whole_and_inside_the_figure(heads, texts_of):
 @pytest.mark.slow
 def test_a_caption_that_fits_stays_on_one_line():
     figure = AttentionVisualizer(build(4)).plot_attention_heads("The cat", 0)
-    lines = [text.get_text() for text in figure.texts][1:4]
-    assert lines == ["“\u2068The cat\u2069”", "masked: may not be attended to", "· a space"]
+    lines = [text.get_text() for text in figure.texts][1:5]
+    legend = ["masked: may not be attended to", "· a space"]
+    assert lines == ["“\u2068The cat\u2069”", "GPT, 2 layers x 4 heads", *legend]
 
 
 @pytest.mark.slow
@@ -203,8 +204,8 @@ def test_an_encoder_has_no_hatched_cells_and_its_special_tokens_are_labeled(text
     model = BERTModel(tokenizer.vocab_size, 8, 2, 4)
     model.tokenizer = tokenizer
     figure = AttentionVisualizer(model).plot_attention_heads("the cat", 1)
-    assert figure.get_suptitle() == "BERT, 2 layers x 4 heads, layer 1: attention weights of each head"
-    assert "“the cat”" in texts_of(figure)
+    assert figure.get_suptitle() == "Layer 1: where each head looks"
+    assert "“the cat” BERT, 2 layers x 4 heads" in texts_of(figure)
     assert labels(panels(figure)[0], "y") == ["[CLS]", "the", "cat", "[SEP]"]
     for axes in panels(figure):
         data = axes.images[0].get_array()
@@ -237,7 +238,9 @@ def test_an_encoder_decoder_has_three_kinds_of_attention(
     visualizer = AttentionVisualizer(model)
     figure = visualizer.plot_attention_heads("cab", 1, kind=kind, target_text="K AH")
     large = visualizer.plot_head("cab", 1, 2, kind=kind, target_text="K AH")
-    assert texts_of(figure).startswith(f"T5 {name} x 4 heads, layer 1: attention weights of each head")
+    assert texts_of(figure).startswith(f"Layer 1, {kind} attention: where each head looks")
+    assert f"T5 {name} x 4 heads" in texts_of(figure)
+    assert texts_of(large).startswith(f"Layer 1, {kind} attention, head 2: where each token looks")
     for axes, head in ((panels(figure)[2], 2), (large.axes[0], 2), (panels(figure)[0], 0)):
         data = axes.images[0].get_array()
         np.testing.assert_allclose(data.data, recording[1][0, head].numpy(), atol=1e-6)
@@ -431,7 +434,7 @@ def test_a_head_map_is_drawn_from_a_report_or_its_file(tmp_path, decoder, texts_
     for source in (report, tmp_path / "heads.json"):
         figure = visualizer.plot_head_map(source, tmp_path / "map.png")
         assert [text.get_text() for text in figure.axes[0].texts] == expected
-        assert texts_of(figure).startswith("GPT, 2 layers x 4 heads: attention pattern of each head")
+        assert texts_of(figure).startswith("Where each head looks: GPT, 2 layers x 4 heads")
     with pytest.raises(ValueError, match=r"is about another model: the model has no head 0\.4"):
         visualizer.plot_head_map(head_report(2, 5))
     with pytest.raises(ValueError, match=r"is about another model: the report has no head 1\.0"):
@@ -441,7 +444,7 @@ def test_a_head_map_is_drawn_from_a_report_or_its_file(tmp_path, decoder, texts_
 
 
 @pytest.mark.slow
-def test_every_title_names_the_model(tmp_path, decoder, randomize, texts_of):
+def test_every_figure_names_the_model(tmp_path, decoder, randomize, texts_of):
     visualizer = AttentionVisualizer(decoder, "mine/best")
     for figure in (
         visualizer.plot_attention_heads("a cat", 0),
@@ -450,8 +453,8 @@ def test_every_title_names_the_model(tmp_path, decoder, randomize, texts_of):
         visualizer.plot_logit_lens("a cat"),
         visualizer.plot_head_map(head_report(2, 4)),
     ):
-        assert texts_of(figure).startswith("mine/best: GPT, 2 layers x 4 heads")
+        assert "mine/best: GPT, 2 layers x 4 heads" in texts_of(figure)
     vit = AttentionVisualizer(randomize(ViTModel(12, 4, 24, 2, 3)), "eye")
-    assert texts_of(vit.plot_vit_attention(np.zeros((12, 12, 3)), 0)).startswith(
-        "eye: ViT, 2 layers x 3 heads"
-    )
+    shown = texts_of(vit.plot_vit_attention(np.zeros((12, 12, 3)), 0))
+    assert shown.startswith("Layer 0: where the class token looks")
+    assert "eye: ViT, 2 layers x 3 heads" in shown

@@ -42,6 +42,7 @@ def test_a_report_is_one_file_with_escaped_text(tmp_path):
         .figure(draw_loss_curve(METRICS, {}), nasty)
         .sample(nasty, nasty)
         .code(nasty)
+        .tokens([nasty], nasty)
     )
     path = write_report(tmp_path / "new" / "report.html", nasty, nasty, {nasty: nasty}, [section])
     page = path.read_text("utf-8")
@@ -49,7 +50,7 @@ def test_a_report_is_one_file_with_escaped_text(tmp_path):
     outline.feed(page)
     tags = [tag for tag, _ in outline.tags]
     assert "script" not in tags
-    assert outline.text.count("<script>alert(1)</script>") == 14
+    assert outline.text.count("<script>alert(1)</script>") == 16
     images = [attributes for tag, attributes in outline.tags if tag == "img"]
     assert [image["alt"] for image in images] == [nasty]
     kind, data = images[0]["src"].split(",")
@@ -61,6 +62,14 @@ def test_a_report_is_one_file_with_escaped_text(tmp_path):
     assert "url(" not in page
     assert "@import" not in page
     assert [tag for tag in tags if tag in ("h1", "h2")] == ["h1", "h2"]
+
+
+def test_a_folded_section_opens_by_its_title(tmp_path):
+    sections = [Section("open").text("one"), Section("folded", folded=True).tokens(["a", "b"], "two")]
+    page = write_report(tmp_path / "a.html", "t", "l", {}, sections).read_text("utf-8")
+    before, after = page.split("<details><summary><h2>folded</h2></summary>")
+    assert "<h2>open</h2>" in before
+    assert "<span>a</span><span>b</span>" in after.split("</details>")[0]
 
 
 def test_a_table_without_caption_has_none(tmp_path):

@@ -21,12 +21,16 @@ from glassformer.training.evaluation import Evaluation
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.trainer import TrainingResult
 from glassformer.visualization import AttentionVisualizer, draw_loss_curve
+from glassformer.visualization.model_input import token_labels
 from glassformer.visualization.report import Section, write_report
 
 TEXT = "The people of the United States have the right to vote, and the people will vote."
 NUM_SENTENCES = 400
 """Held-out sentences on which head patterns are measured."""
 NAME = "the demo's GPT"
+MAX_SAMPLES = 4
+MAX_SHOWN_CHARACTERS, MAX_SHOWN_TOKENS = 1000, 60
+"""Of the held-out text whose tokens are shown."""
 
 
 def write_demo_report(
@@ -52,25 +56,50 @@ def write_demo_report(
     visualizer = AttentionVisualizer(model, NAME)
     report = _analyze(model, config.data)
     report.save(run.path / "heads.json")
+    corpus = Corpus(config.data.source, config.data.fractions, config.data.split_seed)
+    held_out = next(iter(corpus.texts("validation")), TEXT)
     sections = [
-        _learning(run.metrics.rows(), bits, final),
-        _samples(run.samples.rows(), result.step),
+        _text(model, held_out, num_tokens),
+        _learning(run.metrics.rows(), bits, final, result.step),
+        _samples(run.samples.rows()),
         _heads(visualizer, report, run.path),
         _explorer(visualizer, report, run.path),
         _next_steps(run.path, config),
         _environment(run.path, config),
     ]
+    minutes = (time.monotonic() - began) / 60
     return write_report(
         run.path / "report.html",
         "A small GPT, seen through",
-        f"{model.num_parameters():,} parameters, trained from scratch on {num_tokens:,} tokens of text.",
+        "From the text that it read to what its attention heads look at, in six steps. Everything on this "
+        f"page was made in {minutes:.1f} minutes on one machine.",
         {
+            "parameters": f"{model.num_parameters():,}",
+            "training steps": f"{result.step:,}",
             "held-out bits per byte": f"{final:.3f}",
             "best n-gram model": f"{min(bits.values()):.3f}",
-            "steps": f"{result.step:,}",
-            "from start to report": f"{(time.monotonic() - began) / 60:.1f} min",
         },
         sections,
+    )
+
+
+def _text(model: TransformerModel, held_out: str, num_tokens: int) -> Section:
+    """What the model reads."""
+    tokenizer: Any = model.tokenizer
+    ids = tokenizer.encode(held_out[:MAX_SHOWN_CHARACTERS])[:MAX_SHOWN_TOKENS]
+    return (
+        Section("1. The text")
+        .text(
+            f"A language model reads tokens: words and frequent parts of words, of which it knows "
+            f"{tokenizer.vocab_size:,}. It was trained on {num_tokens:,} of them. After each token it gives "
+            "every token of its vocabulary a probability of being the next one; training makes the right "
+            "one more probable."
+        )
+        .tokens(
+            token_labels(model, tokenizer, ids),
+            f"The beginning of a text that was held out of training, as the model reads it: "
+            f"{count_of(len(ids), 'token')} (· is a space)",
+        )
     )
 
 
@@ -82,31 +111,44 @@ def _analyze(model: TransformerModel, data: DataConfig) -> HeadReport:
     return replace(report, model=f"{NAME} over {count_of(len(texts), 'sentence')}")
 
 
-def _learning(metrics: list[dict[str, Any]], bits: Mapping[str, float], final: float) -> Section:
-    rows = [(f"{name} model", f"{value:.3f}") for name, value in bits.items()]
+def _learning(metrics: list[dict[str, Any]], bits: Mapping[str, float], final: float, steps: int) -> Section:
+    first = next(row["validation_bits_per_byte"] for row in metrics if "validation_bits_per_byte" in row)
+    best = min(bits, key=bits.__getitem__)
+    if final < bits[best]:
+        verdict = (
+            f"That is less than the {bits[best]:.2f} of the {best} model, so it uses more of the text than "
+            "the last token."
+        )
+    else:
+        verdict = f"The {best} model needs {bits[best]:.2f}: train for more steps to see this one pass it."
     return (
-        Section("How it learned")
+        Section("2. How it learned")
         .text(
-            "Bits per byte: how many bits the model needs, on average, for each byte of text that it was not "
-            "trained on. The dashed lines are n-gram models, which only count how often each token occurs "
-            "(unigram), and how often it follows the token before it (bigram). To be better, a model has to "
-            "use more of the text before a token."
+            "Bits per byte say how well the next token is predicted: how many bits the model needs, on "
+            f"average, for each byte of text that it was not trained on. It began with {first:.2f} and has "
+            f"{final:.2f} after {count_of(steps, 'step')}. {verdict}"
         )
         .figure(
             draw_loss_curve(metrics, bits),
-            "Bits per byte over training steps: training batches, held-out text, and n-gram models",
+            "Bits per byte over training steps; lower is better. The dashed lines are models that only "
+            "count: how often each token occurs (unigram), and how often it follows the one before "
+            "it (bigram).",
         )
-        .table(("model", "bits per byte of held-out text"), [*rows, ("this GPT", f"{final:.3f}")])
     )
 
 
-def _samples(samples: list[dict[str, Any]], steps: int) -> Section:
-    return (
-        Section("What it generates")
-        .text("The same prompt, continued by the model with random weights and by the trained one.")
-        .sample("before training", samples[0]["text"])
-        .sample(f"after {count_of(steps, 'step')}", samples[-1]["text"])
+def _samples(samples: list[dict[str, Any]]) -> Section:
+    """The first, the last, and some samples between."""
+    count = min(len(samples), MAX_SAMPLES)
+    chosen = sorted({round(place * (len(samples) - 1) / max(1, count - 1)) for place in range(count)})
+    section = Section("3. What it writes").text(
+        "The same beginning, continued by the model before, during and after training. Each token is drawn "
+        "from the predicted probabilities and then read as part of the text."
     )
+    for sample in (samples[number] for number in chosen):
+        label = f"after {count_of(sample['step'], 'step')}" if sample["step"] else "before training"
+        section.sample(label, sample["text"])
+    return section
 
 
 def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) -> Section:
@@ -115,29 +157,30 @@ def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) ->
     layer, head = int(strongest["layer"]), int(strongest["head"])
     num_sentences = int(strongest["num_items"])  # the half that is scored
     return (
-        Section("What its heads attend to")
+        Section("4. Where its heads look")
         .text(
-            "In these heat maps a row is a token that attends (the query), and a column a token that it "
-            f"attends to (the key). Darker is more attention. Layer {layer} is shown for its head {head}. "
-            f"Over {num_sentences:,} held-out sentences, no other head has its largest weight on the "
-            f"previous token as often: for {strongest['score']:.0%} of the tokens."
-        )
-        .figure(
-            visualizer.plot_attention_heads(TEXT, layer, folder / f"attention-layer{layer}.png"),
-            f"All heads of layer {layer} on one sentence",
+            "A prediction needs more than the last token. Attention heads fetch the rest: for each token (a "
+            "row), a head gives weights to the tokens up to it (the columns). Darker is more. Over "
+            f"{num_sentences:,} held-out sentences, no head looks at the previous token as often as head "
+            f"{head} of layer {layer}: its largest weight is there for {strongest['score']:.0%} of them."
         )
         .figure(
             visualizer.plot_head(TEXT, layer, head, folder / f"attention-layer{layer}-head{head}.png"),
-            f"Head {head} of layer {layer}",
+            f"Head {head} of layer {layer} on one sentence",
+        )
+        .text("The other heads of the layer read the same sentence, and look elsewhere.")
+        .figure(
+            visualizer.plot_attention_heads(TEXT, layer, folder / f"attention-layer{layer}.png"),
+            f"All heads of layer {layer}",
         )
         .text(
-            "The map shows the attention pattern of each head, measured on the same sentences. A head is "
-            "labeled if it exceeds every baseline: the best head of a model with random weights, a fixed "
-            "offset, and shuffled labels. A label says where a head attends, not what it is for."
+            "What do all heads do? Each was tested for a list of patterns on the same sentences, and has a "
+            "label if it exceeds every baseline: the best head of a model with random weights, a fixed "
+            "offset, and shuffled labels. A label says where a head looks, not what it is for."
         )
         .figure(
             visualizer.plot_head_map(report, folder / "heads.png"),
-            f"The attention pattern of each head over {num_sentences:,} held-out sentences",
+            f"The pattern of each head over {num_sentences:,} held-out sentences",
         )
     )
 
@@ -145,12 +188,12 @@ def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) ->
 def _explorer(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) -> Section:
     explorer = visualizer.explore(TEXT, folder / "explorer.html", heads_report=report, live=True)
     return (
-        Section("Explore every head")
+        Section("5. Look for yourself")
         .link(
             "explorer.html",
             "The explorer",
-            "Every head on one sentence, below and on a page of its own. Type another sentence into it: the "
-            "page holds the model, and computes its attention.",
+            "Every head on one sentence, below and on a page of its own. Point at a word to see where it "
+            "looks. Type another sentence: the page holds the model, and computes its attention.",
         )
         .page(explorer)
     )
@@ -159,24 +202,27 @@ def _explorer(visualizer: AttentionVisualizer, report: HeadReport, folder: Path)
 def _next_steps(folder: Path, config: TrainingConfig) -> Section:
     run = shlex.quote(str(folder))
     train = f"glassformer train --config {run}/config.toml"
-    return (
-        Section("What to try next")
-        .text("Generate text, draw another layer, or change one hyperparameter and train again:")
-        .code(
-            f"glassformer generate {run} 'Our economy'\n"
-            f"glassformer visualize {run} 'We the people' --layer 0\n"
-            f"glassformer describe {run} --seq-len {config.data.seq_len}\n"
+    commands = {
+        "Let it write.": f"glassformer generate {run} 'Our economy'",
+        "Type while you watch the heads, and turn some off.": f"glassformer serve {run} --names",
+        "Which heads does it need?": f"glassformer ablate {run}",
+        "What does it cost?": f"glassformer describe {run} --seq-len {config.data.seq_len}",
+        "Change one thing and train again: other positions, another activation.": (
             f"{train} --run-folder runs/alibi --model.positions alibi\n"
             f"{train} --run-folder runs/swiglu --model.activation swiglu"
-        )
-    )
+        ),
+    }
+    section = Section("6. What to try next")
+    for why, command in commands.items():
+        section.text(why).code(command)
+    return section
 
 
 def _environment(folder: Path, config: TrainingConfig) -> Section:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     rows = [(name, "-" if value is None else str(value)) for name, value in environment.items()]
     return (
-        Section("The run")
+        Section("The run: environment and configuration", folded=True)
         .table(("environment", ""), rows)
         .text("The configuration of this run, for glassformer train --config.")
         .code(to_toml(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from glassformer.analysis import HeadAnalysisSettings, HeadReport, analyze_heads, preprocess_image
 from glassformer.analysis.image_inputs import ImageSource
-from glassformer.attention import record_attention
+from glassformer.attention import attentions_of, record_attention
 from glassformer.eval_mode import eval_mode
 from glassformer.models import TransformerModel
 from glassformer.visualization.explorer import Explorer, explore
@@ -74,9 +74,9 @@ class AttentionVisualizer:
         """
         _check_path(save_path)
         attention = compute_attention(self.model, text, layer, None, kind, target_text)
-        title = f"{self._title(kind)}, layer {layer}: attention weights of each head"
-        figure = draw_heads(attention.weights, title=title, heads=attention.heads, **attention.labels)
-        return _saved(figure, save_path)
+        title = f"{self._layer(layer, kind)}: where each head looks"
+        labels = self._with_model(attention.labels, kind)
+        return _saved(draw_heads(attention.weights, title=title, heads=attention.heads, **labels), save_path)
 
     def plot_head(
         self,
@@ -91,8 +91,9 @@ class AttentionVisualizer:
         """Draw one large head, with numbers if the text is short. See ``plot_attention_heads``."""
         _check_path(save_path)
         attention = compute_attention(self.model, text, layer, [head], kind, target_text)
-        title = f"{self._title(kind)}, layer {layer}, head {head}: attention weights"
-        return _saved(draw_head(attention.weights[0], title=title, **attention.labels), save_path)
+        title = f"{self._layer(layer, kind)}, head {head}: where each token looks"
+        labels = self._with_model(attention.labels, kind)
+        return _saved(draw_head(attention.weights[0], title=title, **labels), save_path)
 
     def plot_cross_attention(
         self,
@@ -206,9 +207,9 @@ class AttentionVisualizer:
             weights[:, -rows * columns :].reshape(-1, rows, columns),
             encoded.to_rgb(),
             heads=recording.map(layer).heads,
-            title=f"{self._title()}, layer {layer}: attention of the class token",
+            title=f"Layer {layer}: where the class token looks",
             caption=image_caption(image, encoded),
-            notes=encoded.notes,
+            notes=[self._title(), *encoded.notes],
         )
         return _saved(figure, save_path)
 
@@ -251,6 +252,15 @@ class AttentionVisualizer:
 
     def _title(self, kind: str | None = None) -> str:
         return model_title(self.model, kind, self.name)
+
+    def _layer(self, layer: int, kind: str | None) -> str:
+        """A layer in a title, with the kind of its attention if the model has several."""
+        several = kind is not None and len(attentions_of(self.model)) > 1
+        return f"Layer {layer}, {kind} attention" if several else f"Layer {layer}"
+
+    def _with_model(self, labels: Mapping[str, Any], kind: str | None) -> dict[str, Any]:
+        """The labels of a figure, with the model as the first note."""
+        return {**labels, "notes": [self._title(kind), *labels["notes"]]}
 
 
 def _check_path(path: str | Path | None) -> None:

@@ -29,6 +29,8 @@ class Section:
     """
 
     title: str
+    folded: bool = False
+    """Whether the content is shown only after a click on the title."""
     content: list[dict[str, Any]] = field(default_factory=list)
     """Arguments of the blocks in ``templates/report.html``."""
 
@@ -64,6 +66,10 @@ class Section:
     def sample(self, label: str, text: str) -> Section:
         """Add a quotation, such as a generated text."""
         return self._add("sample", label=label, text=text)
+
+    def tokens(self, labels: Sequence[str], caption: str) -> Section:
+        """Add a text as its tokens."""
+        return self._add("tokens", labels=labels, caption=caption)
 
     def code(self, code: str) -> Section:
         """Add commands or a configuration file."""

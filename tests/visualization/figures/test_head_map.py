@@ -80,7 +80,7 @@ def test_caption_and_legend_do_not_overlap(layers, heads):
     figure = draw_head_map(report(layers, heads, num_cut=12, cut_to=64), title=title)
     figure.draw_without_rendering()
     shown = texts_of(figure)
-    assert shown.startswith("a model of a long name: GPT, 4 layers x 4 heads: attention pattern of each head")
+    assert shown.startswith("Where each head looks: a model of a long name: GPT, 4 layers x 4 heads")
     assert "1,234 texts (12 of them cut to 64 tokens)" in shown
     assert "one model with random weights (seed 7)" in shown
     assert "exceed every baseline by 0.1" in shown
@@ -114,7 +114,7 @@ def test_higher_rates_are_darker_and_further_labels_are_marked():
     shades = [sum(patch.get_facecolor()[:3]) for patch in axes.patches]
     assert shades == sorted(shades, reverse=True)
     assert [text.get_text() for text in axes.texts][1::2] == ["0", ".25+", ".50", ".75"]
-    assert texts_of(figure).startswith("mine: attention pattern of each head")
+    assert texts_of(figure).startswith("Where each head looks: mine")
 
 
 def test_there_may_be_many_labels_or_none():

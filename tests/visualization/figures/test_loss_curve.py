@@ -26,9 +26,20 @@ def test_losses_are_in_bits_per_byte():
         draw_loss_curve([{"step": 1, "loss": 3.0}], {})
 
 
+@pytest.mark.parametrize("baselines", [{}, {"bigram": 1.45}, {"bigram": 1.55}, {"bigram": 1.9}])
+def test_the_last_value_is_not_hidden_by_a_line(baselines):
+    figure = draw_loss_curve(METRICS, baselines)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    (box,) = [text.get_window_extent() for text in axes.texts if text.get_text() == "this model: 1.50"]
+    for value in baselines.values():
+        height = axes.transData.transform((0, value))[1]
+        assert not box.y0 <= height <= box.y1
+
+
 @pytest.mark.parametrize("baselines", [{"unigram": 2.0, "bigram": 1.93}, {"a": 1.9, "b": 1.9}])
 def test_labels_of_close_lines_do_not_overlap(baselines):
     figure = draw_loss_curve(METRICS, baselines)
     figure.draw_without_rendering()
-    one, two = [text.get_window_extent() for text in figure.axes[0].texts if "model" in text.get_text()]
-    assert not one.overlaps(two)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if "this" not in text.get_text()]
+    assert not boxes[0].overlaps(boxes[1])

@@ -66,7 +66,8 @@ def test_bars_are_the_shares_of_each_token(position, row, decoder, texts_of):
     assert [place for place, weight in enumerate(weights) if weight == "bold"] == [row]
     probability = float(model(ids)[0, row].softmax(-1).max().detach())
     answer = f"“{model.tokenizer.label(outcome.token)}” ({format_probability(probability)})"
-    assert texts_of(figure).startswith(f"GPT, 2 layers x 4 heads: attribution of {answer} to the input")
+    assert texts_of(figure).startswith(f"Attribution of {answer} to the input")
+    assert "GPT, 2 layers x 4 heads" in texts_of(figure)
     assert "“a cat”" in texts_of(figure)
     assert "bold: position of the answer" in texts_of(figure)
 
@@ -86,7 +87,7 @@ def test_without_a_head_the_mean_vector_is_explained(make_encoder, texts_of):
     (axes,) = figure.axes
     np.testing.assert_allclose(bars(axes), attention_rollout(model, "the cat").mean(0), atol=1e-12)
     assert labels(axes, "y") == ["[CLS]", "the", "cat", "[SEP]"]
-    assert "attribution of the mean of all output vectors to the input" in texts_of(figure)
+    assert "Attribution of the mean of all output vectors to the input" in texts_of(figure)
     assert "no gradient-weighted rollout: the model has no head" in texts_of(figure)
     with pytest.raises(TypeError, match="give neither position nor answer"):
         AttentionVisualizer(model).plot_rollout("the cat", 1)
@@ -125,7 +126,7 @@ def test_shares_of_patches_are_laid_over_the_image(head, tmp_path, randomize, te
     np.testing.assert_allclose(alpha, 0.85 * np.sqrt(row / row.max()), atol=1e-6)
     assert title(maps[0]).startswith("rollout no better than random orders: faithfulness")
     assert title(maps[0]).endswith(f"{row.sum():.0%} on patches")
-    assert ("attribution of class" in texts_of(figure)) == (head == "classification")
+    assert ("Attribution of class" in texts_of(figure)) == (head == "classification")
     assert "animal.png, read as 12 x 12 pixels in 3 x 3 patches" in texts_of(figure)
     assert "resized from 24 x 24 to 12 x 12 pixels" in texts_of(figure)
 

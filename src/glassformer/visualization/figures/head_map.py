@@ -95,8 +95,7 @@ def draw_head_map(report: HeadReport, *, title: str | None = None) -> Figure:
     notes = ["read as bytes: the model has no tokenizer"] if report.as_bytes else []
     if len(heads) < rows * columns:
         notes.append("heads without a cell were pruned")
-    title = f"{title or report.model}: attention pattern of each head"
-    heading = Heading(width, title, _caption(report), notes)
+    heading = Heading(width, f"Where each head looks: {title or report.model}", _caption(report), notes)
     legend = _Legend(counts, len(heads) - len(main), width)
     with figure_style():
         bottom = heading.height + rows * height

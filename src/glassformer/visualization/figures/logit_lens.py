@@ -79,9 +79,9 @@ def logit_lens_of_text(
         lens,
         labels,
         dict(zip(tokens, token_labels(model, tokenizer_for(model, text), tokens), strict=True)),
-        title=f"{model_title(model, kind, name)}: most likely token after each layer",
+        title="The most likely token after each layer",
         caption=encoded.caption,
-        notes=encoded.notes,
+        notes=[model_title(model, kind, name), *encoded.notes],
         positions=columns,
         follow=followed,
     )
@@ -125,7 +125,7 @@ def draw_logit_lens(
         lens: Of a text.
         labels: A label per position.
         names: Labels of the predicted tokens, by id.
-        title: The model.
+        title: What is shown.
         caption: The text.
         notes: What a reader should know.
         positions: Those to be drawn, however wide that is. Default: the last ones that fit on a page.

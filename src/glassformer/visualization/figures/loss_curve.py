@@ -38,7 +38,8 @@ def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], baselines: Mapping[str
         colors = {name: f"C{number}" for number, name in enumerate(baselines, start=1)}
         for name, value in baselines.items():
             axes.axhline(value, color=colors[name], lw=1, ls="--")
-        line_height, previous = 0.07 * axes.get_ylim()[1], float("inf")
+        low, high = axes.get_ylim()
+        line_height, previous = 0.07 * (high - low), float("inf")
         for name, value in sorted(baselines.items(), key=lambda item: -item[1]):
             below = previous - value < line_height  # the label of the line above is in the way
             previous = value
@@ -53,12 +54,19 @@ def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], baselines: Mapping[str
                 color=colors[name],
                 fontsize=7,
             )
+        crowded = any(0 <= bits[-1] - value < 2 * line_height for value in baselines.values())
         axes.annotate(
-            f"{bits[-1]:.2f}", (steps[-1], bits[-1]), xytext=(0, -11), textcoords="offset points", ha="right"
+            f"this model: {bits[-1]:.2f}",
+            (steps[-1], bits[-1]),
+            xytext=(0, 5 if crowded else -13),
+            textcoords="offset points",
+            ha="right",
+            color="C0",
+            fontsize=8,
+            fontweight="bold",
         )
         axes.set_xlabel("step")
         axes.set_ylabel("bits per byte (lower is better)")
-        axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        axes.legend(loc="lower left", fontsize=7)
+        axes.legend(loc="upper right" if len(steps) > 1 else "lower left", fontsize=7)
         return set_fonts(figure)

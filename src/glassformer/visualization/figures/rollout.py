@@ -64,9 +64,9 @@ def rollout_of_input(
             explanation.attributions,
             image.to_rgb(),
             image.grid,
-            title=_title(model, explanation, name),
+            title=_title(explanation),
             caption=image_caption(example, image),
-            notes=(*image.notes, *explanation.notes),
+            notes=(model_title(model, explanation.kind, name), *image.notes, *explanation.notes),
         )
     encoded = encode_input(model, example, target)
     explanation = explain(model, encoded.ids, position, faithfulness)
@@ -75,9 +75,9 @@ def rollout_of_input(
     return draw_rollout(
         explanation.attributions,
         encoded.source.labels,
-        title=_title(model, explanation, name),
+        title=_title(explanation),
         caption=encoded.caption,
-        notes=(*encoded.notes, *explanation.notes),
+        notes=(model_title(model, explanation.kind, name), *encoded.notes, *explanation.notes),
         position=answer_position,
         hidden=sorted(set(range(length)) - visible),
     )
@@ -152,8 +152,8 @@ def draw_rollout(
         return set_fonts(canvas.figure)
 
 
-def _title(model: TransformerModel, explanation: Explanation, name: str | None) -> str:
-    return f"{model_title(model, explanation.kind, name)}: attribution of {explanation.answer} to the input"
+def _title(explanation: Explanation) -> str:
+    return f"Attribution of {explanation.answer} to the input"
 
 
 def _most_important(attributions: Sequence[Attribution], position: int | None) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 from cycler import cycler
-from matplotlib.colors import Colormap, PowerNorm, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
@@ -39,7 +39,9 @@ DARK = "#1a1a1a"
 GREY = "#555555"
 NO_VALUE = "#d9d9d9"
 """Color of a cell without a value."""
-HATCHED: dict[str, Any] = {"facecolor": "#f6f6f6", "hatch": "/" * 7, "edgecolor": "#b4b4b4", "lw": 0}
+WEIGHT_COLORS = ("#ffffff", "#d3e4f1", "#8dbbdc", "#3f87bd", "#11568f", "#07264d")
+"""Colors of weights from 0 to 1, those of the explorer."""
+HATCHED: dict[str, Any] = {"facecolor": "#f3f0ea", "hatch": "/" * 7, "edgecolor": "#b9b1a2", "lw": 0}
 """Patch style of masked cells and of tokens that cannot be attended to."""
 BLUE, VERMILION, GREEN, PURPLE, BROWN = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a5a00"
 """Colors after Okabe and Ito (2008), which color-blind readers can tell apart."""
@@ -76,7 +78,8 @@ def figure_style() -> Any:
 
 def weight_colors() -> tuple[Colormap, PowerNorm]:
     """Color map of weights from 0 to 1, on a square-root scale that tells small ones from zero."""
-    return matplotlib.colormaps["Blues"].with_extremes(bad=(1, 1, 1, 0)), PowerNorm(0.5, vmin=0.0, vmax=1.0)
+    colors = LinearSegmentedColormap.from_list("weights", WEIGHT_COLORS).with_extremes(bad=(1, 1, 1, 0))
+    return colors, PowerNorm(0.5, vmin=0.0, vmax=1.0)
 
 
 def text_color(background: str | Sequence[float]) -> str:
