@@ -24,6 +24,9 @@ def test_the_overview_fills_its_column(open_page, large_page, width):
         drawn = page.evaluate(OVERVIEW)
         assert {"layer", "mean"} <= set(drawn["texts"])
         assert any(text.startswith("head →") for text in drawn["texts"])
+        if width == 1600:  # no number is covered by the name of the last column
+            assert {str(head) for head in range(9)} <= set(drawn["texts"])
+        assert "rows look at columns; striped: hidden" in drawn["texts"]
         assert len(drawn["images"]) == 30 * 10
         right = max(image["x"] + image["width"] for image in drawn["images"])
         below = max(image["y"] + image["height"] for image in drawn["images"])

@@ -263,6 +263,28 @@ def test_a_thousand_tokens_scroll_to_the_chosen_word(open_page, text_page, width
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_equal_words_are_told_apart_by_their_place(open_page, text_page):
+    path, weights = text_page(["The", " cat", " saw", " the", " cat", " near", " the", " door"])
+    with open_page(path, link="#head=0&query=7&key=0") as page:
+        page.state()
+        places = {0: "", 1: "2", 2: "", 3: "4", 4: "5", 5: "", 6: "7", 7: ""}
+        cells = "[...document.querySelectorAll('.panel tbody tr')].map((row) => row.cells[1].textContent)"
+        order = sorted(np.flatnonzero(weights[0, 7]), key=lambda index: -weights[0, 7, index])
+        assert page.evaluate(cells) == [places[index] for index in order]
+        assert page.inner_text(".intro").endswith("Gray words come later: they are hidden from it.")
+        page.set_state(looking="by")
+        assert page.inner_text(".intro").endswith("Click to keep it.")
+
+
+def test_the_panel_says_after_which_token_it_predicts(open_page, pages):
+    with open_page(pages["decoder"].path) as page:
+        for query in (2, 5):
+            page.set_state(query=query)
+            token = page.evaluate(f"glassformer.attention.queries[{query}]")
+            titles = [title.strip("\u2068\u2069") for title in page.locator(".panel h2").all_inner_texts()]
+            assert f"What the model predicts after “\u2068{token}\u2069”" in titles
+
+
 def test_the_prediction_after_the_text_opens_all_predictions(open_page, pages):
     with open_page(pages["decoder"].path) as page:
         [(text, x, y)] = [(t["text"], t["x"], t["y"]) for t in page.visible_texts() if "next: " in t["text"]]

@@ -187,7 +187,7 @@ export class Controls {
         "label",
         { className: "field", title: "Many heads look at the first token when they find nothing else (x)" },
         this.firstToken,
-        " the first token",
+        " show the first token",
       ),
     };
     this.bar = element("div", { className: "controls" }, ...Object.values(this.fields));

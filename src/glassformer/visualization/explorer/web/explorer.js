@@ -316,7 +316,8 @@ export class Explorer {
     }
     this.controls.update(scene);
     const dark = this.palette.theme === "dark"; // where larger weights are brighter
-    this.intro.textContent = dark ? this.view.intro.replace("darker", "brighter") : this.view.intro;
+    const intro = [this.view.intro, this.view.introOf?.(scene)].filter(Boolean).join(" ");
+    this.intro.textContent = dark ? intro.replace("darker", "brighter") : intro;
     for (const tab of this.tabs.children) {
       const chosen = tab.id === `tab-${this.state.view}`;
       tab.setAttribute("aria-selected", chosen);

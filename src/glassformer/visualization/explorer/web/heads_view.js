@@ -14,10 +14,11 @@ const LEGIBLE_CELL = 44;
 const DEFAULT_CELL = 66; // if not all maps fit at a legible size
 const MIN_CELL = 20;
 const OVERVIEW_CELL = [14, 64];
-const OVERVIEW_TOP = 40; // the names of the axes and of the columns
+const OVERVIEW_TOP = 53; // what a map is, the names of the axes and of the columns
 const MAX_ASPECT = 2; // of the width of a map to its height in the overview
 const MAX_GROUPS = 6; // of layers, side by side
 const MAX_LEFT = 130; // of the names of kinds
+const MIN_NAME_SIZE = 7.5; // of the name of the last column
 
 const sizeOf = ({ compact }) => (compact ? 10 : 11);
 const leftOf = (scene) =>
@@ -201,7 +202,11 @@ function drawTop(painter, scene, box, geometry) {
   if (compact) {
     painter.rect(left, box.top, box.width, geometry.top - 4, palette.card);
     const title = `head → (${countOf(scene.attention.heads.flat().length, "small map")}: click one)`;
-    painter.text(truncate(title, box.width - geometry.left - 4, (t) => textWidth(t, style.size)), left + geometry.left, box.top + 12, style);
+    const masked = scene.thumbnails.some((maps) => maps?.matrix(0).masked);
+    const what = `rows look at columns${masked ? "; striped: hidden" : ""}`;
+    [title, what].forEach((line, index) =>
+      painter.text(truncate(line, box.width - geometry.left - 4, (t) => textWidth(t, style.size)), left + geometry.left, box.top + 12 + 13 * index, style),
+    );
     painter.text("layer", left + geometry.left - 8, box.top + geometry.top - 11, { ...style, align: "right" });
   } else {
     drawHeading(painter, palette, box, geometry.heading, geometry.top - 2);
@@ -214,12 +219,14 @@ function drawTop(painter, scene, box, geometry) {
   for (let column = 0; column < columns * geometry.groups && names.length; column++) {
     const [group, number] = [Math.floor(column / columns), column % columns];
     const isLast = number === columns - 1;
-    const isNarrow = geometry.cell < textWidth(names.at(-1), style.size); // the last name covers the one before
+    const size = Math.min(style.size, (style.size * geometry.cell) / textWidth(names.at(-1), style.size)); // of the last name
+    const isNarrow = size < MIN_NAME_SIZE; // it covers the one before
     if (compact && !isLast && ((geometry.cell < 22 && number % 2) || (isNarrow && number === columns - 2))) continue;
     const { x } = cellOrigin(geometry, group * geometry.rows, number);
     const narrow = isLast && isNarrow;
     painter.text(names[number], narrow ? x + geometry.cell : x + geometry.cell / 2, box.top + geometry.top - 11, {
       ...style,
+      size: isLast ? Math.max(MIN_NAME_SIZE, size) : style.size,
       align: narrow ? "right" : "center",
     });
   }

@@ -115,15 +115,17 @@ function wordsSection(scene, app) {
   const { words, weights, largest } = weightsOfWord(scene, chosen);
   const looks = chosen.side === "query";
   const title = `“${chosen.word.text}” ${looks ? scene.words.active : scene.words.passive}`;
+  const isRepeated = (text) => words.filter((other) => other.text === text).length > 1;
   const rows = heaviest(weights, MAX_ROWS).map((index, position) => {
     const { text, last } = words[index];
-    const row = weightRow(app, text, "", weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
+    const place = isRepeated(text) ? index + 1 : ""; // tells equal words apart
+    const row = weightRow(app, text, place, weights[index], weights[index] / largest, looks ? "key" : "query", position, () =>
       app.set({ [looks ? "key" : "query"]: last }),
     );
     row.lastChild.textContent = formatPercent(weights[index]);
     return row;
   });
-  const head = columnNames(["word", ""], ["", "token-index"], ["", ""], ["weight", "weight"]);
+  const head = columnNames(["word", ""], ["place", "token-index"], ["", ""], ["weight", "weight"]);
   return section(title, element("table", { "aria-label": title }, head, element("tbody", {}, ...rows)));
 }
 
@@ -179,8 +181,11 @@ function predictionsSection(scene, entry) {
       );
     });
   const target = describeTarget(scene, entry);
-  const note = target ? [element("p", { className: "soft", textContent: target })] : [];
-  const title = `Most probable: ${entry.predictions.title}`;
+  const notes = [target, rows.some(({ textContent }) => textContent.includes("·")) && "· is a space"].filter(Boolean);
+  const note = notes.map((textContent) => element("p", { className: "soft", textContent }));
+  const token = isolate(scene.attention.queries[scene.state.query]);
+  const isNext = entry.predictions.title === "the next token";
+  const title = isNext ? `What the model predicts after “${token}”` : `Most probable: ${entry.predictions.title}`;
   const what = entry.predictions.title === "the class" ? "class" : "token";
   const head = columnNames([what, ""], ["", ""], ["probability", "weight"]);
   return section(title, element("table", { "aria-label": title }, head, element("tbody", {}, ...rows)), ...note);

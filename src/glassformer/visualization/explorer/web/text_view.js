@@ -101,7 +101,9 @@ export const textView = {
   panel: ["words", "head", "predictions"],
   title: "Text",
   description: "The text itself, shaded by where the chosen word looks, or by who looks at it.",
-  intro: "Point at a word: the darker another word is, the more the outlined one looks at it in this head. Click to keep it.",
+  intro: "Point at a word: the darker another word is, the more the outlined one looks at it in this head.",
+  introOf: ({ shownMatrix, state }) =>
+    shownMatrix.masked && state.looking === "at" ? "Gray words come later: they are hidden from it." : "Click to keep it.",
   highlightsHover: true,
   available: ({ image }) => !image,
   height: (scene, box) => layout(scene, box).height,
