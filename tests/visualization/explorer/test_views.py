@@ -166,6 +166,9 @@ def test_predictions_scores_and_rollout_agree_with_the_analyses(open_page, pages
         )
         words = " ".join(t.text for t in page.svg().iter(f"{SVG}text"))
         assert re.search(r"faithfulness of the row “\.” \(11\): (no better|better|worse) than random", words)
+        verdict = re.search(r"\(11\): (no better|better|worse) than random", words)[1]
+        says = {"better": "falls faster than in random", "no better": "no better than", "worse": "worse than"}
+        assert says[verdict] in page.inner_text(".intro")
         assert "gradient-weighted rollout: " in words  # the other method
         assert "input →" in words
         panel = page.locator(".panel").inner_text()

@@ -6,6 +6,7 @@ export const rolloutView = makeMapView({
   name: "rollout",
   panel: ["cell", "row", "column"],
   intro: "Attention through all layers together: each row is an output, darker cells are the inputs that it takes from.",
+  introOf: ({ rollout }) => IN_WORDS[verdict(rollout)],
   title: "Rollout",
   description: "Attention through all layers: how much each output takes from each input.",
   available: (contents) => contents.rollouts.length > 0,
@@ -16,6 +17,14 @@ export const rolloutView = makeMapView({
     describeFaithfulness(rollout, contents.rollouts, attention.queries),
   ],
 });
+
+/** What a verdict means for the reader. */
+const IN_WORDS = {
+  "better than random orders": "Tested: without the inputs that it ranks first, the prediction falls faster than in random orders.",
+  "no better than random orders": "Tested: it explains the prediction no better than a random order of the inputs.",
+  "worse than random orders": "Tested: it explains the prediction worse than a random order of the inputs.",
+  "not measured": "Not tested: whether it explains the prediction is not known.",
+};
 
 const rounded = (value) => String(Number(value.toPrecision(2))).replace("-", "−");
 
