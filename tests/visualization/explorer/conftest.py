@@ -286,10 +286,10 @@ def large_page(tmp_path_factory):
 def live_page(open_page, tmp_path):
     """Open the live page of a model."""
 
-    def opened(model, text="The cat sat.", **options):
+    def opened(model, text="The cat sat.", width=1600, theme="light", **options):
         contents = collect_contents(model, text, live=True, **{"analyses": False, **options})
         path = Explorer(contents, page_html(contents)).save(tmp_path / "live.html").path
-        return open_page(path)
+        return open_page(path, width, theme)
 
     return opened
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from glassformer.visualization.explorer.live_weights import MAX_SIZE, dequantize
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-3
+AXE = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def computed_by_python(model, ids):
@@ -154,6 +156,19 @@ def test_hostile_texts_run_nothing(live_page, tiny):
         assert page.evaluate("window.hacked") is None
         assert page.locator("img").count() == 0
         assert page.locator(".all-tokens").count() == 1
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1600, "light"), (400, "dark")])
+def test_axe_finds_no_serious_violation(live_page, tiny, type_text, missing, width, theme):
+    if not AXE.exists():
+        missing(f"needs axe-core: npm install axe-core puts it into {AXE.parents[1].name}")
+    with live_page(tiny(GPTModel, vocab_size=257, max_seq_len=64), width=width, theme=theme) as page:
+        page.evaluate(AXE.read_text("utf-8"))
+        for text in ("Another text.", "a" * 100):  # the second one is refused
+            type_text(page, text)
+            found = page.evaluate("axe.run()")["violations"]
+            assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+            assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_note_says_how_it_is_computed(live_page, tiny):
