@@ -1,9 +1,13 @@
-"""Small models, and a browser for pages."""
+"""Small models, and browsers for pages."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
+import subprocess
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -88,3 +92,74 @@ def browser(missing):
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+class Firefox:
+    """A headless Firefox that is driven by WebDriver BiDi, which needs no driver."""
+
+    def __init__(self, socket):
+        self.socket, self.number, self.complaints = socket, 0, []
+        self.command("session.new", capabilities={})
+        self.command("session.subscribe", events=["log.entryAdded"])
+        self.context = self.command("browsingContext.getTree")["contexts"][0]["context"]
+
+    def command(self, method, **params):
+        """The result of a command; log entries that arrive before it are kept as complaints."""
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
+        while True:
+            message = json.loads(self.socket.recv(timeout=60))
+            if message.get("id") == self.number:
+                assert message["type"] == "success", message
+                return message["result"]
+            self.complaints.append(message["params"]["text"])
+
+    def goto(self, url, width=1280, height=800):
+        size = {"width": width, "height": height}
+        self.command("browsingContext.setViewport", context=self.context, viewport=size)
+        self.command("browsingContext.navigate", context=self.context, url=url, wait="complete")
+
+    def evaluate(self, expression):
+        """The value of a JavaScript expression, which may be a promise."""
+        json_of = f"Promise.resolve({expression}).then((value) => JSON.stringify(value ?? null))"
+        target = {"context": self.context}
+        found = self.command("script.evaluate", expression=json_of, target=target, awaitPromise=True)
+        assert found["type"] == "success", found
+        return json.loads(found["result"]["value"])
+
+    def wait_until(self, condition):
+        waiting = (
+            f"(async () => {{ while (!({condition})) await new Promise((done) => setTimeout(done, 20)); }})()"
+        )
+        self.evaluate(waiting)
+
+
+@pytest.fixture(scope="module")
+def firefox(missing, tmp_path_factory):
+    """A Firefox; its pages must not log anything."""
+    try:
+        from websockets.sync.client import connect
+    except ImportError:
+        missing("needs the package websockets")
+    program = shutil.which("firefox") or shutil.which("firefox-esr")
+    if program is None:
+        missing("needs firefox")
+
+    @contextmanager
+    def started():
+        options = ["--headless", "--no-remote", "--remote-debugging-port=0"]
+        profile = ["--profile", str(tmp_path_factory.mktemp("firefox"))]
+        command = [program, *options, *profile, "about:blank"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        try:
+            lines = (re.search(r"BiDi listening on (ws://\S+)", line) for line in process.stderr)
+            address = next(match[1] for match in lines if match)
+            with connect(f"{address}/session", max_size=None) as socket:
+                yield Firefox(socket)
+        finally:
+            process.kill()
+            process.communicate()
+
+    with started() as browser:
+        yield browser
+        assert browser.complaints == []

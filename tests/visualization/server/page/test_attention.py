@@ -256,3 +256,17 @@ def test_the_tour_and_the_help_include_the_bench(browser, served, model, until):
         assert "turn off" in page.inner_text("dialog .words")
         assert "turn the chosen head off or on" in page.inner_text("dialog .keys")
         page.context.close()
+
+
+def test_firefox_shows_the_attention_of_the_typed_text(firefox, served, model):
+    with served(model) as (url, _):
+        firefox.goto(url)
+        firefox.wait_until("window.glassformer?.attention?.explorer && document.querySelector('.tour')")
+        field = "document.getElementById('text')"
+        firefox.evaluate(f"({field}.value = 'A dog ran.', {field}.dispatchEvent(new Event('input')))")
+        explorer = "window.glassformer.attention.explorer"
+        firefox.wait_until(f"{explorer}.contents.attention[0].queries.length === 10")
+        firefox.evaluate(f"{explorer}.set({{ view: 'map', layer: 1, head: 2 }})")
+        shown = f"Array.from({explorer}.scene().shownMatrix.weights, (weight) => weight || 0)"
+        weights = np.array(firefox.evaluate(shown)).reshape(10, 10)
+        np.testing.assert_allclose(weights, attention_of(model, "A dog ran.", 1, 2), atol=ROUNDING)
