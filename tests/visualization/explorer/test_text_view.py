@@ -271,6 +271,8 @@ def test_equal_words_are_told_apart_by_their_place(open_page, text_page):
         cells = "[...document.querySelectorAll('.panel tbody tr')].map((row) => row.cells[1].textContent)"
         order = sorted(np.flatnonzero(weights[0, 7]), key=lambda index: -weights[0, 7, index])
         assert page.evaluate(cells) == [places[index] for index in order]
+        assert page.inner_text(".intro").endswith("Click to keep it.")
+        page.set_state(query=5)
         assert page.inner_text(".intro").endswith("Gray words come later: they are hidden from it.")
         page.set_state(looking="by")
         assert page.inner_text(".intro").endswith("Click to keep it.")

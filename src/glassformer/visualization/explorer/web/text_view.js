@@ -102,8 +102,10 @@ export const textView = {
   title: "Text",
   description: "The text itself, shaded by where the chosen word looks, or by who looks at it.",
   intro: "Point at a word: the darker another word is, the more the outlined one looks at it in this head.",
-  introOf: ({ shownMatrix, state }) =>
-    shownMatrix.masked && state.looking === "at" ? "Gray words come later: they are hidden from it." : "Click to keep it.",
+  introOf({ shownMatrix, state }) {
+    const hides = shownMatrix.masked && state.looking === "at" && state.query < shownMatrix.queries - 1;
+    return hides ? "Gray words come later: they are hidden from it." : "Click to keep it.";
+  },
   highlightsHover: true,
   available: ({ image }) => !image,
   height: (scene, box) => layout(scene, box).height,
