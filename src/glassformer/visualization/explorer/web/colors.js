@@ -54,6 +54,17 @@ export function paletteOf(theme) {
   };
 }
 
+/** Use the colors of a theme in the style sheet; theme: "light", "dark", or "auto" for that of the system. */
+export function useTheme(theme) {
+  const dark = theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const palette = paletteOf(dark ? "dark" : "light");
+  const { style } = document.documentElement;
+  style.colorScheme = palette.theme;
+  for (const name of ["paper", "card", "ink", "soft", "line", "accent", "mark", "wash"])
+    style.setProperty(`--${name}`, palette[name]);
+  return palette;
+}
+
 /** Index of a weight on the color scale: the square root of its share of the largest. */
 export const colorIndex = (weight, max) => Math.min(255, Math.max(0, Math.round(255 * Math.sqrt(weight / max))));
 

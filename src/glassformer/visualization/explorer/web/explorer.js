@@ -2,7 +2,7 @@
 
 import { withVisibleText } from "./text.js";
 import { Store } from "./data.js";
-import { paletteOf, textColorOn } from "./colors.js";
+import { textColorOn, useTheme } from "./colors.js";
 import { displayedKind, fromHash, initialState, nearestState, toHash } from "./state.js";
 import { headsView, overviewWidths } from "./heads_view.js";
 import { textView } from "./text_view.js";
@@ -182,13 +182,7 @@ export class Explorer {
 
   /** Set the colors of the page and of the views. */
   applyTheme() {
-    const { theme } = this.state;
-    const dark = theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-    this.palette = paletteOf(dark ? "dark" : "light");
-    const { style } = document.documentElement;
-    style.colorScheme = this.palette.theme;
-    for (const name of ["paper", "card", "ink", "soft", "line", "accent", "mark", "wash"])
-      style.setProperty(`--${name}`, this.palette[name]);
+    this.palette = useTheme(this.state.theme);
   }
 
   listen() {

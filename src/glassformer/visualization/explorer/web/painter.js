@@ -141,8 +141,8 @@ export class SvgPainter {
   }
 
   path(d, color, width, alpha) {
-    const applyTheme = `stroke="${escapeXml(color)}" stroke-width="${rounded(width)}"`;
-    this.parts.push(`<path d="${d}" fill="none" ${applyTheme}${alpha < 1 ? ` opacity="${rounded(alpha)}"` : ""}/>`);
+    const edge = `stroke="${escapeXml(color)}" stroke-width="${rounded(width)}"`;
+    this.parts.push(`<path d="${d}" fill="none" ${edge}${alpha < 1 ? ` opacity="${rounded(alpha)}"` : ""}/>`);
   }
 
   text(text, x, y, { size = 12, align = "left", weight = 400, color, vertical = false, middle = true } = {}) {

@@ -2,7 +2,7 @@
 
 export { ContentsSource } from "./explorer-web/data.js";
 export { ScrollCanvas } from "./explorer-web/canvas.js";
-export { paletteOf } from "./explorer-web/colors.js";
+export { useTheme } from "./explorer-web/colors.js";
 export { Explorer } from "./explorer-web/explorer.js";
 export { handleKey } from "./explorer-web/keyboard.js";
 export { hover, pan, zoom } from "./explorer-web/navigation.js";

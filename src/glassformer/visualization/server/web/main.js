@@ -2,7 +2,7 @@
 
 import { Attention, layoutOf } from "./attention.js";
 import { fetchJson } from "./api.js";
-import { paletteOf, formatPercent, visibleText } from "./explorer_modules.js";
+import { formatPercent, useTheme, visibleText } from "./explorer_modules.js";
 import { HeadSwitches } from "./head_switches.js";
 import { onTableKey, showComparison, showPredictions } from "./predictions.js";
 import { fromAddress, isShown, toAddress } from "./address.js";
@@ -361,13 +361,6 @@ function showError(message) {
   byId("error").hidden = !message;
 }
 
-function applyTheme() {
-  const palette = paletteOf(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  const { style } = document.documentElement;
-  style.colorScheme = palette.theme;
-  for (const name of ["paper", "card", "ink", "soft", "line", "accent", "mark", "wash"]) style.setProperty(`--${name}`, palette[name]);
-}
-
 /** The description of the model; the request is repeated until the server responds. */
 async function fetchModel() {
   for (;;) {
@@ -382,7 +375,6 @@ async function fetchModel() {
   }
 }
 
-applyTheme();
+useTheme("auto"); // until the explorer is there, which follows its own setting
 byId("explorer").dataset.layout = layoutOf(innerWidth);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 window.glassformer = new Page(await fetchModel());
