@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager
+import time
 
 import pytest
 import torch
@@ -109,10 +109,11 @@ class Firefox:
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
         while True:
             message = json.loads(self.socket.recv(timeout=60))
-            if message.get("id") == self.number:
+            if message.get("method") == "log.entryAdded":
+                self.complaints.append(message["params"]["text"])
+            elif message.get("id") == self.number:
                 assert message["type"] == "success", message
                 return message["result"]
-            self.complaints.append(message["params"]["text"])
 
     def goto(self, url, width=1280, height=800):
         size = {"width": width, "height": height}
@@ -145,21 +146,21 @@ def firefox(missing, tmp_path_factory):
     if program is None:
         missing("needs firefox")
 
-    @contextmanager
-    def started():
-        options = ["--headless", "--no-remote", "--remote-debugging-port=0"]
-        profile = ["--profile", str(tmp_path_factory.mktemp("firefox"))]
-        command = [program, *options, *profile, "about:blank"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        try:
-            lines = (re.search(r"BiDi listening on (ws://\S+)", line) for line in process.stderr)
-            address = next(match[1] for match in lines if match)
-            with connect(f"{address}/session", max_size=None) as socket:
-                yield Firefox(socket)
-        finally:
-            process.kill()
-            process.communicate()
-
-    with started() as browser:
-        yield browser
+    folder = tmp_path_factory.mktemp("firefox")
+    options = ["--headless", "--no-remote", "--remote-debugging-port=0", "--profile", str(folder)]
+    with (folder / "output").open("w") as output:
+        process = subprocess.Popen([program, *options, "about:blank"], stderr=output, stdout=output)
+    try:
+        for _ in range(600):
+            found = re.search(r"BiDi listening on (ws://\S+)\n", (folder / "output").read_text())
+            if found or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert found, (folder / "output").read_text()
+        with connect(f"{found[1]}/session", max_size=None) as socket:
+            browser = Firefox(socket)
+            yield browser
         assert browser.complaints == []
+    finally:
+        process.kill()
+        process.wait()

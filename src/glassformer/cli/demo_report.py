@@ -91,8 +91,8 @@ def _text(model: TransformerModel, held_out: str, num_tokens: int) -> Section:
         Section("1. The text")
         .text(
             f"A language model reads tokens: words and frequent parts of words, of which it knows "
-            f"{tokenizer.vocab_size:,}. It was trained on {num_tokens:,} of them. After each token it gives "
-            "every token of its vocabulary a probability of being the next one; training makes the right "
+            f"{tokenizer.vocab_size:,}. Its training text has {num_tokens:,} of them. After each token "
+            "it gives every token of its vocabulary a probability of being the next one; training makes the right "
             "one more probable."
         )
         .tokens(
@@ -168,7 +168,7 @@ def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) ->
             visualizer.plot_head(TEXT, layer, head, folder / f"attention-layer{layer}-head{head}.png"),
             f"Head {head} of layer {layer} on one sentence",
         )
-        .text("The other heads of the layer read the same sentence, and look elsewhere.")
+        .text("The other heads of the layer read the same sentence, each with weights of its own.")
         .figure(
             visualizer.plot_attention_heads(TEXT, layer, folder / f"attention-layer{layer}.png"),
             f"All heads of layer {layer}",

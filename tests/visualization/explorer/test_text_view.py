@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from glassformer.visualization.explorer import Contents, Explorer, page_html
+from glassformer.models import GPTModel
+from glassformer.visualization.explorer import Contents, Explorer, collect_contents, page_html
 from glassformer.visualization.explorer.encoding import pack_maps, quantize, thumbnails
 from glassformer.visualization.explorer.schema import AttentionMaps
 
@@ -276,6 +277,16 @@ def test_equal_words_are_told_apart_by_their_place(open_page, text_page):
         assert page.inner_text(".intro").endswith("Gray words come later: they are hidden from it.")
         page.set_state(looking="by")
         assert page.inner_text(".intro").endswith("Click to keep it.")
+
+
+def test_gray_words_are_explained(open_page, tmp_path, random_model):
+    model = random_model(GPTModel, vocab_size=257, max_seq_len=64, window=3)
+    contents = collect_contents(model, "one two three four", analyses=False)
+    path = Explorer(contents, page_html(contents)).save(tmp_path / "window.html").path
+    with open_page(path) as page:
+        for query, said in ((1, "Gray words come later: they are hidden"), (9, "Gray words are hidden")):
+            page.set_state(view="text", merged=0, looking="at", query=query)
+            assert said in page.inner_text(".intro")
 
 
 def test_the_panel_says_after_which_token_it_predicts(open_page, pages):

@@ -247,6 +247,8 @@ def test_attention_of_an_encoder_decoder_without_a_target_is_of_its_first_token(
         attention = session.attention(request)["attention"]
         assert attention[2]["queries"] == [best["label"]]
         assert len(attention[0]["queries"]) == len(TEXT) + 1
+        assert page_of(session, request)["attention"][2]["queries"] == [best["label"]]
+        assert "generated" not in page_of(session, request)["text"]
 
 
 def test_probabilities_of_wanted_tokens_are_given(model, probabilities):

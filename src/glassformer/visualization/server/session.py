@@ -155,18 +155,12 @@ class ModelSession:
     def attention(self, request: PredictionRequest) -> dict[str, Any]:
         """Contents of the explorer for the text and the generated tokens, without the ablated heads.
 
-        The target of an encoder-decoder without generated tokens is its most probable first token.
+        Without generated tokens, the target of an encoder-decoder is its most probable first token: a whole
+        one would take long to generate.
 
         Raises:
             ValueError: as ``predict``, or contents that would be too large.
         """
-        if self.model.is_encoder_decoder and not request.generated:
-            # The token that comes next, in place of a whole target, which takes long to generate.
-            encoded, ablated = self._validate(request)
-            with torch.no_grad(), eval_mode(self.model):
-                after = self._logits(request, encoded, ablated)[1]
-            if after is not None:
-                request = replace(request, generated=(int(after.argmax()),))
         return self._contents(request).as_json()
 
     def explore(self, request: PredictionRequest) -> str:
@@ -186,6 +180,7 @@ class ModelSession:
         encoded, ablated = self._validate(request)
         generated = list(request.generated[: self.backend.max_generated(encoded.ids)])
         length, notes = len(encoded.ids) + len(generated), list(encoded.notes)
+        target = generated or self._first_token(request, encoded, ablated)
         affordable = length * self._cost_per_token <= MAX_ANALYSIS_COST
         if request.analyses and not affordable:
             notes.append(
@@ -195,7 +190,7 @@ class ModelSession:
         with self._ablate(ablated, request, encoded):
             contents = collect_contents(
                 self.model,
-                **self.backend.explorer_inputs(encoded.ids, generated),
+                **self.backend.explorer_inputs(encoded.ids, target),
                 name=self.name,
                 analyses=request.analyses and affordable,
                 faithfulness=False,
@@ -209,6 +204,14 @@ class ModelSession:
             text += f" and {count_of(count, 'generated token')}"
         contents = replace(contents, text=text, notes=notes + contents.notes)
         return contents if self.heads_report is None else with_head_labels(contents, self.heads_report)
+
+    def _first_token(self, request: PredictionRequest, encoded: TruncatedText, ablated: Heads) -> list[int]:
+        """The most probable first token of an encoder-decoder's target; empty for other models."""
+        if not self.model.is_encoder_decoder:
+            return []
+        with torch.no_grad(), eval_mode(self.model):
+            logits = self._logits(request, encoded, ablated)[1]
+        return [] if logits is None else [int(logits.argmax())]
 
     def _validate(self, request: PredictionRequest) -> tuple[TruncatedText, Heads]:
         """Encode the text and parse the heads; check that all tokens and heads exist."""

@@ -79,6 +79,7 @@ def test_sets_of_heads_are_those_of_the_labels_and_random_ones(open_page, served
         others = page.inner_text("#off").split()
         assert len(others) == 2
         assert not {"1.0", "1.2"} & set(others)
+        assert page.input_value("#preset") == ""  # so that another random set can be chosen
         page.select_option("#preset", label="without layer 0")
         idle(page)
         assert page.inner_text("#off").split() == ["0.0", "0.1", "0.2"]
@@ -133,6 +134,12 @@ def test_two_texts_are_compared(page, model, idle, weights, rows, until):
     assert page.locator("#predictions tr").count() > 5
     idle(page)
     assert page.locator(".second").count() == 0
+    page.check("#analyses")
+    page.keyboard.press("Control+Enter")
+    idle(page)
+    assert page.inner_text("#error").startswith("Second text: the text is empty")
+    assert page.locator("main.stale").count() == 0
+    page.uncheck("#analyses")
     page.fill("#text-2", "<img src=x onerror=alert(1)>")
     idle(page)
     assert page.locator(".second .stage").count() == 1
@@ -149,6 +156,10 @@ def test_all_views_come_when_they_are_wanted_and_the_view_stays(open_page, page,
     page.check("#analyses")
     idle(page)
     assert set(page.evaluate(tabs)) - set(fast) == {"tab-score", "tab-rollout"}
+    page.focus("#tab-map")
+    page.keyboard.press("o")
+    idle(page)
+    assert page.evaluate("document.activeElement.id") == "tab-map"
     choose(page, view="rollout")
     page.fill("#text", "Another text")
     idle(page)

@@ -112,10 +112,23 @@ def test_an_error_of_the_attention_is_shown_beside_the_predictions(page, idle):
     assert page.locator("#predictions tr").count() > 5
     assert page.locator("main.stale").count() == 1
     page.unroute("**/api/attention")
-    page.fill("#text", "The cats")
+    page.check("#analyses")  # asks for the attention only
     idle(page)
     assert page.is_hidden("#error")
     assert page.locator("main.stale").count() == 0
+
+    def refuse_analyses(route):
+        if '"analyses":true' in route.request.post_data:
+            route.fulfill(status=503, body='{"error": "too slow"}')
+        else:
+            route.continue_()
+
+    page.route("**/api/attention", refuse_analyses)
+    page.fill("#text", "The cats")
+    page.wait_for_selector("#error", state="visible")
+    idle(page)
+    assert page.inner_text("#error") == "too slow"
+    assert page.locator("main.stale").count() == 0  # what is shown is right
 
 
 def test_a_page_that_is_made_can_be_cancelled(page, held, idle):
@@ -124,11 +137,25 @@ def test_a_page_that_is_made_can_be_cancelled(page, held, idle):
     page.click("#make-page")
     release.wait()
     assert page.inner_text("#make-page") == "Cancel"
-    page.click("#make-page")
+    with page.expect_event("requestfailed"):
+        page.click("#make-page")
     release()
     assert page.inner_text("#make-page") == "Make a page of its own"
     assert page.is_hidden("#page-link")
     assert page.is_hidden("#error")
+    release = held("/api/explore")
+    page.click("#make-page")
+    release.wait()
+    with page.expect_event("requestfailed"):
+        page.fill("#text", "Another text")  # of which it would not be
+    release()
+    idle(page)
+    assert page.is_hidden("#page-link")
+    page.click("#make-page")
+    page.wait_for_selector("#page-link")
+    page.click("#next")
+    idle(page)
+    assert page.is_hidden("#page-link")
 
 
 def test_the_first_attention_does_not_take_the_focus(browser, served, model, until):
@@ -153,11 +180,14 @@ def test_the_first_attention_does_not_take_the_focus(browser, served, model, unt
 
 def test_slow_attention_does_not_hold_up_a_step(page, held, until, idle):
     idle(page)
+    failed = []
+    page.on("requestfailed", lambda request: failed.append(request.url.rpartition("/")[2]))
     release = held("/api/attention")
     page.fill("#text", "The cat")
     release.wait()
     page.click("#next")
     until(page, f"{NEW} === 1")
+    assert failed == ["attention"]  # aborted, so that the server stops computing it
     release()
     idle(page)
     shown = "window.glassformer.attention.explorer.contents.attention[0].queries.length"

@@ -78,6 +78,8 @@ export class Explorer {
   /** Show the contents of another source, such as a typed text; the view and the head stay the same. */
   replaceSource(source, change) {
     this.state = { ...this.state, ...change };
+    this.hovered = null;
+    this.hint.hidden = true;
     this.load(source);
     this.update();
     return (this.ready = this.open());
@@ -173,7 +175,10 @@ export class Explorer {
     const names = this.views.map(({ name }) => name).join();
     if (this.tabs.dataset.names === names) return;
     this.tabs.dataset.names = names;
-    this.tabs.replaceChildren(...buildTabs(this));
+    const focused = this.tabs.contains(document.activeElement) && document.activeElement.id;
+    const tabs = buildTabs(this);
+    this.tabs.replaceChildren(...tabs);
+    if (focused) (tabs.find(({ id }) => id === focused) ?? tabs[0]).focus();
   }
 
   arrange() {

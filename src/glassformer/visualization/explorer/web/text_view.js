@@ -103,8 +103,10 @@ export const textView = {
   description: "The text itself, shaded by where the chosen word looks, or by who looks at it.",
   intro: "Point at a word: the darker another word is, the more the outlined one looks at it in this head.",
   introOf({ shownMatrix, state }) {
-    const hides = shownMatrix.masked && state.looking === "at" && state.query < shownMatrix.queries - 1;
-    return hides ? "Gray words come later: they are hidden from it." : "Click to keep it.";
+    const row = state.looking === "at" ? shownMatrix.row(state.query) : [];
+    const hidden = [...row.keys()].filter((key) => row[key] !== row[key]);
+    if (!hidden.length) return "Click to keep it.";
+    return `Gray words ${hidden[0] > state.query ? "come later: they " : ""}are hidden from it.`;
   },
   highlightsHover: true,
   available: ({ image }) => !image,

@@ -64,6 +64,7 @@ export class Tour {
     const [part, text] = this.steps[step];
     this.marked = part;
     part.classList.add("toured");
+    part.scrollIntoView({ block: "nearest" });
     this.text.textContent = text;
     this.count.textContent = `${step + 1} of ${this.steps.length}`;
     this.back.disabled = step === 0;

@@ -11,9 +11,9 @@ const byId = (id) => document.getElementById(id);
 
 export const layoutOf = (width) => (width >= WIDE ? "full" : width >= NARROW ? "overview" : "stacked");
 
-const tourSteps = () => [
-  [byId("text").closest(".box"), "Type a text here. What the model predicts and where each word looks change while you type."],
-  [byId("preset").closest(".box"), "Turn heads off, and see which predictions need them."],
+const tourSteps = ({ predicts }) => [
+  [byId("text").closest(".box"), `Type a text here. ${predicts ? "What the model predicts and where" : "Where"} each word looks changes while you type.`],
+  [byId("preset").closest(".box"), `Turn heads off, and see ${predicts ? "which predictions need them" : "which words they change"}.`],
 ];
 const words = ({ predicts }) => [
   ["turn off", "Replace the output of a head by zero, or by its mean: the predictions that change show what the head does."],
@@ -43,11 +43,11 @@ export class Attention {
       aside: byId("bench"),
       layoutOf,
       onChange: () => this.follow(),
-      tourSteps,
+      tourSteps: () => tourSteps(page.model),
       words: words(page.model),
       keys: keys(page.model),
       command: "glassformer serve",
-      noVectors: "Queries, keys and values come with the option “all views”, for texts that are not too long.",
+      noVectors: "Queries, keys and values come with the option “with vectors …”, for texts that are not too long.",
     };
     this.second = element("div", { className: "second" });
     byId("analyses").addEventListener("change", () => page.refreshAttention());
@@ -59,14 +59,20 @@ export class Attention {
     const pending = (this.pending = new AbortController());
     this.page.updateBusy();
     const analyses = byId("analyses").checked;
+    let shown = false;
     const view = link === null ? this.explorer?.state.view : new URLSearchParams(link.slice(1)).get("view");
     try {
-      if (!analyses || !WITH_ANALYSES.includes(view)) await this.load(requests, pending.signal, link, false);
+      if (!analyses || !WITH_ANALYSES.includes(view)) {
+        await this.load(requests, pending.signal, link, false);
+        shown = true;
+      }
       if (analyses) await this.load(requests, pending.signal, link, true);
+      this.page.clearError(this.error);
     } catch (error) {
       if (error.name === "AbortError") return;
+      this.error = error.message;
       this.page.showError(error.message);
-      this.markStale(true);
+      this.markStale(!shown);
     } finally {
       if (pending === this.pending) this.pending = null;
       this.page.updateBusy();
@@ -89,11 +95,13 @@ export class Attention {
     signal.throwIfAborted();
     const [first, second] = contents;
     await this.showFirst(new ContentsSource(first), this.changeOf(0, requests[0]));
+    signal.throwIfAborted();
     if (second) await this.showSecond(new ContentsSource(second), this.changeOf(1, requests[1]));
     else this.hideSecond();
+    signal.throwIfAborted();
     this.markStale(false);
     this.page.showNotes(first.notes);
-    if (link !== null && !signal.aborted) await this.restore(link);
+    if (link !== null) await this.restore(link);
   }
 
   /** What changes in the state: the last token of a new text is chosen. */

@@ -95,7 +95,7 @@ export class HeadSwitches {
     const { value } = byId("preset");
     const names = value === RANDOM ? this.randomHeads() : value ? JSON.parse(value) : [];
     this.replace(names);
-    byId("preset").value = value; // stays until other heads are turned off or on
+    if (value !== RANDOM) byId("preset").value = value; // stays until other heads are turned off or on
   }
 
   /** Random heads, none of which is off now unless there are too few others. */

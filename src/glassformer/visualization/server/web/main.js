@@ -24,9 +24,9 @@ class Page {
     byId("predictions-title").textContent = model.predicts ? `Prediction: ${model.predicts}` : "Effect of the heads that are off";
     byId("legend").textContent = model.predicts ? "" : "This model has no language modeling head, so it predicts no tokens.";
     byId("chat-field").hidden = !model.has_chat_template;
-    const analyses = model.predicts ? "logit lens, rollout, score parts" : "rollout, score parts";
+    const analyses = model.predicts ? "vectors, logit lens, scores, rollout" : "vectors, scores, rollout";
     const limit = model.max_analysis_tokens < model.max_tokens ? `; at most ${model.max_analysis_tokens.toLocaleString("en")} tokens` : "";
-    byId("analyses-label").textContent = `all views: step by step, ${analyses} (slower${limit})`;
+    byId("analyses-label").textContent = `with ${analyses} (slower${limit})`;
     this.heads = new HeadSwitches(model, () => this.onHeadsChange());
     this.attention = new Attention(this, {
       hash: () => toAddress(this),
@@ -44,6 +44,7 @@ class Page {
   fill(hash) {
     const { generated, off } = fromAddress(this, hash);
     this.stop();
+    this.hidePage();
     this.generated = generated;
     this.heads.set(off);
     this.showFields();
@@ -119,15 +120,6 @@ class Page {
     }
   }
 
-  /** The response to the second text; both responses get the probabilities of the best tokens of the other one. */
-  async compare(request, response, signal) {
-    const idsOf = ({ predictions }) => predictions.map(({ id }) => id);
-    const second = await fetchJson(PREDICT, { ...this.secondRequest, tokens: idsOf(response) }, signal);
-    const first = await fetchJson(PREDICT, { ...request, tokens: idsOf(second) }, signal); // no new forward pass
-    response.wanted = first.wanted;
-    return second;
-  }
-
   cancelPending() {
     this.pending?.controller.abort();
     this.pending = null;
@@ -170,7 +162,7 @@ class Page {
     const second = this.comparing ? await this.predictSecond(request, response) : null;
     if (second === undefined) return; // another request replaced it
     this.show(response, request, second);
-    this.attention.update([request, ...(second && !second.error ? [this.secondRequest] : [])], link);
+    this.attention.update(this.shownRequests, link);
   }
 
   /**
@@ -197,32 +189,38 @@ class Page {
 
   /** Show the attention of the texts that are shown, if nothing else is under way. */
   refreshAttention() {
-    if (!this.shown || this.pending || this.typingTimer) return;
-    this.attention.update([this.request, ...(this.comparing ? [this.secondRequest] : [])]);
+    if (this.shown && !this.pending && !this.typingTimer) this.attention.update(this.shownRequests);
+  }
+
+  /** The requests for the texts whose predictions are shown; the second text may have been refused. */
+  get shownRequests() {
+    return [this.request, ...(this.comparing && this.hasSecond ? [this.secondRequest] : [])];
   }
 
   /** Make a page of its own of the current text, and show a link to it; a second click cancels. */
   async makePage() {
-    if (this.making) return this.making.abort();
+    if (this.making) return this.hidePage();
     const making = (this.making = new AbortController());
-    this.hidePage();
+    byId("page-link").hidden = true;
     byId("make-page").textContent = "Cancel";
     try {
       const request = { ...this.request, analyses: byId("analyses").checked };
       const { page } = await fetchJson("/api/explore", request, making.signal);
       byId("page-link").href = page;
-      byId("page-link").hidden = false;
+      byId("page-link").hidden = this.making !== making;
     } catch (error) {
       if (error.name !== "AbortError") showError(error.message);
     }
-    this.making = null;
-    byId("make-page").textContent = "Make a page of its own";
+    if (this.making === making) this.hidePage(false);
     return undefined;
   }
 
-  /** The page that was made is of another text. */
-  hidePage() {
-    byId("page-link").hidden = true;
+  /** The page that was made, or is being made, is of another text; hides: whether its link is hidden. */
+  hidePage(hides = true) {
+    this.making?.abort();
+    this.making = null;
+    byId("make-page").textContent = "Make a page of its own";
+    if (hides) byId("page-link").hidden = true;
   }
 
   /** Samples a token; returns whether another step can follow. */
@@ -243,8 +241,9 @@ class Page {
   }
 
   async next() {
+    const count = this.generated.length;
     await this.step();
-    if (!this.generating) this.refresh();
+    if (!this.generating) this.refresh(this.generated.length !== count);
   }
 
   async generate() {
@@ -255,11 +254,11 @@ class Page {
     this.refresh();
   }
 
-  /** After steps: predicts again if the shown predictions are of other heads; shows the attention of the new tokens. */
-  refresh() {
+  /** After steps: predicts again if the shown predictions are of other heads; shows the attention of new tokens. */
+  refresh(isNew = true) {
     if (this.pending || this.typingTimer || !this.shown) return;
-    if (this.sameHeads(this.shown)) this.refreshAttention();
-    else this.predict();
+    if (!this.sameHeads(this.shown)) this.predict();
+    else if (isNew) this.refreshAttention();
   }
 
   stop() {
@@ -274,6 +273,7 @@ class Page {
 
   addToken(token) {
     this.stop();
+    this.hidePage();
     this.generated = [...this.generated, token];
     return this.predict();
   }
@@ -282,6 +282,7 @@ class Page {
   keepFirst(count) {
     if (count < 0) return;
     this.stop();
+    this.hidePage();
     this.generated = this.generated.slice(0, count);
     this.predict();
   }
@@ -307,13 +308,14 @@ class Page {
   show(response, request, second = null) {
     const ablated = request.ablated_heads.length > 0;
     this.shown = request;
+    this.hasSecond = Boolean(second && !second.error);
     this.showGenerated(response);
     this.notes = [...response.notes, ...(second?.notes ?? []).map((note) => `second text: ${note}`)];
     byId("notes").textContent = this.notes.map(visibleText).join("; ");
     byId("notes").hidden = !this.notes.length;
     if (second?.error) showError(`Second text: ${second.error}`);
     if (!this.model.predicts) return showVectorChanges(document, response);
-    if (second && !second.error) showComparison(document, response, second);
+    if (this.hasSecond) showComparison(document, response, second);
     else showPredictions(document, response, ablated);
     const full = !response.predictions.length;
     this.setDisabled({ next: full, generate: full }, byId(full ? "undo" : "next"));
@@ -327,6 +329,11 @@ class Page {
   }
 
   showError = showError;
+
+  /** Hides an error, unless another one is shown by now. */
+  clearError(message) {
+    if (byId("error").textContent === message) showError("");
+  }
 
   showGenerated(response) {
     this.generated = response.generated.map(({ id }) => id);
