@@ -92,8 +92,8 @@ def _text(model: TransformerModel, held_out: str, num_tokens: int) -> Section:
         .text(
             f"A language model reads tokens: words and frequent parts of words, of which it knows "
             f"{tokenizer.vocab_size:,}. Its training text has {num_tokens:,} of them. After each token "
-            "it gives every token of its vocabulary a probability of being the next one; training makes the right "
-            "one more probable."
+            "it gives every token of its vocabulary a probability of being the next one; training makes the "
+            "right one more probable."
         )
         .tokens(
             token_labels(model, tokenizer, ids),
