@@ -55,6 +55,7 @@ from glassformer.visualization.server.schema import (
         ({"text": "a", "temperature": -1}, "temperature must be a number from 0 to 100, got -1"),
         ({"text": "a", "temperature": True}, "temperature must be a number"),
         ({"text": "a", "analyses": 1}, "analyses must be true or false, got 1"),
+        ({"text": "a", "attention": []}, "attention must be true or false, got []"),
         ({"text": "a", "chat": "yes"}, "chat must be true or false, got 'yes'"),
         ({"text": "a", "chat": True}, "this model has no chat template"),
         ({"text": "a", "top_k": 1.5}, "top_k must be an integer of at least 0, got 1.5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -249,6 +250,34 @@ def test_attention_of_an_encoder_decoder_without_a_target_is_of_its_first_token(
         assert len(attention[0]["queries"]) == len(TEXT) + 1
         assert page_of(session, request)["attention"][2]["queries"] == [best["label"]]
         assert "generated" not in page_of(session, request)["text"]
+
+
+@pytest.mark.parametrize("family", ["gpt", "bert", "t5"])
+@pytest.mark.parametrize("off", [(), ("1.2",)])
+def test_attention_comes_with_the_predictions_from_one_forward_pass(family, off, gpt, bert, t5, monkeypatch):
+    model = {"gpt": gpt, "bert": lambda: bert(head="masked_lm"), "t5": t5}[family]()
+    off = tuple(f"cross:{name}" if family == "t5" else name for name in off)
+    request = PredictionRequest("the [MASK] sat", ablated_heads=off, generated=(40,) * (family != "bert"))
+    expected = ModelSession(model, name="apart").predict(request)
+    attention = ModelSession(model, name="small").attention(request)
+    calls, forward = [], model.hidden_states
+
+    def count(*args, **kwargs):
+        calls.append(1)
+        return forward(*args, **kwargs)
+
+    if family != "t5":
+        monkeypatch.setattr(model, "hidden_states", count)
+    session = ModelSession(model, name="small")
+    together = session.predict(replace(request, attention=True))
+    assert together.pop("attention") == attention
+    assert len(calls) == {"t5": 0}.get(family, 1 + bool(off))
+    for one, other in zip(together["predictions"], expected["predictions"], strict=True):
+        assert one["id"] == other["id"]
+        assert one["before"] == pytest.approx(other["before"], rel=1e-4)
+        assert one["after"] == pytest.approx(other["after"], rel=1e-4)
+    step = replace(request, temperature=0)  # goes on from there
+    assert session.step(step)["token"] == ModelSession(model, name="apart").step(step)["token"]
 
 
 def test_probabilities_of_wanted_tokens_are_given(model, probabilities):

@@ -55,8 +55,8 @@ NEARLY = 0.8
 """Share of the largest weight that a peak has at least: later queries see more of the text."""
 
 
-def no_progress(message: str) -> None:
-    """Ignore progress messages."""
+def no_progress(message: Any) -> None:
+    """Ignore progress messages, or an output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,8 @@ class PageOptions:
     """Whether to allow pages of more than 100 MB."""
     on_progress: Callable[[str], object] = no_progress
     """Called with a message when each step begins."""
+    on_output: Callable[[Any], object] = no_progress
+    """Called with the output of the model."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
         for kind in kinds:
             stack.enter_context(record_attention(model, layers, kind=kind, callback=collector))
         output = inputs.forward()
+    page.on_output(output)
     attention = [collector.attention(kind) for kind in kinds]
     tokenizer = tokenizer_for(model, text)
     family = type(model).__name__.removesuffix("Model")

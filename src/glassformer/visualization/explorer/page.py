@@ -128,8 +128,9 @@ def style(live: bool = False) -> str:
 
 
 def _as_scope(name: str) -> str:
-    """A file as a function that runs at once and returns what the file exports."""
+    """A file, without its comments, as a function that runs at once and returns what the file exports."""
     source = re.sub(r"^import [^;]*;\n", "", asset(name), flags=re.MULTILINE)
+    source = re.sub(r"^[ \t]*(/\*\*.*?\*/|//[^\n]*)\n", "", source, flags=re.MULTILINE | re.DOTALL)
     exported = ", ".join(
         re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", source, re.MULTILINE)
     )

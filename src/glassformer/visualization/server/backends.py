@@ -56,6 +56,10 @@ class Predictor(Protocol):
         """``(vocab_size,)`` for the token after the generated ones; None if there is no place for one."""
         ...
 
+    def use_output(self, generated: list[int], output: Tensor) -> None:
+        """Take the logits from the model's output ``(1, seq, vocab_size)`` for text and generated tokens."""
+        ...
+
 
 class Backend:
     """Interface of a model to the page, shared by all tasks.
@@ -283,20 +287,33 @@ class CausalPredictor:
         self._cached, self._cache = ids, cache
         return self._logits
 
+    def use_output(self, generated: list[int], output: Tensor) -> None:
+        """Take the logits of the last position, if they are new; keys and values are computed when needed."""
+        ids = self.prefix + generated
+        if ids != self._cached:
+            self._cached, self._cache, self._logits = ids, None, output[0, -1]
+
 
 class MaskPredictor:
     """Logits of the first mask that is not filled; later masks stay masked."""
 
     def __init__(self, model: Any, source: list[int], mask: int) -> None:
         self.model, self.source, self.mask = model, source, mask
+        self._known_ids: list[int] = []
+        self._known = torch.empty(0)
 
     def logits(self, generated: list[int]) -> Tensor | None:
         """Logits of the next mask, None if all are filled."""
         ids = fill_masks(self.source, generated, self.mask)
         if self.mask not in ids:
             return None
-        logits: Tensor = self.model(torch.tensor([ids], device=self.model.device))
-        return logits[0, ids.index(self.mask)]
+        if ids != self._known_ids:
+            self.use_output(generated, self.model(torch.tensor([ids], device=self.model.device)))
+        return self._known[ids.index(self.mask)]
+
+    def use_output(self, generated: list[int], output: Tensor) -> None:
+        """Keep the logits of all positions."""
+        self._known_ids, self._known = fill_masks(self.source, generated, self.mask), output[0]
 
 
 def fill_masks(source: list[int], generated: list[int], mask: int) -> list[int]:

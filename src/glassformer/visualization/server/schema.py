@@ -38,6 +38,8 @@ class PredictionRequest:
     """Ids of tokens whose probabilities are wanted whether they are among the most probable or not."""
     chat: bool = False
     """Whether the text is a message of the user, to be put into the model's chat template."""
+    attention: bool = False
+    """Whether predictions come with the attention, from the same forward pass."""
     analyses: bool = False
     """Whether attention comes with the slow analyses: logit lens, rollout, score decomposition, vectors."""
 
@@ -94,7 +96,7 @@ def _validate(request: PredictionRequest) -> PredictionRequest:
     valid = type(temperature) in (int, float) and 0 <= temperature <= 100
     _check(valid, "temperature must be a number from 0 to 100", temperature)
     _check(type(top_k) is int and 0 <= top_k < 2**31, "top_k must be an integer of at least 0", top_k)
-    for name in ("chat", "analyses"):
+    for name in ("chat", "attention", "analyses"):
         value = getattr(request, name)
         _check(isinstance(value, bool), f"{name} must be true or false", value)
     return replace(

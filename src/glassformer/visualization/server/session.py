@@ -120,13 +120,13 @@ class ModelSession:
             ValueError: an empty text, or a token or head that does not exist.
         """
         encoded, ablated = self._validate(request)
+        attention = {"attention": self.attention(request)} if request.attention else {}
         with eval_mode(self.model):
             if self.backend.predicts:
-                return self._response(request, encoded, *self._logits(request, encoded, ablated))
-            return {
-                **self._response(request, encoded, None, None),
-                "cosines": self._cosines(request, encoded, ablated),
-            }
+                response = self._response(request, encoded, *self._logits(request, encoded, ablated))
+                return response | attention
+            cosines = {"cosines": self._cosines(request, encoded, ablated)}
+            return self._response(request, encoded, None, None) | cosines | attention
 
     @torch.no_grad()
     def step(self, request: PredictionRequest) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class ModelSession:
         encoded, ablated = self._validate(request)
         generated = list(request.generated[: self.backend.max_generated(encoded.ids)])
         length, notes = len(encoded.ids) + len(generated), list(encoded.notes)
-        target = generated or self._first_token(request, encoded, ablated)
+        target, outputs = generated or self._first_token(request, encoded, ablated), list[Any]()
         affordable = length * self._cost_per_token <= MAX_ANALYSIS_COST
         if request.analyses and not affordable:
             notes.append(
@@ -194,6 +194,13 @@ class ModelSession:
                 name=self.name,
                 analyses=request.analyses and affordable,
                 faithfulness=False,
+                on_output=outputs.append,
+            )
+        is_whole = self.backend.predicts and len(generated) == len(request.generated)
+        if is_whole and not self.model.is_encoder_decoder:
+            # The predictions need no other forward pass.
+            self._predictor(request, encoded, frozenset(request.ablated_heads)).use_output(
+                generated, outputs[0]
             )
         if len(generated) < len(request.generated):
             notes.append(

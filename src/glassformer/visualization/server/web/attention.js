@@ -53,26 +53,35 @@ export class Attention {
     byId("analyses").addEventListener("change", () => page.refreshAttention());
   }
 
-  /** Show the attention of the texts of some requests, and if it is given, the view of a link. */
-  async update(requests, link = null) {
+  /** Whether the shown view, or that of a link, needs no analyses. */
+  isFast(link) {
+    const view = link === null ? this.explorer?.state.view : new URLSearchParams(link.slice(1)).get("view");
+    return !byId("analyses").checked || !WITH_ANALYSES.includes(view);
+  }
+
+  /**
+   * Show the attention of the texts of some requests, and if it is given, the view of a link. given: the attention
+   * without analyses, if it came with the predictions.
+   */
+  async update(requests, link = null, given = []) {
     this.cancel();
     const pending = (this.pending = new AbortController());
     this.page.updateBusy();
     const analyses = byId("analyses").checked;
-    let shown = false;
-    const view = link === null ? this.explorer?.state.view : new URLSearchParams(link.slice(1)).get("view");
+    const key = JSON.stringify(requests);
+    const { signal } = pending;
     try {
-      if (!analyses || !WITH_ANALYSES.includes(view)) {
-        await this.load(requests, pending.signal, link, false);
-        shown = true;
+      const isShown = analyses && this.shown === key; // and only lacks the analyses
+      if (this.isFast(link) && !isShown) {
+        await this.show(requests, given.length ? given : await this.fetchAll(requests, signal, false), signal, link);
       }
-      if (analyses) await this.load(requests, pending.signal, link, true);
+      if (analyses) await this.show(requests, await this.fetchAll(requests, signal, true), signal, link);
       this.page.clearError(this.error);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.error = error.message;
       this.page.showError(error.message);
-      this.markStale(!shown);
+      this.markStale(this.shown !== key);
     } finally {
       if (pending === this.pending) this.pending = null;
       this.page.updateBusy();
@@ -89,16 +98,20 @@ export class Attention {
     byId("explorer").classList.toggle("stale", stale);
   }
 
-  async load(requests, signal, link, analyses) {
+  async fetchAll(requests, signal, analyses) {
     const contents = [];
     for (const request of requests) contents.push(await fetchJson("/api/attention", { ...request, analyses }, signal));
+    return contents;
+  }
+
+  async show(requests, [first, second], signal, link) {
     signal.throwIfAborted();
-    const [first, second] = contents;
     await this.showFirst(new ContentsSource(first), this.changeOf(0, requests[0]));
     signal.throwIfAborted();
     if (second) await this.showSecond(new ContentsSource(second), this.changeOf(1, requests[1]));
     else this.hideSecond();
     signal.throwIfAborted();
+    this.shown = JSON.stringify(requests);
     this.markStale(false);
     this.page.showNotes(first.notes);
     if (link !== null) await this.restore(link);

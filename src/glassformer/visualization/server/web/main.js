@@ -9,7 +9,7 @@ import { fromAddress, isShown, toAddress } from "./address.js";
 import { showTokens } from "./tokens.js";
 import { showVectorChanges } from "./vector_changes.js";
 
-const TYPING_DELAY = 50; // milliseconds after the last key before the text is sent
+const TYPING_DELAY = 30; // milliseconds after the last key before the text is sent
 const RETRY_DELAY = 2000; // milliseconds before a server that did not respond is asked again
 const byId = (id) => document.getElementById(id);
 const PREDICT = "/api/predict";
@@ -157,12 +157,14 @@ class Page {
   /** link: the hash of a URL whose view is shown then. */
   async predict(link = null) {
     const request = this.request;
-    const response = await this.send(PREDICT, request);
+    const withAttention = this.attention.isFast(link);
+    const response = await this.send(PREDICT, { ...request, attention: withAttention });
     if (!response || !this.sameHeads(request)) return;
     const second = this.comparing ? await this.predictSecond(request, response) : null;
     if (second === undefined) return; // another request replaced it
     this.show(response, request, second);
-    this.attention.update(this.shownRequests, link);
+    const given = [response, ...(this.hasSecond ? [second] : [])].map(({ attention }) => attention);
+    this.attention.update(this.shownRequests, link, withAttention ? given : []);
   }
 
   /**
@@ -175,7 +177,7 @@ class Page {
     const { signal } = pending.controller;
     const idsOf = ({ predictions }) => predictions.map(({ id }) => id);
     try {
-      const second = await fetchJson(PREDICT, { ...this.secondRequest, tokens: idsOf(response) }, signal);
+      const second = await fetchJson(PREDICT, { ...this.secondRequest, tokens: idsOf(response), attention: Boolean(response.attention) }, signal);
       if (second.predictions.length && response.predictions.length)
         response.wanted = (await fetchJson(PREDICT, { ...request, tokens: idsOf(second) }, signal)).wanted;
       return pending === this.pending ? second : undefined;
