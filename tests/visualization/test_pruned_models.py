@@ -37,7 +37,7 @@ def test_figures_name_and_choose_heads_by_their_numbers(pruned, whole, texts_of)
     visualizer = AttentionVisualizer(pruned)
     assert titles(visualizer.plot_attention_heads("abc", 0)) == ["head 0", "head 2", "head 3"]
     assert titles(visualizer.plot_attention_heads("abc", 1)) == ["head 1", "head 3"]
-    assert "layer 1, head 3" in texts_of(visualizer.plot_head("abc", 1, 3))
+    assert "Layer 1, head 3" in texts_of(visualizer.plot_head("abc", 1, 3))
     ids = torch.tensor([list(b"abc")])
     with record_attention(pruned, 0, heads=[2]) as left, record_attention(whole, 0, heads=[2]) as all_heads:
         pruned(ids), whole(ids)
