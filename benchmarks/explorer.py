@@ -110,8 +110,8 @@ async ({ text, rounds }) => {
 }
 """
 TYPED = (
-    "The cat sat on the mat because it was tired, and the dog that lived in the old house looked at him for a "
-    "while, but "
+    "The cat sat on the mat because it was tired, and the dog that lived in the old house looked at him "
+    "for a while, but "
 )
 """29 tokens of SmolLM2, or 30 with the number of a round."""
 LIVE_ROUNDS = 9
