@@ -72,3 +72,12 @@ def test_a_head_under_the_pointer_is_previewed(open_page, pages):
         hint = page.locator(".hint")
         assert hint.locator("canvas").is_visible()
         assert hint.inner_text().startswith("layer 1, head 2: previous: 91 %")
+
+
+def test_heads_cannot_be_turned_off_without_a_model(open_page, pages):
+    with open_page(pages["decoder"].path) as page:  # which must not log an error
+        before = page.state()
+        page.keyboard.press("o")
+        assert page.state() == before
+        page.keyboard.press("?")
+        assert "turn the chosen head" not in page.inner_text("dialog .keys")

@@ -67,7 +67,7 @@ const LETTERS = [
     keys: ["o"],
     shown: "o",
     what: "turn the chosen head off or on",
-    available: ({ host }) => host.toggle,
+    available: ({ host }) => host.toggle !== null,
     run: (app) => app.host.toggle(app.kind, app.state.layer, app.state.head),
   },
   { keys: ["k"], shown: "k", what: "next kind of attention", run: (app) => stepKind(app, 1) },
