@@ -291,7 +291,8 @@ class CausalPredictor:
         """Take the logits of the last position, if they are new; keys and values are computed when needed."""
         ids = self.prefix + generated
         if ids != self._cached:
-            self._cached, self._cache, self._logits = ids, None, output[0, -1]
+            # A copy, since a view would keep the logits of the whole text in memory.
+            self._cached, self._cache, self._logits = ids, None, output[0, -1].clone()
 
 
 class MaskPredictor:
@@ -299,21 +300,23 @@ class MaskPredictor:
 
     def __init__(self, model: Any, source: list[int], mask: int) -> None:
         self.model, self.source, self.mask = model, source, mask
-        self._known_ids: list[int] = []
-        self._known = torch.empty(0)
+        self._cached: list[int] = []
+        self._logits: Tensor | None = None
 
     def logits(self, generated: list[int]) -> Tensor | None:
         """Logits of the next mask, None if all are filled."""
         ids = fill_masks(self.source, generated, self.mask)
         if self.mask not in ids:
             return None
-        if ids != self._known_ids:
+        if ids != self._cached:
             self.use_output(generated, self.model(torch.tensor([ids], device=self.model.device)))
-        return self._known[ids.index(self.mask)]
+        return self._logits
 
     def use_output(self, generated: list[int], output: Tensor) -> None:
-        """Keep the logits of all positions."""
-        self._known_ids, self._known = fill_masks(self.source, generated, self.mask), output[0]
+        """Take the logits of the first mask that is not filled, if there is one."""
+        ids = fill_masks(self.source, generated, self.mask)
+        self._cached = ids
+        self._logits = output[0, ids.index(self.mask)].clone() if self.mask in ids else None
 
 
 def fill_masks(source: list[int], generated: list[int], mask: int) -> list[int]:
