@@ -162,7 +162,8 @@ def _heads(visualizer: AttentionVisualizer, report: HeadReport, folder: Path) ->
             "A prediction needs more than the last token. Attention heads fetch the rest: for each token (a "
             "row), a head gives weights to the tokens up to it (the columns). Darker is more. Over "
             f"{num_sentences:,} held-out sentences, no head looks at the previous token as often as head "
-            f"{head} of layer {layer}: its largest weight is there for {strongest['score']:.0%} of them."
+            f"{head} of layer {layer}: its largest weight is there for {strongest['score']:.0%} of the "
+            "tokens."
         )
         .figure(
             visualizer.plot_head(TEXT, layer, head, folder / f"attention-layer{layer}-head{head}.png"),
