@@ -175,9 +175,10 @@ def test_slow_attention_does_not_hold_up_a_step(page, held, until, idle):
     idle(page)
     failed = []
     page.on("requestfailed", lambda request: failed.append(request.url.rpartition("/")[2]))
+    page.fill("#text", "The cat")
+    idle(page)
     release = held("/api/attention")
     page.check("#analyses")
-    page.fill("#text", "The cat")
     release.wait()
     page.click("#next")
     until(page, f"{NEW} === 1")
