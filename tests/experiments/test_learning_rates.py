@@ -32,6 +32,8 @@ LOSSES = {"small": 2.0, "large": 1.0}
 class Piloted:
     """A study of two groups of runs, whose loss does not depend on the rate."""
 
+    pilot_function = None
+
     def __init__(self, **settings):
         defaults = {"seeds": 2, "pilot_rates": [1e-3, 2e-3, 4e-3], "pilot_seed": 1000}
         scale = SimpleNamespace(name="laptop", settings=defaults | settings)
@@ -66,9 +68,12 @@ def test_each_group_is_run_with_each_rate_on_a_seed_of_its_own():
     assert {run.settings["seed"] for run in runs} == {1000}
     assert [run.settings["learning_rate"] for run in runs] == 2 * [1e-3, 2e-3, 4e-3]
     assert runs[0].settings["a"] == 1
+    assert runs[0].function == "planted:add"
+    study.pilot_function = "planted:less"
+    assert {run.function for run in pilot_runs(study, study.scale)} == {"planted:less"}
 
 
-@pytest.mark.parametrize("name", ["positions", "lengths"])
+@pytest.mark.parametrize("name", ["positions", "lengths", "architectures"])
 def test_studies_can_be_piloted_at_laptop_scale(name):
     study = find_study(name)
     scale = study.protocol.scale("laptop")

@@ -32,6 +32,9 @@ FIRST = "-seed-0"
 class PilotedStudy(Protocol):
     """A study whose runs have ``learning_rate`` and ``seed`` among their settings."""
 
+    pilot_function: str | None
+    """Function of the runs of a pilot, if it can be less than that of a run of the study."""
+
     @property
     def protocol(self) -> StudyProtocol:
         """The protocol."""
@@ -71,6 +74,7 @@ def pilot_runs(study: PilotedStudy, scale: Scale) -> list[Run]:
         replace(
             run,
             name=f"{run.name.removesuffix(FIRST)}-rate-{rate:g}",
+            function=study.pilot_function or run.function,
             settings={**run.settings, "learning_rate": rate, "seed": seed},
         )
         for run in study.runs(scale)

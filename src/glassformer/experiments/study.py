@@ -65,6 +65,9 @@ class Findings:
 class Study(ABC):
     """A question that experiments answer."""
 
+    pilot_function: str | None = None
+    """Function of the runs of a pilot of learning rates, if it can be less than that of the study."""
+
     @property
     def name(self) -> str:
         """Name of the study's package."""

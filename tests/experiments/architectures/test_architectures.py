@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ from glassformer.experiments.architectures.pronunciation import (
 )
 from glassformer.experiments.architectures.setup import END, FIRST_SENTINEL, MASK, SEPARATOR
 from glassformer.experiments.architectures.study import CONTRASTS, OWN, ArchitecturesStudy
+from glassformer.experiments.learning_rates import pilot_runs
+from glassformer.experiments.runs import execute, read_result
 from glassformer.experiments.study_runner import run_study
 from glassformer.experiments.verdicts import judge_all
 from glassformer.training import LanguageModeling
@@ -312,6 +315,24 @@ def test_tasks_that_no_setup_has_learned_are_not_judged():
 def test_the_most_frequent_label_of_training_is_answered():
     training = [([1], 0), ([2], 2), ([3], 2)]
     assert majority(training, [([4], 2), ([5], 0), ([6], 1), ([7], 2)]) == 0.5
+
+
+@pytest.mark.slow
+def test_a_run_of_the_pilot_is_a_run_of_the_study_without_fine_tuning(tmp_path):
+    study = ArchitecturesStudy()
+    scale = study.protocol.scale("smoke")
+    piloted = replace(scale, settings=scale.settings | {"pilot_rates": [1e-3], "pilot_seed": 1000})
+    pilot = next(run for run in pilot_runs(study, piloted) if run.settings["setup"] == "masked")
+    run = next(run for run in study.runs(scale) if run.settings["setup"] == "masked")
+    values = []
+    for one in (pilot, replace(run, settings=pilot.settings)):
+        folder = tmp_path / "runs" / one.name
+        one.prepare(folder)
+        execute(folder)
+        values.append(read_result(folder)["value"])
+    of_pilot, of_study = values
+    assert set(of_study) - set(of_pilot) == {"accuracy", "majority", "phoneme_error_rate"}
+    assert {key: of_study[key] for key in of_pilot} == of_pilot
 
 
 @pytest.mark.slow

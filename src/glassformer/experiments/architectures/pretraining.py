@@ -74,6 +74,19 @@ def train_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, A
         ``phoneme_error_rate``.
     """
     s = settings
+    setup, model, found = _pretrain(s, folder)
+    with use_backends("torch"):  # as in training
+        found |= _classify(setup, model, folder / "classification")
+        found["phoneme_error_rate"] = _pronounce(setup, model, folder / "pronunciation")
+    return found
+
+
+def pretrain_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """``train_and_evaluate`` without fine-tuning, for the pilot of the learning rates."""
+    return _pretrain(settings, folder)[2]
+
+
+def _pretrain(s: Mapping[str, Any], folder: Path) -> tuple[Setup, Any, dict[str, Any]]:
     setup = SETUPS[s["setup"]](s)
     updates = num_updates(setup)
     config = _config(
@@ -82,19 +95,17 @@ def train_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, A
     _, files = prepare_data(config.data)
     windows = Batches(files.train, s["batch_size"], s["seq_len"], s["seed"])
     model: Any = train(setup.build, config, setup.batches(windows), setup.objective(), data_key=files.key)
-    with use_backends("torch"):  # as in training
-        found: dict[str, Any] = evaluate_bytes(setup, model, files.train, files.validation)
-        found |= _classify(setup, model, folder / "classification")
-        found["phoneme_error_rate"] = _pronounce(setup, model, folder / "pronunciation")
-    per_update = setup.flops_per_update(model)
-    return {
-        **found,
+    with use_backends("torch"):
+        losses = evaluate_bytes(setup, model, files.train, files.validation)
+    found = {
+        **losses,
         "setup": setup.name,
         "num_parameters": model.num_parameters(),
         "updates": updates,
         "bytes": updates * s["batch_size"] * s["seq_len"],
-        "flops": updates * per_update,
+        "flops": updates * setup.flops_per_update(model),
     }
+    return setup, model, found
 
 
 def num_updates(setup: Setup) -> int:

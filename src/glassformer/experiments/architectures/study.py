@@ -15,6 +15,8 @@ from glassformer.experiments.study import Findings, ResultTable, Study, power_ta
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PRETRAINING = "glassformer.experiments.architectures.pretraining"
+"""Module of the functions of a run."""
 CONTRASTS = {
     "generation": ("next", "masked", "causal"),
     "understanding": ("hidden", "causal", "masked"),
@@ -38,14 +40,15 @@ LEAST_GAIN = 0.5
 class ArchitecturesStudy(Study):
     """Decoder, encoder and encoder-decoder."""
 
+    pilot_function = f"{PRETRAINING}:pretrain_and_evaluate"
+
     def runs(self, scale: Scale) -> list[Run]:
         """One run for each setup and seed."""
         shared = {key: value for key, value in scale.settings.items() if key not in _OF_THE_STUDY}
-        function = "glassformer.experiments.architectures.pretraining:train_and_evaluate"
         return [
             Run(
                 f"{name}-seed-{seed}",
-                function,
+                f"{PRETRAINING}:train_and_evaluate",
                 {**shared, "setup": name, "learning_rate": rate, "seed": seed},
             )
             for seed in range(scale.settings["seeds"])
