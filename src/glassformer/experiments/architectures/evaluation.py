@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ COUNTED = 2**24
 
 
 @torch.no_grad()
-def evaluate_bytes(setup: Setup, model: Any, training: TokenFile, held_out: TokenFile) -> dict[str, float]:
+def evaluate_bytes(
+    setup: Setup,
+    model: Any,
+    training: TokenFile,
+    held_out: TokenFile,
+    measures: Collection[str] = ("next", "hidden"),
+) -> dict[str, float]:
     """Nats per byte of a pretrained model and of the unigram.
 
     Args:
@@ -26,6 +33,7 @@ def evaluate_bytes(setup: Setup, model: Any, training: TokenFile, held_out: Toke
         model: the model.
         training: the text that it was trained on, for the unigram and the possible bytes.
         held_out: another text, of which random windows are used, the same for all setups of a seed.
+        measures: which of the two to evaluate.
 
     Returns:
         ``next``: of the byte after a context; ``hidden``: of a byte between two sides; ``next_unigram`` and
@@ -37,21 +45,26 @@ def evaluate_bytes(setup: Setup, model: Any, training: TokenFile, held_out: Toke
         counts += np.bincount(training[start : start + COUNTED], minlength=NUM_BYTES)
     unigram = np.log((counts + 1) / (counts + 1).sum())
     candidates = torch.from_numpy(np.flatnonzero(counts))
-    with eval_mode(model):
-        contexts = random_windows(held_out, s["context"] + 1, s["num_next"], s["seed"])
-        next_ids = contexts[:, -1]
-        found_next = torch.cat(
-            [setup.next_byte(model, rows[:, :-1]) for rows in batched(contexts, s["evaluation_batch"])]
-        )
-        rows = random_windows(held_out, s["seq_len"], s["num_hidden"], s["seed"])
-        found_hidden, hidden_ids = _hidden(setup, model, rows, candidates)
     log_unigram = torch.from_numpy(unigram)
-    return {
-        "next": -float(chosen(found_next[:, None], next_ids[:, None]).mean()),
-        "next_unigram": -float(log_unigram[next_ids].mean()),
-        "hidden": -float(found_hidden.mean()),
-        "hidden_unigram": -float(log_unigram[hidden_ids].mean()),
-    }
+    found: dict[str, float] = {}
+    with eval_mode(model):
+        if "next" in measures:
+            contexts = random_windows(held_out, s["context"] + 1, s["num_next"], s["seed"])
+            log_p, ids = _next(setup, model, contexts)
+            found |= {"next": -float(log_p.mean()), "next_unigram": -float(log_unigram[ids].mean())}
+        if "hidden" in measures:
+            rows = random_windows(held_out, s["seq_len"], s["num_hidden"], s["seed"])
+            log_p, ids = _hidden(setup, model, rows, candidates)
+            found |= {"hidden": -float(log_p.mean()), "hidden_unigram": -float(log_unigram[ids].mean())}
+    return found
+
+
+def _next(setup: Setup, model: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Log p of the last byte of each row, and the byte."""
+    found = [
+        setup.next_byte(model, some[:, :-1]) for some in batched(rows, setup.settings["evaluation_batch"])
+    ]
+    return chosen(torch.cat(found)[:, None], rows[:, -1:])[:, 0], rows[:, -1]
 
 
 def _hidden(setup: Setup, model: Any, rows: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from glassformer.experiments.architectures.denoisers import MaskedSetup, SpanSet
 from glassformer.experiments.architectures.evaluation import evaluate_bytes
 from glassformer.experiments.architectures.pronunciation import Pronunciation, phoneme_error_rate, words
 from glassformer.experiments.architectures.setup import Setup
+from glassformer.experiments.architectures.study import OWN
 from glassformer.experiments.training import run_config, train
 from glassformer.training import DataConfig, Schedule, TrainingConfig, prepare_data
 
@@ -82,11 +83,16 @@ def train_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, A
 
 
 def pretrain_and_evaluate(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """``train_and_evaluate`` without fine-tuning, for the pilot of the learning rates."""
-    return _pretrain(settings, folder)[2]
+    """``train_and_evaluate`` without fine-tuning, for the pilot of the learning rates.
+
+    Of the losses there is only the one that is nearest to the objective of the setup.
+    """
+    return _pretrain(settings, folder, [OWN[settings["setup"]]])[2]
 
 
-def _pretrain(s: Mapping[str, Any], folder: Path) -> tuple[Setup, Any, dict[str, Any]]:
+def _pretrain(
+    s: Mapping[str, Any], folder: Path, measures: Collection[str] = ("next", "hidden")
+) -> tuple[Setup, Any, dict[str, Any]]:
     setup = SETUPS[s["setup"]](s)
     updates = num_updates(setup)
     config = _config(
@@ -96,7 +102,7 @@ def _pretrain(s: Mapping[str, Any], folder: Path) -> tuple[Setup, Any, dict[str,
     windows = Batches(files.train, s["batch_size"], s["seq_len"], s["seed"])
     model: Any = train(setup.build, config, setup.batches(windows), setup.objective(), data_key=files.key)
     with use_backends("torch"):
-        losses = evaluate_bytes(setup, model, files.train, files.validation)
+        losses = evaluate_bytes(setup, model, files.train, files.validation, measures)
     found = {
         **losses,
         "setup": setup.name,
