@@ -63,6 +63,8 @@ class Kernel(Protocol):
 
     scale: float | None
     """Factor of the scores; None means the kernel's default, ``1 / sqrt(d_head)`` for softmax attention."""
+    softcap: float | None
+    """Largest absolute value of a score s, which is softcap * tanh(s / softcap) then; None for no limit."""
     is_softmax: bool
     """Whether the weights are a softmax of scores; those of linear attention are not."""
     takes_score_bias: bool
@@ -136,6 +138,10 @@ class Positions(Protocol):
     @property
     def has_bias(self) -> bool:
         """Whether ``bias`` returns a tensor."""
+        ...
+
+    def of_layer(self, layer: int) -> Positions:
+        """Return the scheme whose ``rotate`` a layer uses: itself, unless layers differ."""
         ...
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:

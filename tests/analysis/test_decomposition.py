@@ -44,6 +44,42 @@ CASES = {
     "parallel": (lambda: gpt(positions="learned", residual="parallel"), IDS, None),
     "parallel, one norm": (lambda: gpt(positions="learned", residual="parallel_shared"), IDS, None),
     "pre-norm RMS, learned": (lambda: gpt(positions="learned", norm="rms"), IDS, None),
+    "norms of queries and keys": (lambda: gpt(positions="rotary", qk_norm="head", norm="rms"), IDS, None),
+    "layer norms per head": (lambda: gpt(positions="learned", qk_norm="per_head"), IDS, None),
+    "norms per head without biases": (
+        lambda: gpt(positions="learned", qk_norm={"kind": "per_head", "bias": False}, num_kv_heads=2),
+        IDS,
+        None,
+    ),
+    "norms of all heads, of outputs": (
+        lambda: gpt(
+            positions="learned", qk_norm="projection", norm="rms", input_norm=False, output_norm=True
+        ),
+        IDS,
+        None,
+    ),
+    "unit offset, by layer": (
+        lambda: gpt(
+            norm="unit_offset_rms",
+            qk_norm="projection",
+            positions=["rotary", "none", "rotary"],
+            window=[2, None, None],
+            scale_embeddings=True,
+        ),
+        IDS,
+        None,
+    ),
+    "nonparametric": (lambda: gpt(positions="learned", norm="nonparametric", residual_scale=0.5), IDS, None),
+    "OPT's": (
+        lambda: gpt(
+            positions={"kind": "learned", "offset": 2},
+            d_embedding=10,
+            residual="post",
+            embedding_norm=True,
+        ),
+        IDS,
+        None,
+    ),
     "BERT": (lambda: BERTModel(**TEXT), IDS, None),
     "BERT, rotary": (lambda: BERTModel(**TEXT, positions="rotary"), IDS, None),
     "BERT, pre-norm RMS": (lambda: BERTModel(**TEXT, residual="pre", norm="rms"), IDS, None),
@@ -95,6 +131,11 @@ def test_the_parts_sum_to_the_score(name, dtype, layer):
     has_bias = attention.q_proj.bias is not None
     assert bool(parts.bias.abs().max() > 1e-3) == has_bias
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_limited_scores_are_refused():
+    with pytest.raises(ValueError, match="scores with a softcap are no sum of parts"):
+        score_parts(gpt(attention_softcap=2.0), IDS, 0)
 
 
 def test_the_position_part_is_zero_without_positions():

@@ -13,6 +13,12 @@ TEXT = {"vocab_size": 40, "d_model": 24, "num_layers": 3, "num_heads": 4}
 IDS = [3, 1, 4, 1, 5]
 MODELS = {
     "GPT": (lambda: GPTModel(**TEXT, max_seq_len=8, norm="rms"), IDS),
+    "GPT with a head of its own": (
+        lambda: GPTModel(
+            **TEXT, d_embedding=10, head_bias=True, logit_scale=0.5, logit_softcap=2.0, output_norm=True
+        ),
+        IDS,
+    ),
     "T5": (lambda: T5Model(**TEXT, num_decoder_layers=2), (IDS, [7, 8, 9])),
     "BERT": (lambda: BERTModel(**TEXT, head="masked_lm"), IDS),
     "BERT pre-norm": (lambda: BERTModel(**TEXT, head="masked_lm", residual="pre"), IDS),

@@ -25,6 +25,9 @@ MODELS = {
     "alibi": (GPTModel, {**TEXT, "positions": "alibi", "window": 3}, (IDS,)),
     "relative_bias": (GPTModel, {**TEXT, "positions": "relative_bias", "bias": False}, (IDS,)),
     "textbook": (GPTModel, {**TEXT, "kernel": "textbook", "residual": "parallel"}, (IDS,)),
+    "norm of queries and keys": (GPTModel, {**TEXT, "qk_norm": "head", "output_norm": True}, (IDS,)),
+    "norm per head": (GPTModel, {**TEXT, "qk_norm": "per_head", "window": [2, None, 3]}, (IDS,)),
+    "softcap": (GPTModel, {**TEXT, "attention_softcap": 2.0, "norm": "unit_offset_rms"}, (IDS,)),
     "bert": (BERTModel, TEXT, (IDS,)),
     "t5": (T5Model, {**TEXT, "num_decoder_layers": 3}, (IDS, TARGET)),
     "vit": (
@@ -74,7 +77,7 @@ def test_pruning_gives_the_outputs_of_ablation(name, heads, data):
     furthest = (smaller.float()(*single) - ablated).abs().max()
     assert furthest <= 1e-6 * ablated.abs().max().clamp(min=1)
     biased = model.attentions()[kind][0].q_proj.bias is not None
-    of_a_head = 4 * 24 * 4 + (3 * 4 if biased else 0)
+    of_a_head = 4 * 24 * 4 + (3 * 4 if biased else 0) + (4 * 4 if name == "norm per head" else 0)
     assert model.num_parameters() - smaller.num_parameters() == len(heads) * of_a_head
 
 
@@ -260,3 +263,9 @@ def test_the_least_important_heads_are_pruned_first_but_one_of_each_layer_is_kep
             least_important(model, importance, fraction)
     with pytest.raises(ValueError, match="head 2.0 of self attention has no importance"):
         least_important(model, {"self": importance_of([6, 6])}, 0.5)
+
+
+def test_heads_that_are_normalized_together_cannot_be_pruned():
+    model = GPTModel(**TEXT, qk_norm="projection")
+    with pytest.raises(ValueError, match="heads whose queries are normalized together cannot be pruned"):
+        prune_heads(model, [(0, 1)])

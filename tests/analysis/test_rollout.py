@@ -51,6 +51,10 @@ def vit():
 MODELS = {
     "causal": (gpt, IDS),
     "window": (lambda: gpt(window=2), IDS),
+    "limited, normalized": (
+        lambda: gpt(attention_softcap=1.0, qk_norm="head", output_norm=True, window=[None, 2, None]),
+        IDS,
+    ),
     "bidirectional": (lambda: randomize(BERTModel(**TEXT, head="classification")), IDS),
     "image": (vit, IMAGE),
     "encoder-decoder": (lambda: randomize(T5Model(**TEXT)), (IDS, [7, 8])),

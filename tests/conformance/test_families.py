@@ -26,6 +26,12 @@ MODELS = {
     **{f"BERT, head={head}": (BERTModel, TEXT, {"head": head, "labels": 3}) for head in HEADS},
     **{f"BERT, positions={kind}": (BERTModel, TEXT, {"positions": kind}) for kind in SCHEMES},
     "BERT, pre-norm, gated": (BERTModel, TEXT, {"residual": "pre", "activation": "swiglu", "norm": "rms"}),
+    "BERT, norms of queries, keys and outputs": (
+        BERTModel,
+        TEXT,
+        {"residual": "pre", "qk_norm": "head", "output_norm": True, "attention_softcap": 1.0},
+    ),
+    "BERT, scaled": (BERTModel, TEXT, {"scale_embeddings": True, "residual_scale": 0.5, "head": "masked_lm"}),
     "BERT, Longformer": (
         BERTModel,
         TEXT,
@@ -47,6 +53,11 @@ MODELS = {
     **{f"T5, positions={kind}": (T5Model, TEXT, {"positions": kind}) for kind in SCHEMES},
     "T5 1.1": (T5Model, TEXT, {"activation": "geglu_tanh", "tie_embeddings": False, "scale_logits": False}),
     "T5, uneven halves, wide heads": (T5Model, TEXT, {"num_decoder_layers": 2, "d_head": 10}),
+    "T5, norms of queries, keys and outputs": (
+        T5Model,
+        TEXT,
+        {"qk_norm": "projection", "input_norm": False, "output_norm": True, "attention_softcap": 1.0},
+    ),
     "T5, pruned": (
         T5Model,
         TEXT,
@@ -79,6 +90,11 @@ MODELS = {
         },
     ),
     "ViT": (ViTModel, IMAGE, {"labels": 5}),
+    "ViT, norms of queries and keys": (
+        ViTModel,
+        IMAGE,
+        {"labels": 5, "qk_norm": "per_head", "residual_scale": 0.5, "activation": "quick_gelu"},
+    ),
     "ViT, linear": (ViTModel, IMAGE, {"labels": 5, "kernel": "linear"}),
     "ViT, pruned": (ViTModel, IMAGE, {"pruned_heads": {"self": [[0], [1, 2], []]}}),
     "ViT, LayerScale and registers": (

@@ -102,15 +102,32 @@ def gradients(output, *inputs):
 
 
 @kernels
-@given(problem=problems())
-def test_equals_the_textbook_in_outputs_and_gradients(kernel, problem):
+@given(
+    problem=problems(), scale=st.sampled_from([None, 2.0]), softcap=st.sampled_from([None, None, 0.3, 2.0])
+)
+def test_equals_the_textbook_in_outputs_and_gradients(kernel, problem, scale, softcap):
     q, k, v, mask, bias = problem
     inputs = [tensor for tensor in (q, k, v, bias) if tensor is not None]
-    expected, _ = ScaledDotProductAttention()(q, k, v, mask, bias)
-    output, _ = KERNELS[kernel](0.0, None)(q, k, v, mask, bias)
+    expected, _ = ScaledDotProductAttention(0.0, scale, softcap)(q, k, v, mask, bias)
+    output, _ = KERNELS[kernel](0.0, scale, softcap)(q, k, v, mask, bias)
     torch.testing.assert_close(output, expected, atol=1e-12, rtol=1e-10)
     for ours, theirs in zip(gradients(output, *inputs), gradients(expected, *inputs), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-10)
+
+
+@kernels
+@given(problem=problems(), softcap=st.floats(0.1, 5.0))
+def test_scores_stay_below_the_softcap(kernel, problem, softcap):
+    q, k, _, mask, _ = problem
+    v = torch.eye(k.size(-2), dtype=k.dtype).expand(*k.shape[:-1], -1)  # the outputs are the weights
+    weights, _ = KERNELS[kernel](0.0, 1.0, softcap)(q, k, v, mask)
+    scores = q @ k.repeat_interleave(q.size(-3) // k.size(-3), -3).transpose(-2, -1)
+    capped = softcap * torch.tanh(scores / softcap)
+    assert bool((capped.abs() <= softcap).all())
+    allowed = weights > 0
+    expected = (capped.exp() * allowed).nan_to_num()
+    expected = expected / expected.sum(-1, keepdim=True).clamp(min=1e-300)
+    torch.testing.assert_close(weights, expected, atol=1e-12, rtol=1e-9)
 
 
 @kernels

@@ -13,11 +13,13 @@ from glassformer.layers import (
     BLOCKS,
     FEED_FORWARDS,
     NORMS,
+    ConstantScale,
     FeedForward,
     Float32Linear,
     GatedFeedForward,
     LayerNorm,
     LayerScale,
+    NormPerHead,
     PreNormBlock,
     RMSNorm,
     SharedNormParallelBlock,
@@ -28,6 +30,7 @@ X = torch.linspace(-3, 3, 12, dtype=torch.float64).view(1, 2, 6)
 FUNCTIONS = {
     "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "quick_gelu": lambda x: x / (1 + torch.exp(-1.702 * x)),
     "relu": lambda x: x.clamp(min=0),
     "silu": lambda x: x / (1 + torch.exp(-x)),
 }
@@ -73,7 +76,7 @@ def test_a_float32_linear_does_not_overflow_in_float16():
     assert layer.double().weight.dtype == torch.float64
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", sorted(NORMS.keys() - {"nonparametric"}))
 @torch.no_grad()
 def test_norms_with_float16_weights_read_a_float32_stream(norm):
     exact = NORMS[norm](6, 1e-6, True)
@@ -84,6 +87,44 @@ def test_norms_with_float16_weights_read_a_float32_stream(norm):
     output = exact.half()(x)
     assert output.dtype == torch.float16
     torch.testing.assert_close(output.float(), expected, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [6, (2, 6)])
+def test_norms_are_their_formulas_over_one_dimension_or_two(shape):
+    x = torch.randn(3, 2, 6, dtype=torch.float64)
+    dims = (-1,) if shape == 6 else (-2, -1)
+    centered = x - x.mean(dims, keepdim=True)
+    plain = centered / (centered.square().mean(dims, keepdim=True) + 1e-6).sqrt()
+    divided = x / (x.square().mean(dims, keepdim=True) + 1e-6).sqrt()
+    for name, expected in (
+        ("layer", lambda w: plain * w),
+        ("nonparametric", lambda w: plain),
+        ("rms", lambda w: divided * w),
+        ("unit_offset_rms", lambda w: divided * (1 + w)),
+    ):
+        norm = NORMS[name](shape, 1e-6, False).double()
+        weight = torch.randn(shape, dtype=torch.float64)
+        if list(norm.parameters()):
+            norm.weight.data = weight
+        torch.testing.assert_close(norm(x), expected(weight))
+
+
+def test_a_norm_per_head_normalizes_each_head_with_its_own_weights():
+    norms = [NORMS["layer"](6, 1e-6, True) for _ in range(2)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    x = torch.randn(4, 3, 2, 6)
+    found = NormPerHead(norms)(x)
+    for head, norm in enumerate(norms):
+        torch.testing.assert_close(found[..., head, :], norm(x[..., head, :]))
+
+
+def test_unit_offset_norms_start_at_one_and_constant_scales_multiply():
+    x = torch.randn(2, 6)
+    torch.testing.assert_close(NORMS["unit_offset_rms"](6, 1e-6, True)(x), NORMS["rms"](6, 1e-6, True)(x))
+    torch.testing.assert_close(ConstantScale(0.3)(x), 0.3 * x)
+    assert str(ConstantScale(0.3)) == "ConstantScale(0.3)"
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -155,6 +155,46 @@ def test_memory_of_a_single_token_under_a_learned_bias_needs_no_mask():
     assert kept_bytes(model, 1, 1) == total(describe(model, 1)).memory
 
 
+PARTS = {
+    "norms of queries and keys": {"qk_norm": "head", "norm": "rms", "num_kv_heads": 2},
+    "norms of all heads": {"qk_norm": "projection", "norm": "rms", "input_norm": False, "output_norm": True},
+    "norms per head": {"qk_norm": {"kind": "per_head", "bias": False}},
+    "layer norms of queries and keys": {"qk_norm": "head", "num_kv_heads": 2},
+    "Gemma's": {
+        "qk_norm": "head",
+        "norm": "unit_offset_rms",
+        "output_norm": True,
+        "scale_embeddings": True,
+        "window": [4, None],
+        "positions": ["rotary", {"kind": "rotary", "theta": 50.0}],
+    },
+    "limited": {"attention_softcap": 2.0, "logit_softcap": 2.0},
+    "limited, grouped": {"attention_softcap": 2.0, "num_kv_heads": 2},
+    "limited, one key head": {"attention_softcap": 2.0, "num_kv_heads": 1},
+    "limited, learned bias": {"attention_softcap": 2.0, "positions": "relative_bias"},
+    "limited, biased": {"attention_softcap": 2.0, "positions": "alibi"},
+    "limited, flash": {"attention_softcap": 2.0, "kernel": {"kind": "flash", "query_tile": 4, "key_tile": 3}},
+    "Granite's": {"residual_scale": 0.5, "logit_scale": 0.5, "scale_embeddings": 2.0},
+    "OPT's": {"d_embedding": 8, "positions": {"kind": "learned", "offset": 2}, "residual": "post"},
+    "BLOOM's": {"embedding_norm": True, "positions": "alibi", "head_bias": True},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_parameters_flops_and_memory_of_the_parts_of_published_models(name, dtype):
+    model = GPTModel(50, 16, 2, 4, max_seq_len=12, **PARTS[name]).to(dtype)
+    expected = total(describe(model, 11, 2))
+    assert expected.parameters == model.num_parameters()
+    assert expected.memory == kept_bytes(model, 11, 2)
+    check_formulas(model.float(), 11)
+    if "flash" not in name:
+        textbook = GPTModel(50, 16, 2, 4, max_seq_len=12, **PARTS[name], kernel="textbook")
+        with FlopCounterMode(display=False) as counter:
+            textbook(torch.zeros(2, 11, dtype=torch.long))
+        assert total(describe(textbook, 11, 2)).flops == counter.get_total_flops()
+
+
 def kept_bytes(model, n, batch):
     """Bytes of all storages, parameters apart, that the backward pass needs."""
     return bytes_kept_by(model, torch.zeros(batch, n, dtype=torch.long))

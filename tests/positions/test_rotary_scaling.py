@@ -21,6 +21,12 @@ OPTIONS = {
     "dynamic": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
     "yarn": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
     "llama3": {"factor": 4.0, "original_max_seq_len": ORIGINAL},
+    "longrope": {
+        "short_factors": [1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
+        "long_factors": [1.0, 1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 4.0],
+        "original_max_seq_len": ORIGINAL,
+        "factor": 4.0,
+    },
     "per_pair": {"factors": [1.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 4.0]},
 }
 
@@ -91,7 +97,7 @@ def test_under_dynamic_scaling_each_row_has_its_own_length():
 def test_only_scaled_rotary_positions_are_meant_for_longer_texts(kind):
     rotary = RotaryPositions(D, scaling={"kind": kind, **OPTIONS[kind]})
     assert rotary.extrapolates == (kind != "none")
-    assert rotary.max_cached_len == (ORIGINAL if kind == "dynamic" else None)
+    assert rotary.max_cached_len == (ORIGINAL if kind in ("dynamic", "longrope") else None)
     assert not RotaryPositions(D).extrapolates
 
 
@@ -163,3 +169,23 @@ def test_frequencies_are_those_of_hugging_face(kind, original):
 def test_errors_name_the_mistake(spec, message):
     with pytest.raises(ValueError, match=message):
         RotaryPositions(D, scaling=spec)
+
+
+def test_longrope_changes_its_factors_beyond_the_original_length():
+    options = OPTIONS["longrope"]
+    for length, name in ((ORIGINAL, "short_factors"), (ORIGINAL + 1, "long_factors")):
+        torch.testing.assert_close(scaled("longrope", length), PLAIN / torch.tensor(options[name]).double())
+    scaling = build_scaling({"kind": "longrope", **options})
+    rows = scaling(PLAIN, THETA, torch.tensor([[ORIGINAL], [ORIGINAL + 1]]))
+    assert torch.equal(rows[0], scaled("longrope", ORIGINAL))
+    assert torch.equal(rows[1], scaled("longrope", ORIGINAL + 1))
+    assert scaling.max_constant_len == ORIGINAL
+    assert scaling.attention_factor == pytest.approx(math.sqrt(1 + math.log(4) / math.log(ORIGINAL)))
+    assert build_scaling({"kind": "longrope", **options, "attention_factor": 1.25}).attention_factor == 1.25
+
+
+def test_longrope_needs_a_factor_for_each_pair():
+    with pytest.raises(ValueError, match="long_factors of rotary scaling must be 8 numbers, not 7"):
+        RotaryPositions(D, scaling={"kind": "longrope", **OPTIONS["longrope"], "long_factors": [1.0] * 7})
+    with pytest.raises(ValueError, match="short_factors of rotary scaling must be a list of positive"):
+        build_scaling({"kind": "longrope", **OPTIONS["longrope"], "short_factors": [0.0] * 8})

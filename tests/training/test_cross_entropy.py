@@ -58,6 +58,34 @@ def test_loss_and_gradients_equal_the_plain_ones(data):
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_heads_with_a_bias_and_a_softcap(data):
+    tokens, vocab = data.draw(st.integers(1, 13)), data.draw(st.integers(1, 9))
+    hidden, weight, targets = problem(tokens, vocab, 3, seed=data.draw(st.integers(0, 99)))
+    has_bias = data.draw(st.booleans())
+    bias = torch.randn(vocab, dtype=torch.float64).requires_grad_() if has_bias else None
+    softcap = data.draw(st.sampled_from([None, 0.5, 20.0]))
+    inputs = [tensor for tensor in (hidden, weight, bias) if tensor is not None]
+
+    logits = F.linear(hidden, weight, bias)
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    expected = F.cross_entropy(logits, targets, reduction="sum")
+    loss = chunked_cross_entropy(
+        hidden, weight, targets, chunk_tokens=4, reduction="sum", bias=bias, softcap=softcap
+    )
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    got, wanted = (torch.autograd.grad(value, inputs) for value in (loss, expected))
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_a_bias_of_another_size_is_refused():
+    hidden, weight, targets = problem(7, 5, 3)
+    with pytest.raises(ValueError, match=r"bias must be \(5,\) for weight \(5, 3\), got \(4,\)"):
+        chunked_cross_entropy(hidden, weight, targets, bias=torch.zeros(4))
+
+
 def test_gradcheck():
     hidden, weight, targets = problem(7, 5, 3, ignored=[2])
     assert torch.autograd.gradcheck(

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -37,8 +37,18 @@ from glassformer.attention.recording import hooks
 from glassformer.attention.recording.selection import parents_of
 from glassformer.attention.self_attention import repeat_kv_heads
 from glassformer.eval_mode import eval_mode
-from glassformer.layers import LayerNorm, PostNormBlock, RMSNorm, TransformerBlock
+from glassformer.layers import (
+    LayerNorm,
+    NonparametricLayerNorm,
+    NormPerHead,
+    PostNormBlock,
+    RMSNorm,
+    TransformerBlock,
+    UnitOffsetRMSNorm,
+)
 from glassformer.models import TransformerModel
+
+NORM_TYPES = (LayerNorm, NonparametricLayerNorm, NormPerHead, RMSNorm, UnitOffsetRMSNorm)
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,8 @@ def each_score_parts(
     chosen = [attentions[layer] for layer in choose_layers(attentions, layers)]
     if not all(attention.kernel.is_softmax for attention in chosen):
         raise ValueError("linear attention has no scores to decompose: only softmax attention has")
+    if any(attention.kernel.softcap is not None for attention in chosen):
+        raise ValueError("scores with a softcap are no sum of parts: they are limited by tanh")
     inputs = model_inputs(model, example)
     with eval_mode(model), _ModuleInputs.recorded(model) as module_inputs:
         model(*inputs)
@@ -102,7 +114,7 @@ class _ModuleInputs(dict[Any, _Arguments]):
     def recorded(cls, model: nn.Module) -> Iterator[_ModuleInputs]:
         """Record references to the arguments inside the block."""
         attentions = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
-        types = (TransformerBlock, LayerNorm, RMSNorm, nn.Identity)
+        types = (TransformerBlock, *NORM_TYPES, nn.Identity)
         modules: list[Any] = [module for module in model.modules() if isinstance(module, types)]
         modules += [*attentions, *(attention.kernel for attention in attentions)]
         module_inputs = cls()
@@ -142,9 +154,10 @@ def _decompose(
     hidden = args[0].double(), args[-1].double()  # of queries, and of keys: differs in cross-attention
     paths = _position_paths(model, attention, module_inputs, inputs)
     contents = [h - path for h, path in zip(hidden, paths, strict=True)]
-    content = product(*_project(attention, *contents))
-    without_biases = product(*_rotate(attention, _project(attention, *hidden), positions))
-    with_biases = product(*_rotate(attention, _project(attention, *hidden, biases=True), positions))
+    project = partial(_project, attention, module_inputs=module_inputs)
+    content = product(*project(*contents))
+    without_biases = product(*_rotate(attention, project(*hidden), positions))
+    with_biases = product(*_rotate(attention, project(*hidden, biases=True), positions))
     return ScoreParts(
         content=content,
         position=without_biases - content + extra,
@@ -153,15 +166,38 @@ def _decompose(
     )
 
 
-def _project(attention: MultiHeadAttention, query: Tensor, key: Tensor, biases: bool = False) -> QueriesKeys:
-    """W_q query and W_k key, ``(1, head, seq, d_head)``, float64, with or without biases."""
+def _project(
+    attention: MultiHeadAttention,
+    query: Tensor,
+    key: Tensor,
+    module_inputs: _ModuleInputs,
+    biases: bool = False,
+) -> QueriesKeys:
+    """W_q query and W_k key, ``(1, head, seq, d_head)``, float64, with or without biases.
 
-    def project(linear: nn.Linear, x: Tensor) -> Tensor:
+    The statistics of the norms of queries and keys are held.
+    """
+
+    def project(linear: nn.Linear, norm: nn.Module | None, x: Tensor) -> Tensor:
         bias = linear.bias.double() if biases and linear.bias is not None else None
-        projected = F.linear(x, linear.weight.double(), bias)
-        return projected.view(*x.shape[:-1], -1, attention.d_head).transpose(1, 2)
+        projected = F.linear(x, linear.weight.double(), bias).view(*x.shape[:-1], -1, attention.d_head)
+        if norm is not None:
+            projected = _held(norm, module_inputs)(projected)
+            projected = projected + _bias_of(norm) if biases else projected
+        return projected.transpose(1, 2)
 
-    return project(attention.q_proj, query), project(attention.k_proj, key)
+    return project(attention.q_proj, attention.q_norm, query), project(
+        attention.k_proj, attention.k_norm, key
+    )
+
+
+def _bias_of(norm: nn.Module) -> Tensor | float:
+    """The bias of a norm of heads ``(..., head, d_head)``, or zero."""
+    if isinstance(norm, NormPerHead):
+        biases = [of_head.bias for of_head in norm.norms if getattr(of_head, "bias", None) is not None]
+        return torch.stack(biases).double() if biases else 0.0  # type: ignore[arg-type]
+    bias: Tensor | None = getattr(norm, "bias", None)
+    return 0.0 if bias is None else bias.double()
 
 
 def _rotate(attention: MultiHeadAttention, pair: QueriesKeys, positions: Tensor | None) -> QueriesKeys:
@@ -250,11 +286,38 @@ def _(norm: nn.Identity, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 @_linear_part.register
 def _(norm: LayerNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
-    deviation = (x.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
-    return lambda path: (path - path.mean(-1, keepdim=True)) / deviation * norm.weight.double()
+    return _centered(norm.eps, x, norm.weight)
+
+
+@_linear_part.register
+def _(norm: NonparametricLayerNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
+    return _centered(norm.eps, x, torch.ones(norm.shape, device=x.device))
 
 
 @_linear_part.register
 def _(norm: RMSNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
-    size = (x.square().mean(-1, keepdim=True) + norm.eps).sqrt()
-    return lambda path: path / size * norm.weight.double()
+    return _divided(norm.eps, x, norm.weight)
+
+
+@_linear_part.register
+def _(norm: UnitOffsetRMSNorm, x: Tensor) -> Callable[[Tensor], Tensor]:
+    return _divided(norm.eps, x, 1 + norm.weight.double())
+
+
+@_linear_part.register
+def _(norm: NormPerHead, x: Tensor) -> Callable[[Tensor], Tensor]:
+    parts = [_linear_part(of_head, x[..., head, :]) for head, of_head in enumerate(norm.norms)]
+    return lambda path: torch.stack([part(path[..., head, :]) for head, part in enumerate(parts)], dim=-2)
+
+
+def _centered(eps: float, x: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """A layer norm over the dimensions of its weight."""
+    dims = tuple(range(-weight.dim(), 0))
+    deviation = (x.var(dims, correction=0, keepdim=True) + eps).sqrt()
+    return lambda path: (path - path.mean(dims, keepdim=True)) / deviation * weight.double()
+
+
+def _divided(eps: float, x: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """RMSNorm over the dimensions of its weight."""
+    size = (x.square().mean(tuple(range(-weight.dim(), 0)), keepdim=True) + eps).sqrt()
+    return lambda path: path / size * weight.double()

@@ -1,6 +1,6 @@
 """The logit lens: next-token predictions from the residual stream after each layer.
 
-    p_l = softmax(lm_head(norm(stream_l)))
+    p_l = softmax(unembed(norm(stream_l)))
 
 ``norm`` and ``lm_head`` are the model's own final norm and head (nostalgebraist 2020, "interpreting GPT: the
 logit lens"). Early streams were not trained to be decoded like this: the divergence from the final
@@ -99,10 +99,10 @@ def readout(model: Any) -> Readout:
         TypeError: a model without a head over a vocabulary.
     """
     if model.task == "causal_lm":
-        return Readout("self", lambda stream: model.lm_head(model.norm(stream)))
+        return Readout("self", lambda stream: model.unembed(model.norm(stream)))
     if model.task == "seq2seq_lm":
         return Readout(
-            "decoder", lambda stream: model.lm_head(model.decoder.norm(stream) * model.logit_scale)
+            "decoder", lambda stream: model.unembed(model.decoder.norm(stream) * model.logit_scale)
         )
     if model.task == "masked_lm":
         return Readout("self", lambda stream: model.head(model.norm(stream), model.pooler))

@@ -16,6 +16,7 @@ from glassformer.analysis.ablation import Head, head_name
 from glassformer.attention import MultiHeadAttention, attentions_of, choose_kind, choose_layers
 from glassformer.attention.pruned_attention import original_heads, original_num_heads, remaining_heads
 from glassformer.attention.recording.selection import head_indices
+from glassformer.layers import NormPerHead
 from glassformer.models import TransformerModel
 from glassformer.models.weights import on_meta
 
@@ -132,6 +133,14 @@ def _pruned_state(attention: MultiHeadAttention, remaining: list[int]) -> dict[s
         for name, tensor in attention.get_submodule(projection).state_dict().items():
             rows = tensor.view(-1, d_head, *tensor.shape[1:])  # (head, d_head, ...)
             state[f"{projection}.{name}"] = rows[heads].flatten(0, 1)
+    for name, norm, heads in (
+        ("q_norm", attention.q_norm, remaining),
+        ("k_norm", attention.k_norm, kv_heads),
+    ):
+        if isinstance(norm, NormPerHead):
+            for number, head in enumerate(heads):
+                own = norm.norms[head].state_dict()
+                state |= {f"{name}.norms.{number}.{key}": tensor for key, tensor in own.items()}
     columns = attention.out_proj.weight.view(-1, attention.num_heads, d_head)
     state["out_proj.weight"] = columns[:, remaining].flatten(1)
     return {name: tensor.detach().clone() for name, tensor in state.items()}

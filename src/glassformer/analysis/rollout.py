@@ -284,7 +284,7 @@ class _RetainingKernel(nn.Module):
         super().__init__()
         self.kernel, self.weights = kernel, kernel.weights
         self.is_softmax, self.takes_score_bias = kernel.is_softmax, kernel.takes_score_bias
-        self.scale = kernel.scale
+        self.scale, self.softcap = kernel.scale, kernel.softcap
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, bias: Any = None

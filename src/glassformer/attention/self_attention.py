@@ -30,19 +30,23 @@ class ScaledDotProductAttention(nn.Module):
     Args:
         dropout: probability of dropping an attention weight during training.
         scale: factor of the scores. Default: ``1 / sqrt(d_k)``.
+        softcap: largest absolute value of a score, approached as softcap * tanh(score / softcap) (Gemma 2;
+            Riviere et al. 2024, section 2). Default: no limit.
 
     Raises:
-        ValueError: if dropout is outside [0, 1).
+        ValueError: if dropout is outside [0, 1), or softcap is not positive.
 
     """
 
     is_softmax = True
     takes_score_bias = False
 
-    def __init__(self, dropout: float = 0.0, scale: float | None = None) -> None:
+    def __init__(
+        self, dropout: float = 0.0, scale: float | None = None, softcap: float | None = None
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(check_dropout(dropout))
-        self.scale = scale
+        self.scale, self.softcap = scale, check_softcap(softcap)
 
     def forward(
         self,
@@ -82,7 +86,7 @@ class ScaledDotProductAttention(nn.Module):
         bias: Tensor | ScoreBias | None = None,
     ) -> Tensor:
         """The attention weights ``(..., head, query, key)``, without dropout; see ``forward``."""
-        return attention_weights(q, k, mask, bias, self.scale)
+        return attention_weights(q, k, mask, bias, self.scale, self.softcap)
 
     def check_takes(self, mask: Mask | None, is_biased: bool) -> None:
         """Do nothing: every mask and bias can be computed."""
@@ -93,7 +97,12 @@ class ScaledDotProductAttention(nn.Module):
 
 
 def attention_weights(
-    q: Tensor, k: Tensor, mask: Mask | Tensor | None, bias: Tensor | ScoreBias | None, scale: float | None
+    q: Tensor,
+    k: Tensor,
+    mask: Mask | Tensor | None,
+    bias: Tensor | ScoreBias | None,
+    scale: float | None,
+    softcap: float | None = None,
 ) -> Tensor:
     """softmax(q k^T * scale + bias) over the keys that the mask allows: ``(..., head, query, key)``.
 
@@ -101,6 +110,8 @@ def attention_weights(
     """
     scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
     scores = q @ repeat_kv_heads(k, q).transpose(-2, -1) * scale  # (..., head, query, key)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         bias = bias if isinstance(bias, Tensor) else bias.dense()
         scores = scores + bias.to(scores.dtype)
@@ -148,6 +159,9 @@ class MultiHeadAttention(nn.Module):
         out_bias: whether the output projection has a bias.
         kernel: computes attention; owns dropout and scale. Default: ``ScaledDotProductAttention()``.
         rotary: position scheme whose ``rotate`` is applied to queries and keys in self-attention.
+        q_norm: applied to the queries ``(batch, query, head, d_head)`` before they are rotated (query-key
+            normalization; Henry et al. 2020, Dehghani et al. 2023). Default: none.
+        k_norm: the same for keys.
 
     Raises:
         ValueError: if a size is not positive or does not divide another.
@@ -165,6 +179,8 @@ class MultiHeadAttention(nn.Module):
         out_bias: bool = True,
         kernel: Kernel | None = None,
         rotary: Positions | None = None,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_head_sizes(d_model, num_heads, num_kv_heads, d_head)
@@ -175,6 +191,7 @@ class MultiHeadAttention(nn.Module):
         self.k_proj = Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
         self.v_proj = Linear(d_model, self.num_kv_heads * self.d_head, bias=qkv_bias)
         self.out_proj = Linear(self.num_heads * self.d_head, d_model, bias=out_bias)
+        self.q_norm, self.k_norm = q_norm, k_norm
         self.kernel = ScaledDotProductAttention() if kernel is None else kernel
         # Only the method is kept: as an attribute, the scheme would be registered once more in every layer.
         self.rotate = None if rotary is None else rotary.rotate
@@ -243,13 +260,13 @@ class MultiHeadAttention(nn.Module):
         cache: Cache | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, and all keys and values including cached ones: ``(batch, head, seq, d_head)`` each."""
-        q = self._split_heads(self.q_proj(query), self.num_heads)
+        q = self._split_heads(self.q_proj(query), self.num_heads, self.q_norm)
         if cache is not None and cache.is_filled:
             return q, *cache.read()
         is_self_attention = key is None or key is query
         key = query if key is None else key
         value = key if value is None else value
-        k = self._split_heads(self.k_proj(key), self.num_kv_heads)
+        k = self._split_heads(self.k_proj(key), self.num_kv_heads, self.k_norm)
         v = self._split_heads(self.v_proj(value), self.num_kv_heads)
         if self.rotate is not None and is_self_attention:
             if positions is None:
@@ -260,9 +277,10 @@ class MultiHeadAttention(nn.Module):
             k, v = cache.append(k, v)
         return q, k, v
 
-    def _split_heads(self, x: Tensor, num_heads: int) -> Tensor:
-        """``(batch, seq, num_heads * d_head) -> (batch, num_heads, seq, d_head)``."""
-        return x.view(*x.shape[:-1], num_heads, self.d_head).transpose(1, 2)
+    def _split_heads(self, x: Tensor, num_heads: int, norm: nn.Module | None = None) -> Tensor:
+        """``(batch, seq, num_heads * d_head) -> (batch, num_heads, seq, d_head)``, normalized."""
+        x = x.view(*x.shape[:-1], num_heads, self.d_head)
+        return (x if norm is None else norm(x)).transpose(1, 2)
 
 
 def check_head_sizes(
@@ -279,6 +297,13 @@ def check_head_sizes(
         raise ValueError(f"d_head must be positive, not {d_head}")
     if num_heads % num_kv_heads:
         raise ValueError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
+
+
+def check_softcap(softcap: float | None) -> float | None:
+    """Return the limit of the scores, or raise ValueError if it is not a positive number."""
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ValueError(f"softcap must be positive, not {softcap}")
+    return softcap
 
 
 def check_dropout(dropout: float) -> float:

@@ -12,23 +12,36 @@ from glassformer.layers.block import (
     TransformerBlock,
 )
 from glassformer.layers.feed_forward import FEED_FORWARDS, FeedForward, Float32Linear, GatedFeedForward
-from glassformer.layers.normalization import NORMS, LayerNorm, LayerScale, RMSNorm
+from glassformer.layers.normalization import (
+    NORMS,
+    ConstantScale,
+    LayerNorm,
+    LayerScale,
+    NonparametricLayerNorm,
+    NormPerHead,
+    RMSNorm,
+    UnitOffsetRMSNorm,
+)
 
 __all__ = [
     "BLOCKS",
     "FEED_FORWARDS",
     "NORMS",
+    "ConstantScale",
     "FeedForward",
     "Float32Linear",
     "GatedFeedForward",
     "LayerNorm",
     "LayerScale",
+    "NonparametricLayerNorm",
+    "NormPerHead",
     "ParallelBlock",
     "PostNormBlock",
     "PreNormBlock",
     "RMSNorm",
     "SharedNormParallelBlock",
     "TransformerBlock",
+    "UnitOffsetRMSNorm",
 ]
 
 if not TYPE_CHECKING:

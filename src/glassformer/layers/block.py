@@ -38,13 +38,16 @@ class TransformerBlock(nn.Module):
         attention: self-attention.
         feed_forward: ``(batch, seq, d_model) -> (batch, seq, d_model)``, applied to each position.
         norms: norm1 to norm3, one for each sublayer in order; a single one if ``shares_norm``.
+        output_norms: one for each sublayer, applied to its output before it is added to the stream (Gemma 2;
+            with ``nn.Identity`` as ``norms``, OLMo 2).
         cross_attention: attention to ``memory``.
-        scales: one module for each sublayer, applied to its output (LayerScale, Touvron et al. 2021).
+        scales: one module for each sublayer, applied to its output, after the output norm (LayerScale;
+            Touvron et al. 2021).
         dropout: probability of dropping an element of a sublayer's output during training.
 
     Raises:
-        ValueError: if the number of norms or scales is not the number of sublayers, or dropout is outside
-            [0, 1).
+        ValueError: if the number of norms, output norms or scales is not the number of sublayers, or dropout
+            is outside [0, 1).
 
     """
 
@@ -65,6 +68,7 @@ class TransformerBlock(nn.Module):
         norms: Sequence[nn.Module],
         cross_attention: MultiHeadAttention | None = None,
         scales: Sequence[nn.Module] | None = None,
+        output_norms: Sequence[nn.Module] | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -72,13 +76,15 @@ class TransformerBlock(nn.Module):
         num_norms = 1 if self.shares_norm else sublayers
         if len(norms) != num_norms:
             raise ValueError(f"{sublayers} sublayers need {num_norms} norms here, not {len(norms)}")
-        if scales is not None and len(scales) != sublayers:
-            raise ValueError(f"{sublayers} sublayers need {sublayers} scales, not {len(scales)}")
+        for name, parts in (("scales", scales), ("output norms", output_norms)):
+            if parts is not None and len(parts) != sublayers:
+                raise ValueError(f"{sublayers} sublayers need {sublayers} {name}, not {len(parts)}")
         self.attention = attention
         self.cross_attention = cross_attention
         self.feed_forward = feed_forward
         for number, norm in enumerate(norms, start=1):
             self.add_module(f"norm{number}", norm)
+        self.output_norms = None if output_norms is None else nn.ModuleList(output_norms)
         self.scales = None if scales is None else nn.ModuleList(scales)
         self.dropout = nn.Dropout(check_dropout(dropout))
         self.gradient_checkpointing = False
@@ -114,7 +120,7 @@ class TransformerBlock(nn.Module):
     ) -> Tensor:
         """Self-attention; takes all inputs of a block, so that an unknown one raises TypeError."""
         output, _ = self.attention(cast_once(x), mask=mask, bias=bias, positions=positions, cache=cache)
-        return self._scale_and_drop(output, sublayer=0)
+        return self._finish(output, sublayer=0)
 
     def _cross_attend(
         self, x: Tensor, memory: Any = None, memory_mask: Any = None, memory_cache: Any = None, **_: Any
@@ -125,12 +131,14 @@ class TransformerBlock(nn.Module):
             )
         memory = None if memory is None else cast_once(memory)
         output, _ = self.cross_attention(x, memory, mask=memory_mask, cache=memory_cache)  # type: ignore[misc]
-        return self._scale_and_drop(output, sublayer=1)
+        return self._finish(output, sublayer=1)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self._scale_and_drop(self.feed_forward(x), sublayer=-1)  # the last one
+        return self._finish(self.feed_forward(x), sublayer=-1)  # the last one
 
-    def _scale_and_drop(self, output: Tensor, sublayer: int) -> Tensor:
+    def _finish(self, output: Tensor, sublayer: int) -> Tensor:
+        """What a sublayer adds to the stream: its output, normalized, scaled and dropped."""
+        output = output if self.output_norms is None else self.output_norms[sublayer](output)
         output = output if self.scales is None else self.scales[sublayer](output)
         return self.dropout(output) if self.training else output
 

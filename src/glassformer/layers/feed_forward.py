@@ -24,6 +24,11 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), an approximation of GELU (Hendrycks & Gimpel 2016, section 2), as in CLIP."""  # noqa: D403
+    return x * torch.sigmoid(1.702 * x)
+
+
 class Float32Linear(Linear):
     """A linear layer that computes in float32 in a float16 model, because its output exceeds float16.
 
@@ -114,6 +119,7 @@ class GatedFeedForward(nn.Module):
 FEED_FORWARDS: dict[str, tuple[type[FeedForward] | type[GatedFeedForward], Activation]] = {
     "gelu": (FeedForward, gelu),
     "gelu_tanh": (FeedForward, gelu_tanh),
+    "quick_gelu": (FeedForward, quick_gelu),
     "relu": (FeedForward, torch.relu),
     "silu": (FeedForward, F.silu),
     "swiglu": (GatedFeedForward, F.silu),

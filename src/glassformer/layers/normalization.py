@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,13 @@ class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * weight + bias, over the last dimension (Ba et al. 2016).
 
     Args:
-        d_model: size of the last dimension.
+        d_model: size of the last dimension, or sizes of the last dimensions, over which the mean is.
         eps: added to the variance.
         bias: whether there is a learned bias.
 
     """
 
-    def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = True) -> None:
+    def __init__(self, d_model: int | Sequence[int], eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(d_model))
@@ -39,13 +39,13 @@ class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, over the last dimension (Zhang & Sennrich 2019, equation 4).
 
     Args:
-        d_model: size of the last dimension.
+        d_model: size of the last dimension, or sizes of the last dimensions, over which the mean is.
         eps: added to the mean square.
-        bias: ignored; RMSNorm has no bias. Accepted so that both norms take the same arguments.
+        bias: ignored; RMSNorm has no bias. Accepted so that all norms take the same arguments.
 
     """
 
-    def __init__(self, d_model: int, eps: float = 1e-5, bias: bool = False) -> None:
+    def __init__(self, d_model: int | Sequence[int], eps: float = 1e-5, bias: bool = False) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(d_model))
@@ -57,6 +57,68 @@ class RMSNorm(nn.Module):
             return F.rms_norm(x, weight.shape, weight, self.eps)
         wide = torch.promote_types(x.dtype, weight.dtype)
         return F.rms_norm(x.to(wide), weight.shape, weight.to(wide), self.eps).to(weight.dtype)
+
+
+class UnitOffsetRMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * (1 + weight): RMSNorm whose weights start at zero (Gemma, published code).
+
+    Weight decay then pulls the factors to one. The factor is computed in at least float32.
+
+    Args:
+        d_model: size of the last dimension, or sizes of the last dimensions, over which the mean is.
+        eps: added to the mean square.
+        bias: ignored, as for ``RMSNorm``.
+
+    """
+
+    def __init__(self, d_model: int | Sequence[int], eps: float = 1e-5, bias: bool = False) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``, of the type of the weight."""
+        weight = self.weight
+        wide = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+        return F.rms_norm(x.to(wide), weight.shape, 1 + weight.to(wide), self.eps).to(weight.dtype)
+
+
+class NonparametricLayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + eps), without learned parameters (OLMo; Groeneveld et al. 2024).
+
+    Args:
+        d_model: size of the last dimension, or sizes of the last dimensions, over which the mean is.
+        eps: added to the variance.
+        bias: ignored, as for ``RMSNorm``.
+
+    """
+
+    def __init__(self, d_model: int | Sequence[int], eps: float = 1e-5, bias: bool = False) -> None:
+        super().__init__()
+        self.eps = eps
+        self.shape = (d_model,) if isinstance(d_model, int) else tuple(d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., d_model) -> (..., d_model)``, computed in at least float32."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return F.layer_norm(x.to(wide), self.shape, eps=self.eps).to(x.dtype)
+
+
+class NormPerHead(nn.Module):
+    """A norm of its own for each head: ``(..., head, d_head) -> (..., head, d_head)``.
+
+    Args:
+        norms: of a head each, in order.
+
+    """
+
+    def __init__(self, norms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(norms)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., head, d_head) -> (..., head, d_head)``."""
+        return torch.stack([norm(x[..., head, :]) for head, norm in enumerate(self.norms)], dim=-2)
 
 
 class LayerScale(nn.Module):
@@ -80,5 +142,31 @@ class LayerScale(nn.Module):
         return x * self.weight
 
 
-NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {"layer": LayerNorm, "rms": RMSNorm}
+class ConstantScale(nn.Module):
+    """x * factor, with a factor that is not learned (Granite's residual multiplier).
+
+    Args:
+        factor: the same for all dimensions.
+
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def extra_repr(self) -> str:
+        """The factor, as ``print(model)`` shows it."""
+        return f"{self.factor}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return x * self.factor
+
+
+NORMS: dict[str, Callable[[int | Sequence[int], float, bool], nn.Module]] = {
+    "layer": LayerNorm,
+    "rms": RMSNorm,
+    "unit_offset_rms": UnitOffsetRMSNorm,
+    "nonparametric": NonparametricLayerNorm,
+}
 """Norm classes by the value of a model's ``norm``; each takes (d_model, eps, bias)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,7 +18,14 @@ from glassformer.attention import FlashAttention, LinearAttention, MultiHeadAtte
 from glassformer.attention.kernels.tiles import num_pairs
 from glassformer.attention.masks import Causal
 from glassformer.attention.pruned_attention import original_num_heads
-from glassformer.layers import ParallelBlock, SharedNormParallelBlock, TransformerBlock
+from glassformer.layers import (
+    LayerNorm,
+    NormPerHead,
+    ParallelBlock,
+    SharedNormParallelBlock,
+    TransformerBlock,
+    UnitOffsetRMSNorm,
+)
 from glassformer.models.part_costs import Cost, Size, cost_of
 
 
@@ -62,6 +69,8 @@ class Mixing(NamedTuple):
 def mixing_cost(kernel: nn.Module, module: MultiHeadAttention, size: Size) -> Mixing:
     """The cost of a kernel in self-attention: of PyTorch's kernel, unless another function is registered."""
     h, g, e, n, letter = module.num_heads, module.num_kv_heads, module.d_head, size.n, size.letter
+    if kernel.softcap is not None:
+        return _mixing_with_tables(module, size)
     table = n * n if size.masked else 0
     if size.learned_bias:  # q, k, v for every query head, the weights, and one byte for each masked pair
         memory = size.sum_width * size.batch * h * (3 * n * e + n * n) + table
@@ -74,6 +83,17 @@ def mixing_cost(kernel: nn.Module, module: MultiHeadAttention, size: Size) -> Mi
         if size.has_table and not size.biased:
             memory += size.width * table
             formula += f" + {letter}^2"
+    return Mixing(4 * size.batch * h * n * n * e, f"4 h e {letter}^2", memory, formula)
+
+
+def _mixing_with_tables(module: MultiHeadAttention, size: Size) -> Mixing:
+    """Of limited scores: q, k, v, three tables of numbers and two of bits, one for each pair of tokens."""
+    h, e, n, letter = module.num_heads, module.d_head, size.n, size.letter
+    bits = 2 * n * n if size.masked else 0
+    memory = (
+        3 * size.width * h * (size.tokens * e + size.batch * n * n) + bits
+    )  # keys and values are repeated
+    formula = f"3{letter} h e + 3h {letter}^2" + (f" + {letter}^2/2" if bits else "")
     return Mixing(4 * size.batch * h * n * n * e, f"4 h e {letter}^2", memory, formula)
 
 
@@ -164,6 +184,14 @@ def _attention(
     inputs = [module.q_proj, module.k_proj, module.v_proj]
     n, letter = size.n, size.letter
     same = letter == key_letter
+    norms = [
+        _norm_of_heads(norm, f"{name}: norm of {of}", symbol, at, size, count, length)
+        for of, norm, symbol, at, count, length in (
+            ("queries", module.q_norm, "h", letter, h, n),
+            ("keys", module.k_norm, "g", key_letter, g, keys),
+        )
+        if norm is not None
+    ]
     return [
         Cost(
             f"{name}: q, k, v projections",
@@ -174,6 +202,7 @@ def _attention(
             memory=size.width * size.tokens * d,
             memory_formula=f"{letter} d",
         ),
+        *norms,
         Cost(
             f"{name}: scores and mixing",
             flops=mixing.flops,
@@ -191,3 +220,25 @@ def _attention(
             memory_formula=f"{letter} h e",
         ),
     ]
+
+
+def _norm_of_heads(
+    norm: Any, name: str, heads: str, letter: str, size: Size, num_heads: int, length: int
+) -> Cost:
+    """The norm of queries or keys ``(batch, length, num_heads, d_head)``; ``heads`` is their letter."""
+    weights = [parameter for parameter in norm.parameters() if parameter.dim()]
+    first: Any = norm.norms[0] if isinstance(norm, NormPerHead) else norm
+    d_head = first.weight.shape[-1]
+    rows, row = (1, "") if first.weight.dim() > 1 else (num_heads, f" {heads}")
+    tokens, width = size.batch * length, num_heads * d_head
+    # A layer norm stores its input and two statistics of each row; RMSNorm the normalized input besides.
+    inputs, statistics = (1, 2) if isinstance(first, LayerNorm) else (2, 1)
+    memory = tokens * (inputs * width + statistics * rows)
+    formula = f"{'2' if inputs > 1 else ''}{letter} {heads} e + {'2' if statistics > 1 else ''}{letter}{row}"
+    if isinstance(first, UnitOffsetRMSNorm):  # its factor 1 + w
+        factors = sum(weight.numel() for weight in weights)
+        memory, formula = memory + factors, f"{formula} + {factors}"
+    is_layer_norm = isinstance(first, LayerNorm)
+    parameters = sum(weight.numel() for weight in weights)
+    bytes_each = size.width if is_layer_norm else size.sum_width
+    return Cost(name, 1, parameters, str(parameters), memory=bytes_each * memory, memory_formula=formula)

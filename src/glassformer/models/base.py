@@ -33,10 +33,21 @@ if TYPE_CHECKING:
     from glassformer.contracts import Tokenizer
 
 FORMAT = "glassformer-1"
-_IN_0_2 = {"num_kv_heads", "d_head", "qkv_bias", "out_bias", "ff_bias", "attention_scale", "layer_scale"}
+_BLOCK_PARTS = {
+    *("norm_bias", "input_norm", "output_norm", "qk_norm"),
+    *("attention_softcap", "residual_scale"),
+}
+_GPT_PARTS = {
+    *("scale_embeddings", "d_embedding", "embedding_norm"),
+    *("head_bias", "logit_scale", "logit_softcap"),
+}
+_IN_0_2 = {
+    *("num_kv_heads", "d_head", "qkv_bias", "out_bias", "ff_bias", "attention_scale", "layer_scale"),
+    *_BLOCK_PARTS,
+}
 ADDED_KEYS: dict[str, set[str]] = {
-    "gpt": {"attention_scale", "layer_scale", "pattern"},
-    "bert": _IN_0_2 | {"pattern"},
+    "gpt": {"attention_scale", "layer_scale", "pattern"} | _BLOCK_PARTS | _GPT_PARTS,
+    "bert": _IN_0_2 | {"pattern", "scale_embeddings"},
     "t5": _IN_0_2 - {"d_head", "attention_scale"} | {"pattern"},
     "vit": _IN_0_2 - {"qkv_bias", "layer_scale"},
 }
@@ -78,6 +89,8 @@ class TransformerModel(nn.Module):
         """``bos_token_id``, ``eos_token_id`` and the like in the config of a published model."""
         self.generation_config: dict[str, Any] = {}
         """Content of the ``generation_config.json`` of a published model."""
+        self.model_type: str | None = None
+        """``model_type`` of a model in Hugging Face's layout, in which it is saved again if possible."""
         self.name: str | None = None
         """Name of a published model, such as ``general.name`` of a .gguf file."""
         self.weights_format: str | None = None

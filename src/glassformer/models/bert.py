@@ -59,12 +59,16 @@ class BERTModel(TransformerModel):
         self.num_token_types = config.num_token_types
         self.pattern = AttentionPattern(config.pattern, config.max_seq_len)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.embedding_scale = config.embedding_scale
         self.token_type_embedding = nn.Embedding(config.num_token_types, config.d_model)
-        self.positions = build_model_positions(config, config.max_seq_len, bidirectional=True)
+        self.positions = build_model_positions(
+            config, config.max_seq_len, config.num_layers, bidirectional=True
+        )
         self.embedding_norm = build_norm(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = build_blocks(config, config.num_layers, self.positions)
-        check_attention(self.blocks, self.pattern, self.positions)
+        for block in self.blocks:
+            check_attention(block, self.pattern, self.positions)
         self.norm = build_final_norm(config)
         self.pooler = Pooler(config.d_model) if config.pooler else FirstToken()
         self.head = choose(HEADS, config.head, "head")(config)
@@ -115,7 +119,9 @@ class BERTModel(TransformerModel):
                 f"not {tuple(token_type_ids.shape)}"
             )
         positions, padding_mask = positions_and_padding(input_ids, attention_mask)
-        x = embed_ids(self.token_embedding, input_ids) + embed_ids(self.token_type_embedding, token_type_ids)
+        x = embed_ids(self.token_embedding, input_ids)
+        x = x if self.embedding_scale == 1 else x * self.embedding_scale
+        x = x + embed_ids(self.token_type_embedding, token_type_ids)
         x = self.dropout(self.embedding_norm(self.positions.embed(x, positions)))
         mask = self.pattern.mask(input_ids.size(1), padding_mask)
         bias = score_bias(self.blocks, self.positions, positions, positions)

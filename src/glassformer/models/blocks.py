@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from glassformer.attention import MultiHeadAttention, PrunedMultiHeadAttention, build_kernel
 from glassformer.attention.pruned_attention import pruned_heads_by_layer, remaining_heads
-from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, LayerScale
+from glassformer.choices import split_options
+from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, ConstantScale, LayerScale, NormPerHead
+from glassformer.models.config import QK_NORMS, check_layers
 from glassformer.positions import build_positions
 from glassformer.positions.position_bias import PositionBias
 
@@ -35,7 +38,7 @@ def build_blocks(
     Args:
         config: hyperparameters of the blocks.
         num_layers: number of blocks.
-        positions: scheme whose ``rotate`` is applied in self-attention.
+        positions: scheme whose ``rotate`` is applied in self-attention, or that of each layer.
         kind: key of the self-attention in ``config.pruned_heads``.
         cross_attention: whether the blocks have cross-attention; its key is ``"cross"``.
 
@@ -54,16 +57,20 @@ def _build_block(
     block_class = BLOCKS[config.residual]
     feed_forward_class, activation = FEED_FORWARDS[config.activation]
     feed_forward_bias = _or(config.ff_bias, config.bias)
-    scales = None
+    scales: list[nn.Module] | None = None
     if config.layer_scale is not None:
         scales = [LayerScale(config.d_model, config.layer_scale) for _ in range(sublayers)]
+    elif config.residual_scale != 1:
+        scales = [ConstantScale(config.residual_scale) for _ in range(sublayers)]
+    num_norms = 1 if block_class.shares_norm else sublayers
     block = block_class(
         attention=attention,
         cross_attention=cross_attention,
         feed_forward=feed_forward_class(
             config.d_model, config.hidden_width, activation, feed_forward_bias, config.down_proj_class
         ),
-        norms=[build_norm(config) for _ in range(1 if block_class.shares_norm else sublayers)],
+        norms=[build_norm(config) if config.input_norm else nn.Identity() for _ in range(num_norms)],
+        output_norms=[build_norm(config) for _ in range(sublayers)] if config.output_norm else None,
         scales=scales,
         dropout=config.dropout,
     )
@@ -79,7 +86,10 @@ def _build_attentions(
     for layer, heads in enumerate(pruned):
         where = f"layer {layer}" if len(config.attention_kinds) == 1 else f"layer {layer} of {kind!r}"
         remaining_heads(config.num_heads, config.num_kv_heads or config.num_heads, heads, where)
-    return [_build_attention(config, positions, heads) for heads in pruned]
+    return [
+        _build_attention(config, None if positions is None else positions.of_layer(layer), heads)
+        for layer, heads in enumerate(pruned)
+    ]
 
 
 def _build_attention(
@@ -90,17 +100,39 @@ def _build_attention(
         "d_head": config.d_head,
         "qkv_bias": _or(config.qkv_bias, config.bias),
         "out_bias": _or(config.out_bias, config.bias),
-        "kernel": build_kernel(config.kernel, config.dropout, config.attention_scale),
+        "kernel": build_kernel(
+            config.kernel, config.dropout, config.attention_scale, config.attention_softcap
+        ),
         "rotary": positions,
+        "q_norm": _build_qk_norm(config, config.num_heads, pruned_heads),
+        "k_norm": _build_qk_norm(config, config.num_kv_heads or config.num_heads, pruned_heads),
     }
     if not pruned_heads:
         return MultiHeadAttention(config.d_model, config.num_heads, **options)  # type: ignore[arg-type]
     return PrunedMultiHeadAttention(config.d_model, config.num_heads, pruned_heads=pruned_heads, **options)  # type: ignore[arg-type]
 
 
+def _build_qk_norm(config: BlockConfig, num_heads: int, pruned_heads: Collection[int]) -> nn.Module | None:
+    """The norm of queries or keys ``(..., head, d_head)``."""
+    if config.qk_norm is None:
+        return None
+    kind, options = split_options(config.qk_norm, QK_NORMS, "kind of qk_norm")
+    bias, d_head = options.get("bias", _or(config.norm_bias, config.bias)), config.head_width
+
+    def build(*shape: int) -> nn.Module:
+        return NORMS[config.norm](shape, config.norm_eps, bias)
+
+    if kind == "head":
+        return build(d_head)
+    if kind == "projection":
+        return build(num_heads, d_head)
+    remaining = num_heads - len(pruned_heads) * num_heads // config.num_heads
+    return NormPerHead([build(d_head) for _ in range(remaining)])
+
+
 def build_norm(config: BlockConfig) -> nn.Module:
     """Build one norm."""
-    return NORMS[config.norm](config.d_model, config.norm_eps, config.bias)
+    return NORMS[config.norm](config.d_model, config.norm_eps, _or(config.norm_bias, config.bias))
 
 
 def build_final_norm(config: BlockConfig) -> nn.Module:
@@ -109,23 +141,25 @@ def build_final_norm(config: BlockConfig) -> nn.Module:
 
 
 def build_model_positions(
-    config: BlockConfig, max_seq_len: int, *, bidirectional: bool = False
+    config: BlockConfig, max_seq_len: int, num_layers: int, *, bidirectional: bool = False
 ) -> PositionScheme:
-    """Build the position scheme ``config["positions"]``."""
+    """Build the position scheme ``config["positions"]`` of a stack of blocks."""
+    if not isinstance(config["positions"], str | Mapping):
+        check_layers("positions", config["positions"], num_layers)
     return build_positions(
         config["positions"],
         d_model=config.d_model,
-        d_head=config.d_head or config.d_model // config.num_heads,
+        d_head=config.head_width,
         num_heads=config.num_heads,
         max_seq_len=max_seq_len,
         bidirectional=bidirectional,
     )
 
 
-def check_attention(blocks: nn.ModuleList, pattern: AttentionPattern, positions: PositionScheme) -> None:
-    """Raise ValueError if the kernel cannot compute the pattern, or the bias of the positions."""
-    for kernel in _kernels(blocks):
-        kernel.check_takes(pattern.mask(pattern.max_seq_len), positions.has_bias)
+def check_attention(block: nn.Module, pattern: AttentionPattern, positions: PositionScheme) -> None:
+    """Raise ValueError if the kernel of a block cannot compute the pattern, or the bias of the positions."""
+    kernel: Kernel = block.attention.kernel  # type: ignore[assignment, union-attr]
+    kernel.check_takes(pattern.mask(pattern.max_seq_len), positions.has_bias)
 
 
 def score_bias(
@@ -137,9 +171,17 @@ def score_bias(
     return positions.bias(query_positions, key_positions)
 
 
-def make_cache(blocks: nn.ModuleList, capacity: int, window: int | None) -> list[Cache]:
-    """An empty cache of self-attention for each block, with room for ``capacity`` tokens."""
-    return [kernel.make_cache(capacity, window) for kernel in _kernels(blocks)]
+def make_cache(blocks: nn.ModuleList, capacity: int, windows: Sequence[int | None]) -> list[Cache]:
+    """An empty cache of self-attention for each block, with room for ``capacity`` tokens.
+
+    Args:
+        blocks: the blocks.
+        capacity: number of tokens.
+        windows: number of last keys that each layer keeps; None for all.
+
+    """
+    kernels = zip(_kernels(blocks), windows, strict=True)
+    return [kernel.make_cache(capacity, window) for kernel, window in kernels]
 
 
 def _kernels(blocks: nn.ModuleList) -> list[Kernel]:
@@ -148,12 +190,12 @@ def _kernels(blocks: nn.ModuleList) -> list[Kernel]:
 
 
 def last_keys(
-    cache: Sequence[Cache] | None, key_positions: Tensor, padding_mask: Padding | None, new: int
+    cache: Cache | None, key_positions: Tensor, padding_mask: Padding | None, new: int
 ) -> tuple[Tensor, Padding | None]:
-    """Positions and padding of the keys that a cache returns for ``new`` tokens: the last ones."""
+    """Positions and padding of the keys that a layer's cache returns for ``new`` tokens: the last ones."""
     if cache is None:
         return key_positions, padding_mask
-    keys = cache[0].num_keys(new)
+    keys = cache.num_keys(new)
     key_positions = key_positions[..., key_positions.size(-1) - keys :]
     return key_positions, None if padding_mask is None else padding_mask.last(keys)
 

@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 import glassformer.models.attention_costs  # noqa: F401 - registers its functions with cost_of
 from glassformer.models.base import TransformerModel
+from glassformer.models.gpt import GPTModel
 from glassformer.models.part_costs import Cost, Size, cost_of
 from glassformer.models.t5 import Stack, T5Model
 from glassformer.models.vit import ViTModel
@@ -79,6 +80,7 @@ def describe(
         causal=model.task == "causal_lm",
         pools=model.task == "classification",
         vocab_size=getattr(model, "vocab_size", None),
+        d_model=model.config["d_model"],
     )
     counted: set[int] = set()
     costs = [
@@ -138,6 +140,15 @@ def _parts(model: TransformerModel, size: Size, target_len: int | None) -> list[
 
 
 @_parts.register
+def _(model: GPTModel, size: Size, target_len: int | None) -> list[Part | Cost]:
+    parts = _parts.dispatch(TransformerModel)(model, size, target_len)
+    if model.logit_softcap is not None:
+        memory = size.width * size.tokens * model.vocab_size
+        parts.append(Cost("limited logits", memory=memory, memory_formula="n V"))
+    return parts
+
+
+@_parts.register
 def _(model: ViTModel, size: Size, target_len: int | None) -> list[Part | Cost]:
     if size.n != default_length(model):
         raise ValueError(f"an image has {default_length(model)} tokens, not {size.n}: omit seq_len")
@@ -166,14 +177,18 @@ def _parts_of_stack(name: str, stack: Stack, size: Size) -> list[Part]:
 
 def _in_stack(stack: nn.Module, size: Size) -> Size:
     """The size with the properties of one stack of blocks and its positions."""
+    patterns: list[Any] = getattr(stack, "patterns", None) or [getattr(stack, "pattern", None)]
+    patterns = [pattern for pattern in patterns if pattern is not None]
+    kernel = stack.blocks[0].attention.kernel  # type: ignore[index, union-attr]
     return replace(
         size,
         layers=len(stack.blocks),  # type: ignore[arg-type]
         heads=tuple(block.attention.num_heads for block in stack.blocks),  # type: ignore[union-attr]
-        mask=stack.pattern.mask(size.n) if hasattr(stack, "pattern") else None,  # type: ignore[operator, union-attr]
+        masks=tuple(pattern.mask(size.n) for pattern in patterns),
         biased=isinstance(stack.positions, ALiBi | RelativeBias),
         learned_bias=isinstance(stack.positions, RelativeBias),
-        symbolic_bias=stack.blocks[0].attention.kernel.takes_score_bias,  # type: ignore[index, union-attr]
+        symbolic_bias=kernel.takes_score_bias,
+        softcap=kernel.softcap is not None,
     )
 
 
@@ -181,8 +196,8 @@ def _entries(part: Part, counted: set[int]) -> Iterator[Cost]:
     """The entries of a part; blocks with the same cost are one entry."""
     is_list = isinstance(part.module, nn.ModuleList)
     copies_of: dict[tuple[Cost, ...], int] = {}
-    for module in part.module if is_list else [part.module]:  # type: ignore[union-attr]
-        costs = tuple(_once(cost_of(module, part.size), module, counted))
+    for layer, module in enumerate(part.module if is_list else [part.module]):  # type: ignore[arg-type]
+        costs = tuple(_once(cost_of(module, part.size.of_layer(layer)), module, counted))
         copies_of[costs] = copies_of.get(costs, 0) + 1
     for costs, copies in copies_of.items():
         for cost in costs:
@@ -194,5 +209,10 @@ def _once(costs: list[Cost], module: nn.Module, counted: set[int]) -> Iterator[C
     own = [parameter for parameter in module.parameters() if id(parameter) not in counted]
     tied = not own and any(True for _ in module.parameters())
     counted.update(id(parameter) for parameter in own)
+    shared = sum(parameter.numel() for parameter in module.parameters()) - sum(p.numel() for p in own)
     for cost in costs:
-        yield replace(cost, parameters=0, parameter_formula="tied") if tied else cost
+        if tied:
+            cost = replace(cost, parameters=0, parameter_formula="tied")
+        elif shared and len(costs) == 1:  # a tied head with a bias of its own
+            cost = replace(cost, parameters=cost.parameters - shared, parameter_formula="V")
+        yield cost

@@ -14,9 +14,25 @@ from torch import nn
 
 from glassformer.attention import Mask
 from glassformer.attention.masks import Causal
-from glassformer.layers import FeedForward, GatedFeedForward, LayerNorm, LayerScale, RMSNorm
+from glassformer.layers import (
+    FeedForward,
+    GatedFeedForward,
+    LayerNorm,
+    LayerScale,
+    NonparametricLayerNorm,
+    RMSNorm,
+    UnitOffsetRMSNorm,
+)
+from glassformer.layers.feed_forward import quick_gelu
 from glassformer.models.task_heads import ClassificationHead, MaskedLMHead, Pooler, TokenClassificationHead
-from glassformer.positions import ALiBi, LearnedPositions, PositionScheme, RelativeBias, RotaryPositions
+from glassformer.positions import (
+    ALiBi,
+    LearnedPositions,
+    PositionsByLayer,
+    PositionScheme,
+    RelativeBias,
+    RotaryPositions,
+)
 from glassformer.positions.grid import GridPositions
 
 
@@ -66,17 +82,32 @@ class Size:
     """Whether attention is causal."""
     mask: Mask | None = None
     """The mask of self-attention; None if every token attends to all."""
+    masks: tuple[Mask | None, ...] = ()
+    """The mask of each layer, or one for all."""
     biased: bool = False
     """Whether a bias is added to the scores; it then includes the mask."""
     learned_bias: bool = False
     """Whether the bias is learned: PyTorch then stores the attention weights."""
     symbolic_bias: bool = False
     """Whether the kernel computes the bias a tile at a time, so that nothing is stored."""
+    softcap: bool = False
+    """Whether scores are limited: the tables are stored then."""
     pools: bool = False
     """Whether the head takes one vector for each sequence."""
     vocab_size: int | None = None
+    d_model: int | None = None
     patches: int = 0
     """Number of patches of an image."""
+
+    def of_layer(self, layer: int) -> Size:
+        """The size with the mask of a layer."""
+        return replace(self, mask=self.masks[min(layer, len(self.masks) - 1)]) if self.masks else self
+
+    def name_of(self, number: int, letter: str) -> str:
+        """The name of a dimension in formulas: d, V, or the number if it is neither."""
+        if self.d_model is None:
+            return letter
+        return {self.d_model: "d", self.vocab_size: "V"}.get(number, str(number))
 
     @property
     def tokens(self) -> int:
@@ -131,8 +162,9 @@ def _feed_forward(module: FeedForward | GatedFeedForward, size: Size, inputs: in
 
 @cost_of.register
 def _(module: FeedForward, size: Size) -> list[Cost]:
-    # before and after the activation; ReLU needs its output only
-    return _feed_forward(module, size, inputs=1, stored=1 if module.activation is torch.relu else 2)
+    # before and after the activation; ReLU needs its output only, and quick GELU its sigmoid
+    stored = {torch.relu: 1, quick_gelu: 3}.get(module.activation, 2)
+    return _feed_forward(module, size, inputs=1, stored=stored)
 
 
 @cost_of.register
@@ -158,6 +190,21 @@ def _(module: RMSNorm, size: Size) -> list[Cost]:
 
 
 @cost_of.register
+def _(module: UnitOffsetRMSNorm, size: Size) -> list[Cost]:
+    # as RMSNorm, and its factor 1 + w
+    d, n = module.weight.numel(), size.letter
+    memory = size.sum_width * (size.tokens * (2 * d + 1) + d)
+    return [Cost("", 1, d, "d", memory=memory, memory_formula=f"2{n} d + {n} + d")]
+
+
+@cost_of.register
+def _(module: NonparametricLayerNorm, size: Size) -> list[Cost]:
+    (d,), n = module.shape, size.letter
+    memory = size.sum_width * size.tokens * (d + 2)
+    return [Cost("", memory=memory, memory_formula=f"{n} d + 2{n}")]
+
+
+@cost_of.register
 def _(module: LayerScale, size: Size) -> list[Cost]:
     d = module.weight.numel()
     return [Cost("", 1, d, "d", memory=size.width * size.tokens * d, memory_formula=f"{size.letter} d")]
@@ -170,8 +217,8 @@ def _(module: nn.ModuleList, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: nn.Embedding, size: Size) -> list[Cost]:
-    rows = "V " if module.num_embeddings == size.vocab_size else module.num_embeddings
-    formula, parameters = f"{rows}d", module.weight.numel()
+    formula = _product(size.name_of(module.num_embeddings, "V"), size.name_of(module.embedding_dim, "d"))
+    parameters = module.weight.numel()
     return [Cost("", 1, parameters, formula, memory=8 * size.tokens, memory_formula=f"2{size.letter}")]
 
 
@@ -180,8 +227,19 @@ def _(module: nn.Linear, size: Size) -> list[Cost]:
     rows, d, n = module.out_features, module.in_features, size.letter
     parameters = sum(parameter.numel() for parameter in module.parameters())
     memory = size.width * size.tokens * d
-    formula = "V d" if module.bias is None else "V d + V"
-    return [Cost("", 1, parameters, formula, 2 * size.tokens * d * rows, f"2{n} d V", memory, f"{n} d")]
+    outputs, inputs = size.name_of(rows, "V"), size.name_of(d, "d")
+    formula = _product(outputs, inputs) + ("" if module.bias is None else f" + {outputs}")
+    flops = f"2{n} {_product(inputs, outputs)}"
+    return [
+        Cost("", 1, parameters, formula, 2 * size.tokens * d * rows, flops, memory, f"{_product(n, inputs)}")
+    ]
+
+
+def _product(*factors: str) -> str:
+    """The factors of a formula: numbers before letters."""
+    numbers = [factor for factor in factors if factor.isdigit()]
+    letters = " ".join(factor for factor in factors if not factor.isdigit())
+    return " * ".join(numbers) + letters if letters else " * ".join(numbers)
 
 
 @cost_of.register
@@ -257,11 +315,17 @@ def _(module: PositionScheme, size: Size) -> list[Cost]:
 
 
 @cost_of.register
+def _(module: PositionsByLayer, size: Size) -> list[Cost]:
+    return [cost for scheme in module.schemes for cost in cost_of(scheme, size)]
+
+
+@cost_of.register
 def _(module: LearnedPositions, size: Size) -> list[Cost]:
-    rows, table = module.embedding.num_embeddings, module.embedding.weight.numel()
+    rows, table = module.max_positions, module.embedding.weight.numel()
     if size.n > rows:
         raise ValueError(f"a sequence of {size.n} tokens exceeds the learned table of {rows} positions")
-    return [Cost("", 1, table, "max_seq_len d", memory=8 * size.n, memory_formula=f"2{size.letter}")]
+    formula = "max_seq_len d" if not module.offset else f"(max_seq_len + {module.offset})d"
+    return [Cost("", 1, table, formula, memory=8 * size.n, memory_formula=f"2{size.letter}")]
 
 
 @cost_of.register
@@ -278,7 +342,7 @@ def _(module: RotaryPositions, size: Size) -> list[Cost]:
 
 @cost_of.register
 def _(module: ALiBi, size: Size) -> list[Cost]:
-    if size.symbolic_bias:
+    if size.symbolic_bias or size.softcap:  # a sum with limited scores stores nothing
         return []
     has_copy = size.masked or size.width != 4  # a layer that masks or converts the bias copies it
     copies = [heads for heads in size.heads if has_copy or heads < module.num_heads]  # also a pruned layer

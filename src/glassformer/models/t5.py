@@ -58,11 +58,14 @@ class Stack(nn.Module):
     def __init__(self, config: T5Config, num_layers: int, kind: str) -> None:
         super().__init__()
         is_decoder = kind == "decoder"
-        self.positions = build_model_positions(config, config.max_seq_len, bidirectional=not is_decoder)
+        self.positions = build_model_positions(
+            config, config.max_seq_len, num_layers, bidirectional=not is_decoder
+        )
         self.pattern = AttentionPattern(config.pattern, config.max_seq_len, is_causal=is_decoder)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = build_blocks(config, num_layers, self.positions, kind=kind, cross_attention=is_decoder)
-        check_attention(self.blocks, self.pattern, self.positions)
+        for block in self.blocks:
+            check_attention(block, self.pattern, self.positions)
         self.norm = build_final_norm(config)
 
     def forward(
@@ -120,7 +123,7 @@ class T5Model(TransformerModel):
         self.start_token, self.end_token = config.start_token, config.end_token
         self.pad_token = config.pad_token
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.embedding_scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
+        self.embedding_scale = config.embedding_scale
         self.encoder = Stack(config, config.num_layers, "encoder")
         self.decoder = Stack(config, config.num_decoder_layers or config.num_layers, "decoder")
         self.logit_scale = config.d_model**-0.5 if config.scale_logits else 1.0
@@ -151,9 +154,13 @@ class T5Model(TransformerModel):
             TypeError: if the ids are not integers.
 
         """
-        logits: Tensor = self.lm_head(
+        return self.unembed(
             self.hidden_states(input_ids, decoder_input_ids, attention_mask, decoder_attention_mask)
         )
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """Logits of hidden states, ``(..., d_model) -> (..., vocab_size)``."""
+        logits: Tensor = self.lm_head(hidden)
         return logits
 
     def hidden_states(
@@ -163,7 +170,7 @@ class T5Model(TransformerModel):
         attention_mask: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """The input of ``lm_head``, ``(batch, target seq, d_model)``; see ``forward``."""
+        """The input of ``unembed``, ``(batch, target seq, d_model)``; see ``forward``."""
         memory, memory_mask = self.encode(input_ids, attention_mask)
         return self.decode(decoder_input_ids, memory, memory_mask, decoder_attention_mask)
 
@@ -190,7 +197,7 @@ class T5Model(TransformerModel):
         cache: Sequence[Cache] | None = None,
         memory_cache: Sequence[Cache] | None = None,
     ) -> Tensor:
-        """Decode: the input of ``lm_head`` for each token of the target, ``(batch, target seq, d_model)``.
+        """Decode: the input of ``unembed`` for each token of the target, ``(batch, target seq, d_model)``.
 
         Args:
             decoder_input_ids: ``(batch, target seq)``; with a cache only the new tokens.
@@ -210,7 +217,8 @@ class T5Model(TransformerModel):
         )
         check_cached_len(self.decoder.positions, cached, key_positions)
         positions = key_positions[..., cached:]
-        key_positions, padding_mask = last_keys(cache, key_positions, padding_mask, decoder_input_ids.size(1))
+        new, of_layer = decoder_input_ids.size(1), None if cache is None else cache[0]
+        key_positions, padding_mask = last_keys(of_layer, key_positions, padding_mask, new)
         x = embed_ids(self.token_embedding, decoder_input_ids) * self.embedding_scale
         hidden: Tensor = self.decoder(
             x,
@@ -341,13 +349,12 @@ class ConditionedDecoder(nn.Module):
         """Logits ``(batch, vocab_size)`` after the last real token of each target ``(batch, new)``."""
         source = self._source_for(input_ids.size(0))
         hidden = self.model.decode(input_ids, source.memory, source.mask, attention_mask, cache, source.cache)
-        logits: Tensor = self.model.lm_head(last_token(hidden, attention_mask))
-        return logits
+        return self.model.unembed(last_token(hidden, attention_mask))
 
     def make_cache(self, capacity: int) -> list[Cache]:
         """An empty cache for each layer of the decoder, with room for ``capacity`` tokens."""
         decoder = self.model.decoder
-        return make_cache(decoder.blocks, capacity, decoder.pattern.window)
+        return make_cache(decoder.blocks, capacity, [decoder.pattern.window] * len(decoder.blocks))
 
     def _source_for(self, rows: int) -> EncodedSource:
         """The sources, repeated to the given number of target rows."""

@@ -2,6 +2,7 @@
 
 from glassformer.positions.alibi import ALiBi
 from glassformer.positions.build import build_positions, migrate_positions
+from glassformer.positions.by_layer import PositionsByLayer
 from glassformer.positions.learned import LearnedPositions
 from glassformer.positions.relative_bias import RelativeBias
 from glassformer.positions.rotary import RotaryPositions
@@ -13,6 +14,7 @@ __all__ = [
     "LearnedPositions",
     "NoPositions",
     "PositionScheme",
+    "PositionsByLayer",
     "RelativeBias",
     "RotaryPositions",
     "SinusoidalPositions",

@@ -166,6 +166,58 @@ class Llama3(Scaling):
         return frequencies * keep + frequencies / self.factor * (1 - keep)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LongRoPE(Scaling):
+    """frequency_i / factors_i, with other factors beyond the original length (Ding et al. 2024).
+
+    Queries and keys are multiplied by sqrt(1 + ln(factor) / ln(original length)), unless ``attention_factor``
+    is given (section 3.4; the published code). Beyond the original length all angles change once, so that
+    cached keys are outdated.
+    """
+
+    short_factors: Sequence[float]
+    long_factors: Sequence[float]
+    original_max_seq_len: int
+    factor: float = 1.0
+    """Of the length, for the attention factor."""
+    attention_factor: float = 0.0
+    """0: sqrt(1 + ln(factor) / ln(original length))."""
+
+    def __post_init__(self) -> None:
+        for name in ("short_factors", "long_factors"):
+            object.__setattr__(self, name, _checked_factors(name, getattr(self, name)))
+        if self.attention_factor == 0:
+            object.__setattr__(self, "attention_factor", 1.0)
+            super().__post_init__()  # checks the numbers of the formula
+            gain = math.log(max(self.factor, 1.0)) / math.log(max(self.original_max_seq_len, 2))
+            object.__setattr__(self, "attention_factor", math.sqrt(1 + gain))
+        super().__post_init__()
+
+    @property
+    def max_constant_len(self) -> int | None:  # noqa: D102
+        return self.original_max_seq_len
+
+    def check_pairs(self, pairs: int) -> None:  # noqa: D102
+        for name in ("short_factors", "long_factors"):
+            if len(getattr(self, name)) != pairs:
+                raise ValueError(
+                    f"{name} of rotary scaling must be {pairs} numbers, not {len(getattr(self, name))}"
+                )
+
+    def __call__(self, frequencies: Tensor, theta: float, length: Tensor) -> Tensor:  # noqa: D102
+        short, long = (
+            frequencies / frequencies.new_tensor(f) for f in (self.short_factors, self.long_factors)
+        )
+        return torch.where(length > self.original_max_seq_len, long, short)
+
+
+def _checked_factors(name: str, factors: Any) -> tuple[float, ...]:
+    """Factors as a tuple; raises ValueError if they are not a list of positive numbers."""
+    if not isinstance(factors, list | tuple) or not all(map(_is_factor, factors)):
+        raise ValueError(f"{name} of rotary scaling must be a list of positive numbers, not {factors!r:.200}")
+    return tuple(factors)
+
+
 def _is_factor(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
@@ -177,11 +229,7 @@ class PerPair(Scaling):
     factors: Sequence[float]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.factors, list | tuple) or not all(map(_is_factor, self.factors)):
-            raise ValueError(
-                f"factors of rotary scaling must be a list of positive numbers, not {self.factors!r:.200}"
-            )
-        object.__setattr__(self, "factors", tuple(self.factors))
+        object.__setattr__(self, "factors", _checked_factors("factors", self.factors))
         super().__post_init__()
 
     def check_pairs(self, pairs: int) -> None:  # noqa: D102
@@ -200,6 +248,7 @@ SCALINGS: dict[str, type[Scaling]] = {
     "dynamic": Dynamic,
     "yarn": YaRN,
     "llama3": Llama3,
+    "longrope": LongRoPE,
 }
 """Scaling classes by ``"kind"``."""
 

@@ -25,6 +25,10 @@ class PositionScheme(nn.Module):
         """Whether the scheme adds a bias to the attention scores."""
         return type(self).bias is not PositionScheme.bias
 
+    def of_layer(self, layer: int) -> PositionScheme:
+        """The scheme of a layer: this one, unless layers differ."""
+        return self
+
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings ``(batch, seq, d_model)`` with positions added."""
         return x

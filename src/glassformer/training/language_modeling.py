@@ -30,13 +30,20 @@ EVALUATION_SEED = 2**32 - 1
 class CausalLM(Protocol):
     """The part of a language model's interface that its loss needs."""
 
+    logit_softcap: float | None
+    """Largest absolute value of a logit."""
+
     @property
     def lm_head(self) -> nn.Linear:
-        """Output layer with weight ``(vocab_size, d_model)`` and without bias."""
+        """Output layer with weight ``(vocab_size, d_embedding)``."""
         ...
 
     def hidden_states(self, input_ids: Tensor) -> Tensor:
-        """Input of ``lm_head``: ``(batch, seq, d_model)`` for ids ``(batch, seq)``."""
+        """Hidden states ``(batch, seq, d_model)`` of ids ``(batch, seq)``."""
+        ...
+
+    def head_input(self, hidden: Tensor) -> Tensor:
+        """Input of ``lm_head``: ``(batch, seq, d_embedding)``."""
         ...
 
 
@@ -71,12 +78,14 @@ class LanguageModeling(Objective):
     ) -> Tensor:
         """Loss of ``targets`` given ``inputs``, both ``(batch, seq)``."""
         return chunked_cross_entropy(
-            model.hidden_states(inputs),
+            model.head_input(model.hidden_states(inputs)),
             model.lm_head.weight,
             targets,
             ignore_index=self.ignore_index,
             chunk_tokens=self.chunk_tokens,
             reduction=reduction,
+            bias=model.lm_head.bias,
+            softcap=model.logit_softcap,
         )
 
 

@@ -148,7 +148,7 @@ class Copier(nn.Module):
             logits[torch.arange(len(inputs)), n + 1 + k, token] = 9.0
         return logits
 
-    def lm_head(self, hidden):
+    def unembed(self, hidden):
         return hidden
 
 

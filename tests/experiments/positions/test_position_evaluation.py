@@ -51,6 +51,14 @@ class Bigrams(nn.Module):
         keep = (torch.arange(ids.size(1)) < self.worse_from).float()
         return self.embedding(ids) * keep[:, None]
 
+    logit_softcap = None
+
+    def head_input(self, hidden):
+        return hidden
+
+    def unembed(self, hidden):
+        return self.lm_head(hidden)
+
 
 class Recalls(nn.Module):
     """A model that answers a question by the fact in the last ``reach`` tokens, if it is there."""
@@ -72,7 +80,7 @@ class Recalls(nn.Module):
                         logits[row, slot, 40 + 3 * key + value] = 9.0
         return logits
 
-    def lm_head(self, hidden):
+    def unembed(self, hidden):
         return hidden
 
 

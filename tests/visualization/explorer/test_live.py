@@ -222,6 +222,14 @@ def test_policy_of_other_pages_is_unchanged(tiny):
             "frequencies depend on the length",
         ),
         ({"vocab_size": 100}, "without a tokenizer"),
+        ({"qk_norm": "head"}, "qk_norm='head'; it supports None"),
+        ({"norm": "unit_offset_rms"}, "the norm 'unit_offset_rms'"),
+        ({"activation": "quick_gelu"}, "the activation 'quick_gelu'"),
+        ({"positions": ["rotary", "none"]}, "positions that differ between layers"),
+        ({"positions": {"kind": "learned", "offset": 2}}, "learned positions with an offset"),
+        ({"window": [2, None]}, "windows that differ between layers"),
+        ({"logit_softcap": 2.0}, "logit_softcap=2.0"),
+        ({"scale_embeddings": 2.0}, "scale_embeddings=2.0"),
     ],
 )
 def test_unsupported_models_are_refused(options, message, tiny):

@@ -45,7 +45,7 @@ def item_loss(model: Any, item: TaskItem) -> Tensor:
     """
     hidden = model.hidden_states(torch.tensor([item.ids], device=model.device))[0]
     hidden = hidden[[position - 1 for position in item.positions]]
-    score, _ = score_positions(model.lm_head(hidden), torch.tensor(item.correct), _incorrect_ids(item))
+    score, _ = score_positions(model.unembed(hidden), torch.tensor(item.correct), _incorrect_ids(item))
     return -score.mean()
 
 
@@ -72,7 +72,7 @@ class ResumableForward:
         with hooks() as handles:
             handles.append(model.blocks[0].register_forward_pre_hook(store, with_kwargs=True))
             self.hidden = model.hidden_states(input_ids)
-            """The input of ``lm_head`` without ablation, ``(batch, seq, d_model)``."""
+            """The input of ``unembed`` without ablation, ``(batch, seq, d_model)``."""
 
     def advance_to(self, layer: int) -> None:
         """Run the blocks before a layer.
@@ -86,7 +86,7 @@ class ResumableForward:
         self.layer = layer
 
     def finish(self) -> Tensor:
-        """The input of ``lm_head``, ``(batch, seq, d_model)``, with the current ablations of the model."""
+        """The input of ``unembed``, ``(batch, seq, d_model)``, with the current ablations of the model."""
         hidden: Tensor = self.model.norm(self._run(self.stream, self.layer, len(self.model.blocks)))
         return hidden
 
@@ -120,14 +120,14 @@ class ItemBatch:
         """Score and accuracy of each item, ``(item,)``: means over its positions.
 
         Args:
-            hidden: the input of ``lm_head``, ``(item, seq, d_model)``.
+            hidden: the input of ``unembed``, ``(item, seq, d_model)``.
         """
         hidden = hidden[self._rows.to(hidden.device), self._columns.to(hidden.device)]  # (position, d_model)
         num_chunks = -(-len(hidden) // 256)  # limits the memory for logits
         chunks = zip(
             *(x.tensor_split(num_chunks) for x in (hidden, self._correct, self._incorrect)), strict=True
         )
-        scored = [score_positions(self.model.lm_head(h), right, wrong) for h, right, wrong in chunks]
+        scored = [score_positions(self.model.unembed(h), right, wrong) for h, right, wrong in chunks]
         counts = torch.bincount(self._rows, minlength=len(self.items))
         sums = torch.zeros(2, len(self.items), dtype=torch.float64)
         sums.index_add_(1, self._rows, torch.stack([torch.cat(part) for part in zip(*scored, strict=True)]))

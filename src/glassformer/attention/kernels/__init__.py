@@ -31,10 +31,15 @@ KERNELS: dict[str, Callable[..., Kernel]] = {
     "block_sparse": BlockSparseAttention,
     "linear": LinearAttention,
 }
-"""Kernel classes by the value of a model's ``kernel``; each takes (dropout, scale) and options."""
+"""Kernel classes by the value of a model's ``kernel``; each takes (dropout, scale, softcap) and options."""
 
 
-def build_kernel(spec: str | Mapping[str, Any], dropout: float = 0.0, scale: float | None = None) -> Kernel:
+def build_kernel(
+    spec: str | Mapping[str, Any],
+    dropout: float = 0.0,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Kernel:
     """Build an attention kernel.
 
     Args:
@@ -42,6 +47,7 @@ def build_kernel(spec: str | Mapping[str, Any], dropout: float = 0.0, scale: flo
             ``{"kind": "block_sparse", "block_size": 128}``.
         dropout: probability of dropping an attention weight during training.
         scale: factor of the scores. Default: ``1 / sqrt(d_head)``.
+        softcap: largest absolute value of a score; see ``ScaledDotProductAttention``.
 
     Raises:
         ValueError: if the kind, an option or a value is unknown.
@@ -50,5 +56,5 @@ def build_kernel(spec: str | Mapping[str, Any], dropout: float = 0.0, scale: flo
     """
     kind, options = split_options(spec, KERNELS, "kernel")
     kernel = KERNELS[kind]
-    check_options(options, kernel, ("dropout", "scale"), f"kernel {kind!r}")
-    return kernel(dropout, scale, **options)
+    check_options(options, kernel, ("dropout", "scale", "softcap"), f"kernel {kind!r}")
+    return kernel(dropout, scale, softcap, **options)

@@ -23,13 +23,15 @@ class BlockSparseAttention(FlashAttention):
     Args:
         dropout: probability of dropping an attention weight during training.
         scale: factor of the scores. Default: ``1 / sqrt(d_head)``.
+        softcap: largest absolute value of a score; see ``ScaledDotProductAttention``.
         block_size: queries in a block. Smaller ones follow a mask more closely, larger ones are computed
             faster.
         key_block_size: keys in a block. Default: a quarter of ``block_size``.
         implementation: as for ``FlashAttention``. Triton has blocks of its own size.
 
     Raises:
-        ValueError: if dropout is outside [0, 1), a size is below 1, or the implementation is unknown.
+        ValueError: if dropout is outside [0, 1), softcap is not positive, a size is below 1, or the
+            implementation is unknown.
 
     """
 
@@ -37,6 +39,7 @@ class BlockSparseAttention(FlashAttention):
         self,
         dropout: float = 0.0,
         scale: float | None = None,
+        softcap: float | None = None,
         *,
         block_size: int = 64,
         key_block_size: int | None = None,
@@ -45,7 +48,7 @@ class BlockSparseAttention(FlashAttention):
         check_at_least(1, block_size=block_size)
         key_block_size = max(1, block_size // 4) if key_block_size is None else key_block_size
         check_at_least(1, key_block_size=key_block_size)
-        super().__init__(dropout, scale, implementation=implementation)
+        super().__init__(dropout, scale, softcap, implementation=implementation)
         self.block_size, self.key_block_size = block_size, key_block_size
 
     def extra_repr(self) -> str:

@@ -30,6 +30,7 @@ from glassformer.attention.kernels.fused import FusedAttention
 from glassformer.attention.kernels.softmax import SoftmaxKernel
 from glassformer.attention.kernels.tile_bias import TileBias
 from glassformer.attention.kernels.tile_scores import (
+    Factors,
     TileScores,
     accumulation_dtype,
     add_to_keys,
@@ -61,11 +62,12 @@ class FlashAttention(SoftmaxKernel):
 
     There are two implementations. The one in PyTorch is for any device and dtype. The one in Triton (extra
     ``triton``) is for CUDA devices of compute capability 8 or more, and for float32, float16 or bfloat16,
-    without a bias or dropout, with heads of a width of at most 256. It has tiles of its own size.
+    without a bias, softcap or dropout, with heads of a width of at most 256. It has tiles of its own size.
 
     Args:
         dropout: probability of dropping an attention weight during training.
         scale: factor of the scores. Default: ``1 / sqrt(d_head)``.
+        softcap: largest absolute value of a score; see ``ScaledDotProductAttention``.
         query_tile: queries in a tile.
         key_tile: keys in a tile; with fewer queries than ``query_tile``, tiles have more keys.
         implementation: "torch"; "triton", which raises ValueError in calls that it cannot compute; or "auto":
@@ -73,7 +75,8 @@ class FlashAttention(SoftmaxKernel):
             "torch".
 
     Raises:
-        ValueError: if dropout is outside [0, 1), a size is below 1, or the implementation is unknown.
+        ValueError: if dropout is outside [0, 1), softcap is not positive, a size is below 1, or the
+            implementation is unknown.
 
     """
 
@@ -83,12 +86,13 @@ class FlashAttention(SoftmaxKernel):
         self,
         dropout: float = 0.0,
         scale: float | None = None,
+        softcap: float | None = None,
         *,
         query_tile: int = 256,
         key_tile: int = 256,
         implementation: str = "auto",
     ) -> None:
-        super().__init__(dropout, scale)
+        super().__init__(dropout, scale, softcap)
         check_at_least(1, query_tile=query_tile, key_tile=key_tile)
         choose(IMPLEMENTATIONS, implementation, "implementation")
         self.query_tile, self.key_tile, self.implementation = query_tile, key_tile, implementation
@@ -116,7 +120,7 @@ class FlashAttention(SoftmaxKernel):
     ) -> tuple[Tensor, None]:
         """Apply attention; see ``ScaledDotProductAttention.forward``. The weights are None."""
         if is_exporting() or q.is_meta:  # sizes are symbols, or there are no values, of which to make a plan
-            fused = FusedAttention(self.dropout, self.scale).train(self.training)
+            fused = FusedAttention(self.dropout, self.scale, self.softcap).train(self.training)
             return fused.forward(q, k, v, mask, bias)
         output: Tensor = self._attend(q, k, v, mask, bias)
         return output, None
@@ -146,7 +150,8 @@ class FlashAttention(SoftmaxKernel):
         tile_bias = TileBias(bias, q, k)
         seed = torch.randint(2**31 - 1, (), device=q.device) if dropout else None
         four = [x.reshape(-1, *x.shape[-3:]) if x.dim() > 2 else x[None, None] for x in (q, k, v)]
-        output: Tensor = _Flash.apply(*four, plan, tile_bias, scale, dropout, seed, *tile_bias.inputs)  # type: ignore[no-untyped-call]
+        factors = Factors(scale, self.softcap)
+        output: Tensor = _Flash.apply(*four, plan, tile_bias, factors, dropout, seed, *tile_bias.inputs)  # type: ignore[no-untyped-call]
         return output.reshape(*q.shape[:-1], v.size(-1)) if q.dim() != 4 else output
 
     def _chooses_triton(
@@ -154,7 +159,7 @@ class FlashAttention(SoftmaxKernel):
     ) -> bool:
         if self.implementation == "torch" or (self.implementation == "auto" and q.device.type != "cuda"):
             return False
-        obstacle = triton_obstacle(q, k, v, bias, dropout)
+        obstacle = triton_obstacle(q, k, v, bias, dropout, self.softcap)
         if obstacle is not None and self.implementation == "triton":
             raise ValueError(f"implementation='triton' cannot compute this: {obstacle}")
         return obstacle is None
@@ -215,7 +220,7 @@ class _Flash(torch.autograd.Function):
         v: Tensor,
         plan: TilePlan,
         bias: TileBias,
-        scale: float,
+        factors: Factors,
         dropout: float,
         seed: Tensor | None,
         *bias_inputs: Tensor,
@@ -227,7 +232,7 @@ class _Flash(torch.autograd.Function):
         totals = q.new_ones(maxima.shape, dtype=dtype)
         with torch.autocast(q.device.type, enabled=False):
             for some in batches(q, plan.rows):
-                part = TileScores(q, k, v, some, plan, bias, scale)
+                part = TileScores(q, k, v, some, plan, bias, factors)
                 for queries, tiles in plan.rows:
                     q_tile, softmax = part.query_tile(part.q, queries), _OnlineSoftmax()
                     for tile in tiles:
@@ -243,21 +248,21 @@ class _Flash(torch.autograd.Function):
             output.masked_fill_(is_empty, 0.0)
         log_sums = maxima.add_(totals.log2_()).masked_fill_(is_empty, 0.0)
         ctx.save_for_backward(q, k, v, output, log_sums)
-        ctx.plan, ctx.bias, ctx.scale, ctx.dropout, ctx.seed = plan, bias, scale, dropout, seed
+        ctx.plan, ctx.bias, ctx.factors, ctx.dropout, ctx.seed = plan, bias, factors, dropout, seed
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_output: Tensor) -> Any:
         q, k, v, output, log_sums = ctx.saved_tensors
-        plan, bias, scale, dropout, seed = ctx.plan, ctx.bias, ctx.scale, ctx.dropout, ctx.seed
+        plan, bias, factors, dropout, seed = ctx.plan, ctx.bias, ctx.factors, ctx.dropout, ctx.seed
         dtype = log_sums.dtype
         d_q, d_k, d_v = (torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (q, k, v))
         needs_bias = any(ctx.needs_input_grad[-len(bias.inputs) :]) if bias.inputs else False
         d_bias: list[Any] = [torch.zeros_like(x) for x in bias.inputs] if needs_bias else []
         with torch.autocast(q.device.type, enabled=False):
             for some in batches(q, plan.rows):
-                part = TileScores(q, k, v, some, plan, bias, scale)
+                part = TileScores(q, k, v, some, plan, bias, factors)
                 d_out = part.by_kv_head(d_output[some].to(dtype))
                 dot = part.by_kv_head((d_output[some].to(dtype) * output[some]).sum(-1, keepdim=True))  # D
                 log_sum = part.by_kv_head(log_sums[some])
@@ -281,10 +286,12 @@ class _Flash(torch.autograd.Function):
                         if needs_bias:
                             by_head = part.by_head(d_scores, queries)
                             bias.add_gradients(d_bias, by_head, queries, tile.keys, some)
+                        if factors.softcap is not None:
+                            d_scores = d_scores * part.slope(q_tile, tile)
                         d_q_tile += torch.bmm(d_scores, k_tile)
                         add_to_keys(d_keys, tile.keys, torch.bmm(d_scores.transpose(1, 2), q_tile))
                     d_q[some, :, queries] = part.by_head(d_q_tile, queries)
-        d_q.mul_(scale)
+        d_q.mul_(factors.scale)
         d_k.mul_(math.log(2))  # the tiles of q have the factor scale * log2(e)
         d_inputs = d_bias if needs_bias else [None] * len(bias.inputs)
         return d_q.to(q.dtype), d_k.to(k.dtype), d_v.to(v.dtype), None, None, None, None, None, *d_inputs

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glassformer.attention.kernels.softmax import SoftmaxKernel, dense_bias
 from glassformer.attention.masks import Causal, as_dense
+from glassformer.attention.self_attention import repeat_kv_heads
 
 if TYPE_CHECKING:
     from glassformer.contracts import Mask, ScoreBias
@@ -21,14 +22,16 @@ class FusedAttention(SoftmaxKernel):
     Calls ``torch.nn.functional.scaled_dot_product_attention``, which chooses the fastest implementation for
     the device, on CPU and CUDA a tiled one (flash attention, Dao et al. 2022). A causal mask is passed as
     ``is_causal`` rather than as a tensor, so that future blocks are skipped. Grouped-query heads share their
-    keys and values without copies. Dropout and learned biases leave the flash path.
+    keys and values without copies. Dropout and learned biases leave the flash path. PyTorch has no limit of
+    the scores: with ``softcap`` the weights are stored, as by the textbook kernel.
 
     Args:
         dropout: probability of dropping an attention weight during training.
         scale: factor of the scores. Default: ``1 / sqrt(d_head)``.
+        softcap: largest absolute value of a score; see ``ScaledDotProductAttention``.
 
     Raises:
-        ValueError: if dropout is outside [0, 1).
+        ValueError: if dropout is outside [0, 1), or softcap is not positive.
 
     """
 
@@ -41,6 +44,9 @@ class FusedAttention(SoftmaxKernel):
         bias: Tensor | ScoreBias | None = None,
     ) -> tuple[Tensor, None]:
         """Apply attention; see ``ScaledDotProductAttention.forward``. The weights are None."""
+        if self.softcap is not None:
+            weights = F.dropout(self.weights(q, k, mask, bias), self.dropout, self.training)
+            return weights @ repeat_kv_heads(v, q), None
         is_causal, bias = False, dense_bias(bias)
         if isinstance(mask, Causal):
             # `is_causal` is aligned with the first key, our masks with the last: they agree for a square.

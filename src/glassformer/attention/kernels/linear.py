@@ -56,6 +56,7 @@ class LinearAttention(nn.Module):
         dropout: must be a probability, but has no effect: there are no weights to drop.
         scale: "elu": factor of the queries, by default 1. "favor": factor of the scores q^T k whose
             exponential is approximated, positive, by default ``1 / sqrt(d_head)``.
+        softcap: must be None, because there are no scores that could be limited.
         feature_map: "elu" (Katharopoulos et al. 2020) or "favor" (FAVOR+, Choromanski et al. 2021).
         num_features: random features of "favor"; more are slower and more exact.
         seed: of the random features of "favor", which are the same in each layer and are not saved.
@@ -73,6 +74,7 @@ class LinearAttention(nn.Module):
         self,
         dropout: float = 0.0,
         scale: float | None = None,
+        softcap: float | None = None,
         *,
         feature_map: str = "elu",
         num_features: int = 256,
@@ -80,6 +82,8 @@ class LinearAttention(nn.Module):
         chunk_size: int = 128,
     ) -> None:
         super().__init__()
+        if softcap is not None:
+            raise ValueError(f"linear attention has no scores to limit: softcap must be None, not {softcap}")
         check_at_least(1, num_features=num_features, chunk_size=chunk_size)
         check_at_least(0, seed=seed)
         if seed >= 2**31:
@@ -88,6 +92,7 @@ class LinearAttention(nn.Module):
             raise ValueError(f'scale must be positive with feature_map "favor", not {scale}')
         choose(FEATURE_MAPS, feature_map, "feature map")
         self.dropout, self.scale, self.feature_map = check_dropout(dropout), scale, feature_map
+        self.softcap: float | None = None
         self.num_features, self.seed, self.chunk_size = num_features, seed, chunk_size
 
     def extra_repr(self) -> str:

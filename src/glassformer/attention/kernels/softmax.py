@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from glassformer.attention.cache import KVCache, SlidingWindowCache
 from glassformer.attention.masks import as_dense
-from glassformer.attention.self_attention import attention_weights, check_dropout, repeat_kv_heads
+from glassformer.attention.self_attention import (
+    attention_weights,
+    check_dropout,
+    check_softcap,
+    repeat_kv_heads,
+)
 
 if TYPE_CHECKING:
     from glassformer.contracts import Mask, ScoreBias
@@ -22,19 +27,22 @@ class SoftmaxKernel(nn.Module):
     Args:
         dropout: probability of dropping an attention weight during training.
         scale: factor of the scores. Default: ``1 / sqrt(d_head)``.
+        softcap: largest absolute value of a score; see ``ScaledDotProductAttention``.
 
     Raises:
-        ValueError: if dropout is outside [0, 1).
+        ValueError: if dropout is outside [0, 1), or softcap is not positive.
 
     """
 
     is_softmax = True
     takes_score_bias = False
 
-    def __init__(self, dropout: float = 0.0, scale: float | None = None) -> None:
+    def __init__(
+        self, dropout: float = 0.0, scale: float | None = None, softcap: float | None = None
+    ) -> None:
         super().__init__()
         self.dropout = check_dropout(dropout)
-        self.scale = scale
+        self.scale, self.softcap = scale, check_softcap(softcap)
 
     def weights(
         self,
@@ -49,9 +57,11 @@ class SoftmaxKernel(nn.Module):
         """
         bias = dense_bias(bias)
         if torch.is_grad_enabled():
-            return attention_weights(q, k, mask, bias, self.scale)
+            return attention_weights(q, k, mask, bias, self.scale, self.softcap)
         scale = 1 / math.sqrt(q.size(-1)) if self.scale is None else self.scale
         scores = (q * scale) @ repeat_kv_heads(k, q).transpose(-2, -1)
+        if self.softcap is not None:
+            scores.div_(self.softcap).tanh_().mul_(self.softcap)
         if bias is not None:
             scores.add_(bias)
         if mask is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,14 @@ def accumulation_dtype(q: Tensor) -> torch.dtype:
     return torch.float64 if q.dtype == torch.float64 else torch.float32
 
 
+class Factors(NamedTuple):
+    """What the products of queries and keys are multiplied by, and the limit of the result."""
+
+    scale: float
+    softcap: float | None = None
+    """Scores are softcap * tanh(score / softcap); None for no limit."""
+
+
 class TileScores:
     """The scores of some rows of the batch; query heads that share a key head are side by side.
 
@@ -35,7 +44,7 @@ class TileScores:
         rows: the rows.
         plan: the tiles.
         bias: of the scores.
-        scale: factor of the scores.
+        factors: of the scores.
 
     """
 
@@ -47,13 +56,14 @@ class TileScores:
         rows: slice,
         plan: TilePlan,
         bias: TileBias,
-        scale: float,
+        factors: Factors,
     ) -> None:
         q, k, v = (x[rows].to(accumulation_dtype(x)) for x in (q, k, v))
-        self.rows, self.plan, self.bias = rows, plan, bias
+        self.rows, self.plan, self.bias, self.softcap = rows, plan, bias, factors.softcap
         self.batch, self.heads = q.shape[:2]
         self.kv_heads, self.group = k.size(1), q.size(1) // k.size(1)
-        self.q = self.by_kv_head(q * (scale * math.log2(math.e)))  # (batch * kv_head, group, query, d_head)
+        q = q * (factors.scale * math.log2(math.e))
+        self.q = self.by_kv_head(q)  # (batch * kv_head, group, query, d_head)
         self.k = k.flatten(0, 1)  # (batch * kv_head, key, d_head)
         self.v = v.flatten(0, 1)
 
@@ -71,7 +81,10 @@ class TileScores:
 
     def scores(self, q_tile: Tensor, queries: slice, tile: Tile) -> Tensor:
         """The scores of a tile times log2(e), ``(batch * kv_head, group * some queries, some keys)``."""
-        scores = torch.bmm(q_tile, keys_of(self.k, tile.keys).transpose(1, 2))
+        scores = self._products(q_tile, tile)
+        if self.softcap is not None:
+            cap = self.softcap * math.log2(math.e)
+            scores.div_(cap).tanh_().mul_(cap)
         by_head = self.by_head(scores, queries)  # a view
         bias = self.bias.tile(queries, tile.keys, self.rows)
         if bias is not None:  # not below the least score, so that a row of -inf differs from a masked one
@@ -80,6 +93,15 @@ class TileScores:
             masked = by_head[..., : mask.size(-1)]
             masked.add_(mask if mask.dim() < 4 or mask.size(0) == 1 else mask[self.rows])
         return scores
+
+    def slope(self, q_tile: Tensor, tile: Tile) -> Tensor:
+        """The derivative of the limited scores of a tile, 1 - tanh^2; see ``scores``."""
+        assert self.softcap is not None
+        tanh = self._products(q_tile, tile).div_(self.softcap * math.log2(math.e)).tanh_()
+        return 1 - tanh.square_()
+
+    def _products(self, q_tile: Tensor, tile: Tile) -> Tensor:
+        return torch.bmm(q_tile, keys_of(self.k, tile.keys).transpose(1, 2))
 
     def kept(
         self, dropout: float, seed: Tensor | None, queries: slice, keys: slice | Tensor, like: Tensor

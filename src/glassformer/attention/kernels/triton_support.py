@@ -20,7 +20,12 @@ CAPABILITY = 8
 
 
 def triton_obstacle(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | ScoreBias | None, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | ScoreBias | None,
+    dropout: float,
+    softcap: float | None = None,
 ) -> str | None:
     """Why Triton cannot compute a call and what would be right, or None if it can.
 
@@ -30,6 +35,7 @@ def triton_obstacle(
         v: ``(..., kv_head, key, d_v)``.
         bias: of the scores.
         dropout: probability of dropping a weight in this call.
+        softcap: largest absolute value of a score.
 
     """
     dtypes = {x.dtype for x in (q, k, v)}
@@ -38,6 +44,8 @@ def triton_obstacle(
         return f"it computes in float32, float16 or bfloat16, the same for q, k and v, not in {found}"
     if bias is not None:
         return "it takes no bias of the scores; implementation='torch' does"
+    if softcap is not None:
+        return "it does not limit scores, which softcap does; implementation='torch' does"
     if dropout:
         return f"it drops no weights, and dropout is {dropout}: use dropout=0, or implementation='torch'"
     width = max(q.size(-1), v.size(-1))

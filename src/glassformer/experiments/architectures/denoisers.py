@@ -130,7 +130,7 @@ class SpanSetup(Setup):
         found = []
         for row in memory:
             hidden = model.decode(targets, row.expand(len(candidates), *row.shape))
-            log_p = model.lm_head(hidden[:, 1:]).float().log_softmax(-1)  # (candidate, 2, vocab_size)
+            log_p = model.unembed(hidden[:, 1:]).float().log_softmax(-1)  # (candidate, 2, vocab_size)
             found.append(chosen(log_p[:, :1], candidates[:, None])[:, 0] + log_p[:, 1, FIRST_SENTINEL + 1])
         return torch.stack(found).log_softmax(-1)
 

@@ -184,7 +184,7 @@ class SpanArrangement(DecoderArrangement):
             memory, mask = model.encode(tensors["source"], tensors["source_mask"])
             ids = torch.full((len(some), 1), END)
             for _ in range(self.settings["max_phonemes"]):
-                logits = model.lm_head(model.decode(ids, memory, mask)[:, -1])
+                logits = model.unembed(model.decode(ids, memory, mask)[:, -1])
                 ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
                 if bool((ids[:, 1:] == END).any(1).all()):
                     break

@@ -94,7 +94,7 @@ def measure_length(
             expected = targets[start : start + size]
             answered = expected[0] != IGNORE_INDEX  # the same places in every row
             hidden = model.hidden_states(inputs[start : start + size].to(model.device))[:, answered]
-            logits = model.lm_head(hidden).float().cpu()  # (example, answer, vocab_size)
+            logits = model.unembed(hidden).float().cpu()  # (example, answer, vocab_size)
             expected = expected[:, answered]
             correct = logits.argmax(-1) == expected
             exact += int(correct.all(dim=1).sum())

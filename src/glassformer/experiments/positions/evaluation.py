@@ -90,7 +90,7 @@ def recall(model: GPTModel, rows: Ids, slots: Ids) -> dict[str, float]:
             hidden = model.hidden_states(ids)
             at_questions = hidden.gather(1, asked[..., None].expand(-1, -1, hidden.size(-1)))
             answers = ids.gather(1, asked + 1)
-            logits = model.lm_head(at_questions).float()  # (window, question, vocab_size)
+            logits = model.unembed(at_questions).float()  # (window, question, vocab_size)
             correct += int((logits.argmax(-1) == answers).sum())
             total -= float(logits.log_softmax(-1).gather(-1, answers[..., None]).sum())
     return {"accuracy": correct / slots.size, "loss": total / slots.size}

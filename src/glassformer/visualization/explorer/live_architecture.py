@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -24,6 +25,14 @@ MAX_NUMBERS = 2**25
 """Maximum number of attention weights and logits of a text, which limits its length."""
 
 
+NORMS = ("layer", "rms")
+UNSUPPORTED = {
+    *("qk_norm", "input_norm", "output_norm", "norm_bias", "attention_softcap", "residual_scale"),
+    *("scale_embeddings", "d_embedding", "embedding_norm", "head_bias", "logit_scale", "logit_softcap"),
+}
+"""Hyperparameters that must have their defaults."""
+
+
 def check_architecture(model: TransformerModel) -> None:
     """Check that a page can compute the model's forward pass.
 
@@ -41,6 +50,19 @@ def check_architecture(model: TransformerModel) -> None:
         raise _unsupported("a pattern of sparse attention", "causal or full attention, and a window")
     if any(config.pruned_heads.values() if config.pruned_heads else ()):
         raise _unsupported("pruned heads", "models with all of their heads")
+    for name in UNSUPPORTED & set(config):
+        if config[name] != (default := _default(model, name)):
+            raise _unsupported(f"{name}={config[name]!r}", repr(default))
+    if config.norm not in NORMS:
+        raise _unsupported(f"the norm {config.norm!r}", " and ".join(map(repr, NORMS)))
+    if config.activation == "quick_gelu":
+        raise _unsupported("the activation 'quick_gelu'", "all others")
+    if not isinstance(config.positions, str | Mapping):
+        raise _unsupported("positions that differ between layers", "the same in all layers")
+    if getattr(model.positions, "offset", 0):
+        raise _unsupported("learned positions with an offset", "those without one")
+    if not isinstance(getattr(config, "window", None), int | None):
+        raise _unsupported("windows that differ between layers", "the same in all layers")
     if getattr(config, "head", "none") not in ("none", "masked_lm"):
         raise _unsupported(f"the head {config.head!r}", "BERT models without a head or with 'masked_lm'")
     positions = model.positions
@@ -113,6 +135,10 @@ def _describe_positions(model: TransformerModel) -> dict[str, Any]:
     if isinstance(positions, NoPositions):
         return {"kind": "none"}
     raise _unsupported(f"the position scheme {type(positions).__name__}", "the library's own")
+
+
+def _default(model: TransformerModel, name: str) -> Any:
+    return next(field.default for field in fields(model.config) if field.name == name)
 
 
 def _unsupported(part: str, supported: str) -> ValueError:

@@ -36,7 +36,8 @@ def attention_vectors(
         attention: on the page.
 
     Returns:
-        One for each kind of attention that has a softmax; none if they would take more than ``BUDGET``.
+        One for each kind of attention that is a softmax of products of queries and keys; none if they would
+        take more than ``BUDGET``.
     """
     layers = {
         item.kind: [attentions_of(model)[item.kind][layer] for layer in item.layers] for item in attention
@@ -51,7 +52,7 @@ def attention_vectors(
         return []
     found = []
     for kind, modules in layers.items():
-        if not all(module.kernel.is_softmax for module in modules):
+        if not all(module.kernel.is_softmax and module.kernel.softcap is None for module in modules):
             continue
         arguments = [given[module.kernel] for module in modules]
         scale = modules[0].kernel.scale
