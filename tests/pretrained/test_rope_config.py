@@ -87,8 +87,8 @@ def test_scaled_positions_equal_those_of_the_peer(name: str, older: bool, tmp_pa
     ("rope", "problem"),
     [
         (
-            {"rope_type": "longrope", "factor": 2.0},
-            "rope_type = 'longrope' is not implemented .there are: def",
+            {"rope_type": "proportional", "factor": 2.0},
+            "rope_type = 'proportional' is not implemented .there are: def",
         ),
         ({"rope_type": "yarm", "factor": 2.0}, "rope_type = 'yarm' is not implemented, did you mean 'yarn'"),
         ({"rope_type": "yarn", "type": "linear", "factor": 2.0}, "rope_type = 'linear and yarn' is not"),
@@ -136,7 +136,7 @@ def test_rope_parameters_that_are_not_implemented_are_errors(rope: Any, problem:
         ({"d_rotary": 4}, "d_rotary must be all 12 dimensions of a head"),
         (
             {"scaling": {"kind": "ntk", "factor": 2.0}},
-            "must be one of linear, dynamic, yarn, llama3, got 'ntk'",
+            "must be one of linear, dynamic, yarn, llama3, longrope, got 'ntk'",
         ),
         (
             {"scaling": {"kind": "dynamic", "factor": 2.0, "original_max_seq_len": 7}},
@@ -155,6 +155,7 @@ def test_positions_that_the_format_cannot_express_are_errors(
         positions={"kind": "rotary", **changes},
         norm="rms",
         bias=False,
+        qkv_bias=True,
         activation="swiglu",
     )
     with pytest.raises(ValueError, match=problem):

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from glassformer.deprecation import renamed_attributes
-from glassformer.pretrained.huggingface import CHECKPOINT_FORMATS
+from glassformer.pretrained.formats import CHECKPOINT_FORMATS
 from glassformer.pretrained.loading import from_pretrained, save_pretrained
 
 __all__ = ["CHECKPOINT_FORMATS", "from_pretrained", "save_pretrained"]

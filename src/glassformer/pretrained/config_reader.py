@@ -13,7 +13,7 @@ _MISSING = object()
 
 IGNORED_KEYS = frozenset(
     """
-    _attn_implementation _commit_hash _name_or_path _num_labels architectures attn_implementation
+    _attn_implementation _commit_hash _name_or_path _num_labels architectures attn_implementation auto_map
     bad_words_ids begin_suppress_tokens bos_token_id cls_token_id decoder_start_token_id diversity_penalty
     do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
     exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
@@ -86,6 +86,10 @@ class ConfigReader:
             raise ValueError(f"{self.source}: the key {keys[0]!r} is missing")
         return default
 
+    def first_key(self, *keys: str) -> str:
+        """Return the first key that is present, or the last one: names of one key in different versions."""
+        return next((key for key in keys if self.values.get(key) is not None), keys[-1])
+
     def get_int(self, key: str, default: Any = _MISSING, *, null: Any = _MISSING, minimum: int = 1) -> Any:
         """Return an int of at least ``minimum``; ``null`` is the default for a key that is null."""
         is_null = null is not _MISSING and key in self.values
@@ -96,9 +100,10 @@ class ConfigReader:
             raise ValueError(f"{self.source}: {key} must be below 2**63, got {value}")
         return value
 
-    def get_float(self, *keys: str, default: Any = _MISSING) -> Any:
-        """Return a finite number."""
-        value = self.get(*keys, default=default)
+    def get_float(self, *keys: str, default: Any = _MISSING, null: Any = _MISSING) -> Any:
+        """Return a finite number; ``null`` is the default for a key that is null."""
+        is_null = null is not _MISSING and keys[0] in self.values
+        value = self.get(*keys, default=null if is_null else default)
         if value is not None and not _is_number(value):
             raise ValueError(f"{self.source}: {keys[0]} must be a number, got {value!r:.200}")
         return None if value is None else float(value)
@@ -111,6 +116,14 @@ class ConfigReader:
                 f"{self.source}: {key} must be a number or a list of numbers, got {value!r:.200}"
             )
         return value
+
+    def get_ints(self, key: str, default: list[int]) -> list[int]:
+        """Return a list of ints."""
+        value = self.get(key, default=default)
+        is_int = [isinstance(v, int) for v in value] if isinstance(value, list) else [False]
+        if not all(is_int):
+            raise ValueError(f"{self.source}: {key} must be a list of ints, got {value!r:.200}")
+        return list(value)
 
     def get_strings(self, key: str) -> list[str] | None:
         """Return a list of strings, or None if the key is missing."""

@@ -21,34 +21,22 @@ from glassformer.models.generation_config import (
     select_token_ids,
     write_generation_config,
 )
-from glassformer.pretrained.bert import BERT
+from glassformer.pretrained.adapters import AdaptedTensors, Adapter
 from glassformer.pretrained.checkpoint_format import CheckpointFormat, build_model, common_dtype
 from glassformer.pretrained.config_reader import ConfigReader
-from glassformer.pretrained.gpt2 import GPT2
-from glassformer.pretrained.gpt_neox import GPT_NEOX
+from glassformer.pretrained.formats import CHECKPOINT_FORMATS, NOT_IMPLEMENTED
 from glassformer.pretrained.image_processor import read_image_processor, write_image_processor
-from glassformer.pretrained.llama import LLAMA, MISTRAL, QWEN2
-from glassformer.pretrained.t5 import T5
 from glassformer.pretrained.tensor_files import open_tensors
-from glassformer.pretrained.vit import VIT
-from glassformer.pretrained.weight_table import revert_weights
+from glassformer.pretrained.weight_table import TensorReader, revert_weights
 from glassformer.tokenization import TOKENIZER_FILE, PretrainedTokenizer, has_tokenizer, load_tokenizer
-
-CHECKPOINT_FORMATS: dict[str, CheckpointFormat] = {
-    "bert": BERT,
-    "gpt2": GPT2,
-    "gpt_neox": GPT_NEOX,
-    "llama": LLAMA,
-    "mistral": MISTRAL,
-    "qwen2": QWEN2,
-    "t5": T5,
-    "vit": VIT,
-}
-"""Checkpoint formats by ``model_type``."""
 
 
 def read_folder(
-    folder: Path, values: Mapping[str, Any], dtype: torch.dtype | None, ignore: Sequence[str]
+    folder: Path,
+    values: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    ignore: Sequence[str],
+    adapter: Adapter | None = None,
 ) -> TransformerModel:
     """Load the model in a folder, with its tokenizer.
 
@@ -57,6 +45,7 @@ def read_folder(
         values: content of ``config.json``.
         dtype: of the parameters; None is the type in the file.
         ignore: unknown keys of the config that are accepted.
+        adapter: merged into the weights.
 
     Raises:
         FileNotFoundError: no weights.
@@ -65,11 +54,16 @@ def read_folder(
     source = str(folder / "config.json")
     if "model_type" not in values:
         raise ValueError(f"{source} has neither the format of glassformer nor a model_type")
-    try:
-        checkpoint_format = choose(CHECKPOINT_FORMATS, str(values["model_type"]), "model_type")
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    tensors = open_tensors(folder)
+    checkpoint_format = _format_of(values, source)
+    if "auto_map" in values:
+        warnings.warn(
+            f"{source}: names code of its own (auto_map), which is not run: the model is read as "
+            f"{values['model_type']!r}",
+            stacklevel=4,
+        )
+    tensors: TensorReader = open_tensors(folder)
+    if adapter is not None:
+        tensors = AdaptedTensors(tensors, adapter)
     config = ConfigReader(values, source, ignore)
     keywords = checkpoint_format.read_config(config, tensors)
     config.check_unused_keys(checkpoint_format.ignored_keys)
@@ -79,11 +73,34 @@ def read_folder(
     if dtype is None:
         dtype = common_dtype(tensors, values.get("dtype", values.get("torch_dtype")))
     model = build_model(model_class, keywords, source, checkpoint_format.weight_table, tensors, dtype)
+    model.model_type = str(values["model_type"])
     if "vocab_size" in model.config:
         _load_tokenizer(model, folder)
         model.token_ids = select_token_ids(values, source)
         model.generation_config = read_generation_config(folder)
     return model
+
+
+def _format_of(values: Mapping[str, Any], source: str) -> CheckpointFormat:
+    """Return the format of a config; raise ValueError if it or the quantization is not implemented."""
+    name = str(values["model_type"])
+    if name in NOT_IMPLEMENTED:
+        raise ValueError(
+            f"{source}: model_type {name!r} is not implemented: it needs {NOT_IMPLEMENTED[name]}"
+        )
+    try:
+        checkpoint_format = choose(CHECKPOINT_FORMATS, name, "model_type")
+    except ValueError as error:
+        own = "; the code that it names (auto_map) is never run" if "auto_map" in values else ""
+        raise ValueError(f"{source}: {error}{own}") from None
+    quantization = values.get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization
+        raise ValueError(
+            f"{source}: the weights are quantized by {method!r:.100}, which is not implemented: take the "
+            "checkpoint that was quantized, or a .gguf file of it"
+        )
+    return checkpoint_format
 
 
 def _load_tokenizer(model: TransformerModel, folder: Path) -> None:
@@ -129,7 +146,9 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
 
 
 def choose_format(model: TransformerModel) -> tuple[str, dict[str, Any]]:
-    """Return the first checkpoint format that can express the model, and its config.
+    """Return a checkpoint format that can express the model, and its config.
+
+    It is the one from which the model was loaded, or else the first one.
 
     Raises:
         ValueError: no format can; gives the reason for each.
@@ -140,7 +159,8 @@ def choose_format(model: TransformerModel) -> tuple[str, dict[str, Any]]:
             'of heads in each layer: save it with format="glassformer"'
         )
     problems = []
-    for name, checkpoint_format in CHECKPOINT_FORMATS.items():
+    own = {name: form for name, form in CHECKPOINT_FORMATS.items() if name == model.model_type}
+    for name, checkpoint_format in {**own, **CHECKPOINT_FORMATS}.items():
         if not isinstance(model, checkpoint_format.model_class):
             continue
         try:

@@ -13,11 +13,14 @@ from glassformer.files import read_json_object
 from glassformer.models import TransformerModel
 from glassformer.models.base import FORMAT
 from glassformer.models.weights import FLOATING_TYPES
+from glassformer.pretrained.adapters import CONFIG as ADAPTER_CONFIG
+from glassformer.pretrained.adapters import read_adapter
 from glassformer.pretrained.gguf import read_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
 from glassformer.terminal import count_of
 
 _CONFIG_FILES = [
+    "adapter_config.json",
     "added_tokens.json",
     "additional_chat_templates/*.jinja",
     "chat_template.jinja",
@@ -31,7 +34,12 @@ _CONFIG_FILES = [
     "vocab.json",
     "vocab.txt",
 ]
-_SAFETENSORS_FILES = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+_SAFETENSORS_FILES = [
+    "adapter_model.safetensors",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+]
 _BIN_FILES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
 
 
@@ -44,10 +52,10 @@ def from_pretrained(
 ) -> TransformerModel:
     """Load a model and its tokenizer, ``model.tokenizer``.
 
-    The source is a folder in the format of this library or in the Hugging Face format of ``bert``, ``gpt2``,
-    ``gpt_neox``, ``llama``, ``mistral``, ``qwen2``, ``t5`` or ``vit``; a ``.gguf`` file of the llama
-    architecture; or a name on the Hugging Face hub. Weights that are only renamed stay memory-mapped. No code
-    of a checkpoint is ever executed.
+    The source is a folder in the format of this library, or in the Hugging Face format of a ``model_type`` of
+    ``CHECKPOINT_FORMATS``; a folder with a LoRA adapter, which is merged into its base model; a ``.gguf``
+    file of the llama architecture; or a name on the Hugging Face hub. Weights that are only renamed stay
+    memory-mapped. No code of a checkpoint is ever executed.
 
     Args:
         source: a path, or a name such as ``"openai-community/gpt2"`` if no such path exists.
@@ -117,11 +125,25 @@ def check_tokenizer(model: TransformerModel, source: Path) -> None:
 
 
 def _from_folder(folder: Path, dtype: torch.dtype | None, ignore: Sequence[str]) -> TransformerModel:
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists():
+        return _from_adapter(folder, dtype, ignore)
     values = read_json_object(folder / "config.json")
     if values.get("format") == FORMAT:
         model = TransformerModel.from_pretrained(folder)
         return model if dtype is None else model.to(dtype)
     return read_folder(folder, values, dtype, ignore)
+
+
+def _from_adapter(folder: Path, dtype: torch.dtype | None, ignore: Sequence[str]) -> TransformerModel:
+    """Load the base model of a LoRA adapter, with the adapter merged into it."""
+    adapter = read_adapter(folder)
+    base = Path(adapter.base)
+    if not base.exists():
+        base = download(_hub_name(adapter.base))
+    values = read_json_object(base / "config.json")
+    if values.get("format") == FORMAT:
+        raise ValueError(f"{adapter.source}: the base model {base} is not in the layout of Hugging Face")
+    return read_folder(base, values, dtype, ignore, adapter)
 
 
 def _hub_name(source: str | Path) -> str:
@@ -158,7 +180,7 @@ def download(name: str, revision: str | None = None) -> Path:
     try:
         patterns = [*_CONFIG_FILES, *_SAFETENSORS_FILES]
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-        if not any(folder.glob("model*.safetensors")):
+        if not any(folder.glob("*model*.safetensors")):
             patterns = [*_CONFIG_FILES, *_BIN_FILES]
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:

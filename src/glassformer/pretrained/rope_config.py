@@ -23,6 +23,12 @@ SCALINGS: dict[str, dict[str, str]] = {
         "low_freq_factor": "low_freq_factor",
         "high_freq_factor": "high_freq_factor",
     },
+    "longrope": {
+        "short_factor": "short_factors",
+        "long_factor": "long_factors",
+        "factor": "factor",
+        "attention_factor": "attention_factor",
+    },
 }
 """Kinds of rotary scaling, and for each the options of Hugging Face to those of this library."""
 
@@ -32,7 +38,15 @@ _SHARED_KEYS = {"rope_theta", "partial_rotary_factor", "type", "rope_type", _ORI
 
 
 def read_rope(
-    config: ConfigReader, d_head: int, theta_key: str = "rope_theta", fraction_key: str | None = None
+    config: ConfigReader,
+    d_head: int,
+    theta_key: str = "rope_theta",
+    fraction_key: str | None = None,
+    *,
+    theta: float = 10_000.0,
+    fraction: float = 0.25,
+    original: int | None = None,
+    renamed_kinds: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return ``positions`` for ``rope_parameters``, or for the older ``rope_theta`` and ``rope_scaling``.
 
@@ -41,17 +55,24 @@ def read_rope(
         d_head: dimensions of a head.
         theta_key: key of the base in older configs.
         fraction_key: key of the rotated fraction of a head in older configs; None if it must be 1.
+        theta: base if the config has none.
+        fraction: rotated fraction if the config has none, for models with a ``fraction_key``.
+        original: length of training, before any scaling, of models whose config has it outside of
+            ``rope_parameters``.
+        renamed_kinds: older names of kinds of scaling.
 
     Raises:
         ValueError: a kind of scaling, or an option of it, that is not implemented.
     """
     rope = ConfigReader(config.get_dict("rope_scaling") | config.get_dict("rope_parameters"), config.source)
-    theta = rope.get_float("rope_theta", default=config.get_float(theta_key, default=10_000.0))
-    fraction = config.get_float(fraction_key, default=0.25) if fraction_key else 1.0
+    theta = rope.get_float("rope_theta", default=config.get_float(theta_key, default=theta))
+    fraction = config.get_float(fraction_key, default=fraction) if fraction_key else 1.0
     fraction = rope.get_float("partial_rotary_factor", default=fraction)
     kinds = {str(rope.values[key]) for key in ("type", "rope_type") if key in rope.values} or {"default"}
-    original = rope.get_int(_ORIGINAL, config.get_int(_ORIGINAL, None))
+    kinds = {(renamed_kinds or {}).get(kind, kind) for kind in kinds}
     length = config.get_int("max_position_embeddings", 2048)
+    if original is None:
+        original = rope.get_int(_ORIGINAL, config.get_int(_ORIGINAL, None))
     positions: dict[str, Any] = {"kind": "rotary", "theta": float(theta)}
     if fraction != 1.0 and fraction_key is None:
         raise ValueError(
@@ -75,17 +96,19 @@ def read_rope(
     if kind == "default":
         return positions
     scaling = {"kind": kind, **{names[name]: _read_option(rope, name) for name in options}}
-    if kind == "dynamic":
-        scaling["original_max_seq_len"] = length
-    elif kind != "linear":
-        scaling["original_max_seq_len"] = length if original is None else original
+    original = length if original is None or kind == "dynamic" else original
+    if kind != "linear":
+        scaling["original_max_seq_len"] = original
+    if kind == "longrope":
+        scaling.setdefault("factor", length / original)
     return {**positions, "scaling": scaling}
 
 
-def _read_option(rope: ConfigReader, name: str) -> float | bool:
-    """Return the value of an option: a bool for ``truncate``, else a number."""
-    value: float | bool = rope.get_bool(name, True) if name == "truncate" else rope.get_float(name)
-    return value
+def _read_option(rope: ConfigReader, name: str) -> Any:
+    """Return the value of an option: a bool, a list of numbers, or a number."""
+    if name == "truncate":
+        return rope.get_bool(name, True)
+    return rope.get_floats(name) if name in ("short_factor", "long_factor") else rope.get_float(name)
 
 
 def write_rope(positions: str | Mapping[str, Any], d_head: int, max_seq_len: int) -> dict[str, Any]:
@@ -94,6 +117,8 @@ def write_rope(positions: str | Mapping[str, Any], d_head: int, max_seq_len: int
     Raises:
         ValueError: positions that ``rope_parameters`` cannot express.
     """
+    if not isinstance(positions, str | Mapping):
+        raise ValueError(f"positions must be the same in all layers, got {positions!r:.200}")
     spec: dict[str, Any] = {"kind": positions} if isinstance(positions, str) else dict(positions)
     if spec.get("kind") != "rotary" or spec.get("pairing", "half") != "half":
         raise ValueError(f'positions must be rotary with the pairing "half", got {positions!r}')
@@ -112,7 +137,7 @@ def write_rope(positions: str | Mapping[str, Any], d_head: int, max_seq_len: int
     original = scaling.pop("original_max_seq_len", None)
     if kind == "dynamic" and original != max_seq_len:
         raise ValueError(f"dynamic scaling must start at max_seq_len={max_seq_len}, got {original}")
-    if kind in ("yarn", "llama3"):
+    if kind in ("yarn", "llama3", "longrope"):
         parameters[_ORIGINAL] = original
     theirs = {ours: name for name, ours in SCALINGS[kind].items()}
     options = {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if kind == "llama3" else {}

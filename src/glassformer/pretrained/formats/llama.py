@@ -170,4 +170,6 @@ def write_smollm3(config: Mapping[str, Any]) -> dict[str, Any]:
 
 LLAMA = CheckpointFormat(GPTModel, read_llama, write_llama, weight_table)
 MISTRAL = CheckpointFormat(GPTModel, read_mistral, write_mistral, weight_table)
-SMOLLM3 = CheckpointFormat(GPTModel, read_smollm3, write_smollm3, weight_table)
+SMOLLM3 = CheckpointFormat(
+    GPTModel, read_smollm3, write_smollm3, weight_table, ignored_keys=("max_window_layers",)
+)

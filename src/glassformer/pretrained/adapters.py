@@ -1,0 +1,150 @@
+"""LoRA adapters: low-rank changes of matrices, merged into the model when it is loaded (Hu et al. 2022).
+
+    W' = W + scale B A,   scale = alpha / r, or alpha / sqrt(r)             (section 4.1; Kalajdzievski 2023)
+
+A folder of the package `peft` holds ``adapter_config.json`` and ``adapter_model.safetensors``. The base model
+is loaded from the path or name in the config, and each tensor is changed while it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from glassformer.files import read_json_object
+from glassformer.pretrained.config_reader import ConfigReader
+from glassformer.pretrained.weight_table import TensorReader
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
+_WITHOUT_EFFECT = (
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout"),
+    *("loftq_config", "megatron_config", "megatron_core", "peft_type", "peft_version", "revision"),
+    *("task_type", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("ensure_weight_tying", "runtime_config", "qalora_group_size"),
+)
+"""Keys that change training, or whose effect the names of the tensors show."""
+
+
+@dataclass(frozen=True)
+class LowRankUpdate:
+    """scale B A."""
+
+    a: Tensor
+    """``(r, in)``."""
+    b: Tensor
+    """``(out, r)``."""
+    scale: float
+
+    def matrix(self, is_transposed: bool) -> Tensor:
+        """The change of a matrix ``(out, in)``, or ``(in, out)``."""
+        change = self.scale * (self.b.float() @ self.a.float())
+        return change.T if is_transposed else change
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter.
+
+    Args:
+        source: path of its config.
+        base: path or name of the base model.
+        updates: by the name of the module in the base model.
+        is_transposed: whether the base model stores its matrices as ``(in, out)``, as GPT-2 does.
+    """
+
+    source: str
+    base: str
+    updates: Mapping[str, LowRankUpdate]
+    is_transposed: bool
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read a folder with ``adapter_config.json``.
+
+    Raises:
+        FileNotFoundError: no weights.
+        ValueError: another kind of adapter than plain LoRA; the message names the key.
+    """
+    config = ConfigReader(read_json_object(folder / CONFIG), str(folder / CONFIG), _WITHOUT_EFFECT)
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise ValueError(f"{config.source}: peft_type = {kind!r:.100} is not implemented, only 'LORA'")
+    for key in ("use_dora", "use_qalora", "lora_bias"):
+        config.expect(key, False)
+    config.expect("bias", "none")
+    for key in ("modules_to_save", "trainable_token_indices", "layer_replication", "target_parameters"):
+        config.expect(key, None, [], {})
+    for key in ("alora_invocation_tokens", "corda_config", "eva_config", "arrow_config", "use_bdlora"):
+        config.expect(key, None, False)
+    alpha, rank = config.get_float("lora_alpha", default=8.0), config.get_int("r", 8)
+    alphas, ranks = config.get_dict("alpha_pattern"), config.get_dict("rank_pattern")
+    has_root = config.get_bool("use_rslora", False)
+    is_transposed = config.get_bool("fan_in_fan_out", False)
+    base = str(config.get("base_model_name_or_path"))
+    config.check_unused_keys()
+    if not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(f"{folder}: {WEIGHTS} is missing")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / WEIGHTS).items():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"{folder / WEIGHTS}: {name:.200} is not the matrix A or B of a layer")
+        parts.setdefault(match["module"], {})[match["part"]] = tensor
+    updates = {}
+    for module, pair in parts.items():
+        r = _matching(ranks, module, rank)
+        scale = _matching(alphas, module, alpha) / (r**0.5 if has_root else r)
+        if set(pair) != {"A", "B"} or len(pair["A"]) != r or pair["B"].dim() != 2 or pair["B"].size(1) != r:
+            shapes = {part: tuple(tensor.shape) for part, tensor in pair.items()}
+            raise ValueError(f"{folder / WEIGHTS}: {module} needs matrices A and B of rank {r}, got {shapes}")
+        updates[module] = LowRankUpdate(pair["A"], pair["B"], scale)
+    return Adapter(config.source, base, updates, is_transposed)
+
+
+def _matching(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+    """The value whose key is the end of a module's name, as `peft` looks it up."""
+    for pattern, value in patterns.items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            return value
+    return default
+
+
+class AdaptedTensors:
+    """The tensors of a base model with the changes of an adapter; a ``TensorReader``.
+
+    Raises:
+        ValueError: a module of the adapter that the base model does not have, or of another shape.
+    """
+
+    def __init__(self, base: TensorReader, adapter: Adapter) -> None:
+        self.base, self.adapter = base, adapter
+        self.source, self.shapes, self.dtypes = base.source, base.shapes, base.dtypes
+        for module, update in adapter.updates.items():
+            shape = (len(update.b), update.a.size(1))
+            shape = shape[::-1] if adapter.is_transposed else shape
+            if self.shapes.get(f"{module}.weight") != shape:
+                found = self.shapes.get(f"{module}.weight")
+                problem = "does not exist" if found is None else f"has shape {found}, not {shape}"
+                raise ValueError(f"{adapter.source}: {module} {problem} in the base model, {base.source}")
+
+    def read(self, name: str, *, share_mapping: bool = False) -> Tensor:
+        """A tensor of the base model, with the change of its module."""
+        update = self.adapter.updates.get(name.removesuffix(".weight"))
+        if update is None or not name.endswith(".weight"):
+            return self.base.read(name, share_mapping=share_mapping)
+        tensor = self.base.read(name)
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        return (tensor.to(wide) + update.matrix(self.adapter.is_transposed)).to(tensor.dtype)
+
+    def release(self, name: str) -> None:
+        """Free the memory of a tensor that is not needed again."""
+        self.base.release(name)
