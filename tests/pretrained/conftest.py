@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import nn
 
-from glassformer.pretrained.gguf import deinterleave_rotary
+from glassformer.pretrained.gguf.tensors import deinterleave_rotary
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +132,24 @@ def dequantized(model: nn.Module, kind: str) -> nn.Module:
         state[name] = values if count is None else deinterleave_rotary(values, num_heads=count)[0]
     model.load_state_dict(state)
     return model
+
+
+@pytest.fixture
+def llama_cpp() -> Callable[[Path, list[int], int], list[int]]:
+    """``llama_cpp(path, ids, new)``: the ids that llama.cpp generates, if token 7 is called ``t7``."""
+    xllamacpp = pytest.importorskip("xllamacpp")
+
+    def generate(path: Path, ids: list[int], new: int) -> list[int]:
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(path)
+        parameters.n_ctx = len(ids) + new
+        parameters.n_parallel = 1
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+        parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.fit_params = False
+        parameters.verbosity = -1
+        request = {"prompt": ids, "n_predict": new, "temperature": 0, "ignore_eos": True}
+        answer = xllamacpp.Server(parameters).handle_completions(request)
+        return [int(number) for number in answer["choices"][0]["text"].split("t")[1:]]
+
+    return generate

@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 import glassformer
-from glassformer.pretrained.gguf_file import GGUFFile, open_gguf
+from glassformer.pretrained.gguf.file import GGUFFile, open_gguf
 
 gguf = pytest.importorskip("gguf")
 pytestmark = pytest.mark.filterwarnings("ignore:.*loaded without its tokenizer")

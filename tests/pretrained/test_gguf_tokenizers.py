@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import regex
 
-from glassformer.pretrained.gguf_tokenizers import read_tokenizer
+from glassformer.pretrained.gguf.tokenizers import read_tokenizer
 from glassformer.tokenization.base import Tokenizer
 from glassformer.tokenization.pre_tokenization import bytes_to_unicode
 

@@ -15,7 +15,7 @@ from glassformer.models.base import FORMAT
 from glassformer.models.weights import FLOATING_TYPES
 from glassformer.pretrained.adapters import CONFIG as ADAPTER_CONFIG
 from glassformer.pretrained.adapters import read_adapter
-from glassformer.pretrained.gguf import read_gguf
+from glassformer.pretrained.gguf import read_gguf, write_gguf
 from glassformer.pretrained.huggingface import read_folder, write_folder
 from glassformer.terminal import count_of
 
@@ -54,7 +54,7 @@ def from_pretrained(
 
     The source is a folder in the format of this library, or in the Hugging Face format of a ``model_type`` of
     ``CHECKPOINT_FORMATS``; a folder with a LoRA adapter, which is merged into its base model; a ``.gguf``
-    file of the llama architecture; or a name on the Hugging Face hub. Weights that are only renamed stay
+    file; or a name on the Hugging Face hub. Weights that are only renamed stay
     memory-mapped. No code of a checkpoint is ever executed.
 
     Args:
@@ -95,15 +95,18 @@ def save_pretrained(model: TransformerModel, folder: str | Path, format: str = "
 
     Args:
         model: to be saved.
-        folder: created if it does not exist.
-        format: ``"glassformer"``, or ``"huggingface"`` for a folder that `transformers` loads.
+        folder: created if it does not exist; of the format ``"gguf"`` the path of the file.
+        format: ``"glassformer"``, ``"huggingface"`` for a folder that `transformers` loads, or ``"gguf"`` for
+            a file that llama.cpp runs, with matrices in float32; see ``gguf.write_gguf`` for others.
 
     Raises:
+        ImportError: the package ``gguf`` is not installed.
         OSError: not writable, or the disk is full; existing files are unchanged.
-        ValueError: an unknown format, or a model that no Hugging Face format can express.
+        ValueError: an unknown format, or a model that no format of that kind can express.
     """
     formats: dict[str, Callable[[TransformerModel, Path], None]] = {
         "glassformer": TransformerModel.save_pretrained,
+        "gguf": write_gguf,
         "huggingface": write_folder,
     }
     choose(formats, format, "format")(model, Path(folder))

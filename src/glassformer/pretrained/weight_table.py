@@ -138,6 +138,9 @@ def convert_weights(
         ValueError: a tensor that is missing, unexpected, not floating-point, of another shape, or different
             from the tensor that it should be tied to.
     """
+    listed = {name for entry in table.entries for name in entry.ours}
+    if listed != set(expected):  # a mistake in a format, of which parts of the model would have no weights
+        raise AssertionError(f"the table of tensor names must list {sorted(listed ^ set(expected))[:5]}")
     found = _match_names(table, tensors, expected)
     for alias, name in table.tied_aliases.items():
         if found.get(alias, found[name]) != found[name]:

@@ -83,7 +83,7 @@ class GGUFFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._gguf = _import_gguf()
+        self._gguf = import_gguf()
         self.source, self._path = str(path), path
         header = _HeaderReader(path)
         try:
@@ -125,7 +125,8 @@ class GGUFFile:
         """Do nothing: a tensor is read when it is requested."""
 
 
-def _import_gguf() -> ModuleType:
+def import_gguf() -> ModuleType:
+    """Return the package ``gguf``; raise ImportError, with how to install it, if it is missing."""
     try:
         import gguf
         import gguf.quants

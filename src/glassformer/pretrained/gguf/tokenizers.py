@@ -20,7 +20,7 @@ from glassformer.tokenization.pre_tokenization import (
     split_like_smollm,
 )
 
-_PRE_TOKENIZERS = {
+PRE_TOKENIZERS = {
     "default": split_like_llama_cpp,
     "gpt-2": split_like_gpt2,
     "llama-bpe": split_like_llama3,
@@ -32,10 +32,10 @@ _PRE_TOKENIZERS = {
 _MAX_TOKEN_LENGTH = 1000
 """In characters; the time to find the merges of a token is quadratic in it."""
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
 """Values of ``tokenizer.ggml.token_type``."""
 
-_SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 _TOKEN_ID_KEYS = {
     "bos_token_id": ("bos",),
@@ -74,7 +74,7 @@ def _read_tokenizer(metadata: Mapping[str, Any]) -> PretrainedTokenizer:
     added = [AddedToken(content, normalized=False) for content in by_type.get(USER_DEFINED, [])]
     tokenizer.add_tokens(added)
     settings: dict[str, Any] = {}
-    for role, key in _SPECIAL_TOKENS.items():
+    for role, key in SPECIAL_TOKENS.items():
         token = metadata.get(f"tokenizer.ggml.{key}_token_id")
         if type(token) is int and 0 <= token < len(tokens):
             settings[f"{role}_token"] = tokens[token]
@@ -116,7 +116,7 @@ def _byte_level(
 ) -> tuple[tokenizers.Tokenizer, bool]:
     """Build a byte-level BPE tokenizer; with Llama 3, a word that is a token needs no merges."""
     pre = str(metadata.get("tokenizer.ggml.pre", "default"))
-    set_pre_tokenizer = choose(_PRE_TOKENIZERS, pre, "tokenizer.ggml.pre")
+    set_pre_tokenizer = choose(PRE_TOKENIZERS, pre, "tokenizer.ggml.pre")
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     for merge in merges:
         if len(merge) != 2:
