@@ -286,7 +286,7 @@ common = {
     "num_layers": st.integers(1, 3),
     "num_heads": st.sampled_from([1, 4]),
     "d_ff": st.integers(1, 40),
-    "norm": st.sampled_from(sorted(NORMS)),
+    "norm": st.sampled_from(sorted(NORMS.keys() - {"nonparametric"})),
     "activation": st.sampled_from(sorted(FEED_FORWARDS)),
     "residual": st.sampled_from(sorted(BLOCKS)),
     "bias": st.booleans(),

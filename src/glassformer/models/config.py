@@ -304,9 +304,10 @@ class GPTConfig(BlockConfig, TextConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_text()
-        for window in self.windows:
+        is_one = self.window is None or is_int(self.window)
+        for window in [self.window] if is_one else self.windows:
             if window is not None:
-                check_sizes(window=window)
+                check_sizes(window=window)  # type: ignore[arg-type]
         if self.d_embedding is not None:
             check_sizes(d_embedding=self.d_embedding)
         check_factors(logit_scale=self.logit_scale)

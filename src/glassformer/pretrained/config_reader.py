@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from glassformer.choices import suggestion
+from glassformer.terminal import count_of
 
 _MISSING = object()
 
@@ -70,10 +71,17 @@ class ConfigReader:
         values: content of ``config.json``.
         source: its path, for error messages.
         ignore: keys that are treated as read.
+        max_layers: number of tensors of the checkpoint, which bounds the number of layers. Default: no bound.
     """
 
-    def __init__(self, values: Mapping[str, Any], source: str, ignore: Sequence[str] = ()) -> None:
-        self.values, self.source = values, source
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        source: str,
+        ignore: Sequence[str] = (),
+        max_layers: int | None = None,
+    ) -> None:
+        self.values, self.source, self.max_layers = values, source, max_layers
         self._read_keys = set(ignore)
 
     def get(self, *keys: str, default: Any = _MISSING) -> Any:
@@ -98,6 +106,14 @@ class ConfigReader:
             raise ValueError(f"{self.source}: {key} must be an int of at least {minimum}, got {value!r:.200}")
         if value is not None and value >= 2**63:
             raise ValueError(f"{self.source}: {key} must be below 2**63, got {value}")
+        return value
+
+    def get_num_layers(self, key: str) -> int:
+        """Return a number of layers, for which lists can be made: at most that of the tensors."""
+        value: int = self.get_int(key)
+        if self.max_layers is not None and value > self.max_layers:
+            layers, tensors = count_of(value, "layer"), count_of(self.max_layers, "tensor")
+            raise ValueError(f"{self.source}: {layers} cannot be made of {tensors}")
         return value
 
     def get_float(self, *keys: str, default: Any = _MISSING, null: Any = _MISSING) -> Any:

@@ -64,7 +64,7 @@ def read_folder(
     tensors: TensorReader = open_tensors(folder)
     if adapter is not None:
         tensors = AdaptedTensors(tensors, adapter)
-    config = ConfigReader(values, source, ignore)
+    config = ConfigReader(values, source, ignore, max_layers=len(tensors.shapes))
     keywords = checkpoint_format.read_config(config, tensors)
     config.check_unused_keys(checkpoint_format.ignored_keys)
     model_class = checkpoint_format.model_class

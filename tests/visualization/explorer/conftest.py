@@ -89,10 +89,11 @@ class ExplorerPage:
         return self.page.evaluate("window.glassformer.state")
 
     def matrix(self):
-        """The weights that are drawn."""
+        """The weights that are drawn, once they are unpacked."""
         queries, keys, weights = self.page.evaluate(
-            "(() => { const m = window.glassformer.scene().shownMatrix;"
-            " return [m.queries, m.keys, Array.from(m.weights, (w) => Number.isNaN(w) ? null : w)]; })()"
+            "(async () => { const shown = () => window.glassformer.scene().shownMatrix;"
+            " for (let n = 0; n < 400 && !shown(); n++) await new Promise((done) => setTimeout(done, 25));"
+            " const m = shown(); return [m.queries, m.keys, Array.from(m.weights, (w) => Number.isNaN(w) ? null : w)]; })()"
         )
         return np.array([np.nan if weight is None else weight for weight in weights]).reshape(queries, keys)
 

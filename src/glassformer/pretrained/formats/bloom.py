@@ -32,7 +32,7 @@ def read_bloom(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     return {
         "vocab_size": config.get_int("vocab_size"),
         "d_model": config.get_int(config.first_key("n_embed", "hidden_size")),
-        "num_layers": config.get_int(config.first_key("n_layer", "num_hidden_layers")),
+        "num_layers": config.get_num_layers(config.first_key("n_layer", "num_hidden_layers")),
         "num_heads": config.get_int(config.first_key("n_head", "num_attention_heads")),
         "max_seq_len": config.get_int("seq_length", 2048),
         "positions": "alibi",
@@ -102,7 +102,7 @@ def read_falcon(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     return {
         "vocab_size": config.get_int("vocab_size"),
         "d_model": d_model,
-        "num_layers": config.get_int("num_hidden_layers"),
+        "num_layers": config.get_num_layers("num_hidden_layers"),
         "num_heads": heads,
         "num_kv_heads": kv_heads,
         "d_ff": config.get_int("ffn_hidden_size", 4 * d_model),

@@ -52,7 +52,7 @@ def read_sizes(config: ConfigReader, num_kv_heads: int | None = None) -> dict[st
     return {
         "vocab_size": config.get_int("vocab_size"),
         "d_model": config.get_int("hidden_size"),
-        "num_layers": config.get_int("num_hidden_layers"),
+        "num_layers": config.get_num_layers("num_hidden_layers"),
         "num_heads": heads,
         "num_kv_heads": config.get_int("num_key_value_heads", kv_heads, null=heads),
         "d_ff": config.get_int("intermediate_size"),

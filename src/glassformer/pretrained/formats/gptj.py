@@ -32,7 +32,7 @@ def read_gptj(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     return {
         "vocab_size": config.get_int("vocab_size"),
         "d_model": d_model,
-        "num_layers": config.get_int("n_layer"),
+        "num_layers": config.get_num_layers("n_layer"),
         "num_heads": heads,
         "d_ff": config.get_int("n_inner", None),
         "max_seq_len": config.get_int("n_positions", 2048),
@@ -101,7 +101,7 @@ def table_of_gptj(config: Mapping[str, Any]) -> WeightTable:
 
 def read_gpt_neo(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     """Return the keywords of ``GPTModel``; scores have no factor."""
-    count = config.get_int("num_layers")
+    count = config.get_num_layers("num_layers")
     window = config.get_int("window_size", 256)
     kinds = _expand(config, count)
     windows = [window if kind == "local" else None for kind in kinds]
@@ -126,7 +126,8 @@ def _expand(config: ConfigReader, count: int) -> list[str]:
     """Return ``"global"`` or ``"local"`` for each layer, from pairs of kinds and repetitions."""
     types = config.get("attention_types", default=[[["global", "local"], 12]])
     try:
-        kinds = [kind for names, times in types for kind in names * times]
+        lengths = [len(names) * times for names, times in types]
+        kinds = [kind for names, times in types for kind in names * times] if sum(lengths) == count else []
     except (TypeError, ValueError):
         kinds = []
     listed = config.get_strings("attention_layers")

@@ -30,7 +30,7 @@ def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     return {
         "vocab_size": config.get_int("vocab_size"),
         "d_model": d_model,
-        "num_layers": config.get_int("num_hidden_layers"),
+        "num_layers": config.get_num_layers("num_hidden_layers"),
         "num_heads": config.get_int("num_attention_heads"),
         "d_ff": config.get_int("ffn_dim", 3072),
         "max_seq_len": config.get_int("max_position_embeddings", 2048),

@@ -35,7 +35,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, ignore: Sequence[str
         ValueError: a damaged file, or an architecture, feature or tensor type that is not implemented.
     """
     metadata, tensors = open_gguf(path)
-    config = ConfigReader(metadata, str(path), ignore)
+    config = ConfigReader(metadata, str(path), ignore, max_layers=len(tensors.shapes))
     keywords = read_config(config, tensors)
     table = partial(weight_table, architecture=metadata["general.architecture"])
     model = build_model(GPTModel, keywords, str(path), table, tensors, dtype or torch.float32)
@@ -64,7 +64,7 @@ def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     keywords = {
         "vocab_size": vocab_size,
         "d_model": metadata.get_int("embedding_length"),
-        "num_layers": metadata.get_int("block_count"),
+        "num_layers": config.get_num_layers(metadata.key("block_count")),
         "num_heads": heads,
         "num_kv_heads": metadata.get_int("attention.head_count_kv", heads),
         "d_ff": metadata.get_int("feed_forward_length"),
