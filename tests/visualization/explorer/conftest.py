@@ -93,7 +93,8 @@ class ExplorerPage:
         queries, keys, weights = self.page.evaluate(
             "(async () => { const shown = () => window.glassformer.scene().shownMatrix;"
             " for (let n = 0; n < 400 && !shown(); n++) await new Promise((done) => setTimeout(done, 25));"
-            " const m = shown(); return [m.queries, m.keys, Array.from(m.weights, (w) => Number.isNaN(w) ? null : w)]; })()"
+            " const { queries, keys, weights } = shown();"
+            " return [queries, keys, Array.from(weights, (w) => Number.isNaN(w) ? null : w)]; })()"
         )
         return np.array([np.nan if weight is None else weight for weight in weights]).reshape(queries, keys)
 
