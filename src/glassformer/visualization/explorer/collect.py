@@ -177,7 +177,7 @@ def collect_contents(model: TransformerModel, text: Text | None = None, **option
         attention=attention,
         predictions=output_predictions(model, tokenizer, output, inputs.targets, list(kinds)),
         image=inputs.image,
-        name=page.name or type(model).__name__,
+        name=page.name or model.name or type(model).__name__,
         theme=page.theme,
     )
     if page.live:
