@@ -117,6 +117,31 @@ def _transpose(matrix: Tensor) -> tuple[Tensor]:
     return (matrix.T.contiguous(),)
 
 
+def split_rows(fused: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Split ``(sum of sizes, ...)`` into tensors of these numbers of rows."""
+    return tuple(part.clone() for part in torch.split(fused, list(sizes)))
+
+
+def concat_rows(*parts: Tensor) -> tuple[Tensor]:
+    """Concatenate tensors along their rows."""
+    return (torch.cat(parts),)
+
+
+def split_groups(fused: Tensor, num_kv_heads: int, group: int) -> tuple[Tensor, ...]:
+    """Split ``(kv_head * (group of q, k, v) * d_head, ...)`` into q, k, v: ``(head * d_head, ...)`` each."""
+    parts = fused.view(num_kv_heads, group + 2, -1, *fused.shape[1:])  # (kv_head, group + 2, d_head, ...)
+    split = torch.split(parts, [group, 1, 1], dim=1)
+    return tuple(part.clone(memory_format=torch.contiguous_format).flatten(0, 2) for part in split)
+
+
+def join_groups(*parts: Tensor, num_kv_heads: int) -> tuple[Tensor]:
+    """The inverse of ``split_groups``."""
+    q, k, v = parts
+    d_head = len(k) // num_kv_heads
+    by_group = [part.view(num_kv_heads, -1, d_head, *part.shape[1:]) for part in (q, k, v)]
+    return (torch.cat(by_group, dim=1).flatten(0, 2),)
+
+
 def layer_prefixes(count: int, ours: str, theirs: str) -> Iterable[tuple[str, str]]:
     """Prefixes of the names of each layer: ``("blocks.0.", "model.layers.0.")`` and so on."""
     return ((f"{ours}{layer}.", f"{theirs}{layer}.") for layer in range(count))

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from glassformer.models import GPTModel
 from glassformer.pretrained.checkpoint_format import CheckpointFormat, require, resolve_d_ff, resolve_d_head
 from glassformer.pretrained.config_reader import ConfigReader
@@ -22,7 +19,13 @@ from glassformer.pretrained.formats.decoder_layout import (
     write_rotary,
 )
 from glassformer.pretrained.rope_config import read_rope
-from glassformer.pretrained.weight_table import TensorReader, WeightEntry, WeightTable
+from glassformer.pretrained.weight_table import (
+    TensorReader,
+    WeightEntry,
+    WeightTable,
+    join_groups,
+    split_groups,
+)
 
 
 def read_bloom(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
@@ -190,21 +193,6 @@ def _table(
         others=others,
         ignored_pattern=r".*\.(inv_freq|self_attention\.(bias|masked_bias))",
     )
-
-
-def split_groups(fused: Tensor, num_kv_heads: int, group: int) -> tuple[Tensor, ...]:
-    """Split ``(kv_head * (group of q, k, v) * d_head, ...)`` into q, k, v: ``(head * d_head, ...)`` each."""
-    parts = fused.view(num_kv_heads, group + 2, -1, *fused.shape[1:])  # (kv_head, group + 2, d_head, ...)
-    split = torch.split(parts, [group, 1, 1], dim=1)
-    return tuple(part.clone(memory_format=torch.contiguous_format).flatten(0, 2) for part in split)
-
-
-def join_groups(*parts: Tensor, num_kv_heads: int) -> tuple[Tensor]:
-    """The inverse of ``split_groups``."""
-    q, k, v = parts
-    d_head = len(k) // num_kv_heads
-    by_group = [part.view(num_kv_heads, -1, d_head, *part.shape[1:]) for part in (q, k, v)]
-    return (torch.cat(by_group, dim=1).flatten(0, 2),)
 
 
 BLOOM = CheckpointFormat(

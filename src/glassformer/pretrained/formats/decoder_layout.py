@@ -1,7 +1,6 @@
 """Config keys and tensor names that the formats of decoders share.
 
-Most decoders since Llama have its names in Hugging Face's layout. A format lists the modules of a layer in
-which it differs, and ``decoder_table`` finds their parameters by the keywords of the model.
+A format lists the modules of a layer, and ``decoder_table`` finds their parameters by the keywords.
 """
 
 from __future__ import annotations
@@ -113,11 +112,7 @@ def windows_of(
 
 
 def layer_types_of(config: Mapping[str, Any]) -> list[str]:
-    """Return ``layer_types`` of a model.
-
-    Raises:
-        ValueError: layers with different windows.
-    """
+    """Return ``layer_types`` of a model."""
     return [FULL if window is None else SLIDING for window in windows_by_layer(config)]
 
 
@@ -248,14 +243,7 @@ def _qk_norm_bias(config: Mapping[str, Any]) -> bool:
 def renamed_parameters(
     config: Mapping[str, Any], ours: str, theirs: str, modules: Mapping[str, str]
 ) -> list[WeightEntry]:
-    """Return the entries of modules that differ in their names only, with the parameters that they have.
-
-    Args:
-        config: keywords of a model.
-        ours: prefix of the names of this library.
-        theirs: prefix of the names in the checkpoint.
-        modules: of this library to those of the checkpoint.
-    """
+    """Return the entries of modules that differ in their names only; see ``renamed_modules``."""
     return [
         renamed(f"{ours}{own}.{kind}", f"{theirs}{other}.{kind}")
         for own, other in modules.items()

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from glassformer.models import GPTModel
 from glassformer.pretrained.checkpoint_format import (
     CheckpointFormat,
@@ -24,9 +21,11 @@ from glassformer.pretrained.weight_table import (
     TensorReader,
     WeightEntry,
     WeightTable,
+    join_groups,
     layer_prefixes,
     renamed,
     renamed_modules,
+    split_groups,
 )
 
 
@@ -88,15 +87,15 @@ def weight_table(config: Mapping[str, Any]) -> WeightTable:
         *renamed_modules("", "gpt_neox.", {"norm": "final_layer_norm"}, both),
     ]
     attention = both if resolve_bias(config, "qkv_bias") else ("weight",)
-    split = partial(split_qkv, num_heads=config["num_heads"])
-    interleave = partial(interleave_qkv, num_heads=config["num_heads"])
+    split = partial(split_groups, num_kv_heads=config["num_heads"], group=1)
+    join = partial(join_groups, num_kv_heads=config["num_heads"])
     for ours, theirs in layer_prefixes(config["num_layers"], "blocks.", "gpt_neox.layers."):
         entries += renamed_modules(ours, theirs, _NORMS | _FEED_FORWARD, both)
         entries += renamed_modules(ours, theirs, {"attention.out_proj": "attention.dense"}, attention)
         for kind in attention:
             projections = tuple(f"{ours}attention.{part}_proj.{kind}" for part in "qkv")
             entries.append(
-                WeightEntry(projections, (f"{theirs}attention.query_key_value.{kind}",), split, interleave)
+                WeightEntry(projections, (f"{theirs}attention.query_key_value.{kind}",), split, join)
             )
     head = renamed("lm_head.weight", "embed_out.weight")
     tied = config["tie_embeddings"]
@@ -111,18 +110,6 @@ def weight_table(config: Mapping[str, Any]) -> WeightTable:
 
 _NORMS = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm"}
 _FEED_FORWARD = {"feed_forward.up_proj": "mlp.dense_h_to_4h", "feed_forward.down_proj": "mlp.dense_4h_to_h"}
-
-
-def split_qkv(fused: Tensor, num_heads: int) -> tuple[Tensor, ...]:
-    """Split ``(head * (q + k + v), ...)`` into three tensors ``(head * d_head, ...)``."""
-    parts = fused.view(num_heads, 3, -1, *fused.shape[1:])  # (head, 3, d_head, ...)
-    return tuple(parts[:, i].clone(memory_format=torch.contiguous_format).flatten(0, 1) for i in range(3))
-
-
-def interleave_qkv(*parts: Tensor, num_heads: int) -> tuple[Tensor]:
-    """Interleave three tensors ``(head * d_head, ...)`` to ``(head * (q + k + v), ...)``."""
-    split = [part.view(num_heads, -1, *part.shape[1:]) for part in parts]  # (head, d_head, ...) each
-    return (torch.stack(split, dim=1).flatten(0, 2),)
 
 
 GPT_NEOX = CheckpointFormat(

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from glassformer.models import GPTModel
 from glassformer.pretrained.checkpoint_format import CheckpointFormat, require, resolve_d_ff, resolve_d_head
 from glassformer.pretrained.config_reader import ConfigReader
@@ -27,7 +24,13 @@ from glassformer.pretrained.formats.decoder_layout import (
     write_sizes,
 )
 from glassformer.pretrained.rope_config import read_rope
-from glassformer.pretrained.weight_table import TensorReader, WeightEntry, WeightTable
+from glassformer.pretrained.weight_table import (
+    TensorReader,
+    WeightEntry,
+    WeightTable,
+    concat_rows,
+    split_rows,
+)
 
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attention_dropout")
 
@@ -124,16 +127,6 @@ def write_phi3(config: Mapping[str, Any]) -> dict[str, Any]:
         "sliding_window": window_of(config),
         **dict.fromkeys(DROPOUTS, config["dropout"]),
     }
-
-
-def split_rows(fused: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Split ``(sum of sizes, ...)`` into tensors of these numbers of rows."""
-    return tuple(part.clone() for part in torch.split(fused, list(sizes)))
-
-
-def concat_rows(*parts: Tensor) -> tuple[Tensor]:
-    """Concatenate tensors along their rows."""
-    return (torch.cat(parts),)
 
 
 def table_of_phi3(config: Mapping[str, Any]) -> WeightTable:

@@ -11,11 +11,17 @@ from torch import Tensor
 
 from glassformer.pretrained.checkpoint_format import resolve_d_ff, resolve_d_head
 from glassformer.pretrained.formats.decoder_layout import parameters_of, qk_norm_kind
-from glassformer.pretrained.formats.phi import concat_rows, split_rows
 from glassformer.pretrained.gguf.architectures import ARCHITECTURES, FALCON_NORMS, QK_NORM, Architecture
 from glassformer.pretrained.gguf.llama import LONG, SHORT
 from glassformer.pretrained.gguf.metadata import FACTORS
-from glassformer.pretrained.weight_table import WeightEntry, WeightTable, layer_prefixes, renamed
+from glassformer.pretrained.weight_table import (
+    WeightEntry,
+    WeightTable,
+    concat_rows,
+    layer_prefixes,
+    renamed,
+    split_rows,
+)
 
 
 def weight_table(config: Mapping[str, Any], *, architecture: str) -> WeightTable:
