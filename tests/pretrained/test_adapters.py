@@ -115,6 +115,9 @@ def test_ranks_and_scales_of_single_modules(tmp_path: Path) -> None:
         ({"bias": "all"}, "bias = 'all' is not implemented, only 'none'"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save = \['lm_head'\] is not implemented"),
         ({"new_key": 1}, "unknown key 'new_key' = 1"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights = 'pissa' is not implemented"),
+        ({"rank_pattern": {"q_proj": 0}}, "q_proj has the rank 0 and alpha 7"),
+        ({"rank_pattern": {"(": 2}}, r"the pattern '\(' is invalid"),
         ({"r": 3}, "q_proj needs matrices A and B of rank 3"),
         ({"base_model_name_or_path": "nowhere/to be found"}, "does not exist"),
     ],
@@ -133,6 +136,9 @@ def test_an_adapter_to_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     path.unlink()
     with pytest.raises(FileNotFoundError, match="adapter_model.safetensors is missing"):
+        glassformer.from_pretrained(tmp_path / "adapter")
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="adapter_model.safetensors is damaged"):
         glassformer.from_pretrained(tmp_path / "adapter")
     save_file({"prompt_embeddings": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match="prompt_embeddings is not the matrix A or B of a layer"):

@@ -111,8 +111,8 @@ def edit(folder: Path, **changes: Any) -> None:
         ("llama", {"rope_interleaved": True}, "rope_interleaved = True is not implemented, only False"),
         (
             "mistral",
-            {"sliding_window": None, "layer_types": ["sliding_attention"] * 3},
-            "layer_types has 'sliding_attention', but sliding_window is null",
+            {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+            "layer_types must be 'sliding_attention' in all layers with sliding_window = ",
         ),
         ("qwen2", {"layer_types": ["linear_attention"] * 3}, "layer_types has 'linear_attention', which is"),
         (

@@ -403,3 +403,29 @@ def test_generated_ids_are_equal(layout: str, num_beams: int, tmp_path: Path) ->
         ids, 9, attention_mask=mask, num_beams=num_beams, temperature=0, stop_tokens=[1], pad_id=2
     )
     assert own.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize(
+    ("layout", "changes", "message"),
+    [
+        ("granite", {"logits_scaling": 0}, "logits_scaling must be positive, got 0"),
+        ("gemma2", {"query_pre_attn_scalar": -4}, "query_pre_attn_scalar must be positive, got -4"),
+        (
+            "gpt_neo",
+            {"attention_types": [[["global"], 10**12], [["local"], 3 - 10**12]]},
+            "attention_types must",
+        ),
+        ("gpt_neo", {"attention_types": [[[["a"]], 3]]}, "attention_types must give 'global' or 'local'"),
+        ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers must have one entry for each layer, 3, got 1"),
+        ("smollm3", {"no_rope_layers": ["a"] * 3}, "no_rope_layers must be a list of ints"),
+        ("gemma3_text", {"rope_parameters": {"other": {}}}, "rope_parameters must be by kind of layer"),
+    ],
+)
+def test_configs_that_are_not_possible_are_refused(
+    layout: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    make(layout).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "attention_layers": None, **changes}))
+    with pytest.raises(ValueError, match=message):
+        glassformer.from_pretrained(tmp_path)

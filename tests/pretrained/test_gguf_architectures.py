@@ -173,6 +173,10 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     model = GPTModel(40, 16, 1, 2, positions="alibi")
     with pytest.raises(ValueError, match=r"no architecture .* \(.*gpt2: positions must be 'learned'"):
         write_gguf(model, path)
+    llama_like = {"norm": "rms", "activation": "swiglu", "positions": "rotary", "bias": False}
+    pruned = GPTModel(40, 16, 1, 2, **llama_like, pruned_heads={"self": [[1]]})
+    with pytest.raises(ValueError, match="a model with pruned heads cannot be saved in a .gguf file"):
+        write_gguf(pruned, path)
     with pytest.raises(ValueError, match="matrices must be one of F32, F16, BF16, Q8_0, Q4_0, got 'Q2_K'"):
         write_gguf(GPTModel(40, 16, 1, 2), path, "Q2_K")
     assert list(tmp_path.iterdir()) == []

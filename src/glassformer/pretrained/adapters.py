@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from glassformer.files import read_json_object
+from glassformer.models.config import is_int
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.weight_table import TensorReader
 
@@ -26,7 +28,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 _WITHOUT_EFFECT = (
-    *("auto_mapping", "base_model_name_or_path", "inference_mode", "init_lora_weights", "lora_dropout"),
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout"),
     *("loftq_config", "megatron_config", "megatron_core", "peft_type", "peft_version", "revision"),
     *("task_type", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
     *("ensure_weight_tying", "runtime_config", "qalora_group_size"),
@@ -57,12 +59,14 @@ class Adapter:
     Args:
         source: path of its config.
         base: path or name of the base model.
+        revision: of the base model, if it is a name on the hub.
         updates: by the name of the module in the base model.
         is_transposed: whether the base model stores its matrices as ``(in, out)``, as GPT-2 does.
     """
 
     source: str
     base: str
+    revision: str | None
     updates: Mapping[str, LowRankUpdate]
     is_transposed: bool
 
@@ -78,6 +82,7 @@ def read_adapter(folder: Path) -> Adapter:
     kind = config.get("peft_type")
     if kind != "LORA":
         raise ValueError(f"{config.source}: peft_type = {kind!r:.100} is not implemented, only 'LORA'")
+    config.expect("init_lora_weights", True, False, "gaussian")  # others change the base model
     for key in ("use_dora", "use_qalora", "lora_bias"):
         config.expect(key, False)
     config.expect("bias", "none")
@@ -94,27 +99,41 @@ def read_adapter(folder: Path) -> Adapter:
     if not (folder / WEIGHTS).exists():
         raise FileNotFoundError(f"{folder}: {WEIGHTS} is missing")
     parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / WEIGHTS).items():
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
+    for name, tensor in tensors.items():
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(f"{folder / WEIGHTS}: {name:.200} is not the matrix A or B of a layer")
         parts.setdefault(match["module"], {})[match["part"]] = tensor
     updates = {}
     for module, pair in parts.items():
-        r = _matching(ranks, module, rank)
-        scale = _matching(alphas, module, alpha) / (r**0.5 if has_root else r)
-        if set(pair) != {"A", "B"} or len(pair["A"]) != r or pair["B"].dim() != 2 or pair["B"].size(1) != r:
+        r, own_alpha = _matching(config, ranks, module, rank), _matching(config, alphas, module, alpha)
+        if not is_int(r) or r < 1 or not isinstance(own_alpha, int | float):
+            raise ValueError(
+                f"{config.source}: {module} has the rank {r!r:.100} and alpha {own_alpha!r:.100}"
+            )
+        scale = own_alpha / (r**0.5 if has_root else r)
+        sizes = {part: tuple(tensor.shape) for part, tensor in pair.items()}
+        a, b = sizes.get("A", ()), sizes.get("B", ())
+        if len(a) != 2 or len(b) != 2 or a[0] != r or b[1] != r:
             shapes = {part: tuple(tensor.shape) for part, tensor in pair.items()}
             raise ValueError(f"{folder / WEIGHTS}: {module} needs matrices A and B of rank {r}, got {shapes}")
         updates[module] = LowRankUpdate(pair["A"], pair["B"], scale)
-    return Adapter(config.source, base, updates, is_transposed)
+    revision = config.get("revision", default=None)
+    return Adapter(config.source, base, revision, updates, is_transposed)
 
 
-def _matching(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+def _matching(config: ConfigReader, patterns: Mapping[str, Any], module: str, default: Any) -> Any:
     """The value whose key is the end of a module's name, as `peft` looks it up."""
     for pattern, value in patterns.items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            return value
+        try:
+            if re.fullmatch(rf"(.*\.)?({pattern})", module):
+                return value
+        except re.error as error:
+            raise ValueError(f"{config.source}: the pattern {pattern!r:.100} is invalid: {error}") from None
     return default
 
 

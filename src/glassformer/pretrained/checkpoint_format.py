@@ -104,6 +104,20 @@ def build_model(
     return model.eval()
 
 
+def check_expressible(model: TransformerModel, form: str) -> None:
+    """Check that a model has the weights and all heads that other libraries' formats need.
+
+    Raises:
+        ValueError: rounded weights, or pruned heads.
+    """
+    model.check_not_rounded()
+    if any(heads for layers in (model.config["pruned_heads"] or {}).values() for heads in layers):
+        raise ValueError(
+            f"a model with pruned heads cannot be saved in {form}, which has the same number of heads in "
+            'each layer: save it with format="glassformer"'
+        )
+
+
 def common_dtype(tensors: TensorReader, config_dtype: object) -> torch.dtype:
     """Return the type of all floating-point tensors; if they differ, the type that the config names."""
     allowed = FLOATING_TYPES.values()

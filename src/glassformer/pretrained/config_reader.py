@@ -124,6 +124,13 @@ class ConfigReader:
             raise ValueError(f"{self.source}: {keys[0]} must be a number, got {value!r:.200}")
         return None if value is None else float(value)
 
+    def get_positive_float(self, key: str, default: float) -> float:
+        """Return a number above zero."""
+        value: float = self.get_float(key, default=default)
+        if value <= 0:
+            raise ValueError(f"{self.source}: {key} must be positive, got {value}")
+        return value
+
     def get_floats(self, key: str, default: Any = _MISSING) -> Any:
         """Return a finite number or a list of them."""
         value = self.get(key, default=default)

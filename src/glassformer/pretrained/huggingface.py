@@ -22,7 +22,12 @@ from glassformer.models.generation_config import (
     write_generation_config,
 )
 from glassformer.pretrained.adapters import AdaptedTensors, Adapter
-from glassformer.pretrained.checkpoint_format import CheckpointFormat, build_model, common_dtype
+from glassformer.pretrained.checkpoint_format import (
+    CheckpointFormat,
+    build_model,
+    check_expressible,
+    common_dtype,
+)
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats import CHECKPOINT_FORMATS, NOT_IMPLEMENTED
 from glassformer.pretrained.image_processor import read_image_processor, write_image_processor
@@ -127,7 +132,6 @@ def write_folder(model: TransformerModel, folder: Path) -> None:
         OSError: not writable, or the disk is full; existing files are unchanged.
         ValueError: no checkpoint format can express the model.
     """
-    model.check_not_rounded()
     name, config = choose_format(model)
     tensors = revert_weights(CHECKPOINT_FORMATS[name].weight_table(model.config), model.untied_state_dict())
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,11 +157,7 @@ def choose_format(model: TransformerModel) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no format can; gives the reason for each.
     """
-    if any(heads for layers in (model.config["pruned_heads"] or {}).values() for heads in layers):
-        raise ValueError(
-            "a model with pruned heads cannot be saved in a Hugging Face format, which has the same number "
-            'of heads in each layer: save it with format="glassformer"'
-        )
+    check_expressible(model, "a Hugging Face format")
     problems = []
     own = {name: form for name, form in CHECKPOINT_FORMATS.items() if name == model.model_type}
     for name, checkpoint_format in {**own, **CHECKPOINT_FORMATS}.items():

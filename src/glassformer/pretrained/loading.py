@@ -142,7 +142,7 @@ def _from_adapter(folder: Path, dtype: torch.dtype | None, ignore: Sequence[str]
     adapter = read_adapter(folder)
     base = Path(adapter.base)
     if not base.exists():
-        base = download(_hub_name(adapter.base))
+        base = download(_hub_name(adapter.base), adapter.revision)
     values = read_json_object(base / "config.json")
     if values.get("format") == FORMAT:
         raise ValueError(f"{adapter.source}: the base model {base} is not in the layout of Hugging Face")

@@ -140,6 +140,12 @@ def write_rope(positions: str | Mapping[str, Any], d_head: int, max_seq_len: int
     if kind in ("yarn", "llama3", "longrope"):
         parameters[_ORIGINAL] = original
     theirs = {ours: name for name, ours in SCALINGS[kind].items()}
-    options = {"low_freq_factor": 1.0, "high_freq_factor": 4.0} if kind == "llama3" else {}
+    defaults = {
+        "llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        "longrope": {"factor": 1.0},
+    }
+    options = defaults.get(kind, {})
+    if scaling.get("attention_factor") == 0:  # computed from the factor, as without the key
+        del scaling["attention_factor"]
     parameters |= {theirs[name]: value for name, value in (options | scaling).items()}
     return parameters

@@ -102,7 +102,7 @@ def _read_gemma2_parts(config: ConfigReader, logit_softcap: float | None) -> dic
     """Return what Gemma 2 added: output norms, the factor of the scores, and a limit of the logits."""
     return {
         "output_norm": True,
-        "attention_scale": config.get_float("query_pre_attn_scalar", default=256.0) ** -0.5,
+        "attention_scale": config.get_positive_float("query_pre_attn_scalar", 256.0) ** -0.5,
         "logit_softcap": config.get_float("final_logit_softcapping", default=logit_softcap, null=None),
     }
 
@@ -110,8 +110,11 @@ def _read_gemma2_parts(config: ConfigReader, logit_softcap: float | None) -> dic
 def _write_gemma2_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     require(config, output_norm=True)
     scale = config["attention_scale"] or resolve_d_head(config) ** -0.5
+    scalar = max(1, round(scale**-2))
+    if abs(scalar**-0.5 - scale) > 1e-9:
+        raise ValueError(f"attention_scale must be 1 / sqrt of a whole number, got {scale}")
     return {
-        "query_pre_attn_scalar": round(scale**-2),
+        "query_pre_attn_scalar": scalar,
         "final_logit_softcapping": config["logit_softcap"],
         "sliding_window": window_of(config) or 4096,  # needed, also if no layer has one
         "layer_types": layer_types_of(config),

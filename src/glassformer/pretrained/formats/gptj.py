@@ -126,8 +126,9 @@ def _expand(config: ConfigReader, count: int) -> list[str]:
     """Return ``"global"`` or ``"local"`` for each layer, from pairs of kinds and repetitions."""
     types = config.get("attention_types", default=[[["global", "local"], 12]])
     try:
-        lengths = [len(names) * times for names, times in types]
-        kinds = [kind for names, times in types for kind in names * times] if sum(lengths) == count else []
+        fits = all(isinstance(names, list) and 1 <= times <= count for names, times in types)
+        fits = fits and sum(len(names) * times for names, times in types) == count
+        kinds = [str(kind) for names, times in types for kind in names * times] if fits else []
     except (TypeError, ValueError):
         kinds = []
     listed = config.get_strings("attention_layers")

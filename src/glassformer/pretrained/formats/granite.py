@@ -26,7 +26,7 @@ def read_config(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
         "scale_embeddings": config.get_float("embedding_multiplier", default=1.0),
         "attention_scale": config.get_float("attention_multiplier", default=1.0),
         "residual_scale": config.get_float("residual_multiplier", default=1.0),
-        "logit_scale": 1 / config.get_float("logits_scaling", default=1.0),
+        "logit_scale": 1 / config.get_positive_float("logits_scaling", 1.0),
     }
 
 

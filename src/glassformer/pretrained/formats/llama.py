@@ -116,8 +116,13 @@ def read_mistral(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
     """Return the keywords of ``GPTModel``."""
     shared = read_shared(config, num_kv_heads=8)
     window = config.get_int("sliding_window", 4096, null=None)
-    kinds = read_layer_types(config, [FULL if window is None else SLIDING] * shared["num_layers"])
-    return {**shared, "window": windows_of(config, kinds, window)}
+    expected = [FULL if window is None else SLIDING] * shared["num_layers"]
+    if (kinds := read_layer_types(config, expected)) != expected:  # transformers ignores them
+        raise ValueError(
+            f"{config.source}: layer_types must be {expected[0]!r} in all layers with "
+            f"sliding_window = {window}, got {kinds}"
+        )
+    return {**shared, "window": window}
 
 
 def write_mistral(config: Mapping[str, Any]) -> dict[str, Any]:

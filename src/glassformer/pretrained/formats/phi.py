@@ -14,6 +14,7 @@ from glassformer.pretrained.formats.decoder_layout import (
     NORMS,
     decoder_table,
     layer_types_of,
+    parameters_of,
     qk_norm_kind,
     read_rms_norm,
     read_sizes,
@@ -58,6 +59,8 @@ def write_phi(config: Mapping[str, Any]) -> dict[str, Any]:
     require(config, norm="layer", residual="parallel_shared", head_bias=True)
     require_biases(config, qkv_bias=True, out_bias=True, ff_bias=True, norm_bias=True)
     require({"qk_norm": qk_norm_kind(config)}, qk_norm=("head", None))
+    if config["qk_norm"] is not None and parameters_of(config, "attention.q_norm") != ("weight", "bias"):
+        raise ValueError("the norms of queries and keys must have biases")
     require({"d_head": resolve_d_head(config)}, d_head=config["d_model"] // config["num_heads"])
     return {
         **write_sizes(config, "PhiForCausalLM"),

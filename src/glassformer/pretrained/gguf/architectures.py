@@ -98,9 +98,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "gptneox": Architecture(read_gpt_neox, write_gptneox, {**NORMS, **OUTPUT, **PLAIN}, fused_qkv=True),
     "llama": Architecture(read_llama, write_llama, LLAMA, interleaved=True),
-    "olmo2": Architecture(
-        read_olmo2, write_olmo2, {**OUTPUT_NORMS, **QK_NORM, **ATTENTION, **OUTPUT, **GATED}
-    ),
+    "olmo2": Architecture(read_olmo2, write_olmo2, OLMO2),
     "phi3": Architecture(
         read_phi3,
         write_phi3,

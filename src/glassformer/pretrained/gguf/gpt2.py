@@ -64,14 +64,14 @@ def read_starcoder2(m: Metadata, tensors: TensorReader) -> dict[str, Any]:
 def write_gpt2(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of GPT-2; raise ValueError if it cannot express the keywords."""
     require(config, positions=("learned", {"kind": "learned"}), activation="gelu_tanh", window=None)
-    require(config, residual="pre")
+    require(config, residual="pre", num_kv_heads=(None, config["num_heads"]))
     require_biases(config, qkv_bias=True, out_bias=True, ff_bias=True)
     return write_layer_norm(config)
 
 
 def write_gptneox(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of GPT-NeoX; raise ValueError if it cannot express the keywords."""
-    require(config, residual=("parallel", "pre"), activation="gelu", window=None)
+    require(config, residual=("parallel", "pre"), activation="gelu", window=None, tie_embeddings=False)
     require_biases(config, qkv_bias=True, out_bias=True, ff_bias=True)
     is_parallel = config["residual"] == "parallel"
     rope = write_rotary(config, partial=True)

@@ -63,6 +63,8 @@ def read_phi3(m: Metadata, tensors: TensorReader) -> dict[str, Any]:
     original = m.get_int("rope.scaling.original_context_length", length)
     factor = m.get_float("rope.scaling.attn_factor", default=1.0)
     positions = read_positions(m, tensors, d_head, partial=True)
+    if (LONG in tensors.shapes) != (SHORT in tensors.shapes):
+        raise ValueError(f"{tensors.source}: {LONG} and {SHORT} must be given together")
     if LONG in tensors.shapes:
         d_rotary = positions.get("d_rotary", d_head)
         positions["scaling"] = {
@@ -119,7 +121,8 @@ def write_smollm3(config: Mapping[str, Any]) -> dict[str, Any]:
 def write_olmo2(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of OLMo 2; raise ValueError if it cannot express the keywords."""
     require({"qk_norm": qk_norm_kind(config)}, qk_norm="projection")
-    require(config, input_norm=False, output_norm=True, window=None)
+    require(config, input_norm=False, output_norm=True, window=None, tie_embeddings=False)
+    require({"d_head": resolve_d_head(config)}, d_head=config["d_model"] // config["num_heads"])
     require_biases(config, qkv_bias=False, out_bias=False)
     return {**write_rms(config), **write_rotary(config)}
 

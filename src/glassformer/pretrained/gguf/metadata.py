@@ -166,5 +166,6 @@ def write_rms(config: Mapping[str, Any], norm: str = "rms", activation: str = "s
 def write_layer_norm(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata of sizes and layer norms."""
     require(config, norm="layer")
+    require({"d_head": resolve_d_head(config)}, d_head=config["d_model"] // config["num_heads"])
     require_biases(config, norm_bias=True)
     return {**write_sizes(config), "attention.layer_norm_epsilon": float(config["norm_eps"])}

@@ -30,7 +30,7 @@ def weight_table(config: Mapping[str, Any], *, architecture: str) -> WeightTable
     modules = dict(kind.modules)
     if architecture == "falcon":
         modules |= FALCON_NORMS[config["residual"]]
-    offset = partial(_with_offset, config, kind.unit_offset)
+    offset = partial(_norm_entries, config, kind.unit_offset)
     entries = [
         renamed("token_embedding.weight", "token_embd.weight"),
         *(renamed(f"{own}.weight", f"{other}.weight") for own, other in (kind.others or {}).items()),
@@ -48,10 +48,11 @@ def weight_table(config: Mapping[str, Any], *, architecture: str) -> WeightTable
             for parameter in parameters_of(config, own)
         ]
         entries += _fused(config, kind, ours, theirs)
-    return WeightTable(entries, ignored_pattern="|".join(map(re.escape, (FACTORS, LONG, SHORT))))
+    factors = (LONG, SHORT) if architecture == "phi3" else (FACTORS,)
+    return WeightTable(entries, ignored_pattern="|".join(map(re.escape, factors)))
 
 
-def _with_offset(
+def _norm_entries(
     config: Mapping[str, Any], has_offset: bool, ours: str, theirs: str, norms: Mapping[str, str]
 ) -> list[WeightEntry]:
     """Entries of norms; with an offset, the file has 1 + w. Norms of all heads are one row in the file."""

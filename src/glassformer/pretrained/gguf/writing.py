@@ -13,7 +13,7 @@ import numpy as np
 
 from glassformer.files import atomic_path
 from glassformer.models import GPTModel, TransformerModel
-from glassformer.pretrained.checkpoint_format import CheckpointFormat
+from glassformer.pretrained.checkpoint_format import CheckpointFormat, check_expressible
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.gguf.architectures import ARCHITECTURES
 from glassformer.pretrained.gguf.file import import_gguf
@@ -41,6 +41,7 @@ def write_gguf(model: TransformerModel, path: Path, matrices: str = "F32") -> No
     gguf = import_gguf()
     if matrices not in MATRICES:
         raise ValueError(f"matrices must be one of {', '.join(MATRICES)}, got {matrices!r}")
+    check_expressible(model, "a .gguf file")
     name, metadata = choose_architecture(model)
     texts: dict[str, Any] = {} if model.name is None else {"general.name": model.name}
     if model.tokenizer is not None:
