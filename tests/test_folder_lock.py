@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -166,6 +167,27 @@ def test_processes_that_create_and_remove_the_same_folder_do_not_disturb_each_ot
         thread.join(60)
     assert errors == []
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_that_is_removed_while_it_is_created_is_created_again(tmp_path, monkeypatch):
+    mkdir, calls = Path.mkdir, []
+
+    def removed_at_first(path, *args, **kwargs):
+        calls.append(path)
+        if len(calls) == 1:  # as mkdir(exist_ok=True) does if the folder vanishes before it is looked at
+            raise FileExistsError
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", removed_at_first)
+    with lock_folder(tmp_path / "a"):
+        assert (tmp_path / "a" / LOCK).exists()
+    assert len(calls) == 2
+
+
+def test_a_broken_link_is_no_folder(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NotADirectoryError, match="a is a file"), lock_folder(tmp_path / "a"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import socket
+import stat
 import sys
 import threading
 import time
@@ -88,7 +89,9 @@ def _acquire(folder: Path, purpose: str, on_wait: Callable[[str], None] | None) 
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            raise NotADirectoryError(f"the {purpose} {folder} is a file") from None
+            if _is_other(folder):
+                raise NotADirectoryError(f"the {purpose} {folder} is a file") from None
+            continue  # removed by another process before it was seen to be a folder
         try:  # a link would lead the write below out of the folder
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
@@ -121,6 +124,14 @@ def _acquire(folder: Path, purpose: str, on_wait: Callable[[str], None] | None) 
                 os.write(handle, _this_process().encode("utf-8", "replace"))
             return handle
         os.close(handle)  # the process that held the lock has removed its file
+
+
+def _is_other(path: Path) -> bool:
+    """Whether there is something at a path, also a broken link, that is no folder."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return path.is_symlink()
 
 
 def _release(handle: int, path: Path) -> None:

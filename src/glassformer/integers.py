@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -33,7 +34,12 @@ def check_at_least(least: int, **values: object) -> None:
 
     """
     for name, value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool):
+        if not is_int(value):
             raise TypeError(f"{name} must be an int, not {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -145,19 +145,25 @@ def test_an_adapter_to_another_model_is_refused(tmp_path: Path) -> None:
         glassformer.from_pretrained(tmp_path / "adapter")
 
 
+@pytest.mark.parametrize(
+    ("kind", "modules"),
+    [("llama", ["q_proj", "up_proj"]), ("phi3", ["qkv_proj", "gate_up_proj"]), ("gpt2", ["c_attn", "c_fc"])],
+)
 @torch.no_grad()
-def test_adapters_are_those_of_peft(tmp_path: Path) -> None:
+def test_adapters_are_those_of_peft(kind: str, modules: list[str], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    base_of("llama").save_pretrained(tmp_path / "base")
-    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
-    config = peft.LoraConfig(r=4, lora_alpha=7, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM")
+    base_of(kind).save_pretrained(tmp_path / "base")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(
+        r=4, lora_alpha=7, target_modules=modules, task_type="CAUSAL_LM", fan_in_fan_out=kind == "gpt2"
+    )
     adapted = peft.get_peft_model(model, config).eval()
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     adapted.save_pretrained(tmp_path / "adapter")
     ours = glassformer.from_pretrained(tmp_path / "adapter")
-    torch.testing.assert_close(ours(IDS), adapted(IDS).logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours(IDS), adapted(IDS).logits, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_llama_cpp_gives_the_same_greedy_tokens(
 @torch.no_grad()
 def test_matrices_of_any_type_are_read_again(matrices: str, tmp_path: Path) -> None:
     ours = converted(make("llama"), tmp_path)
-    write_gguf(ours, tmp_path / "model.gguf", matrices)
+    write_gguf(ours, str(tmp_path / "model.gguf"), matrices)
     again = glassformer.from_pretrained(tmp_path / "model.gguf")
     limits = {"F32": 1e-6, "F16": 2e-2, "BF16": 1e-1, "Q8_0": 3e-1, "Q4_0": 5.0}
     difference = float((again(IDS) - ours(IDS)).abs().max())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glassformer.choices import choose, suggestion
 from glassformer.files import atomic_path, atomic_write, read_json_object
 from glassformer.layers import TransformerBlock
-from glassformer.models.config import BlockConfig, document_arguments
+from glassformer.models.block_config import BlockConfig, document_arguments
 from glassformer.models.generation_config import (
     known_token_ids,
     read_generation_config,

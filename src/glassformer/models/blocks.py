@@ -11,7 +11,7 @@ from glassformer.attention import MultiHeadAttention, PrunedMultiHeadAttention, 
 from glassformer.attention.pruned_attention import pruned_heads_by_layer, remaining_heads
 from glassformer.choices import split_options
 from glassformer.layers import BLOCKS, FEED_FORWARDS, NORMS, ConstantScale, LayerScale, NormPerHead
-from glassformer.models.config import QK_NORMS, check_layers
+from glassformer.models.block_config import QK_NORMS, check_layers
 from glassformer.positions import build_positions
 from glassformer.positions.position_bias import PositionBias
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glassformer.attention.masks import Padding
     from glassformer.attention.patterns import AttentionPattern
     from glassformer.contracts import Cache, Kernel, Positions
-    from glassformer.models.config import BlockConfig
+    from glassformer.models.block_config import BlockConfig
     from glassformer.positions import PositionScheme
 
 

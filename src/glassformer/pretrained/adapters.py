@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glassformer.files import read_json_object
-from glassformer.models.config import is_int
+from glassformer.integers import is_int
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.weight_table import TensorReader
 
@@ -119,8 +119,7 @@ def read_adapter(folder: Path) -> Adapter:
         sizes = {part: tuple(tensor.shape) for part, tensor in pair.items()}
         a, b = sizes.get("A", ()), sizes.get("B", ())
         if len(a) != 2 or len(b) != 2 or a[0] != r or b[1] != r:
-            shapes = {part: tuple(tensor.shape) for part, tensor in pair.items()}
-            raise ValueError(f"{folder / WEIGHTS}: {module} needs matrices A and B of rank {r}, got {shapes}")
+            raise ValueError(f"{folder / WEIGHTS}: {module} needs matrices A and B of rank {r}, got {sizes}")
         updates[module] = LowRankUpdate(pair["A"], pair["B"], scale)
     revision = config.get("revision", default=None)
     return Adapter(config.source, base, revision, updates, is_transposed)

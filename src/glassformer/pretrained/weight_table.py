@@ -142,6 +142,16 @@ def join_groups(*parts: Tensor, num_kv_heads: int) -> tuple[Tensor]:
     return (torch.cat(by_group, dim=1).flatten(0, 2),)
 
 
+def by_head(row: Tensor, num_heads: int) -> tuple[Tensor]:
+    """Reshape ``(head * d_head,)`` to ``(head, d_head)``."""
+    return (row.view(num_heads, -1),)
+
+
+def one_row(table: Tensor) -> tuple[Tensor]:
+    """The inverse of ``by_head``."""
+    return (table.flatten(),)
+
+
 def layer_prefixes(count: int, ours: str, theirs: str) -> Iterable[tuple[str, str]]:
     """Prefixes of the names of each layer: ``("blocks.0.", "model.layers.0.")`` and so on."""
     return ((f"{ours}{layer}.", f"{theirs}{layer}.") for layer in range(count))

@@ -10,7 +10,7 @@ from typing import Any
 
 from glassformer.choices import split_options
 from glassformer.layers import BLOCKS
-from glassformer.models.config import QK_NORMS
+from glassformer.models.block_config import QK_NORMS
 from glassformer.pretrained.checkpoint_format import (
     activation_name,
     require,
@@ -32,8 +32,6 @@ ATTENTION = {
 NORMS = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm"}
 GATED = {f"feed_forward.{part}_proj": f"mlp.{part}_proj" for part in ("gate", "up", "down")}
 QK_NORM = {"attention.q_norm": "self_attn.q_norm", "attention.k_norm": "self_attn.k_norm"}
-FULL, SLIDING = "full_attention", "sliding_attention"
-"""Kinds of attention in ``layer_types``."""
 
 
 # ---- configs
@@ -69,69 +67,6 @@ def head_width(config: ConfigReader, sizes: Mapping[str, Any], default: int | No
     """Return ``head_dim``, by default ``hidden_size / num_attention_heads``."""
     width: int = config.get_int("head_dim", default or sizes["d_model"] // sizes["num_heads"])
     return width
-
-
-def read_layer_types(config: ConfigReader, default: Sequence[str]) -> list[str]:
-    """Return the kind of attention of each layer, ``FULL`` or ``SLIDING``.
-
-    Args:
-        config: may list the kinds as ``layer_types``.
-        default: the kinds if it does not.
-
-    Raises:
-        ValueError: a list of another length, or another kind.
-    """
-    kinds = config.get_strings("layer_types")
-    kinds = list(default) if kinds is None else kinds
-    if len(kinds) != len(default):
-        raise ValueError(
-            f"{config.source}: layer_types must have one entry for each layer, {len(default)}, "
-            f"got {len(kinds)}"
-        )
-    for kind in kinds:
-        if kind not in (FULL, SLIDING):
-            raise ValueError(
-                f"{config.source}: layer_types has {kind!r:.200}, which is not implemented, only "
-                f"{FULL!r} and {SLIDING!r}"
-            )
-    return kinds
-
-
-def windows_of(
-    config: ConfigReader, kinds: Sequence[str], window: int | None
-) -> int | list[int | None] | None:
-    """Return the keyword ``window``: one value if all layers have the same, else a list.
-
-    Raises:
-        ValueError: sliding attention without a window.
-    """
-    if SLIDING in kinds and window is None:
-        raise ValueError(f"{config.source}: layer_types has {SLIDING!r}, but sliding_window is null")
-    windows = [window if kind == SLIDING else None for kind in kinds]
-    return windows[0] if len(set(windows)) == 1 else windows
-
-
-def layer_types_of(config: Mapping[str, Any]) -> list[str]:
-    """Return ``layer_types`` of a model."""
-    return [FULL if window is None else SLIDING for window in windows_by_layer(config)]
-
-
-def windows_by_layer(config: Mapping[str, Any]) -> list[int | None]:
-    """Return the window of each layer of a model."""
-    window = config["window"]
-    return list(window) if isinstance(window, Sequence) else [window] * config["num_layers"]
-
-
-def window_of(config: Mapping[str, Any]) -> int | None:
-    """Return the window of the layers that have one; None if none has.
-
-    Raises:
-        ValueError: layers with different windows.
-    """
-    sizes = {window for window in windows_by_layer(config) if window is not None}
-    if len(sizes) > 1:
-        raise ValueError(f"window must be the same in all layers that have one, got {sorted(sizes)}")
-    return next(iter(sizes), None)
 
 
 def write_sizes(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:

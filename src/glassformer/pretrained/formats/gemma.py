@@ -15,26 +15,29 @@ from glassformer.pretrained.checkpoint_format import CheckpointFormat, require, 
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats.decoder_layout import (
     ATTENTION,
-    FULL,
     GATED,
     NORMS,
     QK_NORM,
-    SLIDING,
     decoder_table,
     head_width,
-    layer_types_of,
     qk_norm_kind,
-    read_layer_types,
     read_rms_norm,
     read_sizes,
     require_biases,
     same_bias,
-    window_of,
-    windows_by_layer,
-    windows_of,
     write_activation,
     write_rotary,
     write_sizes,
+)
+from glassformer.pretrained.formats.layer_types import (
+    FULL,
+    SLIDING,
+    layer_types_of,
+    positions_by_layer,
+    read_layer_types,
+    window_of,
+    windows_by_layer,
+    windows_of,
 )
 from glassformer.pretrained.rope_config import read_rope, write_rope
 from glassformer.pretrained.weight_table import TensorReader, WeightTable
@@ -203,8 +206,7 @@ def _read_ropes(config: ConfigReader, d_head: int) -> dict[str, dict[str, Any]]:
 def write_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config; raise ValueError if Gemma 3 cannot express the keywords."""
     require({"qk_norm": qk_norm_kind(config)}, qk_norm="head")
-    positions = config["positions"]
-    by_layer = [positions] * config["num_layers"] if isinstance(positions, str | Mapping) else positions
+    by_layer = positions_by_layer(config)
     ropes: dict[str, Any] = {}
     for window, spec in zip(windows_by_layer(config), by_layer, strict=True):
         kind = FULL if window is None else SLIDING

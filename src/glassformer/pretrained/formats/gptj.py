@@ -11,9 +11,11 @@ from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats.decoder_layout import (
     decoder_table,
     require_biases,
+    write_activation,
+)
+from glassformer.pretrained.formats.layer_types import (
     window_of,
     windows_by_layer,
-    write_activation,
 )
 from glassformer.pretrained.weight_table import TensorReader, WeightTable, renamed
 

@@ -10,23 +10,27 @@ from glassformer.pretrained.checkpoint_format import CheckpointFormat, require, 
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats.decoder_layout import (
     ATTENTION,
-    FULL,
     GATED,
     NORMS,
-    SLIDING,
     decoder_table,
     head_width,
-    layer_types_of,
-    read_layer_types,
     read_rms_norm,
     read_sizes,
     require_biases,
     same_bias,
-    window_of,
-    windows_of,
     write_activation,
     write_rotary,
     write_sizes,
+)
+from glassformer.pretrained.formats.layer_types import (
+    FULL,
+    SLIDING,
+    layer_types_of,
+    positions_by_layer,
+    read_layer_types,
+    window_of,
+    window_of_all,
+    windows_of,
 )
 from glassformer.pretrained.rope_config import read_rope
 from glassformer.pretrained.weight_table import TensorReader, WeightTable
@@ -128,10 +132,7 @@ def read_mistral(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
 def write_mistral(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config; raise ValueError if Mistral cannot express the keywords."""
     require_biases(config, qkv_bias=False, out_bias=False, ff_bias=False)
-    window = window_of(config)
-    if layer_types_of(config).count(FULL) not in (0, config["num_layers"]):
-        raise ValueError("window must be the same in all layers")
-    return {**write_shared(config, "MistralForCausalLM"), "sliding_window": window}
+    return {**write_shared(config, "MistralForCausalLM"), "sliding_window": window_of_all(config)}
 
 
 def read_smollm3(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
@@ -158,11 +159,10 @@ def read_smollm3(config: ConfigReader, tensors: TensorReader) -> dict[str, Any]:
 
 def write_smollm3(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config; raise ValueError if SmolLM3 cannot express the keywords."""
-    positions = config["positions"]
-    by_layer = [positions] * config["num_layers"] if isinstance(positions, str | Mapping) else positions
+    by_layer = positions_by_layer(config)
     rotary = [spec for spec in by_layer if spec not in ("none", {"kind": "none"})]
     if any(spec != rotary[0] for spec in rotary):
-        raise ValueError(f"positions must be the same in all layers that have any, got {positions!r}")
+        raise ValueError(f"positions must be the same in all layers that have any, got {by_layer!r:.200}")
     return {
         **write_shared(config, "SmolLM3ForCausalLM", rotary[0] if rotary else "rotary"),
         **write_biases(config),

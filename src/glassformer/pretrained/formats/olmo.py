@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from glassformer.models import GPTModel
@@ -22,7 +23,13 @@ from glassformer.pretrained.formats.decoder_layout import (
     write_sizes,
 )
 from glassformer.pretrained.rope_config import read_rope
-from glassformer.pretrained.weight_table import TensorReader, WeightEntry, WeightTable
+from glassformer.pretrained.weight_table import (
+    TensorReader,
+    WeightEntry,
+    WeightTable,
+    by_head,
+    one_row,
+)
 
 EPS = 1e-5
 """Of the norms of OLMo, not in its config."""
@@ -99,8 +106,8 @@ def table_of_olmo2(config: Mapping[str, Any]) -> WeightTable:
             WeightEntry(
                 (f"{ours}attention.{part}_norm.weight",),
                 (f"{theirs}self_attn.{part}_norm.weight",),
-                lambda row, count=count: (row.view(count, -1),),
-                lambda table: (table.flatten(),),
+                partial(by_head, num_heads=count),
+                one_row,
             )
             for part, count in heads.items()
         ]

@@ -10,19 +10,19 @@ from glassformer.models import GPTModel
 from glassformer.pretrained.checkpoint_format import CheckpointFormat, require, resolve_d_ff, resolve_d_head
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats.decoder_layout import (
-    FULL,
     NORMS,
     decoder_table,
-    layer_types_of,
     parameters_of,
     qk_norm_kind,
     read_rms_norm,
     read_sizes,
     require_biases,
-    window_of,
     write_activation,
     write_rotary,
     write_sizes,
+)
+from glassformer.pretrained.formats.layer_types import (
+    window_of_all,
 )
 from glassformer.pretrained.rope_config import read_rope
 from glassformer.pretrained.weight_table import (
@@ -116,8 +116,6 @@ def write_phi3(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config; raise ValueError if Phi-3 cannot express the keywords."""
     require(config, norm="rms", residual="pre", d_head=(None, config["d_model"] // config["num_heads"]))
     require_biases(config, qkv_bias=False, out_bias=False, ff_bias=False)
-    if layer_types_of(config).count(FULL) not in (0, config["num_layers"]):
-        raise ValueError("window must be the same in all layers")
     rope = write_rotary(config, partial=True)
     require(rope, rope_type=("default", "longrope"))
     original = rope.pop("original_max_position_embeddings", None)
@@ -127,7 +125,7 @@ def write_phi3(config: Mapping[str, Any]) -> dict[str, Any]:
         "rope_parameters": rope,
         **({} if original is None else {"original_max_position_embeddings": original}),
         "hidden_act": write_activation(config),
-        "sliding_window": window_of(config),
+        "sliding_window": window_of_all(config),
         **dict.fromkeys(DROPOUTS, config["dropout"]),
     }
 

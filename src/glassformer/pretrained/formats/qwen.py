@@ -10,17 +10,19 @@ from glassformer.pretrained.checkpoint_format import CheckpointFormat, require
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats.decoder_layout import (
     ATTENTION,
-    FULL,
     GATED,
     NORMS,
     QK_NORM,
-    SLIDING,
     decoder_table,
-    layer_types_of,
     qk_norm_kind,
-    read_layer_types,
     require_biases,
     same_bias,
+)
+from glassformer.pretrained.formats.layer_types import (
+    FULL,
+    SLIDING,
+    layer_types_of,
+    read_layer_types,
     window_of,
     windows_of,
 )

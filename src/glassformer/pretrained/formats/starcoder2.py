@@ -10,17 +10,17 @@ from glassformer.pretrained.checkpoint_format import CheckpointFormat, require, 
 from glassformer.pretrained.config_reader import ConfigReader
 from glassformer.pretrained.formats.decoder_layout import (
     ATTENTION,
-    FULL,
     NORMS,
     decoder_table,
-    layer_types_of,
     read_sizes,
     require_biases,
     same_bias,
-    window_of,
     write_activation,
     write_rotary,
     write_sizes,
+)
+from glassformer.pretrained.formats.layer_types import (
+    window_of_all,
 )
 from glassformer.pretrained.rope_config import read_rope
 from glassformer.pretrained.weight_table import TensorReader, WeightTable
@@ -51,15 +51,13 @@ def write_config(config: Mapping[str, Any]) -> dict[str, Any]:
     require(config, norm="layer", residual="pre")
     require_biases(config, norm_bias=True)
     require({"d_head": resolve_d_head(config)}, d_head=config["d_model"] // config["num_heads"])
-    if layer_types_of(config).count(FULL) not in (0, config["num_layers"]):
-        raise ValueError("window must be the same in all layers")
     return {
         **write_sizes(config, "Starcoder2ForCausalLM"),
         "use_bias": same_bias(config, "qkv_bias", "out_bias", "ff_bias"),
         "norm_epsilon": config["norm_eps"],
         "rope_parameters": write_rotary(config),
         "hidden_act": write_activation(config, gated=False),
-        "sliding_window": window_of(config),
+        "sliding_window": window_of_all(config),
         **dict.fromkeys(DROPOUTS, config["dropout"]),
     }
 

@@ -9,6 +9,9 @@ from glassformer.pretrained.checkpoint_format import require, resolve_d_head
 from glassformer.pretrained.formats.decoder_layout import (
     qk_norm_kind,
     require_biases,
+)
+from glassformer.pretrained.formats.layer_types import (
+    positions_by_layer,
     window_of,
     windows_by_layer,
 )
@@ -52,19 +55,21 @@ def read_gemma3(m: Metadata, tensors: TensorReader) -> dict[str, Any]:
     """Return the keywords of Gemma 3 besides the sizes."""
     shared, count = read_gemma(m, tensors), m.get_int("block_count")
     window = m.get_int("attention.sliding_window", None)
-    slides = [window is not None and bool((layer + 1) % 6) for layer in range(count)]
     local = {"kind": "rotary", "theta": 10_000.0}
     shared["positions"]["theta"] = m.get_float("rope.freq_base", default=1e6)
-    return {
-        **shared,
+    shared |= {
         "output_norm": True,
         "qk_norm": "head",
         "attention_scale": _gemma_scale(m),
         "logit_softcap": m.get_float("final_logit_softcapping"),
-        "window": [window if local else None for local in slides] if any(slides) else None,
-        "positions": [local if slide else shared["positions"] for slide in slides]
-        if any(slides)
-        else shared["positions"],
+    }
+    if window is None:
+        return shared
+    slides = [bool((layer + 1) % 6) for layer in range(count)]
+    return {
+        **shared,
+        "window": [window if slide else None for slide in slides],
+        "positions": [local if slide else shared["positions"] for slide in slides],
     }
 
 
@@ -123,11 +128,10 @@ def write_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
     require(config, output_norm=True, logit_softcap=None)
     require({"qk_norm": qk_norm_kind(config)}, qk_norm="head")
     _require_scale(config, LARGE["gemma3"])
-    window, count, positions = window_of(config), config["num_layers"], config["positions"]
-    by_layer = [positions] * count if isinstance(positions, str | Mapping) else list(positions)
+    window, by_layer = window_of(config), positions_by_layer(config)
     if window is None:
         return {**write_gemma_shared(config), **write_rotary(config, by_layer[0])}
-    slides = [bool((layer + 1) % 6) for layer in range(count)]
+    slides = [bool((layer + 1) % 6) for layer in range(len(by_layer))]
     if windows_by_layer(config) != [window if slide else None for slide in slides]:
         raise ValueError("window must be that of all layers but every sixth")
     full = [spec for spec, slide in zip(by_layer, slides, strict=True) if not slide]

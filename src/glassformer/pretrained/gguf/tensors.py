@@ -17,8 +17,10 @@ from glassformer.pretrained.gguf.metadata import FACTORS
 from glassformer.pretrained.weight_table import (
     WeightEntry,
     WeightTable,
+    by_head,
     concat_rows,
     layer_prefixes,
+    one_row,
     renamed,
     split_rows,
 )
@@ -64,7 +66,7 @@ def _norm_entries(
                 entries.append(WeightEntry(*names, _minus_one, _plus_one))
             elif own in QK_NORM and qk_norm_kind(config) == "projection":
                 heads = config["num_heads"] if own == "attention.q_norm" else kv_heads_of(config)
-                entries.append(WeightEntry(*names, partial(_by_head, num_heads=heads), _one_row))
+                entries.append(WeightEntry(*names, partial(by_head, num_heads=heads), one_row))
             else:
                 entries.append(WeightEntry(*names))
     return entries
@@ -112,14 +114,6 @@ def _minus_one(weight: Tensor) -> tuple[Tensor]:
 
 def _plus_one(weight: Tensor) -> tuple[Tensor]:
     return (weight + 1,)
-
-
-def _by_head(row: Tensor, num_heads: int) -> tuple[Tensor]:
-    return (row.view(num_heads, -1),)
-
-
-def _one_row(table: Tensor) -> tuple[Tensor]:
-    return (table.flatten(),)
 
 
 def deinterleave_rotary(rows: Tensor, num_heads: int) -> tuple[Tensor]:

@@ -100,13 +100,8 @@ def _type_of(
 
 
 def _parts(component: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """The parts of a normalizer or pre-tokenizer."""
-    if component is None:
-        return []
-    nested: list[Mapping[str, Any]] = component.get(
-        "normalizers", component.get("pretokenizers", [component])
-    )
-    return nested
+    """The parts of a normalizer, which may be a sequence."""
+    return [] if component is None else component.get("normalizers", [component])
 
 
 def _pre_tokenizer(state: Mapping[str, Any]) -> str:

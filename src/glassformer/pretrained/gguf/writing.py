@@ -25,7 +25,7 @@ MATRICES = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
 """Types of the matrices of a file; norms and biases are always F32."""
 
 
-def write_gguf(model: TransformerModel, path: Path, matrices: str = "F32") -> None:
+def write_gguf(model: TransformerModel, path: str | Path, matrices: str = "F32") -> None:
     """Write a model as a GGUF file, atomically.
 
     Args:
